@@ -1,0 +1,156 @@
+// Package archtest holds the import rules of ARCHITECTURE.md as a test.
+//
+// Only what ships is judged: files that end in _test.go, bench/ and test/ may
+// import what they need to prove something.
+package archtest
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+const module = "github.com/signalbox-sts/signalbox"
+
+// pkg is one package as `go list` sees it: import paths in full, test imports left out.
+type pkg struct {
+	ImportPath string
+	Imports    []string
+}
+
+// words splits a line of the tables below.
+func words(s string) []string { return strings.Fields(s) }
+
+// domain is what a handler may be built from.
+const domain = "internal/oauth internal/jose internal/dpop internal/authority internal/policy internal/keys " +
+	"internal/trust internal/kube internal/issue internal/journal internal/revocation internal/ui"
+
+// mayImport says which packages of ours a package may import. A line speaks for the
+// folder and all below it, unless a longer line does; an entry that ends in /... means
+// the same. A package that no line speaks for is itself a violation, so a new folder
+// cannot arrive without its rule.
+var mayImport = []struct {
+	folder  string
+	imports []string
+}{
+	{"internal/oauth", nil},
+	{"internal/jose", nil},
+	{"internal/config", nil},
+	{"internal/ui", nil},
+	{"internal/archtest", nil},
+	{"scripts", nil},
+
+	{"internal/dpop", words("internal/jose")},
+	{"internal/authority", words("internal/oauth")},
+	{"internal/keys", words("internal/authority internal/jose")},
+	{"internal/policy", words("internal/authority internal/oauth")},
+	{"internal/journal", words("internal/authority internal/oauth")},
+	{"internal/revocation", words("internal/authority internal/oauth")},
+	{"internal/store", words("internal/authority internal/oauth")},
+	{"internal/trust", words("internal/authority internal/jose")},
+	{"internal/kube", words("internal/authority internal/jose")},
+	{"internal/issue", words("internal/authority internal/keys internal/oauth")},
+
+	// The folder server wires its siblings; a folder below it knows the domain only.
+	{"internal/server", words(domain + " internal/server/...")},
+	{"internal/server/token", words(domain)},
+	{"internal/server/authorize", words(domain)},
+	{"internal/server/account", words(domain)},
+	{"internal/server/metadata", words(domain)},
+	{"internal/server/admin", words(domain)},
+	{"internal/server/gate", words(domain)},
+
+	// What other programs import must not drag the server in.
+	{".", words("internal/jose internal/dpop internal/oauth")},
+	{"verify", words("internal/jose internal/dpop internal/oauth")},
+	{"signalboxtest", words("...")},
+	{"internal/agent", words(". internal/kube")},
+
+	{"cmd/signalbox", words("...")},
+}
+
+// fences says where a library of others may be imported; nowhere else.
+var fences = []struct {
+	library string
+	folders []string
+}{
+	{"github.com/go-jose/go-jose", words("internal/jose")},
+	{"modernc.org/sqlite", words("internal/store/sqldb")},
+	{"github.com/jackc/pgx", words("internal/store/sqldb")},
+	{"github.com/pressly/goose", words("internal/store/sqldb")},
+	{"k8s.io", words("internal/kube")},
+	{"sigs.k8s.io", words("internal/kube")},
+	{"github.com/prometheus", words("internal/server cmd/signalbox")},
+	{"go.opentelemetry.io", words("internal/server cmd/signalbox")},
+	{"go.yaml.in/yaml", words("internal/config")},
+	{"gopkg.in/yaml.v3", nil}, // one YAML parser is enough
+}
+
+// exempt folders hold no code that ships.
+var exempt = words("bench test")
+
+// violations names every import that a rule forbids, one sentence each.
+func violations(pkgs []pkg) []string {
+	var bad []string
+	for _, p := range pkgs {
+		from, ours := folder(p.ImportPath)
+		if !ours || slices.ContainsFunc(exempt, func(e string) bool { return within(from, e) }) {
+			continue
+		}
+		allowed, known := ruleFor(from)
+		if !known {
+			bad = append(bad, fmt.Sprintf("%s has no line in mayImport: say what it may import", from))
+		}
+		for _, path := range p.Imports {
+			to, ours := folder(path)
+			if ours {
+				if known && to != from && !allows(allowed, to) {
+					bad = append(bad, fmt.Sprintf("%s imports %s, which its line in mayImport does not name", from, to))
+				}
+				continue
+			}
+			for _, f := range fences {
+				if within(path, f.library) && !slices.ContainsFunc(f.folders, func(in string) bool { return within(from, in) }) {
+					bad = append(bad, fmt.Sprintf("%s imports %s, which belongs only in %s", from, path, cmp.Or(strings.Join(f.folders, ", "), "no package")))
+				}
+			}
+		}
+	}
+	return bad
+}
+
+// folder turns an import path of ours into its folder, "." for the root.
+func folder(path string) (string, bool) {
+	if path == module {
+		return ".", true
+	}
+	return strings.CutPrefix(path, module+"/")
+}
+
+// ruleFor finds the longest line that speaks for the folder.
+func ruleFor(from string) (allowed []string, known bool) {
+	best := -1
+	for _, r := range mayImport {
+		if within(from, r.folder) && len(r.folder) > best {
+			best, allowed, known = len(r.folder), r.imports, true
+		}
+	}
+	return allowed, known
+}
+
+func allows(allowed []string, to string) bool {
+	return slices.ContainsFunc(allowed, func(a string) bool {
+		if a == "..." || a == to {
+			return true
+		}
+		tree, isTree := strings.CutSuffix(a, "/...")
+		return isTree && within(to, tree)
+	})
+}
+
+// within reports whether path is root or lies below it. Whole elements count:
+// internal/storekeeper is not within internal/store.
+func within(path, root string) bool {
+	return path == root || strings.HasPrefix(path, root+"/")
+}
