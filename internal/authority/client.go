@@ -1,0 +1,66 @@
+package authority
+
+import (
+	"crypto/subtle"
+	"slices"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+)
+
+// Client is a registered application or machine that asks for tokens. The
+// names are those of RFC 7591 §2.
+type Client struct {
+	ID                     string
+	Name                   string
+	RedirectURIs           []RedirectURI
+	PostLogoutRedirectURIs []RedirectURI
+	GrantTypes             []oauth.GrantType
+	AuthMethod             oauth.AuthMethod
+	Secrets                []ClientSecret
+	JWKS                   []byte // JSON Web Key Set, for private_key_jwt
+	Scopes                 oauth.Scopes
+	Resources              []string
+	IDTokenAlg             string // empty means the issuer's first algorithm
+	Disabled               bool
+	Source                 Source
+	CreatedAt              time.Time
+	UpdatedAt              time.Time
+}
+
+// ClientSecret is one live secret of a client. There may be two while a
+// secret is being rotated.
+type ClientSecret struct {
+	Hash      [32]byte  // SHA-256: the secret is machine-made, so a fast hash is right
+	ExpiresAt time.Time // zero means that it does not expire
+}
+
+// IsPublic says whether the client cannot keep a secret.
+func (c Client) IsPublic() bool { return c.AuthMethod == oauth.AuthNone }
+
+// MayUse says whether the client is registered for a grant type.
+func (c Client) MayUse(g oauth.GrantType) bool { return slices.Contains(c.GrantTypes, g) }
+
+// MayReach says whether the client may ask for tokens for a resource.
+func (c Client) MayReach(resource string) bool { return slices.Contains(c.Resources, resource) }
+
+// AcceptsSecret compares a secret with every live one, all of them in every
+// case, so that the time tells nothing about which one matched.
+func (c Client) AcceptsSecret(presented oauth.Secret, now time.Time) bool {
+	hash := presented.Hash()
+	match := 0
+	for _, secret := range c.Secrets {
+		live := secret.ExpiresAt.IsZero() || now.Before(secret.ExpiresAt)
+		equal := subtle.ConstantTimeCompare(hash[:], secret.Hash[:])
+		if live {
+			match |= equal
+		}
+	}
+	return match == 1
+}
+
+// AllowsRedirect says whether a requested redirect URI is one of the
+// registered ones (see RedirectURI.Allows).
+func (c Client) AllowsRedirect(requested string) bool {
+	return slices.ContainsFunc(c.RedirectURIs, func(r RedirectURI) bool { return r.Allows(requested) })
+}

@@ -1,0 +1,141 @@
+package authority
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync/atomic"
+
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+)
+
+// Directory finds clients, users and resources: first those of the
+// configuration file, then those of the database. The two never overlap.
+type Directory struct {
+	declared atomic.Pointer[Declared]
+	store    DirectoryStore
+}
+
+// Declared is what the configuration file holds.
+type Declared struct {
+	Clients   map[string]Client
+	Users     map[string]User // by id
+	Resources map[string]Resource
+
+	usersByName map[string]string
+}
+
+// AdminScopes are the scopes of the admin API.
+var AdminScopes = oauth.MustScopes(
+	"clients:read", "clients:write", "users:read", "users:write", "keys:read", "keys:write",
+	"grants:read", "grants:write", "resources:read", "resources:write", "journal:read",
+)
+
+// NewDirectory makes a directory over a store. Declare fills in the rest.
+func NewDirectory(store DirectoryStore) *Directory {
+	d := &Directory{store: store}
+	d.declared.Store(&Declared{})
+	return d
+}
+
+// Declare puts the configuration file's clients, users and resources in place
+// of those before, all at once. It refuses an id that the database has too,
+// and then changes nothing.
+func (d *Directory) Declare(ctx context.Context, next Declared) error {
+	next.Resources = maps.Clone(next.Resources)
+	if next.Resources == nil {
+		next.Resources = map[string]Resource{}
+	}
+	if _, exists := next.Resources[AdminResource]; exists {
+		return fmt.Errorf("resource %q is built in and cannot be declared", AdminResource)
+	}
+	next.Resources[AdminResource] = Resource{ID: AdminResource, Scopes: AdminScopes, Format: FormatJWT, Source: FromFile}
+	next.usersByName = map[string]string{}
+	for id, u := range next.Users {
+		next.usersByName[u.Username] = id
+	}
+	for id := range next.Clients {
+		if _, err := d.store.Client(ctx, id); !errors.Is(err, ErrNotFound) {
+			return overlap(err, "client", id)
+		}
+	}
+	for id, u := range next.Users {
+		if _, err := d.store.User(ctx, id); !errors.Is(err, ErrNotFound) {
+			return overlap(err, "user", id)
+		}
+		if _, err := d.store.UserByName(ctx, u.Username); !errors.Is(err, ErrNotFound) {
+			return overlap(err, "user", u.Username)
+		}
+	}
+	for id := range next.Resources {
+		if _, err := d.store.Resource(ctx, id); !errors.Is(err, ErrNotFound) {
+			return overlap(err, "resource", id)
+		}
+	}
+	d.declared.Store(&next)
+	return nil
+}
+
+func overlap(err error, kind, id string) error {
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%s %q is in the configuration file and in the database: remove one of them", kind, id)
+}
+
+// DeclaredClients returns the clients of the configuration file, sorted by id.
+func (d *Directory) DeclaredClients() []Client {
+	m := d.declared.Load().Clients
+	return sortedValues(m)
+}
+
+// DeclaredUsers returns the users of the configuration file, sorted by id.
+func (d *Directory) DeclaredUsers() []User { return sortedValues(d.declared.Load().Users) }
+
+// DeclaredResources returns the resources of the configuration file, sorted by id.
+func (d *Directory) DeclaredResources() []Resource {
+	return sortedValues(d.declared.Load().Resources)
+}
+
+func sortedValues[V any](m map[string]V) []V {
+	values := make([]V, 0, len(m))
+	for _, id := range slices.Sorted(maps.Keys(m)) {
+		values = append(values, m[id])
+	}
+	return values
+}
+
+// Client finds a client. ErrNotFound.
+func (d *Directory) Client(ctx context.Context, id string) (Client, error) {
+	if c, ok := d.declared.Load().Clients[id]; ok {
+		return c, nil
+	}
+	return d.store.Client(ctx, id)
+}
+
+// User finds a user by id. ErrNotFound.
+func (d *Directory) User(ctx context.Context, id string) (User, error) {
+	if u, ok := d.declared.Load().Users[id]; ok {
+		return u, nil
+	}
+	return d.store.User(ctx, id)
+}
+
+// UserByName finds a user by username. ErrNotFound.
+func (d *Directory) UserByName(ctx context.Context, username string) (User, error) {
+	declared := d.declared.Load()
+	if id, ok := declared.usersByName[username]; ok {
+		return declared.Users[id], nil
+	}
+	return d.store.UserByName(ctx, username)
+}
+
+// Resource finds a resource. ErrNotFound.
+func (d *Directory) Resource(ctx context.Context, id string) (Resource, error) {
+	if r, ok := d.declared.Load().Resources[id]; ok {
+		return r, nil
+	}
+	return d.store.Resource(ctx, id)
+}

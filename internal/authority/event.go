@@ -1,0 +1,53 @@
+package authority
+
+import "time"
+
+// EventType names what happened, for the journal.
+type EventType string
+
+// The events of this version. A name never changes its meaning: other
+// people's searches rely on it.
+const (
+	EventTokenIssued     EventType = "token.issued"
+	EventTokenRefused    EventType = "token.refused"
+	EventTokenRevoked    EventType = "token.revoked"
+	EventGrantCreated    EventType = "grant.created"
+	EventGrantEnded      EventType = "grant.ended"
+	EventRefreshReused   EventType = "grant.reuse_detected"
+	EventSignedIn        EventType = "user.signed_in"
+	EventSignInFailed    EventType = "user.sign_in_failed"
+	EventSignedOut       EventType = "user.signed_out"
+	EventConsentDenied   EventType = "consent.denied"
+	EventEpochSet        EventType = "epoch.set"
+	EventKeyChanged      EventType = "key.changed"
+	EventClientChanged   EventType = "client.changed"
+	EventUserChanged     EventType = "user.changed"
+	EventResourceChanged EventType = "resource.changed"
+	EventConfigLoaded    EventType = "config.loaded"
+	EventConfigRefused   EventType = "config.refused"
+	EventAdminRefused    EventType = "admin.refused"
+	EventServiceStarted  EventType = "service.started"
+	EventServiceStopped  EventType = "service.stopped"
+)
+
+// Event is one entry of the journal. It holds ids and hashes, never values.
+type Event struct {
+	Type      EventType
+	At        time.Time
+	RequestID string // the correlation id that the client also gets
+	Remote    string // IP address of the caller
+	Actor     string // who did it, where that is not the client: an admin, the service itself
+	ClientID  string
+	Subject   Subject
+	GrantType string
+	GrantID   ID
+	SessionID ID
+	TokenID   ID     // jti
+	TokenHash string // hex SHA-256 of the token's value, the first 16 bytes
+	Audience  []string
+	Scope     string
+	ExpiresAt time.Time
+	Error     string // the RFC's error code, for a refusal
+	Reason    string // in words
+	Target    string // what was changed: a kid, a client id, a user id, a resource id
+}

@@ -1,0 +1,25 @@
+package authority
+
+import "time"
+
+// Issuer is one issuer URL with its lifetimes.
+type Issuer struct {
+	URL string // the `iss` of every token, exactly; never derived from a request
+
+	AccessTTL      time.Duration
+	IDTTL          time.Duration
+	RefreshTTL     time.Duration // from consent to the end of the grant
+	RefreshIdleTTL time.Duration // from one refresh to the next
+	RefreshGrace   time.Duration // how long the same old refresh token gives the same successor
+	CodeTTL        time.Duration
+}
+
+// AdminResource is the built-in resource of the admin API.
+const AdminResource = "urn:signalbox:admin"
+
+// MaxTokenTTL is the longest life of any access or ID token. What is revoked
+// need not be remembered for longer than this.
+const MaxTokenTTL = time.Hour
+
+// Leeway is how far clocks may differ.
+const Leeway = 30 * time.Second

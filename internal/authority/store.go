@@ -1,0 +1,139 @@
+package authority
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// What a store answers besides success. Anything else is a failure of the
+// storage: the caller answers 503 and must assume nothing.
+var (
+	ErrNotFound = errors.New("not found")
+	ErrExists   = errors.New("already exists")
+	ErrSpent    = errors.New("already spent")
+	ErrConflict = errors.New("changed by somebody else")
+	ErrEnded    = errors.New("ended")
+)
+
+// GrantStore keeps grants. Every method is one atomic, durable transition.
+type GrantStore interface {
+	// CreateGrant stores a new grant. ErrEnded if the grant has a parent that
+	// is not active: a child is never born to a dead parent, however the two race.
+	CreateGrant(ctx context.Context, g Grant) error
+
+	// Grant returns a grant in any state. ErrNotFound.
+	Grant(ctx context.Context, id ID) (Grant, error)
+
+	// RedeemCode moves a grant from pending to active, and gives it its first
+	// refresh state and its expiry. Of several concurrent callers exactly one
+	// succeeds; the others get ErrSpent. Also ErrSpent if the code has expired
+	// at now, or the hash is not the row's.
+	RedeemCode(ctx context.Context, id ID, codeHash [32]byte, refresh Refresh, expiresAt, now time.Time) error
+
+	// RotateRefresh replaces the refresh state `from` with `to` if the row
+	// still holds from's generation and hash and the grant is active.
+	// ErrConflict otherwise. Of several concurrent callers exactly one succeeds.
+	RotateRefresh(ctx context.Context, id ID, from, to Refresh) error
+
+	// EndGrant ends a grant and all its descendants, and writes a revocation
+	// for each of them, in one transaction. It returns the revocations that
+	// this call wrote; none if the grant had already ended. ErrNotFound.
+	EndGrant(ctx context.Context, id ID, reason string, at, deadUntil time.Time) ([]Revocation, error)
+
+	// EndSessionGrants does the same for every grant that rests on the session
+	// and does not hold offline_access.
+	EndSessionGrants(ctx context.Context, session ID, reason string, at, deadUntil time.Time) ([]Revocation, error)
+
+	// Grants lists grants, oldest first.
+	Grants(ctx context.Context, f GrantFilter, p Page) ([]Grant, error)
+
+	// CountGrants counts the grants that Grants would list on all its pages.
+	CountGrants(ctx context.Context, f GrantFilter) (int, error)
+
+	// Consented says whether the subject has an active grant for the client
+	// that covers these scopes and resources.
+	Consented(ctx context.Context, g Grant, now time.Time) (bool, error)
+}
+
+// GrantFilter selects grants; a zero field selects all.
+type GrantFilter struct {
+	ClientID   string
+	SubjectID  string
+	SessionID  ID
+	ActiveOnly bool
+	AliveAt    time.Time // with ActiveOnly: expiry later than this
+}
+
+// Page selects a part of a list that is sorted by id.
+type Page struct {
+	After string // the last id of the page before; empty for the first
+	Limit int    // 1 to 1000
+}
+
+// SessionStore keeps signed-in browsers.
+type SessionStore interface {
+	StartSession(ctx context.Context, s Session) error
+	// SessionByHash finds the session of a cookie. ErrNotFound.
+	SessionByHash(ctx context.Context, hash [32]byte) (Session, error)
+	// EndSession deletes the session and writes its revocation, in one
+	// transaction. ErrNotFound if there is none.
+	EndSession(ctx context.Context, id ID, at, deadUntil time.Time) (Revocation, error)
+}
+
+// TicketStore remembers what has been spent.
+type TicketStore interface {
+	// TakeTicket spends a ticket. Of several concurrent callers, on any number
+	// of nodes, exactly one succeeds; the others get ErrSpent.
+	TakeTicket(ctx context.Context, t Ticket) error
+}
+
+// KeyStore keeps signing keys. Nodes share it, so every transition compares
+// before it swaps; who loses gets ErrConflict and reads again.
+type KeyStore interface {
+	Keys(ctx context.Context) ([]Key, error)
+	// AddKey stores a new key. ErrConflict if the algorithm already has a key
+	// in that state (there is one next and one current key per algorithm).
+	AddKey(ctx context.Context, k Key) error
+	// PromoteKey makes next the current key of its algorithm and retires the
+	// key that was current (empty id: there was none), in one transaction.
+	// ErrConflict if either is not in that state any more.
+	PromoteKey(ctx context.Context, nextID, currentID string, at time.Time) error
+	// RemoveKey deletes a key in any state. ErrNotFound.
+	RemoveKey(ctx context.Context, id string) error
+}
+
+// RevocationStore is the feed of what has ended.
+type RevocationStore interface {
+	// Revoke writes one entry. An epoch that is already there moves forward
+	// and never back. It returns the entry with its Seq.
+	Revoke(ctx context.Context, r Revocation) (Revocation, error)
+	// Revocations returns the entries with a Seq greater than after, sorted
+	// by it, at most limit. A reader must ask again from somewhat before the
+	// last Seq that it saw: a Seq may become visible late.
+	Revocations(ctx context.Context, after int64, limit int) ([]Revocation, error)
+}
+
+// DirectoryStore keeps the clients, users and resources that the admin API made.
+type DirectoryStore interface {
+	Client(ctx context.Context, id string) (Client, error) // ErrNotFound
+	Clients(ctx context.Context, p Page) ([]Client, error)
+	CreateClient(ctx context.Context, c Client) error // ErrExists
+	// UpdateClient replaces a client if it is still as it was at
+	// unchangedSince (its UpdatedAt). ErrNotFound, ErrConflict.
+	UpdateClient(ctx context.Context, c Client, unchangedSince time.Time) error
+	DeleteClient(ctx context.Context, id string) error // ErrNotFound
+
+	User(ctx context.Context, id string) (User, error) // ErrNotFound
+	UserByName(ctx context.Context, username string) (User, error)
+	Users(ctx context.Context, p Page) ([]User, error)
+	CreateUser(ctx context.Context, u User) error // ErrExists, also for the username
+	UpdateUser(ctx context.Context, u User, unchangedSince time.Time) error
+	DeleteUser(ctx context.Context, id string) error
+
+	Resource(ctx context.Context, id string) (Resource, error) // ErrNotFound
+	Resources(ctx context.Context, p Page) ([]Resource, error)
+	CreateResource(ctx context.Context, r Resource) error // ErrExists
+	UpdateResource(ctx context.Context, r Resource, unchangedSince time.Time) error
+	DeleteResource(ctx context.Context, id string) error
+}

@@ -1,0 +1,43 @@
+package oauth
+
+// GrantType is a value of the grant_type parameter (RFC 6749 §4).
+type GrantType string
+
+// The grant types of this version.
+const (
+	AuthorizationCode GrantType = "authorization_code" // RFC 6749 §4.1
+	ClientCredentials GrantType = "client_credentials" // RFC 6749 §4.4
+	RefreshToken      GrantType = "refresh_token"      // RFC 6749 §6
+)
+
+// AuthMethod is a value of token_endpoint_auth_method (RFC 7591 §2).
+type AuthMethod string
+
+// The ways in which a client may prove itself.
+const (
+	AuthNone              AuthMethod = "none"                // a public client
+	AuthClientSecretBasic AuthMethod = "client_secret_basic" // RFC 6749 §2.3.1
+	AuthClientSecretPost  AuthMethod = "client_secret_post"  // RFC 6749 §2.3.1
+	AuthPrivateKeyJWT     AuthMethod = "private_key_jwt"     // RFC 7523 §2.2
+)
+
+// Media types of our tokens, as they stand in the `typ` header.
+const (
+	TypAccessToken = "at+jwt" // RFC 9068 §2.1
+	TypIDToken     = "JWT"
+)
+
+// AssertionTypeJWTBearer is the only client_assertion_type (RFC 7523 §2.2).
+const AssertionTypeJWTBearer = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+// The scopes that belong to the issuer itself and to no resource
+// (OpenID Connect Core §5.4 and §11).
+const (
+	ScopeOpenID        = "openid"
+	ScopeProfile       = "profile"
+	ScopeEmail         = "email"
+	ScopeOfflineAccess = "offline_access"
+)
+
+// StandardScopes are the scopes of OpenID Connect that every issuer knows.
+var StandardScopes = MustScopes(ScopeOpenID, ScopeProfile, ScopeEmail, ScopeOfflineAccess)
