@@ -1,0 +1,32 @@
+# Every target is one line that a person could type. `make` alone explains them.
+.DEFAULT_GOAL := help
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+.PHONY: help run build test lint fuzz bench vulncheck
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## start the whole service, ready to try: demo user, demo clients, a first token
+	go run ./cmd/signalbox dev
+
+build: ## make bin/signalbox: static, stripped, the same bytes from the same source
+	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/signalbox ./cmd/signalbox
+
+test: ## install what the tests need (PostgreSQL, Node.js) and run every test
+	scripts/test.sh
+
+lint: ## gofmt, go vet, staticcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+fuzz: ## fuzz every target for FUZZTIME each (30s)
+	scripts/fuzz.sh
+
+bench: ## measure against the ideal handler of the same run
+	go run ./bench
+
+vulncheck: ## known holes in what we depend on (asks vuln.go.dev)
+	go run $(GOVULNCHECK) ./...

@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# `make test`: installs what the tests need, checks the source, runs every test, and
+# closes with the true count. With CI=true nothing may be missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# What is concurrent runs under the race detector; the rest would only be slower.
+raced='^(internal/(authority|issue|journal|keys|revocation|server|store)|verify)(/|$)'
+# What starts the built binary.
+outside='^(cmd|test)/'
+
+step() { printf '\n== %s (%ds)\n' "$*" "$SECONDS"; }
+missing() {
+	printf '\n!!! %s is missing: %s\n\n' "$1" "$2" >&2
+	[ "${CI:-}" != true ] || exit 1
+}
+
+step "what the tests need"
+race=-race
+command -v gcc >/dev/null || scripts/apt.sh gcc libc6-dev || {
+	race=
+	missing gcc "the race detector needs it, so no test looks for races"
+}
+node_major() { node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0; }
+{ [ "$(node_major)" -ge 18 ] && command -v npm >/dev/null; } || scripts/apt.sh nodejs npm || true
+{ [ "$(node_major)" -ge 18 ] && command -v npm >/dev/null; } ||
+	missing "Node.js 18 with npm" "the tests with JavaScript clients are skipped"
+postgres=yes
+scripts/postgres.sh install || {
+	postgres=
+	missing PostgreSQL "the tests that need it are skipped"
+}
+go version
+# Everything is fetched before anything is timed, so a lost network fails here with its own words.
+go mod download
+
+step "gofmt"
+# Only what git knows, or would add: a module cache below the tree is not ours to judge.
+unformatted=$(git ls-files -z --cached --others --exclude-standard '*.go' | xargs -0 -r ls 2>/dev/null | xargs -r gofmt -l)
+[ -z "$unformatted" ] || { printf 'not formatted:\n%s\n' "$unformatted" >&2; exit 1; }
+
+step "go vet"
+go vet ./...
+
+work=$(mktemp -d)
+clean_up() {
+	rm -rf "$work"
+	[ -z "${SIGNALBOX_TEST_POSTGRES_DIR:-}" ] || scripts/postgres.sh stop
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
+if [ -n "$postgres" ]; then
+	step "a PostgreSQL of our own"
+	scripts/postgres.sh start >"$work/postgres.env"
+	set -a
+	. "$work/postgres.env"
+	set +a
+fi
+
+module=$(go list -m)
+folders=$(go list ./... | sed "s#^$module\$#.#; s#^$module/##")
+pick() { grep "$@" <<<"$folders" | sed 's#^#./#' || true; }
+mapfile -t plain < <(pick -vE "$raced|$outside")
+mapfile -t racy < <(pick -E "$raced")
+mapfile -t binary < <(pick -E "$outside")
+
+# A cached "ok" in CI would prove nothing.
+fresh=
+[ "${CI:-}" != true ] || fresh=-count=1
+
+status=0
+run() { # NAME of the array of packages, then flags
+	local -n packages=$1
+	shift
+	[ "${#packages[@]}" -gt 0 ] || return 0
+	go test -json -timeout=20m "$@" "${packages[@]}" || status=1
+}
+all_tests() {
+	step "tests" >&2
+	run plain $fresh
+	step "tests under the race detector" >&2
+	run racy $race $fresh
+	# One package at a time, since the binary wants the machine to itself, and never
+	# from go's cache, which does not watch the binary.
+	step "tests of the built binary" >&2
+	run binary -p=1 -count=1
+	return $status
+}
+go build -o "$work/testsum" ./scripts/testsum
+all_tests | "$work/testsum"
