@@ -1,0 +1,127 @@
+package revocation
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+)
+
+const (
+	pollEvery = 500 * time.Millisecond
+	pageSize  = 1000
+	// overlap is how many sequence numbers are read again each time: a
+	// transaction that took its number early may commit late.
+	overlap = 1000
+	// staleAfter is how long a view may go without hearing from the database
+	// before the node must say that it does not know what is dead.
+	staleAfter = 5 * time.Second
+)
+
+// ErrStale says that the view may be missing revocations of other nodes.
+var ErrStale = errors.New("the revocation list has not been refreshed for too long")
+
+// Follower keeps a View up to date with the database, and is the one way to
+// write to it: what this node revokes is in its own view before Revoke returns.
+type Follower struct {
+	View  *View
+	Store authority.RevocationStore
+	Now   func() time.Time
+	Log   *slog.Logger
+
+	// Applied is called with every new entry, for what else must react at
+	// once: a removed key, for one. Nil for nobody.
+	Applied func([]authority.Revocation)
+
+	last   atomic.Int64 // highest Seq seen
+	heard  atomic.Int64 // UnixNano of the last successful read
+	seen   map[int64]struct{}
+	sweeps int
+}
+
+// Revoke writes one entry and applies it here; other nodes follow.
+func (f *Follower) Revoke(ctx context.Context, r authority.Revocation) error {
+	written, err := f.Store.Revoke(ctx, r)
+	if err != nil {
+		return err
+	}
+	f.Took(written)
+	return nil
+}
+
+// Took applies entries that a store transition has already written.
+func (f *Follower) Took(revocations ...authority.Revocation) {
+	f.View.Apply(revocations...)
+	if f.Applied != nil && len(revocations) > 0 {
+		f.Applied(revocations)
+	}
+}
+
+// Load reads the whole list. A node must not serve before this succeeded.
+func (f *Follower) Load(ctx context.Context) error { return f.catchUp(ctx) }
+
+// Fresh fails when this node cannot know what other nodes have revoked.
+func (f *Follower) Fresh() error {
+	if f.Now().Sub(time.Unix(0, f.heard.Load())) > staleAfter {
+		return ErrStale
+	}
+	return nil
+}
+
+// Run follows the list until ctx ends. wake says that there may be news; a
+// missed one costs at most pollEvery.
+func (f *Follower) Run(ctx context.Context, wake <-chan struct{}) {
+	ticker := time.NewTicker(pollEvery)
+	defer ticker.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-wake:
+		case <-ticker.C:
+		}
+		err := f.catchUp(ctx)
+		if err != nil && !failing && ctx.Err() == nil {
+			f.Log.Error("revocations cannot be read", "error", err)
+		}
+		if err == nil && failing {
+			f.Log.Info("revocations are read again")
+		}
+		failing = err != nil
+		if f.sweeps++; f.sweeps%120 == 0 {
+			f.View.Forget(f.Now())
+		}
+	}
+}
+
+func (f *Follower) catchUp(ctx context.Context) error {
+	asked := f.Now()
+	after := max(0, f.last.Load()-overlap)
+	seen := make(map[int64]struct{})
+	for {
+		page, err := f.Store.Revocations(ctx, after, pageSize)
+		if err != nil {
+			return err
+		}
+		var news []authority.Revocation
+		for _, r := range page {
+			after = r.Seq
+			seen[r.Seq] = struct{}{}
+			if _, known := f.seen[r.Seq]; !known {
+				news = append(news, r)
+			}
+		}
+		f.Took(news...)
+		if len(page) < pageSize {
+			break
+		}
+	}
+	f.last.Store(max(f.last.Load(), after))
+	f.seen = seen // only the overlap is ever asked for again
+	f.heard.Store(asked.UnixNano())
+	return nil
+}
