@@ -67,7 +67,7 @@ func (v *View) Dead(l authority.Lineage) bool {
 	}
 	return v.isOlder(authority.EpochEverything, "", l.IssuedAt) ||
 		v.isOlder(authority.EpochClient, l.ClientID, l.IssuedAt) ||
-		l.Subject.Kind == authority.SubjectUser && v.isOlder(authority.EpochUser, l.Subject.ID, l.IssuedAt)
+		v.isOlder(authority.EpochUser, l.Subject.ID, l.IssuedAt)
 }
 
 func (v *View) isEnded(kind authority.RevocationKind, key string) bool {
