@@ -1,0 +1,84 @@
+// Ideal does the least that a token endpoint can do: parse the form, check a
+// secret, sign one ES256 token, write JSON. It keeps nothing and records
+// nothing, so its speed is the limit of net/http and crypto/ecdsa on a machine.
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/json"
+	"flag"
+	"log"
+	"net/http"
+	"time"
+)
+
+type claims struct {
+	Iss      string `json:"iss"`
+	Sub      string `json:"sub"`
+	Aud      string `json:"aud"`
+	ClientID string `json:"client_id"`
+	Scope    string `json:"scope"`
+	Iat      int64  `json:"iat"`
+	Exp      int64  `json:"exp"`
+	Jti      string `json:"jti"`
+	GrantID  string `json:"grant_id"`
+}
+
+type answer struct {
+	AccessToken string `json:"access_token"`
+	TokenType   string `json:"token_type"`
+	ExpiresIn   int    `json:"expires_in"`
+	Scope       string `json:"scope"`
+}
+
+var b64 = base64.RawURLEncoding
+
+func main() {
+	listen := flag.String("listen", "127.0.0.1:8080", "address")
+	client := flag.String("client", "bench-service", "the one client's id")
+	secret := flag.String("secret", "", "its secret; this program is a yardstick, it guards nothing")
+	flag.Parse()
+
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		log.Fatal(err)
+	}
+	header := b64.EncodeToString([]byte(`{"alg":"ES256","typ":"at+jwt","kid":"ideal-key-1"}`)) + "."
+	hashes := map[string][32]byte{*client: sha256.Sum256([]byte(*secret))}
+
+	http.HandleFunc("POST /token", func(w http.ResponseWriter, r *http.Request) {
+		if err := r.ParseForm(); err != nil {
+			http.Error(w, "invalid_request", http.StatusBadRequest)
+			return
+		}
+		id := r.PostForm.Get("client_id")
+		want, known := hashes[id]
+		got := sha256.Sum256([]byte(r.PostForm.Get("client_secret")))
+		if subtle.ConstantTimeCompare(want[:], got[:]) != 1 || !known {
+			http.Error(w, "invalid_client", http.StatusUnauthorized)
+			return
+		}
+		now, scope := time.Now().Unix(), r.PostForm.Get("scope")
+		body, _ := json.Marshal(claims{"http://" + *listen, id, r.PostForm.Get("resource"), id, scope, now, now + 300, rand.Text(), rand.Text()})
+		signed := header + b64.EncodeToString(body)
+		digest := sha256.Sum256([]byte(signed))
+		x, y, err := ecdsa.Sign(rand.Reader, key, digest[:])
+		if err != nil {
+			http.Error(w, "server_error", http.StatusInternalServerError)
+			return
+		}
+		var sig [64]byte
+		x.FillBytes(sig[:32])
+		y.FillBytes(sig[32:])
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		_ = json.NewEncoder(w).Encode(answer{signed + "." + b64.EncodeToString(sig[:]), "Bearer", 300, scope})
+	})
+	http.HandleFunc("GET /ready", func(http.ResponseWriter, *http.Request) {})
+	log.Fatal(http.ListenAndServe(*listen, nil))
+}
