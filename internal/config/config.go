@@ -1,0 +1,218 @@
+// Package config reads the one YAML file of a Signalbox service: it fills in
+// defaults, lets the environment override, refuses what is wrong with the
+// place and the cure, and explains every key. It knows nothing of what it
+// configures: callers turn these plain values into their own types.
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// maxDocument bounds the file before anything parses it.
+const maxDocument = 1 << 20
+
+// Config is one valid configuration. Load and Parse are the only way to a
+// validated one; a Config is never changed afterwards, a reload makes another.
+type Config struct {
+	Issuer    string
+	Listen    Listen
+	TLS       TLS
+	Storage   Storage
+	Secrets   Secrets
+	Keys      SigningKeys
+	Tokens    Tokens
+	Resources []Resource
+	Clients   []Client
+	Users     []User
+	Journal   Journal
+	Telemetry Telemetry
+	Log       Log
+
+	// Warnings are things that work but are weak, for the log at start.
+	Warnings []string
+	// Files are all files that were read, the configuration first: what a
+	// reload has to watch.
+	Files []string
+}
+
+// Listen holds two host:port addresses.
+type Listen struct {
+	Public string
+	Admin  string
+}
+
+// TLSMode says where the public listener's certificate comes from.
+type TLSMode string
+
+const (
+	TLSFiles TLSMode = "files" // CertFile and KeyFile, a matching pair
+	TLSACME  TLSMode = "acme"  // ACME, for the issuer's host name
+	TLSOff   TLSMode = "off"   // plain HTTP: behind TrustedProxies, or a loopback issuer
+)
+
+// TLS of the public listener. Mode is derived; the rest is as written.
+type TLS struct {
+	Mode           TLSMode
+	CertFile       string
+	KeyFile        string
+	Off            bool
+	TrustedProxies []netip.Prefix
+	ACME           ACME
+}
+
+// ACME has meaning only in mode TLSACME.
+type ACME struct {
+	Email        string
+	CacheDir     string
+	DirectoryURL string
+	AcceptTOS    bool
+}
+
+// Storage says where grants, keys and sessions live.
+type Storage struct{ URL StorageURL }
+
+// Secrets holds the master key, read from MasterKeyFile or the environment.
+type Secrets struct {
+	MasterKeyFile string // empty when the environment gave the key itself
+	MasterKey     Secret
+}
+
+// SigningKeys: how tokens are signed. The first algorithm is the default.
+type SigningKeys struct {
+	Algorithms  []string
+	RotateEvery time.Duration
+}
+
+// Tokens are the lifetimes.
+type Tokens struct {
+	AccessTTL      time.Duration
+	IDTTL          time.Duration
+	RefreshTTL     time.Duration
+	RefreshIdleTTL time.Duration
+	RefreshGrace   time.Duration
+	CodeTTL        time.Duration
+}
+
+// Resource is an API that accepts our tokens.
+type Resource struct {
+	ID                   string
+	Scopes               []string
+	TokenFormat          string        // "jwt" or "opaque"
+	AccessTTL            time.Duration // Tokens.AccessTTL when not written
+	IntrospectionClients []string      // client ids of this file
+}
+
+// Client has the metadata of RFC 7591 §2.
+type Client struct {
+	ID                       string
+	Name                     string
+	RedirectURIs             []string
+	GrantTypes               []string
+	TokenEndpointAuthMethod  string
+	SecretFile               string
+	Secret                   Secret // what SecretFile holds; empty when only a hash was given
+	SecretHash               []byte // SHA-256 of the secret, 32 bytes, from file or hash; nil without a secret
+	JWKSFile                 string
+	JWKS                     json.RawMessage // {"keys":[…]}, public keys only, from file or inline
+	Scopes                   []string        // `scope`, split
+	Resources                []string
+	IDTokenSignedResponseAlg string // Keys.Algorithms[0] when not written
+	PostLogoutRedirectURIs   []string
+}
+
+// User is a person of a small installation.
+type User struct {
+	Username      string
+	PasswordHash  Secret // argon2id PHC string; empty when PasswordFile is used
+	PasswordFile  string
+	Password      Secret // what PasswordFile holds
+	Sub           string // derived from Username when not written
+	Name          string
+	Email         string
+	EmailVerified bool
+	Disabled      bool
+}
+
+// Journal says where the audit record is appended.
+type Journal struct{ Dir string }
+
+// Telemetry sends traces. Empty means off.
+type Telemetry struct{ OTLPEndpoint string }
+
+// Log is how the service's own log is written.
+type Log struct {
+	Format string // "text" or "json"
+	Level  string // "debug", "info", "warn" or "error"
+}
+
+// AdminResource is the built-in resource whose scopes are AdminScopes.
+const AdminResource = "urn:signalbox:admin"
+
+// AdminScopes are what a client of AdminResource may ask for.
+func AdminScopes() []string { return append([]string(nil), adminScopes...) }
+
+// Default returns the defaults alone. It is not valid: it has no issuer and
+// no master key.
+func Default() *Config {
+	c := new(Config)
+	setDefaults(table, c)
+	return c
+}
+
+// Load reads, completes and validates the file at path. env is os.Environ().
+// A wrong file gives Errors. Relative paths in the file are relative to it.
+func Load(path string, env []string) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		var pe *os.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err
+		}
+		return nil, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxDocument+1))
+	if err != nil {
+		return nil, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	c, err := Parse(path, data, env)
+	if err != nil {
+		return nil, err
+	}
+	c.Files = append([]string{path}, c.Files...)
+	return c, nil
+}
+
+// Parse is Load for a document at hand. name stands in errors, and its folder
+// is where relative paths start.
+func Parse(name string, data []byte, env []string) (*Config, error) {
+	d := newDocument(name, data)
+	setDefaults(table, d.config)
+	if root := d.yaml(data); root != nil {
+		d.mapping(root, "", table, d.config)
+	}
+	// A broken document says nothing reliable about what is missing.
+	if !d.broken {
+		d.environment(env)
+		d.validate()
+	}
+	if len(d.errors) > 0 {
+		return nil, d.errors.sorted()
+	}
+	return d.config, nil
+}
+
+// path resolves a path written in the file.
+func (d *document) path(p string) string {
+	if p == "" || filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(filepath.Dir(d.file), p)
+}

@@ -1,0 +1,90 @@
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+const envPrefix = "SIGNALBOX_"
+
+// clientEnv belongs to the commands that talk to a service. They share the
+// prefix and often the shell, so the service must not trip over them.
+var clientEnv = []string{
+	"SIGNALBOX_ADMIN_URL", "SIGNALBOX_ADMIN_TOKEN", "SIGNALBOX_ADMIN_TOKEN_FILE",
+	"SIGNALBOX_ISSUER_URL", "SIGNALBOX_CLIENT_ID", "SIGNALBOX_CLIENT_SECRET_FILE",
+}
+
+const testEnv = "SIGNALBOX_TEST_"
+
+// environment lets SIGNALBOX_… variables override the file.
+func (d *document) environment(env []string) {
+	type target struct {
+		path string
+		f    field
+	}
+	known := map[string]target{}
+	var names []string
+	walk(table, "", func(path string, f field) {
+		if name := f.env(path); name != "" {
+			known[name] = target{path, f}
+			names = append(names, name)
+		}
+	})
+	given := map[string]string{}
+	for _, kv := range env {
+		name, value, _ := strings.Cut(kv, "=")
+		if strings.HasPrefix(name, envPrefix) && !strings.HasPrefix(name, testEnv) && !slices.Contains(clientEnv, name) {
+			given[name] = value
+		}
+	}
+	for _, name := range sortedKeys(given) {
+		value := given[name]
+		t, ok := known[name]
+		if !ok {
+			base, isFile := strings.CutSuffix(name, "_FILE")
+			t, ok = known[base]
+			if !ok || !isFile || !t.f.secret {
+				mend := didYouMean(name, names)
+				if mend == "" {
+					mend = "`signalbox config explain` lists every key with its variable"
+				}
+				d.failEnv(name, "no key has this variable", mend)
+				continue
+			}
+			if _, both := given[base]; both {
+				d.failEnv(name, base+" is set as well", "keep one of the two")
+				continue
+			}
+			d.where[t.path] = place{env: name}
+			value, ok = d.secretFile(t.path, value)
+			if !ok {
+				continue
+			}
+		}
+		d.where[t.path] = place{env: name}
+		// What the file said about the key no longer counts, right or wrong.
+		if d.inside[t.path] {
+			d.errors = slices.DeleteFunc(d.errors, func(e Error) bool {
+				return e.Key == t.path || strings.HasPrefix(e.Key, t.path+"[")
+			})
+			delete(d.failed, t.path)
+			delete(d.inside, t.path)
+		}
+		if m := assign(t.f, t.f.at(d.config), value); m != nil {
+			d.fail(t.path, m.problem, m.mend)
+		}
+	}
+}
+
+func (d *document) failEnv(name, problem, mend string) {
+	d.errors = append(d.errors, Error{File: "environment " + clip(name), Problem: problem, Mend: mend})
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

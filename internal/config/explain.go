@@ -1,0 +1,106 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// Keys lists every key in the order of the file, for completion and lookup.
+// Members of lists stand without an index: "clients.redirect_uris".
+func Keys() []string {
+	var keys []string
+	walk(table, "", func(path string, _ field) { keys = append(keys, path) })
+	return keys
+}
+
+var index = regexp.MustCompile(`\[[0-9]*\]`)
+
+// Explain tells in words what a key means. It takes a path as error messages
+// write it ("clients[0].scope"), without indexes, or a variable's name.
+func Explain(key string) (string, error) {
+	want := index.ReplaceAllString(strings.TrimSpace(key), "")
+	var b strings.Builder
+	walk(table, "", func(path string, f field) {
+		if path == want || (f.env(path) != "" && f.env(path) == want) {
+			explain(&b, path, f)
+		}
+	})
+	if b.Len() > 0 {
+		return b.String(), nil
+	}
+	mend := elsewhere(want, table)
+	if strings.Contains(want, ".") {
+		mend = cmpOr(didYouMean(want, Keys()), "`signalbox config explain` lists every key")
+	}
+	return "", errors.New("there is no key " + quote(key) + ": " + mend)
+}
+
+func explain(b *strings.Builder, path string, f field) {
+	line := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(b, "  %-12s %s\n", name, strings.Join(wrap(value, 64), "\n"+strings.Repeat(" ", 15)))
+		}
+	}
+	fmt.Fprintf(b, "%s\n  %s\n\n", path, strings.Join(wrap(f.doc, 76), "\n  "))
+	line("type", f.kind())
+	if f.isTexts() {
+		line("members", strings.Join(f.oneOf, ", "))
+	}
+	if f.need {
+		line("required", "in every member of the list")
+	}
+	line("default", f.def)
+	line("example", f.shownExample(path))
+	line("environment", f.env(path))
+	if f.secret && f.env(path) != "" {
+		line("", f.env(path)+"_FILE names a file that holds it")
+	}
+	line("danger", f.danger)
+	if f.fields != nil {
+		line("keys", strings.Join(keysOf(f.fields), ", "))
+	}
+}
+
+func (f field) shownExample(path string) string {
+	v := f.value()
+	if v == "" || f.envOnly || f.fields != nil {
+		return ""
+	}
+	section, key, nested := strings.Cut(path, ".")
+	if !nested {
+		return path + ": " + v
+	}
+	for _, top := range table {
+		if top.key == section && top.isList() {
+			return key + ": " + v
+		}
+	}
+	parts := strings.Split(path, ".")
+	return strings.Join(parts, ": {") + ": " + v + strings.Repeat("}", len(parts)-1)
+}
+
+// value is what an example line shows: the example, or else the default.
+func (f field) value() string {
+	if f.example == "" && f.def == "false" {
+		return "true"
+	}
+	return cmpOr(f.example, f.def)
+}
+
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		if line != "" && len(line)+1+len(word) > width {
+			lines = append(lines, line)
+			line = ""
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	return append(lines, line)
+}

@@ -1,0 +1,88 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Sample is the commented configuration that `signalbox init` writes. It needs
+// three files beside it: tls.crt, tls.key and master.key (two fewer for a
+// loopback http issuer, which has no TLS).
+func Sample(issuer string) []byte {
+	var b strings.Builder
+	b.WriteString("# Signalbox configuration. Check it with: signalbox config validate FILE\n" +
+		"# Explain a key with: signalbox config explain KEY\n" +
+		"# Paths start at this file's folder. A line with a # before its key shows what is possible.\n")
+	plain := strings.HasPrefix(issuer, "http://")
+	for _, f := range table {
+		b.WriteString("\n")
+		if f.key == "issuer" {
+			f.example = strconv.Quote(issuer)
+		}
+		sampleField(&b, f, "", plain)
+	}
+	return []byte(b.String())
+}
+
+func sampleField(b *strings.Builder, f field, indent string, plain bool) {
+	if f.envOnly {
+		return
+	}
+	note := f.doc
+	if f.danger != "" {
+		note += " DANGER: " + f.danger
+	}
+	for _, l := range wrap(note, 90-len(indent)) {
+		fmt.Fprintf(b, "%s# %s\n", indent, l)
+	}
+	live := f.sample
+	if plain && (f.key == "cert_file" || f.key == "key_file") {
+		live = false
+	}
+	if plain && f.key == "off" {
+		live = true
+	}
+	switch {
+	case f.later:
+		fmt.Fprintf(b, "%s%s: []\n", indent, f.key)
+	case f.isList():
+		sampleMember(b, f)
+	case f.isSection():
+		// A section whose keys are all comments is itself one: `acme:` alone
+		// would be there, with nothing in it.
+		if !live {
+			var inner strings.Builder
+			for _, k := range f.fields {
+				fmt.Fprintf(&inner, "%s#   %s: %s\n", indent, k.key, k.value())
+			}
+			fmt.Fprintf(b, "%s# %s:\n%s", indent, f.key, inner.String())
+			return
+		}
+		fmt.Fprintf(b, "%s%s:\n", indent, f.key)
+		for _, k := range f.fields {
+			sampleField(b, k, indent+"  ", plain)
+		}
+	case live:
+		// A live line shows what is in force: the default, where there is one.
+		v := cmpOr(f.def, f.example)
+		if f.key == "off" {
+			v = "true"
+		}
+		fmt.Fprintf(b, "%s%s: %s\n", indent, f.key, v)
+	default:
+		fmt.Fprintf(b, "%s# %s: %s\n", indent, f.key, f.value())
+	}
+}
+
+// sampleMember shows one member of a list, as a comment.
+func sampleMember(b *strings.Builder, f field) {
+	fmt.Fprintf(b, "# %s:\n", f.key)
+	dash := "-"
+	for _, k := range f.fields {
+		if k.sample {
+			fmt.Fprintf(b, "#   %s %s: %s\n", dash, k.key, k.value())
+			dash = " "
+		}
+	}
+}

@@ -1,0 +1,137 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"strings"
+)
+
+const redacted = "[redacted]"
+
+// Secret is a value that does not print: no verb of fmt, no encoder and no
+// logger shows it. Reveal is the only way out.
+type Secret struct{ value string }
+
+// NewSecret is for callers that make a configuration by hand.
+func NewSecret(value string) Secret { return Secret{value} }
+
+// Reveal returns the secret. Its callers are what a review looks at.
+func (s Secret) Reveal() string { return s.value }
+
+// Bytes returns a copy of the secret.
+func (s Secret) Bytes() []byte { return []byte(s.value) }
+
+// IsZero reports whether there is no secret.
+func (s Secret) IsZero() bool { return s.value == "" }
+
+func (s Secret) String() string               { return redacted }
+func (s Secret) GoString() string             { return redacted }
+func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (s Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
+
+// Format exists because %d would otherwise print the bytes past String.
+func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
+
+// StorageURL is sqlite:PATH or postgres://…; it prints without its password.
+type StorageURL struct {
+	raw    string
+	shown  string
+	engine string
+	path   string
+}
+
+// ParseStorageURL accepts sqlite:PATH, postgres://… and postgresql://….
+// Its error never holds the text, which may hold a password.
+func ParseStorageURL(s string) (StorageURL, error) {
+	scheme, rest, _ := strings.Cut(s, ":")
+	switch scheme {
+	case "sqlite":
+		path, _, _ := strings.Cut(strings.TrimPrefix(rest, "//"), "?")
+		if path == "" {
+			return StorageURL{}, errors.New("has no path")
+		}
+		if path == ":memory:" {
+			return StorageURL{}, errors.New("would keep the data in memory and lose it at every restart")
+		}
+		return StorageURL{raw: s, shown: s, engine: "sqlite", path: path}, nil
+	case "postgres", "postgresql":
+		// url.Parse's own errors quote the text: keep them out.
+		u, err := url.Parse(s)
+		if err != nil || u.Opaque != "" {
+			return StorageURL{}, errors.New("is not a valid URL (special characters in a password must be percent-encoded)")
+		}
+		q := u.Query()
+		for k := range q {
+			if strings.Contains(strings.ToLower(k), "password") {
+				q.Set(k, "xxxxx")
+				u.RawQuery = q.Encode()
+			}
+		}
+		return StorageURL{raw: s, shown: u.Redacted(), engine: "postgres"}, nil
+	default:
+		return StorageURL{}, errors.New("starts with no storage that is known")
+	}
+}
+
+// Reveal returns the URL with its password.
+func (u StorageURL) Reveal() string { return u.raw }
+
+// Engine is "sqlite" or "postgres".
+func (u StorageURL) Engine() string { return u.engine }
+
+// Path is the database file, for sqlite only.
+func (u StorageURL) Path() string { return u.path }
+
+func (u StorageURL) String() string               { return u.shown }
+func (u StorageURL) GoString() string             { return u.shown }
+func (u StorageURL) MarshalText() ([]byte, error) { return []byte(u.shown), nil }
+func (u StorageURL) LogValue() slog.Value         { return slog.StringValue(u.shown) }
+func (u StorageURL) Format(f fmt.State, _ rune)   { io.WriteString(f, u.shown) }
+
+// maxSecretFile is far above any secret or key set, and far below harm.
+const maxSecretFile = 256 << 10
+
+// readFile reads a small regular file. world tells that others may read it.
+// A pipe or device is refused, because reading it could block the start.
+func readFile(path string) (data []byte, world bool, err error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, false, reason(err)
+	}
+	if !st.Mode().IsRegular() {
+		return nil, false, errors.New("is not a regular file")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, false, reason(err)
+	}
+	defer f.Close()
+	data, err = io.ReadAll(io.LimitReader(f, maxSecretFile+1))
+	if err != nil {
+		return nil, false, reason(err)
+	}
+	if len(data) > maxSecretFile {
+		return nil, false, fmt.Errorf("is larger than %d KiB", maxSecretFile>>10)
+	}
+	return data, st.Mode().Perm()&0o004 != 0, nil
+}
+
+// reason drops the path from a file error: the message already names it.
+func reason(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return errors.New("does not exist")
+	case errors.Is(err, fs.ErrPermission):
+		return errors.New("may not be read by this user")
+	}
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return fmt.Errorf("cannot be read: %w", pe.Err)
+	}
+	return err
+}

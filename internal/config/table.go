@@ -1,0 +1,231 @@
+package config
+
+import (
+	"encoding/json"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// field is one key of the file. The table of fields is the only place where a
+// key is written down: parsing, defaults, environment, Explain, Schema and
+// Sample all read it.
+type field struct {
+	key     string
+	at      func(owner any) any // where the value goes; for a list of sections: appends one and returns it
+	fields  []field             // the keys of a section, or of each member of a list
+	def     string              // as written in the file; empty: none
+	example string              // as written in the file
+	doc     string
+	danger  string
+	oneOf   []string
+	need    bool // every member of a list must have it
+	secret  bool // never shown; may also come from a file named by …_FILE
+	envOnly bool // may not stand in the file
+	later   bool // a list that this version accepts only empty
+	sample  bool // written as a live line by Sample, not as a comment
+}
+
+// in makes a typed place; a nil owner gives a place to look at, for its type.
+func in[T any](f func(*T) any) func(any) any {
+	return func(owner any) any {
+		if owner == nil {
+			return f(new(T))
+		}
+		return f(owner.(*T))
+	}
+}
+
+func (f field) isSection() bool { return f.at == nil && !f.later }
+func (f field) isList() bool    { return f.at != nil && f.fields != nil }
+
+// kind is the word for the type that error messages and Explain use.
+func (f field) kind() string {
+	switch {
+	case f.isSection():
+		return "section"
+	case f.isList():
+		return "list of sections"
+	case f.later:
+		return "list"
+	case len(f.oneOf) > 0 && !f.isTexts():
+		return "one of " + strings.Join(f.oneOf, ", ")
+	}
+	switch f.at(nil).(type) {
+	case *time.Duration:
+		return "duration"
+	case *bool:
+		return "true or false"
+	case *[]string:
+		return "list of texts"
+	case *[]netip.Prefix:
+		return "list of networks (CIDR)"
+	case *json.RawMessage:
+		return "JSON Web Key Set"
+	case *StorageURL:
+		return "storage URL"
+	case *Secret:
+		return "secret text"
+	default:
+		return "text"
+	}
+}
+
+func (f field) isTexts() bool {
+	if f.at == nil || f.fields != nil {
+		return false
+	}
+	switch f.at(nil).(type) {
+	case *[]string, *[]netip.Prefix:
+		return true
+	}
+	return false
+}
+
+// env is the variable that overrides the key at path, or "". Members of lists
+// have none: an index in a variable's name would be a trap.
+func (f field) env(path string) string {
+	if f.at == nil || f.fields != nil {
+		return ""
+	}
+	if _, ok := f.at(nil).(*json.RawMessage); ok {
+		return ""
+	}
+	head, _, _ := strings.Cut(path, ".")
+	for _, top := range table {
+		if top.key == head && top.isList() {
+			return ""
+		}
+	}
+	return "SIGNALBOX_" + strings.ToUpper(strings.ReplaceAll(path, ".", "_"))
+}
+
+// walk visits every key with its path, sections before their keys.
+func walk(fields []field, prefix string, visit func(path string, f field)) {
+	for _, f := range fields {
+		visit(prefix+f.key, f)
+		walk(f.fields, prefix+f.key+".", visit)
+	}
+}
+
+// setDefaults fills owner. The members of lists get theirs when they are made.
+func setDefaults(fields []field, owner any) {
+	for _, f := range fields {
+		switch {
+		case f.isSection():
+			setDefaults(f.fields, owner)
+		case f.def != "" && !f.isList():
+			if m := assign(f, f.at(owner), strings.Trim(f.def, `[]"`)); m != nil {
+				panic("config: default of " + f.key + ": " + m.problem)
+			}
+		}
+	}
+}
+
+const later = "Not supported by this version: only the empty list is accepted."
+
+// table is filled in init because its functions look at the table themselves.
+var table []field
+
+func init() {
+	table = []field{
+		{key: "issuer", at: in(func(c *Config) any { return &c.Issuer }), example: "https://sts.example.com", sample: true,
+			doc:    "The URL of this service: the `iss` of every token and the base of every endpoint. It is never derived from a request. https, without query, fragment or trailing slash; http only for a loopback address.",
+			danger: "Changing it makes every token and every client's configuration invalid."},
+		{key: "listen", doc: "The two addresses that the service listens on.", sample: true, fields: []field{
+			{key: "public", at: in(func(c *Config) any { return &c.Listen.Public }), def: `":8443"`, sample: true,
+				doc: "Address of the OAuth and OpenID Connect endpoints, host:port."},
+			{key: "admin", at: in(func(c *Config) any { return &c.Listen.Admin }), def: `"127.0.0.1:9090"`, sample: true,
+				doc:    "Address of the admin API, health and metrics, host:port.",
+				danger: "It speaks plain HTTP: keep it on loopback or on a network that you trust."},
+		}},
+		{key: "tls", doc: "How the public listener gets its certificate: from files, by ACME, or off behind a proxy. Exactly one of the three.", sample: true, fields: []field{
+			{key: "cert_file", at: in(func(c *Config) any { return &c.TLS.CertFile }), example: "tls.crt", sample: true,
+				doc: "PEM file with the certificate and its chain."},
+			{key: "key_file", at: in(func(c *Config) any { return &c.TLS.KeyFile }), example: "tls.key", sample: true,
+				doc: "PEM file with the certificate's private key."},
+			{key: "off", at: in(func(c *Config) any { return &c.TLS.Off }), def: "false",
+				doc:    "true when a proxy in front ends TLS. Needs trusted_proxies.",
+				danger: "Tokens and passwords travel in clear between the proxy and this service."},
+			{key: "trusted_proxies", at: in(func(c *Config) any { return &c.TLS.TrustedProxies }), example: "[10.0.0.0/8]",
+				doc:    "Networks whose X-Forwarded-For is believed. Only with off.",
+				danger: "Whoever is in these networks can claim any client address."},
+			{key: "acme", doc: "Automatic certificates (RFC 8555) for the issuer's host. The public listener must be reachable on port 443.", fields: []field{
+				{key: "email", at: in(func(c *Config) any { return &c.TLS.ACME.Email }), example: "ops@example.com",
+					doc: "Where the certificate authority writes about trouble."},
+				{key: "cache_dir", at: in(func(c *Config) any { return &c.TLS.ACME.CacheDir }), def: "/var/lib/signalbox/acme",
+					doc: "Folder that keeps the account and the certificates."},
+				{key: "directory_url", at: in(func(c *Config) any { return &c.TLS.ACME.DirectoryURL }), def: "https://acme-v02.api.letsencrypt.org/directory",
+					doc: "The certificate authority's directory."},
+				{key: "accept_tos", at: in(func(c *Config) any { return &c.TLS.ACME.AcceptTOS }), def: "false", example: "true",
+					doc: "true says that you accept the certificate authority's terms of service. ACME does not work without."},
+			}},
+		}},
+		{key: "storage", doc: "Where grants, keys and sessions are kept.", sample: true, fields: []field{
+			{key: "url", at: in(func(c *Config) any { return &c.Storage.URL }), def: `"sqlite:/var/lib/signalbox/signalbox.db"`, sample: true, secret: true,
+				example: `"postgres://signalbox@db.example.com/signalbox?sslmode=verify-full"`,
+				doc:     "sqlite:PATH for one machine, postgres://… for more than one.",
+				danger:  "A password in the file is readable by whoever reads the file: prefer SIGNALBOX_STORAGE_URL_FILE."},
+		}},
+		{key: "secrets", doc: "The master key, which seals private keys and derives refresh secrets.", sample: true, fields: []field{
+			{key: "master_key_file", at: in(func(c *Config) any { return &c.Secrets.MasterKeyFile }), example: "master.key", sample: true,
+				doc:    "File with the master key, at least 32 characters. Make it with: openssl rand -base64 32",
+				danger: "Without it the signing keys in the database cannot be opened: back it up, apart from the database."},
+			{key: "master_key", at: in(func(c *Config) any { return &c.Secrets.MasterKey }), secret: true, envOnly: true,
+				doc:    "The master key itself. Only through the environment; it may not stand in the file.",
+				danger: "Other processes of the same user can read the environment: prefer master_key_file."},
+		}},
+		{key: "keys", doc: "The keys that sign tokens.", sample: true, fields: []field{
+			{key: "algorithms", at: in(func(c *Config) any { return &c.Keys.Algorithms }), def: "[ES256]", example: "[ES256, RS256]", sample: true,
+				oneOf: []string{"ES256", "RS256", "EdDSA"},
+				doc:   "Signature algorithms. The first is the default; RS256 is for clients that know nothing else and costs far more time."},
+			{key: "rotate_every", at: in(func(c *Config) any { return &c.Keys.RotateEvery }), def: "720h", sample: true,
+				doc: "How long a key signs before the next takes over. From 1h to 8760h."},
+		}},
+		{key: "tokens", doc: "How long things live.", sample: true, fields: []field{
+			{key: "access_ttl", at: in(func(c *Config) any { return &c.Tokens.AccessTTL }), def: "5m", sample: true,
+				doc:    "Lifetime of access tokens. At most 1h.",
+				danger: "A verifier that works offline accepts a revoked token until it ends."},
+			{key: "id_ttl", at: in(func(c *Config) any { return &c.Tokens.IDTTL }), def: "5m", sample: true,
+				doc: "Lifetime of ID tokens. At most 1h."},
+			{key: "refresh_ttl", at: in(func(c *Config) any { return &c.Tokens.RefreshTTL }), def: "720h", sample: true,
+				doc: "After this time a grant ends, however busy it is. At most 8760h."},
+			{key: "refresh_idle_ttl", at: in(func(c *Config) any { return &c.Tokens.RefreshIdleTTL }), def: "24h", sample: true,
+				doc: "A grant that is not refreshed for this long ends. Not shorter than access_ttl, not longer than refresh_ttl."},
+			{key: "refresh_grace", at: in(func(c *Config) any { return &c.Tokens.RefreshGrace }), def: "10s", sample: true,
+				doc:    "A refresh token used again within this time gives the same successor; later, it ends the grant. At most 60s.",
+				danger: "A thief has the same time."},
+			{key: "code_ttl", at: in(func(c *Config) any { return &c.Tokens.CodeTTL }), def: "60s", sample: true,
+				doc: "Lifetime of an authorization code. At most 60s."},
+		}},
+		{key: "resources", at: in(func(c *Config) any { return grow(&c.Resources) }), fields: resourceFields(),
+			doc: "The APIs that accept our tokens (RFC 8707)."},
+		{key: "clients", at: in(func(c *Config) any { return grow(&c.Clients) }), fields: clientFields(),
+			doc: "The registered applications. Names as in RFC 7591."},
+		{key: "users", at: in(func(c *Config) any { return grow(&c.Users) }), fields: userFields(),
+			doc: "People, for small installations."},
+		{key: "identity_providers", later: true, doc: "Upstream identity providers. " + later},
+		{key: "trusted_issuers", later: true, doc: "Issuers whose tokens are accepted as proof. " + later},
+		{key: "clusters", later: true, doc: "Kubernetes clusters. " + later},
+		{key: "policies", later: true, doc: "Trust policies. " + later},
+		{key: "journal", doc: "The audit journal.", fields: []field{
+			{key: "dir", at: in(func(c *Config) any { return &c.Journal.Dir }), example: "/var/lib/signalbox/journal",
+				doc: "Folder of this machine's journal. Default: `journal` beside the SQLite file, otherwise /var/lib/signalbox/journal. Never shared by two machines."},
+		}},
+		{key: "telemetry", doc: "Traces.", fields: []field{
+			{key: "otlp_endpoint", at: in(func(c *Config) any { return &c.Telemetry.OTLPEndpoint }), example: "https://otel.example.com:4318",
+				doc: "Where traces are sent (OTLP over HTTP). Empty: off."},
+		}},
+		{key: "log", doc: "The service's own log, on standard error.", sample: true, fields: []field{
+			{key: "format", at: in(func(c *Config) any { return &c.Log.Format }), def: "json", oneOf: []string{"text", "json"}, sample: true,
+				doc: "json for machines, text for people."},
+			{key: "level", at: in(func(c *Config) any { return &c.Log.Level }), def: "info", oneOf: []string{"debug", "info", "warn", "error"}, sample: true,
+				doc: "The least important line that is written."},
+		}},
+	}
+}
+
+func grow[T any](list *[]T) *T {
+	*list = append(*list, *new(T))
+	return &(*list)[len(*list)-1]
+}

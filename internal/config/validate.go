@@ -1,0 +1,349 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/mail"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// validate checks what no single key can tell. It runs after the environment.
+func (d *document) validate() {
+	d.issuer()
+	d.listen()
+	d.tls()
+	d.secrets()
+	d.keys()
+	d.lifetimes()
+	d.journal()
+	d.telemetry()
+	d.resources()
+	d.clients()
+	d.introspectors()
+	d.users()
+}
+
+func (d *document) warn(path, text string) {
+	d.config.Warnings = append(d.config.Warnings, path+": "+text)
+}
+
+func (d *document) issuer() {
+	c := d.config
+	switch {
+	case d.failed["issuer"]:
+	case !d.set("issuer"):
+		d.fail("issuer", "is missing", "add `issuer: https://…`, the URL under which clients reach this service")
+	default:
+		if m := checkIssuer(c.Issuer); m != nil {
+			d.fail("issuer", m.problem, m.mend)
+		}
+	}
+}
+
+func (d *document) listen() {
+	c := d.config
+	ok := d.address("listen.public", c.Listen.Public)
+	ok = d.address("listen.admin", c.Listen.Admin) && ok
+	if ok && c.Listen.Public == c.Listen.Admin && !strings.HasSuffix(c.Listen.Public, ":0") {
+		d.fail("listen.admin", "is the same address as listen.public", "use another port: the admin API never shares the public one")
+	}
+	if ok && !loopbackAddress(c.Listen.Admin) {
+		d.warn("listen.admin", c.Listen.Admin+" can be reached from other machines, in plain HTTP; keep it on a network that you trust")
+	}
+}
+
+func (d *document) address(path, s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	n, perr := strconv.Atoi(port)
+	if err != nil || perr != nil || n < 0 || n > 65535 || strings.ContainsAny(host, " /@") {
+		d.fail(path, "expected host:port, found "+quote(s), `write ":8443" for every interface, "127.0.0.1:9090" for one`)
+		return false
+	}
+	return true
+}
+
+func loopbackAddress(s string) bool {
+	host, _, _ := net.SplitHostPort(s)
+	return loopbackHost(host)
+}
+
+func (d *document) tls() {
+	c, t := d.config, &d.config.TLS
+	d.resolve("tls.cert_file", &t.CertFile)
+	d.resolve("tls.key_file", &t.KeyFile)
+	d.resolve("tls.acme.cache_dir", &t.ACME.CacheDir)
+	files := t.CertFile != "" || t.KeyFile != ""
+	acme := d.set("tls.acme")
+	for path := range d.where {
+		acme = acme || strings.HasPrefix(path, "tls.acme.")
+	}
+	loopbackHTTP := strings.HasPrefix(c.Issuer, "http://")
+	switch n := count(files, acme, t.Off); {
+	case d.failed["tls"] || d.failed["tls.acme"] || d.failed["tls.off"]:
+		return
+	case n > 1:
+		d.fail("tls", "has more than one of cert_file, acme and off", "keep one of them")
+		return
+	case n == 0 && loopbackHTTP:
+		t.Off = true
+	case n == 0:
+		d.fail("tls", "says nowhere where the certificate comes from", "add cert_file and key_file, or acme, or `off: true` with trusted_proxies")
+		return
+	case loopbackHTTP && !t.Off:
+		d.fail("tls", "the issuer is http, but TLS is on", "make the issuer https, or remove this section")
+		return
+	}
+	if !t.Off && len(t.TrustedProxies) > 0 {
+		d.fail("tls.trusted_proxies", "has meaning only with `off: true`", "remove it, or set off")
+	}
+	switch {
+	case files:
+		t.Mode = TLSFiles
+		d.certificate()
+	case acme:
+		t.Mode = TLSACME
+		d.acme()
+	default:
+		t.Mode = TLSOff
+		if !loopbackHTTP && len(t.TrustedProxies) == 0 && !d.failed["issuer"] && !d.inside["tls.trusted_proxies"] {
+			d.fail("tls.off", "needs trusted_proxies", "add `trusted_proxies: [10.0.0.0/8]` with the network of the proxy that ends TLS")
+		}
+		if loopbackHTTP && !loopbackAddress(c.Listen.Public) && !d.failed["listen.public"] {
+			d.warn("listen.public", c.Listen.Public+" can be reached from other machines, in plain HTTP; use 127.0.0.1")
+		}
+	}
+}
+
+func count(bs ...bool) (n int) {
+	for _, b := range bs {
+		if b {
+			n++
+		}
+	}
+	return n
+}
+
+func (d *document) certificate() {
+	t := d.config.TLS
+	if t.CertFile == "" {
+		d.fail("tls.cert_file", "is missing beside key_file", "add it")
+		return
+	}
+	if t.KeyFile == "" {
+		d.fail("tls.key_file", "is missing beside cert_file", "add it")
+		return
+	}
+	cert, _, ok := d.read("tls.cert_file", t.CertFile)
+	key, world, ok2 := d.read("tls.key_file", t.KeyFile)
+	if !ok || !ok2 {
+		return
+	}
+	if world {
+		d.warnWorld("tls.key_file", t.KeyFile)
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		d.fail("tls.key_file", "is no pair with cert_file: "+clip(strings.TrimPrefix(err.Error(), "tls: ")), "both files are PEM, and the key belongs to the first certificate")
+		return
+	}
+	leaf, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil {
+		d.fail("tls.cert_file", "holds no readable certificate", "check it with: openssl x509 -noout -text -in FILE")
+		return
+	}
+	if u, err := url.Parse(d.config.Issuer); err == nil && u.Hostname() != "" && leaf.VerifyHostname(u.Hostname()) != nil {
+		d.warn("tls.cert_file", "the certificate is not for the issuer's host "+u.Hostname())
+	}
+	if time.Now().After(leaf.NotAfter) {
+		d.warn("tls.cert_file", "the certificate ended on "+leaf.NotAfter.UTC().Format(time.DateOnly))
+	}
+}
+
+func (d *document) acme() {
+	a := d.config.TLS.ACME
+	if !a.AcceptTOS {
+		d.fail("tls.acme.accept_tos", "is not true", "read the certificate authority's terms of service and write `accept_tos: true`")
+	}
+	if a.Email != "" && !isEmail(a.Email) {
+		d.fail("tls.acme.email", "expected an e-mail address, found "+quote(a.Email), "")
+	}
+	if u, err := url.Parse(a.DirectoryURL); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
+		d.fail("tls.acme.directory_url", "expected an https URL, found "+quote(a.DirectoryURL), "")
+	}
+	if a.CacheDir == "" {
+		d.fail("tls.acme.cache_dir", "is empty", "name a folder: without it every start asks for a new certificate, until the authority refuses")
+	}
+	if u, err := url.Parse(d.config.Issuer); err == nil && u.Hostname() != "" && (net.ParseIP(u.Hostname()) != nil || !strings.Contains(u.Hostname(), ".")) {
+		d.fail("tls.acme", "cannot get a certificate for "+u.Hostname(), "the issuer needs a public host name")
+	}
+}
+
+// minMasterKey is 32 characters: base64 of 24 random bytes is 192 bits.
+const minMasterKey = 32
+
+func (d *document) secrets() {
+	s := &d.config.Secrets
+	d.resolve("secrets.master_key_file", &s.MasterKeyFile)
+	byEnv, fileByEnv := d.where["secrets.master_key"].env, d.where["secrets.master_key_file"].env
+	if d.failed["secrets.master_key"] || d.failed["secrets.master_key_file"] || d.failed["secrets"] {
+		return
+	}
+	path := "secrets.master_key_file"
+	switch {
+	case byEnv != "" && fileByEnv != "":
+		d.fail("secrets.master_key", fileByEnv+" is set as well", "keep one of the two")
+		return
+	case byEnv != "":
+		path, s.MasterKeyFile = "secrets.master_key", ""
+	case s.MasterKeyFile == "":
+		d.fail(path, "is missing", "make one with `openssl rand -base64 32`, in a file that only this service may read, and name it here")
+		return
+	default:
+		v, ok := d.secretFile(path, s.MasterKeyFile)
+		if !ok {
+			return
+		}
+		s.MasterKey = Secret{v}
+	}
+	if len(s.MasterKey.Reveal()) < minMasterKey {
+		d.fail(path, fmt.Sprintf("the master key has fewer than %d characters", minMasterKey), "make one with: openssl rand -base64 32")
+	}
+}
+
+func (d *document) keys() {
+	k := d.config.Keys
+	if len(k.Algorithms) == 0 && !d.inside["keys.algorithms"] {
+		d.fail("keys.algorithms", "is empty", "write [ES256]")
+	}
+	d.between("keys.rotate_every", k.RotateEvery, time.Hour, 8760*time.Hour)
+}
+
+func (d *document) lifetimes() {
+	t := d.config.Tokens
+	ok := d.between("tokens.access_ttl", t.AccessTTL, time.Second, time.Hour)
+	d.between("tokens.id_ttl", t.IDTTL, time.Second, time.Hour)
+	d.between("tokens.code_ttl", t.CodeTTL, time.Second, time.Minute)
+	d.between("tokens.refresh_grace", t.RefreshGrace, 0, time.Minute)
+	ok = d.between("tokens.refresh_ttl", t.RefreshTTL, time.Second, 8760*time.Hour) && ok
+	ok = d.between("tokens.refresh_idle_ttl", t.RefreshIdleTTL, time.Second, 8760*time.Hour) && ok
+	if !ok {
+		return
+	}
+	if t.RefreshIdleTTL > t.RefreshTTL {
+		d.fail("tokens.refresh_idle_ttl", short(t.RefreshIdleTTL)+" is longer than refresh_ttl, "+short(t.RefreshTTL), "make it at most refresh_ttl")
+	}
+	if t.RefreshIdleTTL < t.AccessTTL {
+		d.fail("tokens.refresh_idle_ttl", short(t.RefreshIdleTTL)+" is shorter than access_ttl, "+short(t.AccessTTL), "make it longer: a grant would end before anybody has to refresh")
+	}
+	if t.RefreshGrace >= t.RefreshIdleTTL {
+		d.fail("tokens.refresh_grace", short(t.RefreshGrace)+" is not shorter than refresh_idle_ttl", "make it a few seconds")
+	}
+}
+
+func (d *document) between(path string, v, low, high time.Duration) bool {
+	if d.failed[path] {
+		return false
+	}
+	if v < low || v > high {
+		d.fail(path, short(v)+" is out of range", "write a duration from "+short(low)+" to "+short(high))
+		return false
+	}
+	return true
+}
+
+// short writes 24h, not 24h0m0s.
+func short(v time.Duration) string {
+	s := v.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+func (d *document) journal() {
+	c := d.config
+	d.resolve("journal.dir", &c.Journal.Dir)
+	switch {
+	case d.set("journal.dir") && c.Journal.Dir == "" && !d.failed["journal.dir"]:
+		d.fail("journal.dir", "is empty", "name a folder, or remove the key")
+	case c.Journal.Dir != "":
+	case c.Storage.URL.Engine() == "sqlite":
+		c.Journal.Dir = filepath.Join(filepath.Dir(c.Storage.URL.Path()), "journal")
+	default:
+		c.Journal.Dir = "/var/lib/signalbox/journal"
+	}
+}
+
+func (d *document) telemetry() {
+	s := d.config.Telemetry.OTLPEndpoint
+	if s == "" {
+		return
+	}
+	if u, err := url.Parse(s); err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil {
+		d.fail("telemetry.otlp_endpoint", "expected an http or https URL without a password", "write it like https://otel.example.com:4318")
+	}
+}
+
+// resolve makes a path of the file relative to the file. What the environment
+// gives is relative to where the service runs, as everywhere.
+func (d *document) resolve(path string, p *string) {
+	if d.where[path].env == "" {
+		*p = d.path(*p)
+	}
+}
+
+// read reads a file that the configuration names.
+func (d *document) read(path, file string) (data []byte, world, ok bool) {
+	if d.failed[path] {
+		return nil, false, false
+	}
+	data, world, err := readFile(file)
+	if err != nil {
+		d.fail(path, quote(file)+" "+err.Error(), "make the file, or correct the path (it starts at the folder of the configuration)")
+		return nil, false, false
+	}
+	if !slices.Contains(d.config.Files, file) {
+		d.config.Files = append(d.config.Files, file)
+	}
+	if len(data) == 0 {
+		d.fail(path, quote(file)+" is empty", "write the value into it")
+		return nil, false, false
+	}
+	return data, world, true
+}
+
+// secretFile reads a secret without the line break that editors and echo add.
+func (d *document) secretFile(path, file string) (string, bool) {
+	data, world, ok := d.read(path, file)
+	if !ok {
+		return "", false
+	}
+	if world {
+		d.warnWorld(path, file)
+	}
+	s := strings.TrimRight(string(data), "\r\n")
+	if s == "" {
+		d.fail(path, quote(file)+" is empty", "write the value into it")
+		return "", false
+	}
+	return s, true
+}
+
+func (d *document) warnWorld(path, file string) {
+	d.warn(path, file+" can be read by every user of this machine; run: chmod 600 "+file)
+}
+
+func isEmail(s string) bool {
+	a, err := mail.ParseAddress(s)
+	return err == nil && a.Address == s && len(s) <= 254
+}
