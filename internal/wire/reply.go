@@ -63,6 +63,9 @@ var (
 	noStore  = []string{"no-store"}
 )
 
+// ErrTooMany refuses a caller who has failed too often.
+var ErrTooMany = oauth.Errorf(oauth.TemporarilyUnavailable, "too many failed attempts, try again later")
+
 // Error is the one place where a failure becomes an HTTP answer of JSON
 // (RFC 6749 §5.2). The cause goes to the log, the description to the client.
 func Error(w http.ResponseWriter, r *http.Request, err error) {
@@ -71,8 +74,11 @@ func Error(w http.ResponseWriter, r *http.Request, err error) {
 	req.Log.Error = string(refused.Code)
 	req.Log.Cause = errors.Unwrap(refused)
 	status := refused.Code.Status()
-	if refused == errTooLarge {
+	switch refused {
+	case errTooLarge:
 		status = http.StatusRequestEntityTooLarge
+	case ErrTooMany:
+		status = http.StatusTooManyRequests
 	}
 	switch refused.Code {
 	case oauth.TemporarilyUnavailable:

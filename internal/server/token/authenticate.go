@@ -1,0 +1,219 @@
+// RFC 6749 §2.3 and RFC 7523 §2.2: client authentication.
+package token
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/jose"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/wire"
+)
+
+// Authenticator finds out which client is asking, and that it is that client.
+type Authenticator struct {
+	Issuer  string
+	Find    func(ctx context.Context, id string) (authority.Client, error)
+	Tickets authority.TicketStore
+	Limit   *Limiter
+	Now     func() time.Time
+}
+
+// One answer for every way of not being a client: which part was wrong is
+// nobody's business.
+var errClient = oauth.Errorf(oauth.InvalidClient, "client authentication failed")
+
+const (
+	maxClientID      = 512
+	maxClientSecret  = 1024
+	maxAssertionLife = 5 * time.Minute
+)
+
+// Authenticate returns the client that has proved itself by the one method
+// that it is registered for.
+func (a *Authenticator) Authenticate(r *http.Request, form wire.Params) (authority.Client, error) {
+	proof, err := readProof(r, form)
+	if err != nil {
+		return authority.Client{}, err
+	}
+	req := wire.RequestOf(r.Context())
+	if !a.Limit.Allows(proof.clientID, req.Remote) {
+		return authority.Client{}, wire.ErrTooMany
+	}
+	client, err := a.check(r.Context(), proof)
+	if err != nil {
+		var refused *oauth.Error
+		if errors.As(err, &refused) {
+			a.Limit.Failed(proof.clientID, req.Remote)
+		}
+		return authority.Client{}, err
+	}
+	req.Log.ClientID = client.ID
+	return client, nil
+}
+
+// proof is what a request says about its client, before any of it is believed.
+type proof struct {
+	method    oauth.AuthMethod
+	clientID  string
+	secret    oauth.Secret
+	assertion string
+}
+
+func readProof(r *http.Request, form wire.Params) (proof, error) {
+	bodyID, secret, assertion := form.Get("client_id"), form.Get("client_secret"), form.Get("client_assertion")
+	var found []proof
+	if headers := r.Header["Authorization"]; len(headers) > 1 {
+		return proof{}, oauth.Errorf(oauth.InvalidRequest, "more than one Authorization header")
+	} else if len(headers) == 1 {
+		id, password, err := parseBasic(headers[0])
+		if err != nil {
+			return proof{}, errClient.Because(err)
+		}
+		found = append(found, proof{method: oauth.AuthClientSecretBasic, clientID: id, secret: oauth.SecretOf(password)})
+	}
+	if secret != "" {
+		found = append(found, proof{method: oauth.AuthClientSecretPost, clientID: bodyID, secret: oauth.SecretOf(secret)})
+	}
+	if assertion != "" || form.Has("client_assertion_type") {
+		if form.Get("client_assertion_type") != oauth.AssertionTypeJWTBearer {
+			return proof{}, oauth.Errorf(oauth.InvalidRequest, "client_assertion_type must be %s", oauth.AssertionTypeJWTBearer)
+		}
+		id, err := assertionSubject(assertion)
+		if err != nil {
+			return proof{}, errClient.Because(err)
+		}
+		found = append(found, proof{method: oauth.AuthPrivateKeyJWT, clientID: id, assertion: assertion})
+	}
+	switch {
+	case len(found) > 1:
+		return proof{}, oauth.Errorf(oauth.InvalidRequest, "the client authenticates in more than one way")
+	case len(found) == 0 && bodyID == "":
+		return proof{}, errClient
+	case len(found) == 0:
+		found = append(found, proof{method: oauth.AuthNone, clientID: bodyID})
+	case bodyID != "" && bodyID != found[0].clientID:
+		return proof{}, oauth.Errorf(oauth.InvalidRequest, "client_id is not the client that authenticates")
+	}
+	if id := found[0].clientID; id == "" || len(id) > maxClientID || len(found[0].secret.Reveal()) > maxClientSecret {
+		return proof{}, errClient
+	}
+	return found[0], nil
+}
+
+// parseBasic reads client_id and client_secret, each form-urlencoded before
+// they were put together (RFC 6749 §2.3.1).
+func parseBasic(header string) (id, secret string, err error) {
+	scheme, encoded, _ := strings.Cut(header, " ")
+	if !strings.EqualFold(scheme, "Basic") {
+		return "", "", errors.New("not the Basic scheme")
+	}
+	if len(encoded) > 4096 || strings.ContainsAny(encoded, "\r\n") {
+		return "", "", errors.New("credentials are too long")
+	}
+	raw, err := base64.StdEncoding.Strict().DecodeString(encoded)
+	if err != nil {
+		return "", "", errors.New("credentials are not base64")
+	}
+	rawID, rawSecret, ok := strings.Cut(string(raw), ":")
+	if !ok {
+		return "", "", errors.New("credentials have no colon")
+	}
+	if id, err = url.QueryUnescape(rawID); err != nil {
+		return "", "", errors.New("client_id is not form-urlencoded")
+	}
+	if secret, err = url.QueryUnescape(rawSecret); err != nil {
+		return "", "", errors.New("client_secret is not form-urlencoded")
+	}
+	return id, secret, nil
+}
+
+func (a *Authenticator) check(ctx context.Context, p proof) (authority.Client, error) {
+	client, err := a.Find(ctx, p.clientID)
+	unknown := errors.Is(err, authority.ErrNotFound)
+	if err != nil && !unknown {
+		return authority.Client{}, err
+	}
+	if unknown {
+		// Go on with a client that nothing can match, so that an unknown
+		// client takes the same time as a wrong secret.
+		client = authority.Client{AuthMethod: p.method, Secrets: make([]authority.ClientSecret, 1)}
+	}
+	ok := client.AuthMethod == p.method
+	switch p.method {
+	case oauth.AuthClientSecretBasic, oauth.AuthClientSecretPost:
+		ok = client.AcceptsSecret(p.secret, a.Now()) && ok
+	case oauth.AuthPrivateKeyJWT:
+		if ok {
+			if err := a.spendAssertion(ctx, client, p.assertion); err != nil {
+				return authority.Client{}, err
+			}
+		}
+	case oauth.AuthNone:
+	}
+	if !ok || unknown || client.Disabled {
+		return authority.Client{}, errClient
+	}
+	return client, nil
+}
+
+var assertionJWT = jose.Expect{
+	Algorithms: []jose.Algorithm{jose.ES256, jose.ES384, jose.ES512, jose.PS256, jose.RS256, jose.EdDSA},
+	Types:      []string{"", "JWT", "client-authentication+jwt"},
+}
+
+func assertionSubject(assertion string) (string, error) {
+	_, claims, err := jose.InspectUnverified(assertion)
+	if err != nil {
+		return "", err
+	}
+	sub, ok, err := claims.String("sub")
+	if err != nil || !ok {
+		return "", errors.New("the assertion has no sub")
+	}
+	return sub, nil
+}
+
+// spendAssertion checks a client assertion (RFC 7523 §3) and spends its jti.
+// The audience is our issuer, as one string, and nothing else: an assertion
+// that was made for somebody else's token endpoint is worth nothing here.
+func (a *Authenticator) spendAssertion(ctx context.Context, client authority.Client, assertion string) error {
+	keySet, err := jose.ParseKeySet(client.JWKS)
+	if err != nil {
+		return errClient.Because(err)
+	}
+	verified, err := jose.Verify(assertion, assertionJWT, keySet.Find)
+	if err != nil {
+		return errClient.Because(err)
+	}
+	claims := verified.Claims
+	for name, want := range map[string]string{"iss": client.ID, "sub": client.ID, "aud": a.Issuer} {
+		if got, ok, err := claims.String(name); err != nil || !ok || got != want {
+			return errClient.Because(errors.New("the assertion's " + name + " is wrong"))
+		}
+	}
+	times, err := claims.CheckTimes(a.Now(), jose.TimeRules{Leeway: authority.Leeway, MaxLife: maxAssertionLife})
+	if err != nil {
+		return errClient.Because(err)
+	}
+	jti, ok, err := claims.String("jti")
+	if err != nil || !ok || jti == "" {
+		return errClient.Because(errors.New("the assertion has no jti"))
+	}
+	err = a.Tickets.TakeTicket(ctx, authority.Ticket{
+		Kind:      authority.TicketAssertion,
+		Hash:      sha256.Sum256([]byte(client.ID + "\x00" + jti)),
+		ExpiresAt: times.Expires.Add(2 * authority.Leeway),
+	})
+	if errors.Is(err, authority.ErrSpent) {
+		return errClient.Because(errors.New("the assertion has been used already"))
+	}
+	return err
+}

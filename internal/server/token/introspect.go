@@ -1,0 +1,151 @@
+// RFC 7662: token introspection. A resource server sees only tokens that are
+// meant for it; about every other it learns what it learns about noise.
+package token
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/issue"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/wire"
+)
+
+// Introspect is POST /introspect (RFC 7662 §2).
+func (h *Handler) Introspect(w http.ResponseWriter, r *http.Request) {
+	req := &request{at: h.Now()}
+	body, err := h.introspect(r, req)
+	if err != nil {
+		h.recordRefusal(r.Context(), req, err)
+		wire.Error(w, r, err)
+		return
+	}
+	header := w.Header()
+	header.Set("Content-Type", "application/json")
+	header.Set("Cache-Control", "no-store")
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write(body)
+}
+
+var inactive = []byte(`{"active":false}`)
+
+func (h *Handler) introspect(r *http.Request, req *request) ([]byte, error) {
+	ctx := r.Context()
+	var err error
+	if req.form, err = wire.ReadForm(r); err != nil {
+		return nil, err
+	}
+	client, err := h.Clients.Authenticate(r, req.form)
+	if err != nil {
+		return nil, err
+	}
+	if client.IsPublic() {
+		// Anybody can claim to be a public client (RFC 7662 §2.1).
+		return nil, oauth.Errorf(oauth.InvalidClient, "introspection needs a client that authenticates")
+	}
+	req.client = client
+	raw := req.form.Get("token")
+	if raw == "" {
+		return nil, oauth.Errorf(oauth.InvalidRequest, "token is missing")
+	}
+	if err := h.Fresh(); err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(raw, string(oauth.PrefixRefreshToken)) {
+		return h.introspectRefresh(ctx, req, raw)
+	}
+	token, err := h.Live(raw)
+	if err != nil {
+		return inactive, nil
+	}
+	may, err := h.mayIntrospect(ctx, client, token)
+	if err != nil || !may {
+		return inactive, err
+	}
+	alive, err := h.accountsAlive(ctx, token.Lineage)
+	if err != nil || !alive {
+		return inactive, err
+	}
+	const head = `{"active":true,"token_type":"Bearer",`
+	body := make([]byte, 0, len(head)+len(token.Claims))
+	return append(append(body, head...), token.Claims[1:]...), nil
+}
+
+func (h *Handler) mayIntrospect(ctx context.Context, client authority.Client, token *issue.AccessToken) (bool, error) {
+	if token.Lineage.ClientID == client.ID || token.GoodAt(client.ID) {
+		return true, nil
+	}
+	for _, id := range token.Audience {
+		resource, err := h.Directory.Resource(ctx, id)
+		if errors.Is(err, authority.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		if resource.MayIntrospect(client.ID) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// accountsAlive asks for the accounts themselves. Epochs end the tokens of an
+// account that is disabled; one that is gone from the configuration file while
+// the service was down has left no epoch.
+func (h *Handler) accountsAlive(ctx context.Context, l authority.Lineage) (bool, error) {
+	client, err := h.Directory.Client(ctx, l.ClientID)
+	if err == nil && client.Disabled || errors.Is(err, authority.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil || l.Subject.Kind == authority.SubjectClient {
+		return err == nil, err
+	}
+	user, err := h.Directory.User(ctx, l.Subject.ID)
+	if errors.Is(err, authority.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && !user.Disabled, err
+}
+
+// introspectRefresh answers the client that holds the refresh token, and
+// nobody else. Asking neither rotates it nor counts as use.
+func (h *Handler) introspectRefresh(ctx context.Context, req *request, raw string) ([]byte, error) {
+	token, err := h.Refresh.Parse(raw)
+	if err != nil {
+		return inactive, nil
+	}
+	grant, err := h.Grants.Grant(ctx, token.GrantID)
+	if errors.Is(err, authority.ErrNotFound) {
+		return inactive, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	current := grant.Present(h.Refresh, token, req.at, 0) == authority.Rotate
+	if grant.ClientID != req.client.ID || !current || h.Dead(issue.LineageOf(grant)) {
+		return inactive, nil
+	}
+	expires := grant.ExpiresAt
+	if grant.Refresh.IdleExpiresAt.Before(expires) {
+		expires = grant.Refresh.IdleExpiresAt
+	}
+	return refreshActive(grant, expires)
+}
+
+func refreshActive(g authority.Grant, expires time.Time) ([]byte, error) {
+	return json.Marshal(struct {
+		Active   bool   `json:"active"`
+		ClientID string `json:"client_id"`
+		Scope    string `json:"scope,omitempty"`
+		Subject  string `json:"sub"`
+		GrantID  string `json:"grant_id"`
+		Expires  int64  `json:"exp"`
+	}{true, g.ClientID, g.Scopes.String(), g.Subject.ID, g.ID.String(), expires.Unix()})
+}

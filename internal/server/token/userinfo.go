@@ -1,0 +1,109 @@
+// OpenID Connect Core §5.3: UserInfo, with the bearer rules of RFC 6750.
+package token
+
+import (
+	"errors"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/issue"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/wire"
+)
+
+// UserInfo is GET and POST /userinfo.
+func (h *Handler) UserInfo(w http.ResponseWriter, r *http.Request) {
+	answer, err := h.userInfo(r)
+	if err != nil {
+		challenge(w, err)
+		wire.Error(w, r, err)
+		return
+	}
+	wire.JSON(w, http.StatusOK, answer)
+}
+
+type userInfo struct {
+	Subject string `json:"sub"`
+	issue.Profile
+}
+
+func (h *Handler) userInfo(r *http.Request) (userInfo, error) {
+	raw, err := bearer(r)
+	if err != nil {
+		return userInfo{}, err
+	}
+	if err := h.Fresh(); err != nil {
+		return userInfo{}, err
+	}
+	token, err := h.Live(raw)
+	if err != nil {
+		return userInfo{}, errBearer.Because(err)
+	}
+	if !token.Scopes.Has(oauth.ScopeOpenID) {
+		return userInfo{}, oauth.Errorf(oauth.InsufficientScope, "UserInfo needs a token with the scope openid")
+	}
+	if !token.GoodAt(h.Settings().URL) {
+		return userInfo{}, errBearer
+	}
+	user, err := h.Directory.User(r.Context(), token.Lineage.Subject.ID)
+	if errors.Is(err, authority.ErrNotFound) || err == nil && user.Disabled {
+		return userInfo{}, errBearer
+	}
+	if err != nil {
+		return userInfo{}, err
+	}
+	return userInfo{user.ID, issue.ProfileOf(user, token.Scopes)}, nil
+}
+
+var errBearer = oauth.Errorf(oauth.InvalidToken, "the access token is not valid")
+
+// errNoBearer is answered without an error code (RFC 6750 §3).
+var errNoBearer = oauth.Errorf(oauth.InvalidToken, "an access token is needed")
+
+// bearer reads the access token from the header or, on POST, from the form
+// (RFC 6750 §2). A token in the URL is refused: it would stand in every log.
+func bearer(r *http.Request) (string, error) {
+	query, err := wire.ReadQuery(r)
+	if err != nil {
+		return "", err
+	}
+	if query.Has("access_token") {
+		return "", oauth.Errorf(oauth.InvalidRequest, "the access token must not be in the URL")
+	}
+	var fromBody string
+	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err == nil &&
+		r.Method == http.MethodPost && mediaType == "application/x-www-form-urlencoded" {
+		form, err := wire.ReadForm(r)
+		if err != nil {
+			return "", err
+		}
+		fromBody = form.Get("access_token")
+	}
+	headers := r.Header["Authorization"]
+	switch {
+	case len(headers) > 1, len(headers) == 1 && fromBody != "":
+		return "", oauth.Errorf(oauth.InvalidRequest, "more than one access token was sent")
+	case fromBody != "":
+		return fromBody, nil
+	case len(headers) == 0:
+		return "", errNoBearer
+	}
+	scheme, token, _ := strings.Cut(headers[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return "", errNoBearer
+	}
+	return token, nil
+}
+
+func challenge(w http.ResponseWriter, err error) {
+	refused := oauth.AsError(err)
+	value := `Bearer realm="signalbox"`
+	if refused != errNoBearer {
+		value += `, error="` + string(refused.Code) + `", error_description="` + refused.Description + `"`
+	}
+	if refused.Code != oauth.TemporarilyUnavailable {
+		w.Header().Set("WWW-Authenticate", value)
+	}
+}
