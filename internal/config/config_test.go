@@ -273,7 +273,7 @@ func TestSampleIsValid(t *testing.T) {
 		// The commented members of lists are good examples too.
 		doc := string(Sample(issuer))
 		for _, list := range []string{"resources", "clients", "users"} {
-			block := regexp.MustCompile(`(?m)^# `+list+`:\n(?:#  .*\n)+`).FindString(doc)
+			block := regexp.MustCompile(`(?m)^# ` + list + `:\n(?:#  .*\n)+`).FindString(doc)
 			if block == "" {
 				t.Fatalf("no example of %s", list)
 			}

@@ -62,8 +62,9 @@ func (d *document) environment(env []string) {
 			}
 		}
 		d.where[t.path] = place{env: name}
-		// What the file said about the key no longer counts, right or wrong.
-		if d.inside[t.path] {
+		// What the file said about the key no longer counts, right or wrong;
+		// but a secret that may not stand in the file must go from it.
+		if d.inside[t.path] && !t.f.envOnly {
 			d.errors = slices.DeleteFunc(d.errors, func(e Error) bool {
 				return e.Key == t.path || strings.HasPrefix(e.Key, t.path+"[")
 			})

@@ -74,7 +74,7 @@ func (e Error) Error() string {
 		number := fmt.Sprintf("%5d", e.Line)
 		margin = strings.Repeat(" ", len(number))
 		width := max(1, min(e.Width, len(source)-column+1))
-		fmt.Fprintf(&b, "%s | %s\n", number, string(source))
+		fmt.Fprintf(&b, "%s | %s\n", number, strings.TrimRight(string(source), " "))
 		fmt.Fprintf(&b, "%s | %s%s\n", margin, strings.Repeat(" ", column-1), strings.Repeat("^", width))
 	}
 	if e.Mend != "" {

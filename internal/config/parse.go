@@ -570,11 +570,7 @@ func appendText(f field, to any, s string) *mistake {
 }
 
 func notOneOf(f field, s string) *mistake {
-	mend := didYouMean(s, f.oneOf)
-	if mend == "" {
-		mend = "write one of: " + strings.Join(f.oneOf, ", ")
-	}
-	return &mistake{quote(s) + " is not accepted here", mend}
+	return &mistake{quote(s) + " is not accepted here", "write one of: " + strings.Join(f.oneOf, ", ")}
 }
 
 var days = regexp.MustCompile(`^([0-9]{1,4})d$`)
