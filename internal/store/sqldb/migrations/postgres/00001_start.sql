@@ -1,0 +1,127 @@
+-- +goose Up
+
+-- Times are microseconds since 1970 UTC, 0 for none. Identifiers sort by
+-- bytes (COLLATE "C"), so that a page is the same on every engine and locale.
+
+-- Rotation writes the four refresh_ columns only, and none of them is indexed:
+-- with room left in each page PostgreSQL rewrites the row in place (HOT).
+CREATE TABLE grants (
+    id                      uuid    PRIMARY KEY,
+    parent                  uuid,
+    client_id               text    COLLATE "C" NOT NULL,
+    subject_issuer          text    NOT NULL,
+    subject_id              text    COLLATE "C" NOT NULL,
+    subject_kind            text    NOT NULL,
+    scopes                  text    NOT NULL,
+    outlives_session        boolean NOT NULL,
+    resources               text    NOT NULL,
+    sender_key              text    NOT NULL,
+    session_id              uuid,
+    auth_time               bigint  NOT NULL,
+    amr                     text    NOT NULL,
+    nonce                   bytea   NOT NULL,
+    code_hash               bytea,
+    code_challenge          text    NOT NULL,
+    code_redirect_uri       text    NOT NULL,
+    code_expires_at         bigint  NOT NULL,
+    refresh_generation      bigint  NOT NULL,
+    refresh_hash            bytea,
+    refresh_rotated_at      bigint  NOT NULL,
+    refresh_idle_expires_at bigint  NOT NULL,
+    state                   text    NOT NULL CHECK (state IN ('pending', 'active', 'ended')),
+    created_at              bigint  NOT NULL,
+    expires_at              bigint  NOT NULL,
+    ended_at                bigint  NOT NULL,
+    end_reason              text    NOT NULL,
+    sweep_at                bigint  NOT NULL
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
+CREATE INDEX grants_parent  ON grants (parent) WHERE parent IS NOT NULL;
+CREATE INDEX grants_session ON grants (session_id) WHERE session_id IS NOT NULL;
+CREATE INDEX grants_client  ON grants (client_id, id);
+CREATE INDEX grants_subject ON grants (subject_id, id);
+CREATE INDEX grants_sweep   ON grants (sweep_at);
+
+CREATE TABLE sessions (
+    id             uuid   PRIMARY KEY,
+    hash           bytea  NOT NULL UNIQUE,
+    subject_issuer text   NOT NULL,
+    subject_id     text   NOT NULL,
+    subject_kind   text   NOT NULL,
+    auth_time      bigint NOT NULL,
+    amr            text   NOT NULL,
+    expires_at     bigint NOT NULL
+);
+CREATE INDEX sessions_expires ON sessions (expires_at);
+
+CREATE TABLE tickets (
+    kind       text   NOT NULL,
+    hash       bytea  NOT NULL,
+    expires_at bigint NOT NULL,
+    PRIMARY KEY (kind, hash)
+);
+CREATE INDEX tickets_expires ON tickets (expires_at);
+
+CREATE TABLE signing_keys (
+    id          text   COLLATE "C" PRIMARY KEY,
+    algorithm   text   NOT NULL,
+    public_jwk  bytea  NOT NULL,
+    sealed      bytea  NOT NULL,
+    state       text   NOT NULL CHECK (state IN ('next', 'current', 'retired')),
+    created_at  bigint NOT NULL,
+    promoted_at bigint NOT NULL,
+    retired_at  bigint NOT NULL
+);
+CREATE UNIQUE INDEX signing_keys_one ON signing_keys (algorithm, state) WHERE state <> 'retired';
+
+CREATE SEQUENCE revocation_seq;
+CREATE TABLE revocations (
+    kind       text   NOT NULL,
+    key        text   COLLATE "C" NOT NULL,
+    seq        bigint NOT NULL UNIQUE,
+    not_before bigint NOT NULL,
+    expires_at bigint NOT NULL,
+    PRIMARY KEY (kind, key)
+);
+CREATE INDEX revocations_expires ON revocations (expires_at);
+
+-- A trigger, so that no statement that writes a revocation can forget to tell
+-- the other nodes.
+-- +goose StatementBegin
+CREATE FUNCTION revocations_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('signalbox_revocations', '');
+    RETURN NULL;
+END
+$$;
+-- +goose StatementEnd
+CREATE TRIGGER revocations_changed AFTER INSERT OR UPDATE ON revocations
+    FOR EACH STATEMENT EXECUTE FUNCTION revocations_changed();
+
+CREATE TABLE clients (
+    id         text   COLLATE "C" PRIMARY KEY,
+    body       text   NOT NULL,
+    created_at bigint NOT NULL,
+    updated_at bigint NOT NULL
+);
+
+CREATE TABLE users (
+    id         text   COLLATE "C" PRIMARY KEY,
+    username   text   COLLATE "C" NOT NULL UNIQUE,
+    body       text   NOT NULL,
+    created_at bigint NOT NULL,
+    updated_at bigint NOT NULL
+);
+
+CREATE TABLE resources (
+    id         text   COLLATE "C" PRIMARY KEY,
+    body       text   NOT NULL,
+    created_at bigint NOT NULL,
+    updated_at bigint NOT NULL
+);
+
+CREATE TABLE journal_heads (
+    node       text   COLLATE "C" PRIMARY KEY,
+    seq        bigint NOT NULL,
+    head       text   NOT NULL,
+    written_at bigint NOT NULL
+);

@@ -1,0 +1,111 @@
+-- +goose Up
+
+-- Times are microseconds since 1970 UTC, 0 for none.
+
+-- Rotation writes the four refresh_ columns only, and none of them is indexed.
+CREATE TABLE grants (
+    id                      BLOB    NOT NULL UNIQUE,
+    parent                  BLOB,
+    client_id               TEXT    NOT NULL,
+    subject_issuer          TEXT    NOT NULL,
+    subject_id              TEXT    NOT NULL,
+    subject_kind            TEXT    NOT NULL,
+    scopes                  TEXT    NOT NULL,
+    outlives_session        INTEGER NOT NULL,
+    resources               TEXT    NOT NULL,
+    sender_key              TEXT    NOT NULL,
+    session_id              BLOB,
+    auth_time               INTEGER NOT NULL,
+    amr                     TEXT    NOT NULL,
+    nonce                   BLOB    NOT NULL,
+    code_hash               BLOB,
+    code_challenge          TEXT    NOT NULL,
+    code_redirect_uri       TEXT    NOT NULL,
+    code_expires_at         INTEGER NOT NULL,
+    refresh_generation      INTEGER NOT NULL,
+    refresh_hash            BLOB,
+    refresh_rotated_at      INTEGER NOT NULL,
+    refresh_idle_expires_at INTEGER NOT NULL,
+    state                   TEXT    NOT NULL CHECK (state IN ('pending', 'active', 'ended')),
+    created_at              INTEGER NOT NULL,
+    expires_at              INTEGER NOT NULL,
+    ended_at                INTEGER NOT NULL,
+    end_reason              TEXT    NOT NULL,
+    sweep_at                INTEGER NOT NULL
+) STRICT;
+CREATE INDEX grants_parent  ON grants (parent) WHERE parent IS NOT NULL;
+CREATE INDEX grants_session ON grants (session_id) WHERE session_id IS NOT NULL;
+CREATE INDEX grants_client  ON grants (client_id, id);
+CREATE INDEX grants_subject ON grants (subject_id, id);
+CREATE INDEX grants_sweep   ON grants (sweep_at);
+
+CREATE TABLE sessions (
+    id             BLOB    NOT NULL PRIMARY KEY,
+    hash           BLOB    NOT NULL UNIQUE,
+    subject_issuer TEXT    NOT NULL,
+    subject_id     TEXT    NOT NULL,
+    subject_kind   TEXT    NOT NULL,
+    auth_time      INTEGER NOT NULL,
+    amr            TEXT    NOT NULL,
+    expires_at     INTEGER NOT NULL
+) STRICT;
+CREATE INDEX sessions_expires ON sessions (expires_at);
+
+CREATE TABLE tickets (
+    kind       TEXT    NOT NULL,
+    hash       BLOB    NOT NULL,
+    expires_at INTEGER NOT NULL,
+    PRIMARY KEY (kind, hash)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tickets_expires ON tickets (expires_at);
+
+CREATE TABLE signing_keys (
+    id          TEXT    NOT NULL PRIMARY KEY,
+    algorithm   TEXT    NOT NULL,
+    public_jwk  BLOB    NOT NULL,
+    sealed      BLOB    NOT NULL,
+    state       TEXT    NOT NULL CHECK (state IN ('next', 'current', 'retired')),
+    created_at  INTEGER NOT NULL,
+    promoted_at INTEGER NOT NULL,
+    retired_at  INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX signing_keys_one ON signing_keys (algorithm, state) WHERE state <> 'retired';
+
+CREATE TABLE revocations (
+    kind       TEXT    NOT NULL,
+    key        TEXT    NOT NULL,
+    seq        INTEGER NOT NULL UNIQUE,
+    not_before INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    PRIMARY KEY (kind, key)
+) STRICT;
+CREATE INDEX revocations_expires ON revocations (expires_at);
+
+CREATE TABLE clients (
+    id         TEXT    NOT NULL PRIMARY KEY,
+    body       TEXT    NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE users (
+    id         TEXT    NOT NULL PRIMARY KEY,
+    username   TEXT    NOT NULL UNIQUE,
+    body       TEXT    NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE resources (
+    id         TEXT    NOT NULL PRIMARY KEY,
+    body       TEXT    NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE journal_heads (
+    node       TEXT    NOT NULL PRIMARY KEY,
+    seq        INTEGER NOT NULL,
+    head       TEXT    NOT NULL,
+    written_at INTEGER NOT NULL
+) STRICT;

@@ -1,0 +1,232 @@
+// Package sqldb keeps the state of Signalbox in SQLite or in PostgreSQL.
+//
+// SQL is written once, in PostgreSQL's words; the SQLite engine translates the
+// few places where the two differ when it prepares a statement (see toSQLite).
+// Every write is a transition of authority/store.go. A transition of one
+// statement is grouped with those of other callers into one commit, since the
+// sync of the disk, not the statement, is what a commit costs.
+package sqldb
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+)
+
+// DB is one open database. It implements every store interface of authority.
+type DB struct {
+	engine engine
+	sweep  sweeper
+}
+
+// Open opens `sqlite:/path/file.db` or `postgres://…`, and brings its tables
+// to the version that this program knows. It refuses a newer database.
+func Open(ctx context.Context, url string) (*DB, error) {
+	var e engine
+	var err error
+	switch {
+	case strings.HasPrefix(url, "sqlite:"):
+		e, err = openSQLite(ctx, strings.TrimPrefix(url, "sqlite:"))
+	case strings.HasPrefix(url, "postgres://"), strings.HasPrefix(url, "postgresql://"):
+		e, err = openPostgres(ctx, url)
+	default:
+		return nil, errors.New("storage url must start with sqlite: or postgres://")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &DB{engine: e}, nil
+}
+
+// Close waits for the transitions under way and closes the database.
+func (db *DB) Close() error { return db.engine.close() }
+
+// Ping says whether the database answers.
+func (db *DB) Ping(ctx context.Context) error { return storage(db.engine.ping(ctx)) }
+
+// Changes gives a channel that receives after revocations were written, here
+// or by another node, until ctx ends; then it is closed. A message may be
+// missed, so a follower must also poll.
+func (db *DB) Changes(ctx context.Context) <-chan struct{} { return db.engine.changes(ctx) }
+
+// engine is what differs between SQLite and PostgreSQL.
+type engine interface {
+	// write runs a transition of one statement, in one commit with those of others.
+	write(ctx context.Context, o *op) error
+	// transact runs a transition of several statements. fn may run more than
+	// once; an error from it undoes all that it did.
+	transact(ctx context.Context, fn func(tx) error) error
+	// query reads outside any transaction.
+	query(ctx context.Context, sql string, args []any, each func(row) error) error
+	ping(ctx context.Context) error
+	changes(ctx context.Context) <-chan struct{}
+	close() error
+}
+
+// tx is a transaction in which a transition of several statements runs.
+type tx interface {
+	exec(sql string, args ...any) (int64, error)
+	query(sql string, args []any, each func(row) error) error
+	// forEach runs one statement for each list of arguments, in one round
+	// trip, and hands on the one row that each of them may return.
+	forEach(sql string, args [][]any, each func(row) error) error
+}
+
+type row interface{ Scan(dest ...any) error }
+
+// Timeouts: a caller gets 503 rather than a place in an endless queue.
+const (
+	lockTimeout  = 5 * time.Second
+	groupTimeout = 10 * time.Second
+)
+
+var errClosed = errors.New("the database is closed")
+
+// storage marks a failure that is not one of the store's answers.
+func storage(err error) error {
+	if err == nil || isAnswer(err) {
+		return err
+	}
+	return fmt.Errorf("storage: %w", err)
+}
+
+// isAnswer tells the store's answers from failures of the storage.
+func isAnswer(err error) bool {
+	for _, answer := range []error{
+		authority.ErrNotFound, authority.ErrExists, authority.ErrSpent, authority.ErrConflict, authority.ErrEnded,
+	} {
+		if errors.Is(err, answer) {
+			return true
+		}
+	}
+	return false
+}
+
+// writeOne runs a transition that is one statement, and gives the number of
+// rows that it touched.
+func (db *DB) writeOne(ctx context.Context, key string, sql string, args ...any) (int64, error) {
+	o := newOp(ctx, key, sql, args)
+	if err := db.engine.write(ctx, o); err != nil {
+		return 0, storage(err)
+	}
+	return o.rows, nil
+}
+
+// writeReturning is writeOne for a statement that returns at most one row.
+func (db *DB) writeReturning(ctx context.Context, key string, scan func(row) error, sql string, args ...any) (int64, error) {
+	o := newOp(ctx, key, sql, args)
+	o.scan = scan
+	if err := db.engine.write(ctx, o); err != nil {
+		return 0, storage(err)
+	}
+	return o.rows, nil
+}
+
+func (db *DB) transact(ctx context.Context, fn func(tx) error) error {
+	return storage(db.engine.transact(ctx, fn))
+}
+
+// one reads at most one row.
+func (db *DB) one(ctx context.Context, scan func(row) error, sql string, args ...any) error {
+	found := false
+	err := db.engine.query(ctx, sql, args, func(r row) error {
+		found = true
+		return scan(r)
+	})
+	if err != nil {
+		return storage(err)
+	}
+	if !found {
+		return authority.ErrNotFound
+	}
+	return nil
+}
+
+// all reads a list.
+func all[T any](ctx context.Context, db *DB, scan func(row) (T, error), sql string, args ...any) ([]T, error) {
+	var list []T
+	err := db.engine.query(ctx, sql, args, func(r row) error {
+		v, err := scan(r)
+		list = append(list, v)
+		return err
+	})
+	if err != nil {
+		return nil, storage(err)
+	}
+	return list, nil
+}
+
+// micros is how a time is stored: whole microseconds, 0 for none.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func timeOf(micros int64) time.Time {
+	if micros == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(micros).UTC()
+}
+
+// idArg and hashArg store "none" as NULL.
+func idArg(id authority.ID) any {
+	if id.IsZero() {
+		return nil
+	}
+	return id.Bytes()
+}
+
+func hashArg(hash [32]byte) any {
+	if hash == [32]byte{} {
+		return nil
+	}
+	return hash[:]
+}
+
+func idOf(b []byte) (authority.ID, error) {
+	if len(b) == 0 {
+		return authority.ID{}, nil
+	}
+	return authority.IDFromBytes(b)
+}
+
+func hashOf(b []byte) (hash [32]byte, err error) {
+	if len(b) != 0 && len(b) != len(hash) {
+		return hash, fmt.Errorf("a hash of %d bytes", len(b))
+	}
+	copy(hash[:], b)
+	return hash, nil
+}
+
+// listArg stores a list as JSON text, the empty one as empty text.
+func listArg(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	text, _ := json.Marshal(list) // strings always marshal
+	return string(text)
+}
+
+func listOf(text string) (list []string, err error) {
+	if text == "" {
+		return nil, nil
+	}
+	err = json.Unmarshal([]byte(text), &list)
+	return list, err
+}
+
+// isText says whether a database can hold s as text. PostgreSQL refuses NUL
+// and broken UTF-8; a name with either cannot exist, and asking for it must
+// not look like a failing storage.
+func isText(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
+
+func pageLimit(p authority.Page) int { return min(max(p.Limit, 1), 1000) }

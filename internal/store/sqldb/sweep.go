@@ -1,0 +1,92 @@
+package sqldb
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+)
+
+// keep is how long a row stays after its end: the last token that it gave may
+// live on for that long, and a late message about it should still find it.
+const keep = authority.MaxTokenTTL + authority.Leeway
+
+// sweeper remembers how far the scan for idle grants has come.
+type sweeper struct {
+	mu     sync.Mutex
+	cursor []byte // the id where the next scan starts; nil for the first
+}
+
+// Each removes at most $2 rows that were over at $1. The highest revocation
+// stays, whatever its age, since on SQLite it is where the numbers go on from.
+var sweeps = []string{
+	`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE sweep_at < $1 ORDER BY sweep_at LIMIT $2) AND sweep_at < $1`,
+	`DELETE FROM tickets WHERE (kind, hash) IN (SELECT kind, hash FROM tickets WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`,
+	`DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`,
+	`DELETE FROM revocations WHERE seq IN (SELECT seq FROM revocations WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)
+		AND expires_at < $1 AND seq < (SELECT max(seq) FROM revocations)`,
+}
+
+// A grant whose refresh token was left unused too long can only be found by
+// looking at it: an index over the idle expiry would make every rotation write
+// it. Ids sort by time, so a scan by id meets the oldest first. A parent stays
+// as long as it has children, since ending it must end them.
+const (
+	sweepIdle = `DELETE FROM grants WHERE id IN (
+			SELECT id FROM (
+				SELECT id, refresh_generation, refresh_idle_expires_at FROM grants WHERE id > $1 ORDER BY id LIMIT $2
+			) AS slice WHERE refresh_generation > 0 AND refresh_idle_expires_at < $3
+		) AND refresh_generation > 0 AND refresh_idle_expires_at < $3
+		AND NOT EXISTS (SELECT 1 FROM grants AS child WHERE child.parent = grants.id)`
+	endOfSlice = `SELECT id FROM grants WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2`
+)
+
+// Sweep removes rows that nothing can need any more, at most limit of them,
+// and looks at no more than a bounded number. Call it again at once if it
+// removed limit, and now and then otherwise.
+func (db *DB) Sweep(ctx context.Context, now time.Time, limit int) (removed int, err error) {
+	over := micros(now.Add(-keep))
+	for _, statement := range sweeps {
+		if removed >= limit {
+			return removed, nil
+		}
+		rows, err := db.sweepSome(ctx, statement, over, limit-removed)
+		removed += int(rows)
+		if err != nil {
+			return removed, err
+		}
+	}
+	if removed >= limit {
+		return removed, nil
+	}
+	rows, err := db.sweepIdle(ctx, over, limit-removed)
+	return removed + int(rows), err
+}
+
+func (db *DB) sweepSome(ctx context.Context, statement string, args ...any) (rows int64, err error) {
+	err = db.transact(ctx, func(t tx) error {
+		rows, err = t.exec(statement, args...)
+		return err
+	})
+	return rows, err
+}
+
+func (db *DB) sweepIdle(ctx context.Context, over int64, limit int) (rows int64, err error) {
+	db.sweep.mu.Lock()
+	defer db.sweep.mu.Unlock()
+	start := db.sweep.cursor
+	if start == nil {
+		start = make([]byte, 16)
+	}
+	var next []byte
+	err = db.engine.query(ctx, endOfSlice, []any{start, limit - 1}, func(r row) error { return r.Scan(&next) })
+	if err != nil {
+		return 0, storage(err)
+	}
+	rows, err = db.sweepSome(ctx, sweepIdle, start, limit, over)
+	if err == nil {
+		db.sweep.cursor = next // nil at the end: the next scan starts over
+	}
+	return rows, err
+}
