@@ -1,0 +1,255 @@
+// Package keys creates, seals, rotates and publishes signing keys. It is the only holder of private keys.
+//
+// A key is published before it signs and after it has signed: next -> current -> retired -> removed. Why no verification ever fails, with the
+// numbers: a node reads the store every 30 s (ReloadEvery), and others keep a copy of the key set for 5 minutes (MaxAge). A key signs 10 minutes
+// (Lead) after it was stored, so every copy in use then holds it, even if a node could not read the store for 4 minutes.
+package keys
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/jose"
+)
+
+const (
+	// MaxAge is how long others may keep a copy of the key set (Cache-Control: max-age).
+	MaxAge = 5 * time.Minute
+	// Lead is how long a key is published before it signs: two MaxAge, so that a slow node or a clock that is off does no harm.
+	Lead = 2 * MaxAge
+	// ReloadEvery is how often Run reads the store.
+	ReloadEvery = 30 * time.Second
+	// keepRetired is how long a retired key stays published: until the last token that it signed has expired, and an hour more,
+	// during which a node that is cut off from the database may go on signing with it.
+	keepRetired = authority.MaxTokenTTL + authority.Leeway + time.Hour
+)
+
+// Settings may change while the service runs.
+type Settings struct {
+	Algorithms  []jose.Algorithm // the first one is the default
+	RotateEvery time.Duration
+}
+
+// Ring is the view of all keys that a node works with. Reading it takes no lock. All exported fields are required.
+type Ring struct {
+	Store    authority.KeyStore
+	Settings func() Settings
+	Now      func() time.Time
+	// Record writes to the journal. It is called after the transition, by the node that made it.
+	Record func(ctx context.Context, e authority.Event) error
+	Log    *slog.Logger
+
+	sealer sealer
+	writes sync.Mutex // one transition or reload of this node at a time
+	view   atomic.Pointer[view]
+}
+
+// view is a snapshot. It is never changed, but for the signers that its entries add.
+type view struct {
+	keys     map[string]*entry
+	rows     []authority.Key           // sorted as they are published
+	current  map[jose.Algorithm]*entry // at most one each
+	next     map[jose.Algorithm]authority.Key
+	jwks     []byte
+	etag     string
+	loadedAt time.Time
+}
+
+// entry is an opened key. It stays the same over reloads, and with it what crypto/ecdsa has computed for it.
+type entry struct {
+	public  jose.PublicKey
+	private crypto.Signer // nil once retired: a key that need not sign is not kept
+	sealed  []byte
+	signers atomic.Pointer[[]*jose.Signer] // one for each typ that was asked for
+}
+
+// Open loads the keys, and on the first start makes those that sign. Run makes the others in the background.
+// The error is ErrMasterKey if the stored keys were sealed under another master key.
+func (r *Ring) Open(ctx context.Context, master MasterKey) error {
+	r.writes.Lock()
+	defer r.writes.Unlock()
+	r.sealer = newSealer(master)
+	if err := r.load(ctx); err != nil {
+		return err
+	}
+	for _, alg := range r.Settings().Algorithms {
+		if r.view.Load().current[alg] == nil && r.fresh() {
+			if err := r.create(ctx, alg, authority.KeyCurrent); err != nil {
+				return err
+			}
+		}
+	}
+	if len(r.view.Load().current) == 0 {
+		return errors.New("there is no current signing key")
+	}
+	return nil
+}
+
+// Signer gives the signer of the current key of an algorithm under a header with typ. The empty algorithm means the default one.
+func (r *Ring) Signer(alg jose.Algorithm, typ string) (*jose.Signer, error) {
+	view := r.view.Load()
+	if alg == "" {
+		return r.defaultSigner(view, typ)
+	}
+	key := view.current[alg]
+	if key == nil {
+		if next, ok := view.next[alg]; ok {
+			return nil, fmt.Errorf("the first signing key for %s is published and signs from %s on", alg, next.CreatedAt.Add(Lead).Format(time.RFC3339))
+		}
+		return nil, fmt.Errorf("there is no signing key for %s", alg)
+	}
+	return key.signer(typ)
+}
+
+// defaultSigner takes the next algorithm of the list while the first one is new and its key is not known everywhere; and when the whole
+// list is new, the one that was used before.
+func (r *Ring) defaultSigner(view *view, typ string) (*jose.Signer, error) {
+	for _, alg := range r.Settings().Algorithms {
+		if key := view.current[alg]; key != nil {
+			return key.signer(typ)
+		}
+	}
+	for _, row := range view.rows { // sorted, so that all nodes choose the same
+		if row.State == authority.KeyCurrent {
+			return view.keys[row.ID].signer(typ)
+		}
+	}
+	return nil, errors.New("there is no current signing key")
+}
+
+func (e *entry) signer(typ string) (*jose.Signer, error) {
+	known := e.signers.Load()
+	if known != nil {
+		for _, signer := range *known {
+			if signer.Type() == typ {
+				return signer, nil
+			}
+		}
+	}
+	signer, err := jose.NewSigner(e.public.KeyID(), e.public.Algorithm(), typ, e.private)
+	if err != nil {
+		return nil, err
+	}
+	var more []*jose.Signer
+	if known != nil {
+		more = slices.Clone(*known)
+	}
+	more = append(more, signer)
+	// Who loses the race has a good signer all the same, and the list is completed by the next call.
+	e.signers.CompareAndSwap(known, &more)
+	return signer, nil
+}
+
+// Find gives a key that may have signed a token which is still good: current, next or retired. It has the shape that jose.Verify takes.
+func (r *Ring) Find(kid string, alg jose.Algorithm) (jose.PublicKey, bool) {
+	key, ok := r.view.Load().keys[kid]
+	if !ok || key.public.Algorithm() != alg {
+		return jose.PublicKey{}, false
+	}
+	return key.public, true
+}
+
+// JWKS is the published key set (RFC 7517 section 5) and its entity tag. The caller must not change the bytes.
+func (r *Ring) JWKS() (body []byte, etag string) {
+	view := r.view.Load()
+	return view.jwks, view.etag
+}
+
+// Keys lists the keys as they were last read, without their private parts.
+func (r *Ring) Keys() []authority.Key { return slices.Clone(r.view.Load().rows) }
+
+// LoadedAt is when the store was last read with success. A node whose view is older than Lead-MaxAge may not know the newest key.
+func (r *Ring) LoadedAt() time.Time { return r.view.Load().loadedAt }
+
+// Reload reads the store now, as after news from another node.
+func (r *Ring) Reload(ctx context.Context) error {
+	r.writes.Lock()
+	defer r.writes.Unlock()
+	return r.load(ctx)
+}
+
+// load replaces the view, or leaves it as it is. The caller holds r.writes.
+func (r *Ring) load(ctx context.Context) error {
+	loadedAt := r.Now()
+	rows, err := r.Store.Keys(ctx)
+	if err != nil {
+		return fmt.Errorf("read signing keys: %w", err)
+	}
+	slices.SortFunc(rows, func(a, b authority.Key) int {
+		if c := order(a.State) - order(b.State); c != 0 {
+			return c
+		}
+		if c := strings.Compare(a.Algorithm, b.Algorithm); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	fresh := &view{
+		keys:     make(map[string]*entry, len(rows)),
+		current:  map[jose.Algorithm]*entry{},
+		next:     map[jose.Algorithm]authority.Key{},
+		loadedAt: loadedAt,
+	}
+	old := r.view.Load()
+	set := make(jose.KeySet, 0, len(rows))
+	for i := range rows {
+		key, err := r.entry(old, rows[i])
+		if err != nil {
+			return err
+		}
+		rows[i].Sealed = nil
+		fresh.keys[rows[i].ID] = key
+		set = append(set, key.public)
+		switch rows[i].State {
+		case authority.KeyCurrent:
+			fresh.current[key.public.Algorithm()] = key
+		case authority.KeyNext:
+			fresh.next[key.public.Algorithm()] = rows[i]
+		}
+	}
+	fresh.rows = rows
+	if fresh.jwks, err = json.Marshal(set); err != nil {
+		return err
+	}
+	sum := sha256.Sum256(fresh.jwks)
+	fresh.etag = `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
+	r.view.Store(fresh)
+	return nil
+}
+
+// entry opens a row, or takes what was opened before if the row's private part has not changed.
+func (r *Ring) entry(old *view, row authority.Key) (*entry, error) {
+	retired := row.State == authority.KeyRetired
+	if old != nil {
+		known := old.keys[row.ID]
+		if known != nil && bytes.Equal(known.sealed, row.Sealed) && string(known.public.Algorithm()) == row.Algorithm &&
+			retired == (known.private == nil) {
+			return known, nil
+		}
+	}
+	private, public, err := r.sealer.open(row)
+	if err != nil {
+		return nil, err
+	}
+	if retired {
+		private = nil
+	}
+	return &entry{public: public, private: private, sealed: row.Sealed}, nil
+}
+
+func order(s authority.KeyState) int {
+	return slices.Index([]authority.KeyState{authority.KeyCurrent, authority.KeyNext, authority.KeyRetired}, s)
+}

@@ -1,0 +1,118 @@
+package keys
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/jose"
+)
+
+// copyOfSet is what a resource server has fetched.
+type copyOfSet struct {
+	keys    jose.KeySet
+	fetched time.Time
+}
+
+type liveToken struct {
+	raw     string
+	expires time.Time
+}
+
+// Promise 5: keys rotate with zero failed verifications. However often keys are rotated, by schedule and by command, on whichever
+// node, even while nodes can't read the store for up to four minutes: every token verifies on every node, and under every copy of the key
+// set that a verifier may still hold, until it expires.
+func TestKeysRotateWithZeroFailedVerifications(t *testing.T) {
+	const longestSilence = Lead - MaxAge - authority.Leeway - ReloadEvery
+	ended, rotations := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		b := newBench(jose.ES256)
+		b.settings.RotateEvery = time.Duration(rapid.IntRange(60, 7200).Draw(t, "rotate every")) * time.Second
+		tokenTTL := time.Duration(rapid.IntRange(1, int(authority.MaxTokenTTL/time.Second)).Draw(t, "token ttl")) * time.Second
+		// A life of hours in a few hundred steps: most runs move in steps that are as long as a node may be silent.
+		longestStep := rapid.SampledFrom([]time.Duration{30 * time.Second, longestSilence}).Draw(t, "longest step")
+		nodes := []*Ring{b.node(t), b.node(t), b.node(t)}
+		heard := make([]time.Time, len(nodes))
+		for i := range nodes {
+			heard[i] = b.clock.Now()
+		}
+		var copies []copyOfSet
+		var tokens []liveToken
+
+		for range rapid.IntRange(50, 300).Draw(t, "steps") {
+			b.clock.advance(time.Duration(rapid.Int64Range(1, int64(longestStep/time.Second)).Draw(t, "pass")) * time.Second)
+			now := b.clock.Now()
+			for i, node := range nodes {
+				if now.Sub(heard[i])+longestStep > longestSilence || rapid.Bool().Draw(t, "tick") {
+					tick(t, node)
+					heard[i] = now
+				}
+			}
+			node := rapid.IntRange(0, len(nodes)-1).Draw(t, "node")
+			if rapid.IntRange(0, 9).Draw(t, "rotate") == 0 {
+				err := nodes[node].Rotate(ctx, jose.ES256, "admin")
+				var early *TooEarlyError
+				switch {
+				case err == nil:
+					rotations++
+				case errors.As(err, &early):
+				default:
+					t.Fatal(err)
+				}
+				heard[node] = now
+			}
+
+			tokens = append(tokens, liveToken{sign(t, nodes[rapid.IntRange(0, len(nodes)-1).Draw(t, "signing")], ""), now.Add(tokenTTL)})
+			set, err := jose.ParseKeySet(first(nodes[rapid.IntRange(0, len(nodes)-1).Draw(t, "publishing")].JWKS()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			copies = append(copies, copyOfSet{set, now})
+
+			for len(copies) > 0 && now.Sub(copies[0].fetched) > MaxAge {
+				copies = copies[1:]
+			}
+			alive := tokens[:0]
+			for _, token := range tokens {
+				if now.After(token.expires.Add(authority.Leeway)) {
+					ended++
+					continue
+				}
+				alive = append(alive, token)
+			}
+			tokens = alive
+			// The youngest tokens against all copies, the oldest against all nodes: these are what breaks first.
+			for _, token := range []liveToken{tokens[0], tokens[len(tokens)-1]} {
+				kid := keyOf(t, token.raw)
+				for i, node := range nodes {
+					if _, ok := node.Find(kid, jose.ES256); !ok {
+						t.Fatalf("node %d does not know the key of a live token", i)
+					}
+				}
+				for _, copy := range copies {
+					if _, ok := copy.keys.Find(kid, jose.ES256); !ok {
+						t.Fatalf("a copy of the key set, %v old, does not hold the key of a live token", now.Sub(copy.fetched))
+					}
+				}
+			}
+			if err := verifies(nodes[node], tokens[0].raw); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	if ended == 0 || rotations == 0 {
+		t.Fatalf("the test has seen %d rotations by command and %d tokens to their end", rotations, ended)
+	}
+}
+
+func keyOf(t fataler, raw string) string {
+	t.Helper()
+	header, _, err := jose.InspectUnverified(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return header.KeyID
+}
