@@ -1,0 +1,202 @@
+// Package password hashes people's passwords with argon2id (RFC 9106) and
+// keeps the cost of doing so within bounds: two hashes at a time, a short
+// queue, and nothing that an anonymous caller sends is hashed unbounded.
+// Machine-made secrets never come here: a fast hash is right for those.
+package password
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/argon2"
+)
+
+// The cost of a new hash: OWASP's choice for argon2id, 19 MiB and two passes.
+const (
+	memoryKiB = 19456
+	passes    = 2
+	lanes     = 1
+	saltSize  = 16
+	hashSize  = 32
+)
+
+// MaxLength is the longest password in bytes. Longer ones are refused, never cut.
+const MaxLength = 1024
+
+// The most that a stored hash may ask of this machine. A hash made elsewhere
+// may cost more than ours, within reason.
+const (
+	maxMemoryKiB = 64 << 10
+	maxPasses    = 10
+	maxLanes     = 4
+)
+
+const (
+	parallel   = 2           // hashes at once: each holds 19 MiB and a core
+	maxWaiting = 32          // callers that wait for one: about a second of work
+	settle     = time.Second // quiet time after which memory goes back to the system
+)
+
+var (
+	// ErrLength is a password that is empty or longer than MaxLength.
+	ErrLength = errors.New("a password has 1 to 1024 bytes")
+	// ErrFormat is a stored hash that is not argon2id in PHC string format, or
+	// asks for more than this machine gives.
+	ErrFormat = errors.New("not an argon2id hash in PHC string format within bounds")
+	// ErrBusy says that too many passwords are being checked. Try again soon.
+	ErrBusy = errors.New("too many passwords are being checked")
+)
+
+// Hash makes a hash in PHC string format with a new salt.
+func Hash(password string) (string, error) {
+	if !fits(password) {
+		return "", ErrLength
+	}
+	release, err := running.acquire(context.Background())
+	if err != nil {
+		return "", err
+	}
+	defer release()
+	salt := make([]byte, saltSize)
+	_, _ = rand.Read(salt) // never fails
+	sum := argon2.IDKey([]byte(password), salt, passes, memoryKiB, lanes, hashSize)
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, memoryKiB, passes, lanes,
+		encoding.EncodeToString(salt), encoding.EncodeToString(sum)), nil
+}
+
+// Verify says whether the password is the one of the hash. A password of a
+// wrong length is simply not it. ErrFormat, ErrBusy, or ctx's error if the
+// wait was too long; then nothing is known.
+func Verify(ctx context.Context, phc, password string) (bool, error) {
+	stored, err := parse(phc)
+	if err != nil {
+		return false, err
+	}
+	if !fits(password) {
+		password = "\x00" // costs the same, and no password is a lone NUL: see fits
+	}
+	release, err := running.acquire(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	sum := argon2.IDKey([]byte(password), stored.salt, stored.passes, stored.memoryKiB, stored.lanes, uint32(len(stored.sum)))
+	return subtle.ConstantTimeCompare(sum, stored.sum) == 1, nil
+}
+
+// VerifyNobody takes the time of Verify for a user who does not exist. It
+// fails only as Verify does.
+func VerifyNobody(ctx context.Context, password string) error {
+	_, err := Verify(ctx, nobody, password)
+	return err
+}
+
+// Check says whether a stored hash is one that Verify can use.
+func Check(phc string) error {
+	_, err := parse(phc)
+	return err
+}
+
+// nobody costs what a new hash costs. Nobody knows a password for it, and
+// VerifyNobody would not say.
+var nobody = fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, memoryKiB, passes, lanes,
+	encoding.EncodeToString(make([]byte, saltSize)), encoding.EncodeToString(make([]byte, hashSize)))
+
+func fits(password string) bool {
+	return password != "" && len(password) <= MaxLength && password != "\x00"
+}
+
+type phcHash struct {
+	memoryKiB, passes uint32
+	lanes             uint8
+	salt, sum         []byte
+}
+
+var encoding = base64.RawStdEncoding.Strict()
+
+// parse reads `$argon2id$v=19$m=…,t=…,p=…$salt$hash`, in this order only.
+func parse(phc string) (phcHash, error) {
+	if len(phc) > 256 || strings.ContainsAny(phc, "\r\n") {
+		return phcHash{}, ErrFormat
+	}
+	parts := strings.Split(phc, "$")
+	if len(parts) != 6 || parts[0] != "" || parts[1] != "argon2id" || parts[2] != "v="+strconv.Itoa(argon2.Version) {
+		return phcHash{}, ErrFormat
+	}
+	costs := strings.Split(parts[3], ",")
+	if len(costs) != 3 {
+		return phcHash{}, ErrFormat
+	}
+	m, okM := number(costs[0], "m=", maxMemoryKiB)
+	t, okT := number(costs[1], "t=", maxPasses)
+	p, okP := number(costs[2], "p=", maxLanes)
+	salt, errSalt := encoding.DecodeString(parts[4])
+	sum, errSum := encoding.DecodeString(parts[5])
+	if !okM || !okT || !okP || m < 8*p || errSalt != nil || errSum != nil ||
+		len(salt) < 8 || len(salt) > 64 || len(sum) < 16 || len(sum) > 64 {
+		return phcHash{}, ErrFormat
+	}
+	return phcHash{m, t, uint8(p), salt, sum}, nil
+}
+
+func number(s, prefix string, most uint32) (uint32, bool) {
+	digits, ok := strings.CutPrefix(s, prefix)
+	n, err := strconv.ParseUint(digits, 10, 32)
+	if !ok || err != nil || n == 0 || n > uint64(most) || strconv.FormatUint(n, 10) != digits {
+		return 0, false
+	}
+	return uint32(n), true
+}
+
+// limiter holds back what would otherwise take all memory and all cores.
+type limiter struct {
+	slots   chan struct{}
+	waiting atomic.Int32
+	tidy    *time.Timer
+}
+
+var running = newLimiter(debug.FreeOSMemory)
+
+// newLimiter calls tidy once after every burst of hashes: each leaves 19 MiB of
+// garbage, which the collector alone would keep for minutes.
+func newLimiter(tidy func()) *limiter {
+	l := &limiter{slots: make(chan struct{}, parallel), tidy: time.AfterFunc(settle, tidy)}
+	l.tidy.Stop()
+	return l
+}
+
+func (l *limiter) acquire(ctx context.Context) (release func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	select {
+	case l.slots <- struct{}{}:
+		return l.release, nil
+	default:
+	}
+	if l.waiting.Add(1) > maxWaiting {
+		l.waiting.Add(-1)
+		return nil, ErrBusy
+	}
+	defer l.waiting.Add(-1)
+	select {
+	case l.slots <- struct{}{}:
+		return l.release, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *limiter) release() {
+	<-l.slots
+	l.tidy.Reset(settle)
+}
