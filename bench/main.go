@@ -143,6 +143,11 @@ func (b *bench) measureAll(ctx context.Context) (*report, error) {
 		rows[i] = row{scenario: s, Name: s.name, Concurrency: s.concurrency}
 	}
 	for n := range b.runs {
+		us, err := signMicros()
+		if err != nil {
+			return nil, err
+		}
+		rep.Sign = append(rep.Sign, us)
 		for i, s := range list {
 			if rows[i].Failure != "" {
 				continue // a broken scenario stays broken; do not hide it behind two good runs

@@ -4,6 +4,9 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -16,14 +19,17 @@ import (
 
 // report is what a run found. It names the machine by its cores only.
 type report struct {
-	Date     string   `json:"date"`
-	Cores    int      `json:"cores"`
-	Go       string   `json:"go"`
-	Runs     int      `json:"runs"`
-	Duration string   `json:"duration"`
-	Rows     []row    `json:"scenarios"`
-	Facts    []fact   `json:"facts,omitempty"`
-	Missing  []string `json:"missing,omitempty"`
+	Date     string `json:"date"`
+	Cores    int    `json:"cores"`
+	Go       string `json:"go"`
+	Runs     int    `json:"runs"`
+	Duration string `json:"duration"`
+	// Sign is one bare ES256 signature in microseconds, before each run. It
+	// says how fast the machine was just then: a shared one changes.
+	Sign    []float64 `json:"es256_sign_us"`
+	Rows    []row     `json:"scenarios"`
+	Facts   []fact    `json:"facts,omitempty"`
+	Missing []string  `json:"missing,omitempty"`
 }
 
 type row struct {
@@ -137,7 +143,8 @@ func (rep *report) failed() bool {
 }
 
 func (rep *report) writeMarkdown(w io.Writer) {
-	fmt.Fprintf(w, "%d cores, %s, %s, %d runs of %s, median (lowest to highest).\n\n", rep.Cores, rep.Go, rep.Date, rep.Runs, rep.Duration)
+	fmt.Fprintf(w, "%d cores, %s, %s, %d runs of %s, median (lowest to highest). One bare ES256 signature took %s µs.\n\n",
+		rep.Cores, rep.Go, rep.Date, rep.Runs, rep.Duration, spreadOf(rep.Sign).format("%.0f"))
 	fmt.Fprintln(w, "| work | c | per second | server CPU, ms per 1,000 | p50 ms | p99 ms | resident MiB | generator CPU, ms per 1,000 | other processes, cores |")
 	fmt.Fprintln(w, "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
 	for _, r := range rep.Rows {
@@ -241,6 +248,22 @@ func (b *bench) starts(ctx context.Context) (ms, idle []float64, err error) {
 		idle = append(idle, mib(mem.Now))
 	}
 	return ms, idle, nil
+}
+
+// signMicros times bare signatures for a fifth of a second.
+func signMicros() (float64, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return 0, err
+	}
+	var digest [32]byte
+	begin, n := time.Now(), 0
+	for ; time.Since(begin) < 200*time.Millisecond; n++ {
+		if _, _, err := ecdsa.Sign(rand.Reader, key, digest[:]); err != nil {
+			return 0, err
+		}
+	}
+	return float64(time.Since(begin).Microseconds()) / float64(n), nil
 }
 
 func firstLine(err error) string {

@@ -130,7 +130,7 @@ func TestAnyFailureEndsTheRun(t *testing.T) {
 	defer s.Close()
 	wrong := errors.New("wrong")
 	run := func(check func(int, Response) error) error {
-		r := Run{Addr: s.Listener.Addr().String(), Connections: 4, Duration: time.Minute,
+		r := Run{Addr: s.Listener.Addr().String(), Connections: 4, Duration: time.Second,
 			Next: func(int) []byte { return request(s, "") }, Check: check}
 		_, err := r.Do()
 		return err
@@ -139,8 +139,9 @@ func TestAnyFailureEndsTheRun(t *testing.T) {
 	if err := run(func(int, Response) error { return nil }); !errors.As(err, &status) || status.Status != 503 {
 		t.Errorf("one 503 in a hundred: %v", err)
 	}
-	if err := run(func(int, Response) error { return wrong }); !errors.Is(err, wrong) {
-		t.Errorf("an answer that the check refuses: %v", err)
+	calls := 0
+	if err := run(func(int, Response) error { calls++; return wrong }); !errors.Is(err, wrong) || calls != 1 {
+		t.Errorf("an answer that the check refuses: %v after %d calls", err, calls)
 	}
 }
 
