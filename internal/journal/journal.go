@@ -1,0 +1,400 @@
+package journal
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+)
+
+// The types of the journal's own records. Append refuses them.
+const (
+	TypeCheckpoint authority.EventType = "journal.checkpoint"
+	TypeRecovered  authority.EventType = "journal.recovered"
+	TypeOmitted    authority.EventType = "journal.omitted"
+)
+
+const (
+	defaultMaxSegment = 64 << 20
+	checkpointEvery   = 10_000           // records
+	checkpointAfter   = 10 * time.Second // when there were new ones
+	// maxPending bounds what may wait for a disk that hangs. Callers whose context
+	// ended no longer wait, but their records do.
+	maxPending = 16 << 20
+	maxIdle    = 1 << 20 // the buffer that is kept between batches
+)
+
+// ErrClosed is what Append returns after Close.
+var ErrClosed = errors.New("the journal is closed")
+
+// ErrBehind is what Append returns while too much waits for the disk.
+var ErrBehind = errors.New("the journal waits for its disk")
+
+// Options of a Journal.
+type Options struct {
+	// Now is the clock for the journal's own records and for events without a
+	// time. Nil means time.Now.
+	Now func() time.Time
+	// Sign makes the compact JWS of a checkpoint. It must be quick, local, and must
+	// not append to the journal: appenders wait for it. When it fails, the
+	// checkpoint is tried again later. Nil means checkpoints without a signature.
+	Sign func(payload []byte) (string, error)
+	// MaxSegment is the size in bytes at which a segment is closed. Zero means 64 MiB.
+	MaxSegment int64
+	// Anchor, if not nil, is told of every checkpoint once it is on disk, one at a
+	// time and outside the way of appenders; of several that wait, only the latest.
+	Anchor func(Checkpoint)
+
+	tick <-chan time.Time // instead of a ticker, for tests
+	disk *disk            // instead of a real disk, for tests
+}
+
+// disk is the part of a file that can fail.
+type disk struct {
+	write func(*os.File, []byte) (int, error)
+	sync  func(*os.File) error
+}
+
+var realDisk = disk{
+	write: func(f *os.File, b []byte) (int, error) { return f.Write(b) },
+	sync:  syncData,
+}
+
+// Journal is the audit record of one node.
+//
+// One goroutine writes. While one write and sync runs, the lines of the next
+// batch gather in a buffer; there is no timer and nothing to tune: the more
+// callers wait, the more records share a sync.
+type Journal struct {
+	dir, node  string
+	now        func() time.Time
+	sign       func([]byte) (string, error)
+	maxSegment int64
+	disk       disk
+	lock       *os.File
+	file       *os.File // only the flusher touches it
+	size       int64    // of file; only the flusher touches it
+	idle       []byte   // the buffer for the next batch; only the flusher touches it
+
+	wake     chan struct{}
+	quit     chan struct{}
+	stopped  chan struct{} // closed when the flusher has ended
+	anchors  chan Checkpoint
+	anchored chan struct{} // closed when the last anchor is told
+
+	later later
+
+	mu       sync.Mutex
+	err      error // why nothing can be appended any more
+	closing  bool
+	buf      []byte // the lines of the batch that gathers
+	batch    *batch
+	seq      uint64   // of the last line, written or gathered
+	head     [32]byte // its hash
+	unsigned uint64   // lines since the last checkpoint
+	durable  uint64   // the last seq that is on disk
+	waiters  chan struct{}
+}
+
+// batch is the fate that the lines of one write share.
+type batch struct {
+	done chan struct{} // closed when err is final
+	err  error
+}
+
+func newBatch() *batch { return &batch{done: make(chan struct{})} }
+
+// Open opens the journal of node in dir for writing, and makes both if needed.
+// It checks the last segment and cuts off a torn last line; it refuses a
+// directory that another process writes to, and a journal that is broken.
+func Open(dir, node string, opts Options) (_ *Journal, err error) {
+	if !nodeName.MatchString(node) {
+		return nil, fmt.Errorf("journal: %q cannot be a node's name: letters, digits, dot, dash and underscore, at most 128", node)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	// The directory's own name must outlive a power cut too.
+	if err := syncDir(filepath.Dir(dir)); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	end, err := recoverEnd(dir, node)
+	if err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	j := &Journal{
+		dir: dir, node: node,
+		now: opts.Now, sign: opts.Sign, maxSegment: opts.MaxSegment, disk: realDisk,
+		lock: lock, file: end.file, size: end.size,
+		wake: make(chan struct{}, 1), quit: make(chan struct{}), stopped: make(chan struct{}),
+		anchors: make(chan Checkpoint, 1), anchored: make(chan struct{}),
+		later: later{seen: map[laterKey]*repeated{}},
+		batch: newBatch(), seq: end.seq, head: end.head, durable: end.seq, unsigned: end.unsigned,
+		waiters: make(chan struct{}),
+	}
+	if j.now == nil {
+		j.now = time.Now
+	}
+	if j.maxSegment <= 0 {
+		j.maxSegment = defaultMaxSegment
+	}
+	if opts.disk != nil {
+		j.disk = *opts.disk
+	}
+	tick, stopTick := opts.tick, func() {}
+	if tick == nil {
+		t := time.NewTicker(checkpointAfter)
+		tick, stopTick = t.C, t.Stop
+	}
+	go j.tellAnchors(opts.Anchor)
+	go func() {
+		defer stopTick()
+		j.run(tick)
+	}()
+	if end.cut > 0 {
+		e := authority.Event{Type: TypeRecovered, Reason: fmt.Sprintf("cut off a torn last line of %d bytes, never acknowledged", end.cut)}
+		if err := j.append(context.Background(), &e, 1); err != nil {
+			return nil, errors.Join(err, j.Close())
+		}
+	}
+	return j, nil
+}
+
+// Append records e. When it returns nil the record is on disk; on any error the
+// caller must hand out nothing, and answer that the service is unavailable. After
+// a context's end the record may still be written: a record without a token is
+// harmless, a token without a record is not.
+func (j *Journal) Append(ctx context.Context, e authority.Event) error {
+	if e.Type == "" || strings.HasPrefix(string(e.Type), "journal.") {
+		return fmt.Errorf("journal: %q is not an event type", e.Type)
+	}
+	return j.append(ctx, &e, 1)
+}
+
+func (j *Journal) append(ctx context.Context, e *authority.Event, count uint64) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	b, err := j.enqueue(e, count)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-b.done:
+		return b.err
+	case <-ctx.Done():
+		return fmt.Errorf("journal: %w", ctx.Err())
+	}
+}
+
+var bodies = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
+
+// enqueue puts e's line into the batch that gathers.
+func (j *Journal) enqueue(e *authority.Event, count uint64) (*batch, error) {
+	at := e.At
+	if at.IsZero() || !writable(at) {
+		at = j.now()
+	}
+	body := bodies.Get().(*[]byte)
+	*body = appendBody((*body)[:0], e, at, count)
+	defer bodies.Put(body)
+
+	j.mu.Lock()
+	switch {
+	case j.err != nil:
+		defer j.mu.Unlock()
+		return nil, j.err
+	case j.closing:
+		j.mu.Unlock()
+		return nil, ErrClosed
+	case len(j.buf) > maxPending:
+		j.mu.Unlock()
+		return nil, ErrBehind
+	}
+	first := len(j.buf) == 0
+	j.addLine(*body)
+	b := j.batch
+	j.mu.Unlock()
+	if first {
+		select {
+		case j.wake <- struct{}{}:
+		default: // it is awake already
+		}
+	}
+	return b, nil
+}
+
+// addLine links body into the chain. j.mu is held.
+func (j *Journal) addLine(body []byte) {
+	start := len(j.buf)
+	j.seq++
+	j.buf = appendLine(j.buf, j.seq, body, j.head)
+	j.head = sha256.Sum256(j.buf[start:])
+	j.unsigned++
+}
+
+// Err says why the journal takes no more records; nil while it does.
+func (j *Journal) Err() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.err
+}
+
+// Head is the last record that is on disk; zero for an empty journal.
+func (j *Journal) Head() (seq uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.durable
+}
+
+// Close writes what waits, a last checkpoint, and gives the directory free.
+func (j *Journal) Close() error {
+	j.flushLater(true)
+	j.mu.Lock()
+	if j.closing {
+		j.mu.Unlock()
+		<-j.stopped
+		return nil
+	}
+	j.closing = true
+	j.mu.Unlock()
+	close(j.quit)
+	<-j.stopped
+	<-j.anchored
+	j.mu.Lock()
+	err := j.err
+	j.mu.Unlock()
+	return errors.Join(err, j.file.Close(), j.lock.Close())
+}
+
+// run is the flusher.
+func (j *Journal) run(tick <-chan time.Time) {
+	defer close(j.stopped)
+	defer close(j.anchors)
+	for {
+		select {
+		case <-j.wake:
+			// Those who were woken by the batch before are about to come back: let
+			// them run first, so that they share this write and not the next.
+			runtime.Gosched()
+			j.flush(false)
+		case <-tick:
+			j.flushLater(false)
+			j.flush(true)
+		case <-j.quit:
+			j.flush(true)
+			return
+		}
+	}
+}
+
+// flush writes the batch that gathered, with a checkpoint if one is due, and
+// tells all who wait for it.
+func (j *Journal) flush(checkpoint bool) {
+	j.mu.Lock()
+	if j.err != nil {
+		j.mu.Unlock()
+		return
+	}
+	full := j.size+int64(len(j.buf)) >= j.maxSegment
+	var cp *Checkpoint
+	if j.unsigned >= checkpointEvery || j.unsigned > 0 && (checkpoint || full) {
+		cp = j.addCheckpoint()
+	}
+	// A segment is closed only behind a checkpoint, so that Verify can tell a
+	// whole one from one that was cut.
+	full = full && cp != nil
+	buf, b, seq := j.buf, j.batch, j.seq
+	j.buf, j.batch = j.idle[:0], newBatch()
+	j.mu.Unlock()
+
+	if len(buf) > 0 {
+		n, err := j.disk.write(j.file, buf)
+		if err == nil && n < len(buf) {
+			err = io.ErrShortWrite
+		}
+		if err == nil {
+			err = j.disk.sync(j.file)
+		}
+		if err != nil {
+			j.poison(b, err)
+			return
+		}
+		j.size += int64(n)
+	}
+	// Two buffers take turns. One that a burst made large is given back.
+	if j.idle = buf; cap(buf) > maxIdle {
+		j.idle = nil
+	}
+	j.mu.Lock()
+	j.durable = seq
+	close(j.waiters)
+	j.waiters = make(chan struct{})
+	j.mu.Unlock()
+	close(b.done)
+	if cp != nil {
+		j.tellLatest(*cp)
+	}
+	if full {
+		j.roll(seq + 1)
+	}
+}
+
+// poison ends the journal: what a failed write or sync left on disk is known
+// only after a new start has read it.
+func (j *Journal) poison(b *batch, cause error) {
+	err := fmt.Errorf("journal: not recorded: %w", cause)
+	j.mu.Lock()
+	j.err = err
+	gathered := j.batch
+	j.buf = nil
+	j.mu.Unlock()
+	b.err = err
+	close(b.done)
+	gathered.err = err
+	close(gathered.done)
+}
+
+// roll starts a new segment.
+func (j *Journal) roll(first uint64) {
+	f, err := createSegment(j.dir, j.node, first)
+	if err != nil {
+		settled := newBatch() // its batch is on disk and told
+		j.poison(settled, err)
+		return
+	}
+	_ = j.file.Close() // all of it is synced
+	j.file, j.size = f, 0
+}
+
+// addCheckpoint adds a checkpoint of the last line, or nothing if that cannot be
+// signed now. j.mu is held.
+func (j *Journal) addCheckpoint() *Checkpoint {
+	cp := Checkpoint{Node: j.node, Seq: j.seq, Head: hex.EncodeToString(j.head[:]), Time: j.now().UTC().Truncate(time.Microsecond)}
+	if j.sign != nil {
+		jws, err := j.sign(cp.payload())
+		if err != nil || jws == "" || len(jws) > maxJWS {
+			return nil
+		}
+		cp.JWS = jws
+	}
+	j.addLine(cp.body())
+	j.unsigned = 0
+	return &cp
+}

@@ -1,0 +1,551 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+)
+
+var ctx = context.Background()
+
+var testKey = ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+
+// testSign stands for the signer: what matters here is that the payload travels.
+func testSign(payload []byte) (string, error) {
+	return base64.RawURLEncoding.EncodeToString(payload) + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(testKey, payload)), nil
+}
+
+func testCheck(jws string) ([]byte, error) {
+	p, s, _ := strings.Cut(jws, ".")
+	payload, err1 := base64.RawURLEncoding.DecodeString(p)
+	sig, err2 := base64.RawURLEncoding.DecodeString(s)
+	if err1 != nil || err2 != nil || !ed25519.Verify(testKey.Public().(ed25519.PublicKey), payload, sig) {
+		return nil, errors.New("no good signature")
+	}
+	return payload, nil
+}
+
+var day = time.Date(2026, 3, 4, 5, 6, 7, 891234567, time.UTC)
+
+func event(i int) authority.Event {
+	at := day.Add(time.Duration(i) * time.Second)
+	return authority.Event{
+		Type: authority.EventTokenIssued, At: at, RequestID: fmt.Sprintf("req-%d", i), Remote: "192.0.2.7",
+		ClientID: fmt.Sprintf("client-%d", i%3), Subject: authority.Subject{Issuer: "https://sts.example.com", ID: fmt.Sprintf("user-%d", i%5), Kind: authority.SubjectUser},
+		GrantType: "client_credentials", GrantID: authority.NewID(at), TokenID: authority.NewID(at), TokenHash: "00112233445566778899aabbccddeeff",
+		Audience: []string{"https://api.example.com"}, Scope: "orders:read orders:write", ExpiresAt: at.Add(5 * time.Minute),
+	}
+}
+
+func open(t testing.TB, dir string, opts Options) *Journal {
+	t.Helper()
+	if opts.Sign == nil {
+		opts.Sign = testSign
+	}
+	if opts.tick == nil {
+		opts.tick = make(chan time.Time)
+	}
+	j, err := Open(dir, "a-1", opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { j.Close() })
+	return j
+}
+
+func appendN(t testing.TB, j *Journal, from, n int) {
+	t.Helper()
+	for i := from; i < from+n; i++ {
+		if err := j.Append(ctx, event(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func closed(t testing.TB, j *Journal) {
+	t.Helper()
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func verify(t testing.TB, dir string, anchors ...Checkpoint) Report {
+	t.Helper()
+	r, err := Verify(dir, VerifyOptions{CheckSignature: testCheck, Anchors: anchors})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func sound(t testing.TB, dir string, anchors ...Checkpoint) NodeReport {
+	t.Helper()
+	r := verify(t, dir, anchors...)
+	if !r.OK() {
+		t.Fatal(r.Problems())
+	}
+	return r.Nodes[0]
+}
+
+func records(t testing.TB, dir string, q Query) (all []Record) {
+	t.Helper()
+	if err := Search(ctx, dir, q, func(r Record) error { all = append(all, r); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func files(t testing.TB, dir string) []string {
+	t.Helper()
+	f, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))
+	if err != nil || len(f) == 0 {
+		t.Fatal(err, "no files")
+	}
+	return f
+}
+
+func TestAppendedRecordsAreOnDiskAndVerify(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "journal")
+	j := open(t, dir, Options{})
+	appendN(t, j, 0, 10)
+	if got := records(t, dir, Query{}); len(got) != 10 || got[9].RequestID != "req-9" || got[9].Seq != 10 {
+		t.Fatalf("before Close: %+v", got)
+	}
+	closed(t, j)
+	n := sound(t, dir)
+	if n.Records != 11 || n.Checkpoints != 1 || n.SignedSeq != 10 {
+		t.Errorf("%+v", n)
+	}
+	if err := j.Append(ctx, event(1)); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+	for path, want := range map[string]os.FileMode{dir: 0o700 | os.ModeDir, files(t, dir)[0]: 0o600} {
+		if info, err := os.Stat(path); err != nil || info.Mode() != want {
+			t.Errorf("%s: %v, %v", path, info.Mode(), err)
+		}
+	}
+	// Goes on where it ended.
+	j = open(t, dir, Options{})
+	appendN(t, j, 10, 5)
+	closed(t, j)
+	if n := sound(t, dir); n.Records != 17 || n.Segments != 1 {
+		t.Errorf("%+v", n)
+	}
+}
+
+func TestLinesAreAsDocumented(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, Options{})
+	e := event(0)
+	e.GrantID, e.TokenID = id("0190a5d8-0000-7000-8000-000000000001"), id("0190a5d8-0000-7000-8000-000000000002")
+	e.SessionID, e.Actor, e.Error, e.Reason, e.Target = id("0190a5d8-0000-7000-8000-000000000003"), "admin", "invalid_scope", "too \"wide\"\r\n\x1b[31m", "kid"
+	if err := j.Append(ctx, e); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(files(t, dir)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"seq":1,"time":"2026-03-04T05:06:07.891234Z","type":"token.issued","request_id":"req-0","remote":"192.0.2.7","actor":"admin","client_id":"client-0",` +
+		`"subject":{"issuer":"https://sts.example.com","id":"user-0","kind":"user"},"grant_type":"client_credentials","grant_id":"0190a5d8-0000-7000-8000-000000000001",` +
+		`"sid":"0190a5d8-0000-7000-8000-000000000003","jti":"0190a5d8-0000-7000-8000-000000000002","token_hash":"00112233445566778899aabbccddeeff",` +
+		`"aud":["https://api.example.com"],"scope":"orders:read orders:write","exp":1772601067,"error":"invalid_scope","reason":"too \"wide\"\u000d\u000a\u001b[31m","target":"kid",` +
+		`"prev":"` + fmt.Sprintf("%x", sha256.Sum256([]byte("signalbox journal v1 a-1\n"))) + "\"}\n"
+	if string(b) != want {
+		t.Errorf("got  %swant %s", b, want)
+	}
+	closed(t, j)
+	b, _ = os.ReadFile(files(t, dir)[0])
+	first, second, _ := bytes.Cut(b, []byte("\n"))
+	if want := fmt.Sprintf(`"prev":"%x"}`, sha256.Sum256(append(first, '\n'))); !bytes.Contains(second, []byte(want)) {
+		t.Errorf("the second line does not link to the first: %s", second)
+	}
+}
+
+func id(s string) authority.ID {
+	i, err := authority.ParseID(s)
+	if err != nil {
+		panic(err)
+	}
+	return i
+}
+
+func TestSegmentsRollAndChainOn(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, Options{MaxSegment: 4 << 10})
+	appendN(t, j, 0, 60)
+	closed(t, j)
+	j = open(t, dir, Options{MaxSegment: 4 << 10})
+	appendN(t, j, 60, 10)
+	closed(t, j)
+	n := sound(t, dir)
+	if n.Segments < 5 || n.Records != 70+n.Checkpoints {
+		t.Errorf("%+v", n)
+	}
+	for _, f := range files(t, dir)[:n.Segments-1] {
+		b, _ := os.ReadFile(f)
+		if last := b[bytes.LastIndexByte(b[:len(b)-1], '\n')+1:]; !bytes.Contains(last, []byte(`"type":"journal.checkpoint"`)) {
+			t.Errorf("%s ends in %s", f, last)
+		}
+	}
+	if got := records(t, dir, Query{Types: []string{"token.issued"}}); len(got) != 70 {
+		t.Errorf("%d records", len(got))
+	}
+}
+
+func TestCheckpointsComeByTickAndByCountAndAreAnchored(t *testing.T) {
+	dir := t.TempDir()
+	tick := make(chan time.Time)
+	anchors := make(chan Checkpoint, 100)
+	j := open(t, dir, Options{tick: tick, Anchor: func(c Checkpoint) { anchors <- c }})
+	appendN(t, j, 0, 3)
+	tick <- day
+	a := <-anchors
+	if a.Seq != 3 || a.Node != "a-1" {
+		t.Fatalf("%+v", a)
+	}
+	tick <- day // nothing new: no checkpoint
+	tick <- day
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() { appendN(t, j, 0, checkpointEvery/100) })
+	}
+	wg.Wait()
+	appendN(t, j, 0, 1)
+	b := <-anchors
+	if b.Seq < 4+checkpointEvery-200 {
+		t.Fatalf("%+v", b)
+	}
+	closed(t, j)
+	if n := sound(t, dir, a, b); n.Checkpoints != 3 || n.AnchoredSeq != b.Seq {
+		t.Errorf("%+v", n)
+	}
+}
+
+func TestCheckpointThatCannotBeSignedIsTriedAgain(t *testing.T) {
+	dir := t.TempDir()
+	var broken atomic.Bool
+	broken.Store(true)
+	j := open(t, dir, Options{MaxSegment: 2 << 10, Sign: func(p []byte) (string, error) {
+		if broken.Load() {
+			return "", errors.New("no key")
+		}
+		return testSign(p)
+	}})
+	appendN(t, j, 0, 20)
+	if len(files(t, dir)) != 1 {
+		t.Error("a segment was closed without a checkpoint")
+	}
+	broken.Store(false)
+	appendN(t, j, 20, 20)
+	closed(t, j)
+	if n := sound(t, dir); n.SignedSeq < 40 || n.Segments < 2 {
+		t.Errorf("%+v", n)
+	}
+}
+
+func TestSecondProcessIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	open(t, dir, Options{})
+	_, err := Open(dir, "a-1", Options{})
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("another process (pid %d)", os.Getpid())) {
+		t.Fatal(err)
+	}
+}
+
+func TestNodeNamesThatAreNoNamesAreRefused(t *testing.T) {
+	for _, node := range []string{"", "../x", "a/b", "a b", ".a", "-a", strings.Repeat("a", 129), "a\n"} {
+		if j, err := Open(t.TempDir(), node, Options{}); err == nil {
+			j.Close()
+			t.Errorf("%q was accepted", node)
+		}
+	}
+}
+
+func TestEventsThatPretendToBeTheJournalsAreRefused(t *testing.T) {
+	j := open(t, t.TempDir(), Options{})
+	for _, typ := range []authority.EventType{"", TypeCheckpoint, "journal.x"} {
+		if err := j.Append(ctx, authority.Event{Type: typ}); err == nil {
+			t.Errorf("%q was accepted", typ)
+		}
+	}
+}
+
+func TestTornLastLineIsCutOffAndRecorded(t *testing.T) {
+	for name, tail := range map[string]string{
+		"half a line":             `{"seq":6,"time":"2026`,
+		"half a line and newline": `{"seq":6,"time":"2026` + "\n",
+		"zeros":                   strings.Repeat("\x00", 4096),
+		"many zeros":              `{"seq":6` + strings.Repeat("\x00", 3*maxLine),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			j := open(t, dir, Options{})
+			appendN(t, j, 0, 4)
+			closed(t, j)
+			plant(t, files(t, dir)[0], func(b []byte) []byte { return append(b, tail...) })
+			if !strings.HasSuffix(tail, "\n") {
+				if n := sound(t, dir); n.Writing != int64(len(tail)) {
+					t.Errorf("Writing is %d, not %d", n.Writing, len(tail))
+				}
+			}
+			j = open(t, dir, Options{})
+			appendN(t, j, 4, 1)
+			closed(t, j)
+			sound(t, dir)
+			got := records(t, dir, Query{Types: []string{string(TypeRecovered)}})
+			if len(got) != 1 || !strings.Contains(got[0].Reason, fmt.Sprintf(" %d bytes", len(tail))) || got[0].Seq != 6 {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
+func TestBrokenJournalDoesNotOpen(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		break_ func([]byte) []byte
+		want   string
+	}{
+		{"a changed byte", replace(3, "client-2", "client-9"), "00001.jsonl:4: changed"},
+		{"a missing line", dropLine(3), "00001.jsonl:3: record 4 where 3 must come"},
+		{"two lines changed places", swapLines(3, 4), "00001.jsonl:3: record 4"},
+		{"nonsense in the middle", replace(3, `{"seq"`, `{"sex"`), "00001.jsonl:3: changed"},
+		{"a line of megabytes", func(b []byte) []byte { return append(bytes.Repeat([]byte("x"), 2<<20), b...) }, "00001.jsonl:1: the line is longer"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			j := open(t, dir, Options{})
+			appendN(t, j, 0, 6)
+			closed(t, j)
+			plant(t, files(t, dir)[0], c.break_)
+			j, err := Open(dir, "a-1", Options{})
+			if err == nil {
+				j.Close()
+				t.Fatal("opened")
+			}
+			if !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// failing is a disk that fails from the nth call on.
+func failing(writes, syncs int64) *disk {
+	var w, s atomic.Int64
+	return &disk{
+		write: func(f *os.File, b []byte) (int, error) {
+			if w.Add(1) > writes {
+				n, _ := f.Write(b[:len(b)/2])
+				return n, syscall.ENOSPC
+			}
+			return f.Write(b)
+		},
+		sync: func(f *os.File) error {
+			if s.Add(1) > syncs {
+				return syscall.EIO
+			}
+			return syncData(f)
+		},
+	}
+}
+
+func TestFailedDiskFailsEveryWaiterAndEverythingAfter(t *testing.T) {
+	for name, d := range map[string]*disk{"write": failing(1, 1<<40), "sync": failing(1<<40, 1)} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			j := open(t, dir, Options{disk: d})
+			appendN(t, j, 0, 1)
+			if j.Err() != nil {
+				t.Fatal(j.Err())
+			}
+			var wg sync.WaitGroup
+			for i := range 50 {
+				wg.Go(func() {
+					if err := j.Append(ctx, event(i)); !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EIO) {
+						t.Errorf("a waiter got %v", err)
+					}
+				})
+			}
+			wg.Wait()
+			if err := j.Append(ctx, event(0)); err == nil || j.Err() == nil {
+				t.Error("a later Append succeeded")
+			}
+			if j.Close() == nil {
+				t.Error("Close hides the failure")
+			}
+			j = open(t, dir, Options{})
+			appendN(t, j, 0, 1)
+			closed(t, j)
+			sound(t, dir)
+		})
+	}
+}
+
+func TestWaiterWhoseContextEndsGetsItsError(t *testing.T) {
+	release, entered := make(chan struct{}), make(chan struct{}, 10)
+	j := open(t, t.TempDir(), Options{disk: &disk{
+		write: realDisk.write,
+		sync:  func(*os.File) error { entered <- struct{}{}; <-release; return nil },
+	}})
+	c, cancel := context.WithCancel(ctx)
+	got := make(chan error)
+	go func() { got <- j.Append(c, event(0)) }()
+	<-entered
+	cancel()
+	if err := <-got; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	close(release)
+	appendN(t, j, 1, 1)
+	if j.Head() != 2 {
+		t.Error("the record of the one who left is lost")
+	}
+	if err := j.Append(c, event(0)); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if j.Head() != 2 {
+		t.Error("recorded for a context that had ended")
+	}
+}
+
+func TestWaitersShareOneSync(t *testing.T) {
+	release, entered := make(chan struct{}), make(chan struct{}, 10)
+	var syncs atomic.Int64
+	j := open(t, t.TempDir(), Options{disk: &disk{
+		write: realDisk.write,
+		sync:  func(*os.File) error { syncs.Add(1); entered <- struct{}{}; <-release; return nil },
+	}})
+	var wg sync.WaitGroup
+	wg.Go(func() { appendN(t, j, 0, 1) })
+	<-entered
+	for i := range 100 {
+		wg.Go(func() { appendN(t, j, i, 1) })
+	}
+	for { // until all of them wait
+		j.mu.Lock()
+		seq := j.seq
+		j.mu.Unlock()
+		if seq == 101 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	close(release)
+	wg.Wait()
+	if syncs.Load() != 2 {
+		t.Errorf("%d syncs for 1 + 100 records", syncs.Load())
+	}
+}
+
+func TestHangingDiskDoesNotFillMemory(t *testing.T) {
+	release, entered := make(chan struct{}), make(chan struct{}, 10)
+	j := open(t, t.TempDir(), Options{disk: &disk{
+		write: realDisk.write,
+		sync:  func(*os.File) error { entered <- struct{}{}; <-release; return nil },
+	}})
+	defer close(release)
+	e := event(0)
+	e.Reason = strings.Repeat("\x00", 5000)
+	if _, err := j.enqueue(&e, 1); err != nil {
+		t.Fatal(err)
+	}
+	<-entered
+	for i := 0; ; i++ {
+		_, err := j.enqueue(&e, 1)
+		if errors.Is(err, ErrBehind) {
+			return
+		}
+		if err != nil || i > maxPending/1000 {
+			t.Fatalf("after %d: %v", i, err)
+		}
+	}
+}
+
+func TestConcurrentAppendersGetOneChain(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, Options{MaxSegment: 64 << 10})
+	var wg sync.WaitGroup
+	for g := range 16 {
+		wg.Go(func() { appendN(t, j, g*100, 100) })
+		wg.Go(func() {
+			for i := range 100 {
+				j.AppendLater(authority.Event{Type: authority.EventTokenRefused, Remote: fmt.Sprint(g), Error: fmt.Sprint(i % 5)})
+			}
+		})
+	}
+	wg.Wait()
+	verify(t, dir) // while it is open
+	closed(t, j)
+	sound(t, dir)
+	if got := records(t, dir, Query{Types: []string{"token.issued"}}); len(got) != 1600 {
+		t.Errorf("%d records", len(got))
+	}
+	refused := uint64(0)
+	for _, r := range records(t, dir, Query{Types: []string{"token.refused"}}) {
+		refused += max(r.Count, 1)
+	}
+	if refused != 1600 {
+		t.Errorf("%d refusals", refused)
+	}
+}
+
+func TestAnonymousRefusalsAreCountedNotListed(t *testing.T) {
+	dir := t.TempDir()
+	var clock atomic.Int64
+	now := func() time.Time { return day.Add(time.Duration(clock.Load())) }
+	tick := make(chan time.Time)
+	j := open(t, dir, Options{Now: now, tick: tick})
+	refused := func(remote string) authority.Event {
+		return authority.Event{Type: authority.EventTokenRefused, ClientID: "nobody", Error: "invalid_client", Remote: remote}
+	}
+	for range 1000 {
+		j.AppendLater(refused("192.0.2.1"))
+	}
+	j.AppendLater(refused("192.0.2.2"))
+	appendN(t, j, 0, 1)
+	if got := records(t, dir, Query{ClientID: "nobody"}); len(got) != 2 || got[0].Count != 0 {
+		t.Fatalf("the first of each must be there at once: %+v", got)
+	}
+	clock.Store(int64(59 * time.Second))
+	tick <- now()
+	tick <- now() // the first one is done
+	if got := records(t, dir, Query{ClientID: "nobody"}); len(got) != 2 {
+		t.Fatalf("within the minute: %+v", got)
+	}
+	clock.Store(int64(60 * time.Second))
+	tick <- now()
+	tick <- now()
+	got := records(t, dir, Query{ClientID: "nobody", Remote: "192.0.2.1"})
+	if len(got) != 2 || got[1].Count != 999 || got[1].Error != "invalid_client" {
+		t.Fatalf("after the minute: %+v", got)
+	}
+	// A flood of different ones.
+	before := j.Head()
+	for i := range 100_000 {
+		j.AppendLater(refused(fmt.Sprintf("198.51.%d.%d", i/256, i%256)))
+	}
+	closed(t, j)
+	n := sound(t, dir)
+	if n.Records > before+maxLater+2 {
+		t.Errorf("%d records from a flood", n.Records-before)
+	}
+	if got := records(t, dir, Query{Types: []string{string(TypeOmitted)}}); len(got) != 1 || got[0].Count != 100_000-maxLater {
+		t.Errorf("%+v", got)
+	}
+}

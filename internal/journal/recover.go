@@ -1,0 +1,114 @@
+package journal
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// end is where a journal goes on.
+type end struct {
+	file     *os.File
+	size     int64
+	seq      uint64
+	head     [32]byte
+	unsigned uint64 // lines after the last checkpoint
+	cut      int64  // bytes of a torn last line that were cut off
+}
+
+// recoverEnd finds the end of node's journal in dir, which it makes if there is
+// none. It checks the chain of the last segment, and its link to the one before:
+// a full check of all is Verify's work, and would make a start slow.
+func recoverEnd(dir, node string) (end, error) {
+	nodes, err := listSegments(dir)
+	if err != nil {
+		return end{}, err
+	}
+	segments := nodes[node]
+	if len(segments) == 0 {
+		f, err := createSegment(dir, node, 1)
+		return end{file: f, head: genesis(node)}, err
+	}
+	last := segments[len(segments)-1]
+	e := end{seq: last.first - 1, head: genesis(node)}
+	if len(segments) > 1 {
+		before := segments[len(segments)-2]
+		line, err := lastLine(before.path)
+		if err != nil {
+			return end{}, err
+		}
+		f, ok := parseFrame(line)
+		if !ok || f.seq != e.seq {
+			return end{}, fmt.Errorf("%s: its last line is not record %d, but %s begins after that", before.path, e.seq, last.path)
+		}
+		e.head = sha256.Sum256(line)
+	} else if last.first != 1 {
+		return end{}, fmt.Errorf("%s: removed: records 1 to %d are missing", last.path, e.seq)
+	}
+	if err := e.readSegment(last.path); err != nil {
+		return end{}, err
+	}
+	f, err := os.OpenFile(last.path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return end{}, err
+	}
+	e.file = f
+	if e.cut > 0 {
+		if err := f.Truncate(e.size); err != nil {
+			f.Close()
+			return end{}, err
+		}
+	}
+	// What a killed process wrote but did not sync is read as if it were safe.
+	if err := f.Sync(); err != nil {
+		f.Close()
+		return end{}, err
+	}
+	return e, nil
+}
+
+// readSegment follows the chain to the end of the file.
+func (e *end) readSegment(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	l := newLines(path, f)
+	for {
+		start := l.offset
+		line, err := l.next()
+		if errors.Is(err, io.EOF) {
+			e.size, e.cut = l.offset, l.torn
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		fr, ok := parseFrame(line)
+		if !ok {
+			// A crash can tear only the last line. It may have got a newline from
+			// what was to be the middle of the batch, so ask for whole JSON.
+			number, broken := l.number, !json.Valid(line)
+			if _, err := l.next(); broken && errors.Is(err, io.EOF) && l.torn == 0 {
+				e.size, e.cut = start, l.offset-start
+				return nil
+			}
+			return fmt.Errorf("%s:%d: changed: not a line of a journal", path, number)
+		}
+		switch {
+		case fr.seq != e.seq+1:
+			return fmt.Errorf("%s:%d: record %d where %d must come: removed, inserted or reordered; run `signalbox audit verify`", path, l.number, fr.seq, e.seq+1)
+		case fr.prev != e.head:
+			return fmt.Errorf("%s:%d: changed: the chain is broken here or in the line before; run `signalbox audit verify`", path, l.number)
+		}
+		e.seq, e.head = fr.seq, sha256.Sum256(line)
+		e.unsigned++
+		if fr.checkpoint {
+			e.unsigned = 0
+		}
+	}
+}
