@@ -115,6 +115,15 @@ func TestECDSAFormsRoundTrip(t *testing.T) {
 	}
 }
 
+func TestZeroIsNoSignature(t *testing.T) {
+	zero, one := make([]byte, 32), append(make([]byte, 31), 1)
+	for _, pair := range [][2][]byte{{zero, zero}, {zero, one}, {one, zero}} {
+		if _, ok := appendECDSA(nil, pair[0], pair[1]); ok {
+			t.Errorf("r = %x, s = %x", pair[0], pair[1])
+		}
+	}
+}
+
 func BenchmarkSign(b *testing.B) {
 	for _, alg := range []Algorithm{ES256, RS256, EdDSA} {
 		b.Run(string(alg), func(b *testing.B) {

@@ -622,6 +622,16 @@ func TestSealing(t *testing.T) {
 		{"the sealed part of another row", func(k *authority.Key) { k.Sealed = other().Sealed }},
 		{"the public part of another row", func(k *authority.Key) { k.Public = other().Public }},
 		{"no public part", func(k *authority.Key) { k.Public = nil }},
+		// The public part is renamed along with the row, so that only what is bound into the seal can tell.
+		{"the kid, in the public part as well", func(k *authority.Key) {
+			k.Public = bytes.Replace(k.Public, []byte(k.ID), []byte("other"), 1)
+			k.ID = "other"
+		}},
+		{"the algorithm, in the public part as well", func(k *authority.Key) {
+			*k = b.store.rows[b.only(t, jose.PS256, authority.KeyCurrent)]
+			k.Public = bytes.Replace(k.Public, []byte("PS256"), []byte("RS256"), 1)
+			k.Algorithm = "RS256"
+		}},
 		{"a retired row of somebody else's key", func(k *authority.Key) {
 			*k = authority.Key{ID: "attacker", Algorithm: "ES256", Public: attackerJWK, Sealed: k.Sealed, State: authority.KeyRetired}
 		}},
