@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -260,6 +261,10 @@ func (v *verifier) line(c *chain, l *lines, line []byte) {
 		return
 	default:
 		c.unlinked(l, f, sha256.Sum256(line))
+		return
+	}
+	if !f.checkpoint && bytes.Contains(line, []byte(`,"jws":"`)) {
+		c.problem(l.path, l.number, Changed, "it has a signature but does not say that it is a checkpoint")
 		return
 	}
 	if f.checkpoint {

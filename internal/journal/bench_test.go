@@ -1,0 +1,167 @@
+package journal
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+)
+
+// BenchmarkAppend is the token path: appended and synced, 64 callers. It stands
+// beside what the disk alone does with batches of 64 records.
+func BenchmarkAppend(b *testing.B) {
+	for _, c := range []struct {
+		name    string
+		callers int
+	}{{"1", 1}, {"16", 16}, {"64", 64}, {"256", 256}} {
+		b.Run(c.name, func(b *testing.B) {
+			j := open(b, b.TempDir(), Options{})
+			e := event(1)
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			before := cpu()
+			b.ReportAllocs()
+			b.ResetTimer()
+			var wg sync.WaitGroup
+			for range c.callers {
+				wg.Go(func() {
+					for left.Add(-1) >= 0 {
+						if err := j.Append(ctx, e); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+			b.ReportMetric(float64(cpu()-before)/float64(b.N), "cpu-ns/op")
+		})
+	}
+}
+
+func cpu() int64 {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return u.Utime.Nano() + u.Stime.Nano()
+}
+
+// BenchmarkDisk is the limit: one write and one sync for 64 lines, nothing else.
+func BenchmarkDisk(b *testing.B) {
+	f, err := os.OpenFile(filepath.Join(b.TempDir(), "f"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	e := event(1)
+	var buf []byte
+	for range 64 {
+		buf = appendLine(buf, 1, appendBody(nil, &e, day, 1), [32]byte{})
+	}
+	b.ResetTimer()
+	for range b.N {
+		if _, err := f.Write(buf); err != nil {
+			b.Fatal(err)
+		}
+		if err := syncData(f); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(64*float64(b.N)/b.Elapsed().Seconds(), "records/s")
+}
+
+func BenchmarkEncode(b *testing.B) {
+	e := event(1)
+	b.ReportAllocs()
+	buf := make([]byte, 0, 4096)
+	for range b.N {
+		buf = appendBody(buf[:0], &e, day, 1)
+	}
+	b.SetBytes(int64(len(buf)))
+}
+
+// BenchmarkLine is encoding, linking and hashing: all the CPU work of the journal
+// but handing over.
+func BenchmarkLine(b *testing.B) {
+	j := &Journal{batch: newBatch(), now: time.Now, wake: make(chan struct{}, 1)}
+	e := event(1)
+	b.ReportAllocs()
+	for range b.N {
+		if _, err := j.enqueue(&e, 1); err != nil {
+			b.Fatal(err)
+		}
+		j.buf = j.buf[:0]
+	}
+}
+
+func benchDir(b *testing.B, n int) (string, int64) {
+	dir := b.TempDir()
+	j := open(b, dir, Options{disk: &disk{write: realDisk.write, sync: func(*os.File) error { return nil }}})
+	for i := range n {
+		e := event(i)
+		for {
+			if _, err := j.enqueue(&e, 1); err == nil {
+				break
+			}
+			runtime.Gosched() // the buffer is full
+		}
+	}
+	closed(b, j)
+	info, err := os.Stat(files(b, dir)[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	return dir, info.Size()
+}
+
+func BenchmarkVerify(b *testing.B) {
+	dir, size := benchDir(b, 100_000)
+	b.SetBytes(size)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		sound(b, dir)
+	}
+}
+
+func BenchmarkOpen(b *testing.B) {
+	dir, size := benchDir(b, 100_000)
+	b.SetBytes(size)
+	b.ResetTimer()
+	for range b.N {
+		end, err := recoverEnd(dir, "a-1")
+		if err != nil {
+			b.Fatal(err)
+		}
+		end.file.Close()
+	}
+}
+
+func BenchmarkSearch(b *testing.B) {
+	dir, size := benchDir(b, 100_000)
+	for name, q := range map[string]Query{"one": {RequestID: "req-77777"}, "newest": {ClientID: "client-1", Newest: true}, "text": {Text: "nowhere"}} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(size)
+			for range b.N {
+				if err := Search(ctx, dir, q, func(r Record) error { _, err := io.Discard.Write(r.Raw); return err }); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkAppendLater(b *testing.B) {
+	j := open(b, b.TempDir(), Options{})
+	e := authority.Event{Type: authority.EventTokenRefused, ClientID: "x", Error: "invalid_client", Remote: "192.0.2.1"}
+	b.ReportAllocs()
+	for range b.N {
+		j.AppendLater(e)
+	}
+}

@@ -1,0 +1,189 @@
+package journal
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+)
+
+// hostile values: each tries to end a line, a string, or to steer a terminal.
+var hostile = []string{
+	"a\nb", "a\rb", "a\r\n{\"seq\":1}", "\x1b[2J\x1b[31m", "\x00", "\x7f", "\u009b31m", "\u2028\u2029", "\u202e\u200f\ufeff",
+	`"},"type":"x`, `\`, `\"`, `\u000a`, "\xff\xfe", "a\xc3", "\xed\xa0\x80", "\U0001f600", "<script>&", "ä",
+}
+
+func TestHostileValuesStayInTheirMember(t *testing.T) {
+	for _, s := range hostile {
+		checkEncoding(t, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, 1, 1)
+	}
+}
+
+func FuzzEncode(f *testing.F) {
+	for i, s := range hostile {
+		o := hostile[(i+1)%len(hostile)]
+		f.Add(s, o, s, o, s, o, s, o, s, o, s, o, s, o, s, int64(i), uint64(i))
+	}
+	long := strings.Repeat("ä\n", 3000)
+	f.Add(long, long, long, long, long, long, long, long, long, long, long, long, long, long, long, int64(-1), uint64(1<<63))
+	f.Fuzz(checkEncoding)
+}
+
+// checkEncoding holds the promise of the line format: one line, printable ASCII,
+// whole JSON, and what is read is what was written, or marked as cut.
+func checkEncoding(t *testing.T, typ, request, remote, actor, client, subIss, sub, kind, grantType, hash, aud, scope, code, reason, target string, exp int64, count uint64) {
+	e := authority.Event{
+		Type: authority.EventType("t" + typ), RequestID: request, Remote: remote, Actor: actor, ClientID: client,
+		Subject: authority.Subject{Issuer: subIss, ID: sub, Kind: authority.SubjectKind(kind)}, GrantType: grantType,
+		TokenHash: hash, Audience: []string{aud, aud}, Scope: scope, Error: code, Reason: reason, Target: target,
+	}
+	if exp != 0 {
+		e.ExpiresAt = time.Unix(exp, 0)
+	}
+	line := appendLine(nil, 7, appendBody(nil, &e, day, count), [32]byte{1})
+	if n := bytes.IndexByte(line, '\n'); n != len(line)-1 {
+		t.Fatalf("not one line: %q", line)
+	}
+	for _, c := range line[:len(line)-1] {
+		if c < 0x20 || c > 0x7e {
+			t.Fatalf("byte %#x in %q", c, line)
+		}
+	}
+	if len(line) > maxLine {
+		t.Fatalf("%d bytes", len(line))
+	}
+	fr, ok := parseFrame(line)
+	if !ok || fr.seq != 7 || fr.prev != [32]byte{1} || string(fr.time) != "2026-03-04T05:06:07.891234Z" || fr.checkpoint != (e.Type == TypeCheckpoint) {
+		t.Fatalf("frame %+v of %q", fr, line)
+	}
+	dec := json.NewDecoder(bytes.NewReader(line))
+	dec.DisallowUnknownFields()
+	var r Record
+	if err := dec.Decode(&r); err != nil {
+		t.Fatalf("%v: %q", err, line)
+	}
+	if want := day.Truncate(time.Microsecond); !r.Time.Equal(want) {
+		t.Errorf("time %v", r.Time)
+	}
+	if count <= 1 && r.Count != 0 || count > 1 && r.Count != count || e.ExpiresAt.IsZero() != (r.ExpiresAt == 0) || r.ExpiresAt != exp && !e.ExpiresAt.IsZero() {
+		t.Errorf("count %d, exp %d", r.Count, r.ExpiresAt)
+	}
+	if r.Subject == nil {
+		r.Subject = &Subject{}
+	}
+	for _, v := range []struct {
+		name, in, out string
+		limit         int
+	}{
+		{"type", string(e.Type), r.Type, maxShort}, {"request_id", request, r.RequestID, maxShort}, {"remote", remote, r.Remote, maxShort},
+		{"actor", actor, r.Actor, maxName}, {"client_id", client, r.ClientID, maxName}, {"subject.issuer", subIss, r.Subject.Issuer, maxName},
+		{"subject.id", sub, r.Subject.ID, maxName}, {"subject.kind", kind, r.Subject.Kind, maxShort}, {"grant_type", grantType, r.GrantType, maxShort},
+		{"token_hash", hash, r.TokenHash, maxShort}, {"aud", aud, r.Audience[1], maxName}, {"scope", scope, r.Scope, maxScope},
+		{"error", code, r.Error, maxShort}, {"reason", reason, r.Reason, maxReason}, {"target", target, r.Target, maxName},
+	} {
+		want := v.in
+		if len(want) > v.limit {
+			kept, mark, ok := cutLast(v.out, "...[cut ")
+			n, err := strconv.Atoi(strings.TrimSuffix(mark, " bytes]"))
+			if !ok || err != nil || n <= 0 || len(want)-n > v.limit {
+				t.Errorf("%s: %q is not marked as cut", v.name, v.out)
+				continue
+			}
+			want, v.out = want[:len(want)-n], kept
+		}
+		if got := strings.ToValidUTF8(want, "\ufffd"); !sameText(got, v.out) {
+			t.Errorf("%s: wrote %q, read %q", v.name, want, v.out)
+		}
+	}
+	// A search for the values finds the line.
+	q := Query{Types: []string{string(e.Type)}, ClientID: client, SubjectID: sub, RequestID: request, Remote: remote, TokenHash: hash}
+	if len(e.Type) <= maxShort && !compile(q).line(line, fr) {
+		t.Errorf("%+v does not find %q", q, line)
+	}
+}
+
+// sameText compares without counting how many replacement characters a run of
+// broken bytes became.
+func sameText(a, b string) bool {
+	one := func(s string) string {
+		var out []rune
+		for _, r := range s {
+			if r == utf8.RuneError && len(out) > 0 && out[len(out)-1] == r {
+				continue
+			}
+			out = append(out, r)
+		}
+		return string(out)
+	}
+	return one(a) == one(b)
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+func TestAudienceOfManyIsCut(t *testing.T) {
+	e := authority.Event{Type: "t", Audience: make([]string, 100)}
+	r, err := decode("a", appendLine(nil, 1, appendBody(nil, &e, day, 1), [32]byte{}))
+	if err != nil || len(r.Audience) != maxAudience+1 || r.Audience[maxAudience] != "...[cut 84 entries]" {
+		t.Errorf("%v %q", err, r.Audience)
+	}
+}
+
+func TestTheLongestLineCanBeRead(t *testing.T) {
+	dir := t.TempDir()
+	s := strings.Repeat("\x01", 10_000)
+	e := authority.Event{Type: authority.EventType(s), RequestID: s, Remote: s, Actor: s, ClientID: s, Subject: authority.Subject{Issuer: s, ID: s, Kind: authority.SubjectKind(s)},
+		GrantType: s, TokenHash: s, Scope: s, Error: s, Reason: s, Target: s, ExpiresAt: day, GrantID: authority.NewID(day), SessionID: authority.NewID(day), TokenID: authority.NewID(day)}
+	for range 40 {
+		e.Audience = append(e.Audience, s)
+	}
+	j := open(t, dir, Options{})
+	if err := j.Append(ctx, e); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, j)
+	sound(t, dir)
+	info, err := os.Stat(files(t, dir)[0])
+	if err != nil || info.Size() > maxLine {
+		t.Error(info.Size(), err)
+	}
+	if got := records(t, dir, Query{ClientID: s}); len(got) != 1 {
+		t.Error("not found by a value that was cut")
+	}
+}
+
+// The hand-written encoder and the decoder know the same members.
+func TestEveryMemberIsDecoded(t *testing.T) {
+	e := event(1)
+	e.SessionID, e.Actor, e.Error, e.Reason, e.Target = e.GrantID, "a", "e", "r", "t"
+	r, err := decode("", appendLine(nil, 1, appendBody(nil, &e, day, 2), [32]byte{1}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := reflect.ValueOf(r)
+	for i := range v.NumField() {
+		if name := v.Type().Field(i).Name; v.Field(i).IsZero() && name != "Node" && name != "Head" && name != "JWS" {
+			t.Errorf("%s is empty", name)
+		}
+	}
+}
+
+func TestAppendTimeIsRFC3339(t *testing.T) {
+	for _, at := range []time.Time{day, time.Unix(0, 0), time.Unix(253402300799, 999999999), day.In(time.FixedZone("x", 3600)), time.Date(2028, 2, 29, 23, 59, 59, 1000, time.UTC)} {
+		if got, want := string(appendTime(nil, at)), at.UTC().Format(timeLayout); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}

@@ -1,0 +1,209 @@
+package journal
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestVerifyNamesTheFirstBrokenPlace(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func([]byte) []byte
+		line   int
+		kind   ProblemKind
+	}{
+		{"one byte of a value", replace(4, "client-0", "client-1"), 4, Changed},
+		{"one byte of the first line", replace(1, "client-0", "client-1"), 1, Changed},
+		{"a line's prev", replace(4, `"prev":"`, `"prev":"0`), 4, Changed},
+		{"a number raised", replace(4, `"seq":4`, `"seq":6`), 4, Changed},
+		{"a number lowered", replace(4, `"seq":4`, `"seq":2`), 4, Changed},
+		{"a line emptied", replace(4, `{`, ``), 4, Changed},
+		{"the record before a checkpoint", replace(8, "client-1", "client-2"), 8, Changed},
+		{"a removed line", dropLine(4), 4, Removed},
+		{"a removed first line", dropLine(1), 1, Removed},
+		{"a line that stands twice", copyLine(4, 5), 5, Inserted},
+		{"an old line again", copyLine(2, 6), 6, Inserted},
+		{"a forged line between", func(b []byte) []byte { return replace(5, `"seq":2`, `"seq":5`)(copyLine(2, 5)(b)) }, 5, Inserted},
+		{"swapped neighbours", swapLines(4, 5), 4, Reordered},
+		{"swapped over some lines", swapLines(3, 6), 3, Reordered},
+		{"a checkpoint's signature", replace(9, `"jws":"ey`, `"jws":"ez`), 9, BadSigned},
+		{"a checkpoint without signature", func(b []byte) []byte {
+			i, k := strings.Index(string(b), `,"jws":`), strings.LastIndex(string(b), `,"prev"`)
+			return append(b[:i:i], b[k:]...)
+		}, 9, BadSigned},
+		{"a checkpoint's count", replace(9, `"count":8`, `"count":9`), 9, BadSigned},
+		{"a checkpoint's head", replace(9, `"head":"`, `"head":"0`), 9, BadSigned},
+		{"a checkpoint's time", replace(9, `"time":"20`, `"time":"21`), 9, BadSigned},
+		{"a line of megabytes", replace(4, `"`, strings.Repeat(`"`, 1<<20)), 4, Changed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			j := open(t, dir, Options{})
+			appendN(t, j, 0, 8)
+			closed(t, j)
+			sound(t, dir)
+			plant(t, files(t, dir)[0], c.change)
+			p := verify(t, dir).Problems()
+			if len(p) != 1 || p[0].Line != c.line || p[0].Kind != c.kind || p[0].File != files(t, dir)[0] {
+				t.Errorf("got %v, want line %d: %s", p, c.line, c.kind)
+			}
+		})
+	}
+}
+
+// Every single byte of a journal that was closed.
+func TestVerifyNoticesEveryChangedByte(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, Options{})
+	appendN(t, j, 0, 3)
+	closed(t, j)
+	path := files(t, dir)[0]
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Count(string(b), "\n")
+	for i := range b {
+		planted := append([]byte{}, b...)
+		planted[i] ^= 1
+		if err := os.WriteFile(path, planted, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := verify(t, dir)
+		if i == len(b)-1 { // the last newline: the line counts as not yet written
+			if r.Nodes[0].Writing == 0 {
+				t.Error("a missing last newline is not seen")
+			}
+			continue
+		}
+		if r.OK() {
+			t.Errorf("byte %d of %d (%q, line %d of %d) may be changed", i, len(b), b[i], 1+strings.Count(string(b[:i]), "\n"), lines)
+		}
+	}
+}
+
+func TestVerifyNoticesACutTailByItsAnchor(t *testing.T) {
+	dir := t.TempDir()
+	var anchors []Checkpoint
+	j := open(t, dir, Options{Anchor: func(c Checkpoint) { anchors = append(anchors, c) }})
+	appendN(t, j, 0, 8)
+	closed(t, j)
+	if len(anchors) != 1 {
+		t.Fatal(anchors)
+	}
+	sound(t, dir, anchors...)
+	path := files(t, dir)[0]
+	plant(t, path, cutAfter(6))
+	if r := verify(t, dir); !r.OK() {
+		t.Errorf("without an anchor nobody can know: %v", r.Problems())
+	}
+	p := verify(t, dir, anchors...).Problems()
+	if len(p) != 1 || p[0].Kind != Truncated || p[0].Line != 6 || p[0].File != path {
+		t.Errorf("%v", p)
+	}
+	// Written anew after the cut, by one who has the keys of this process only.
+	j = open(t, dir, Options{})
+	appendN(t, j, 20, 8)
+	closed(t, j)
+	p = verify(t, dir, anchors...).Problems()
+	if len(p) != 1 || p[0].Kind != Changed || p[0].Line != 8 {
+		t.Errorf("%v", p)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	p = verify(t, dir, anchors...).Problems()
+	if len(p) != 1 || p[0].Kind != Truncated {
+		t.Errorf("%v", p)
+	}
+}
+
+func TestVerifyNoticesMissingAndCutSegments(t *testing.T) {
+	build := func(t *testing.T) (string, []string) {
+		dir := t.TempDir()
+		j := open(t, dir, Options{MaxSegment: 2 << 10})
+		appendN(t, j, 0, 20)
+		closed(t, j)
+		sound(t, dir)
+		return dir, files(t, dir)
+	}
+	for _, c := range []struct {
+		name   string
+		break_ func(t *testing.T, f []string)
+		file   int // index of the file that is named
+		kind   ProblemKind
+	}{
+		{"first file gone", func(t *testing.T, f []string) { os.Remove(f[0]) }, 1, Removed},
+		{"middle file gone", func(t *testing.T, f []string) { os.Remove(f[1]) }, 0, Truncated},
+		{"last line of a closed file gone", func(t *testing.T, f []string) {
+			plant(t, f[1], onLines(func(l [][]byte) [][]byte { return l[:len(l)-2] }))
+		}, 1, Truncated},
+		{"half of the last line of a closed file gone", func(t *testing.T, f []string) { plant(t, f[1], func(b []byte) []byte { return b[:len(b)-100] }) }, 1, Truncated},
+		{"last record of a file changed", func(t *testing.T, f []string) {
+			plant(t, f[1], onLines(func(l [][]byte) [][]byte {
+				l[len(l)-2] = []byte(strings.Replace(string(l[len(l)-2]), `"type":"j`, `"type":"k`, 1))
+				return l
+			}))
+		}, 1, Changed},
+		{"renamed to another node", func(t *testing.T, f []string) {
+			for _, p := range f {
+				if err := os.Rename(p, strings.Replace(p, "a-1", "b-1", 1)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, 0, Changed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir, f := build(t)
+			c.break_(t, f)
+			if c.name == "renamed to another node" {
+				f = files(t, dir)
+			}
+			p := verify(t, dir).Problems()
+			if len(p) != 1 || p[0].Kind != c.kind || p[0].File != f[c.file] {
+				t.Errorf("got %v, want %s: %s", p, f[c.file], c.kind)
+			}
+		})
+	}
+}
+
+func TestVerifyReportsAnUnfinishedLineAsBeingWritten(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, Options{})
+	appendN(t, j, 0, 3)
+	plant(t, files(t, dir)[0], func(b []byte) []byte { return append(b, `{"seq":4,`...) })
+	if n := sound(t, dir); n.Writing != 9 || n.Records != 3 {
+		t.Errorf("%+v", n)
+	}
+}
+
+func TestVerifyReportsProgressAndSeveralNodes(t *testing.T) {
+	dir := t.TempDir()
+	for _, node := range []string{"a", "b"} {
+		j, err := Open(dir, node, Options{Sign: testSign})
+		if err != nil {
+			t.Fatal(err)
+		}
+		appendN(t, j, 0, 10)
+		closed(t, j)
+	}
+	b, _ := filepath.Glob(filepath.Join(dir, "journal-b-*"))
+	plant(t, b[0], dropLine(2))
+	var done, total int64
+	r, err := Verify(dir, VerifyOptions{Progress: func(d, t int64) { done, total = d, t }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Nodes) != 2 || r.Nodes[0].Problem != nil || r.Nodes[1].Problem == nil || done == 0 || done > total {
+		t.Errorf("%+v, %d of %d", r, done, total)
+	}
+	if got := fmt.Sprint(r.Problems()[0]); !strings.HasPrefix(got, b[0]+":2: removed: record 2 is missing") {
+		t.Error(got)
+	}
+	if _, err := Verify(t.TempDir(), VerifyOptions{}); err == nil {
+		t.Error("an empty directory verifies")
+	}
+}
