@@ -345,11 +345,9 @@ func (d *document) users() {
 			d.fail(sub, quote(u.Sub)+" is not a subject id", "use 1 to 255 printable ASCII characters without spaces")
 		case !d.set(sub) && known:
 			u.Sub = defaultSub(u.Username)
-			fallthrough
-		default:
-			if u.Sub != "" {
-				d.once(sub, subs, u.Sub, i, "users")
-			}
+		}
+		if u.Sub != "" && !d.failed[name] {
+			d.once(sub, subs, u.Sub, i, "users")
 		}
 		if u.Email != "" && !isEmail(u.Email) {
 			d.fail(at("users", i, "email"), "expected an e-mail address, found "+quote(u.Email), "")
