@@ -28,7 +28,7 @@ import (
 )
 
 // startLimit is generous: a busy machine is not a failure, a hang is.
-const startLimit = 60 * time.Second
+const startLimit = 30 * time.Second
 
 var binary string // the path of the built signalbox
 

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Threats A: redirect URI and authorization endpoint. The numbers are those of the
@@ -223,8 +224,12 @@ clients:
 				}
 			}
 			p := start(t, dir, nil, "serve", "--config", filepath.Join(dir, "signalbox.yaml"))
-			t.Cleanup(func() { p.stop(os.Kill) })
-			<-p.done
+			select {
+			case <-p.done:
+			case <-time.After(startLimit):
+				p.stop(os.Kill)
+				t.Fatal("it started")
+			}
 			if code := p.cmd.ProcessState.ExitCode(); code != 1 && code != 2 {
 				t.Errorf("exit code %d", code)
 			}
