@@ -217,3 +217,12 @@ func (a *Authenticator) spendAssertion(ctx context.Context, client authority.Cli
 	}
 	return err
 }
+
+// AssertionAlgorithms lists the signature algorithms of client assertions, for discovery.
+func AssertionAlgorithms() []string {
+	var names []string
+	for _, alg := range assertionJWT.Algorithms {
+		names = append(names, string(alg))
+	}
+	return names
+}

@@ -1,0 +1,391 @@
+package token
+
+import (
+	"context"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+)
+
+func TestClientCredentials(t *testing.T) {
+	w := newWorld(t)
+	good := form("grant_type", "client_credentials", "scope", "read")
+	for _, row := range []struct {
+		name   string
+		client string
+		form   url.Values
+		want   oauth.Code // empty: it works
+	}{
+		{"the good request", "service", good, ""},
+		{"no scope gives all that the client may have", "service", with(good, "scope", ""), ""},
+		{"for a resource of the client", "service", with(good, "resource", testAPI), ""},
+		{"scope too wide", "service", with(good, "scope", "read admin"), oauth.InvalidScope},
+		{"a scope about a person", "service", with(good, "scope", "openid"), oauth.InvalidScope},
+		{"scope with a character that is not allowed", "service", with(good, "scope", "re\"ad"), oauth.InvalidScope},
+		{"scope with two spaces", "service", with(good, "scope", "read  write"), oauth.InvalidScope},
+		{"for a resource of somebody else", "service", with(good, "resource", opaqueAPI), oauth.InvalidTarget},
+		{"a scope of another resource than the one asked for", "service", with(good, "resource", otherAPI), oauth.InvalidScope},
+		{"grant type missing", "service", with(good, "grant_type", ""), oauth.InvalidRequest},
+		{"grant type unknown", "service", with(good, "grant_type", "password"), oauth.UnsupportedGrantType},
+		{"grant type not registered for the client", "web", good, oauth.UnauthorizedClient},
+		{"parameter sent twice", "service", form("grant_type", "client_credentials", "scope", "read", "scope", "read"), oauth.InvalidRequest},
+		{"unknown parameters are ignored", "service", with(good, "foo", "bar"), ""},
+		{"a line break in a parameter", "service", with(good, "foo", "b\nar"), oauth.InvalidRequest},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			r := w.token(row.client, row.form)
+			if got := oauth.Code(r.text("error")); got != row.want {
+				t.Fatalf("got %d %v, want error %q", r.status, r.body, row.want)
+			}
+			if (r.text("access_token") != "") != (row.want == "") {
+				t.Fatalf("a token in %v", r.body)
+			}
+			if r.header.Get("Cache-Control") != "no-store" {
+				t.Errorf("the answer may be cached: %v", r.header)
+			}
+		})
+	}
+}
+
+func TestAuthorizationCode(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		client string
+		grant  func(*authority.Grant)
+		form   func(url.Values) url.Values
+		after  time.Duration
+		want   oauth.Code
+	}{
+		{name: "the good request"},
+		{name: "26: another client", client: "web2", want: oauth.InvalidGrant},
+		{name: "26: another redirect_uri", form: func(v url.Values) url.Values { return with(v, "redirect_uri", testRedirect+"/") }, want: oauth.InvalidGrant},
+		{name: "26: no redirect_uri where there was one", form: func(v url.Values) url.Values { return with(v, "redirect_uri", "") }, want: oauth.InvalidGrant},
+		{name: "26: a redirect_uri where there was none", grant: func(g *authority.Grant) { g.Code.RedirectURI = "" }, want: oauth.InvalidGrant},
+		{name: "28: a minute later", after: time.Minute, want: oauth.InvalidGrant},
+		{name: "28: one second before", after: 59 * time.Second},
+		{name: "28: truncated", form: func(v url.Values) url.Values { return with(v, "code", v.Get("code")[:50]) }, want: oauth.InvalidGrant},
+		{name: "28: case changed", form: func(v url.Values) url.Values { return with(v, "code", strings.ToUpper(v.Get("code"))) }, want: oauth.InvalidGrant},
+		{name: "29: no verifier", form: func(v url.Values) url.Values { return with(v, "code_verifier", "") }, want: oauth.InvalidGrant},
+		{name: "29: a wrong verifier", form: func(v url.Values) url.Values { return with(v, "code_verifier", strings.Repeat("a", 43)) }, want: oauth.InvalidGrant},
+		{name: "29: a short verifier", form: func(v url.Values) url.Values { return with(v, "code_verifier", "short") }, want: oauth.InvalidGrant},
+		{name: "29: the challenge as verifier", form: func(v url.Values) url.Values {
+			return with(v, "code_verifier", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM")
+		}, want: oauth.InvalidGrant},
+		{name: "29: a verifier where no challenge was sent", grant: func(g *authority.Grant) { g.Code.Challenge = oauth.Challenge{} }, want: oauth.InvalidGrant},
+		{name: "code missing", form: func(v url.Values) url.Values { return with(v, "code", "") }, want: oauth.InvalidRequest},
+		{name: "a resource that was not approved", form: func(v url.Values) url.Values { return with(v, "resource", otherAPI) }, want: oauth.InvalidTarget},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			w := newWorld(t)
+			if row.grant == nil {
+				row.grant = func(*authority.Grant) {}
+			}
+			if row.form == nil {
+				row.form = func(v url.Values) url.Values { return v }
+			}
+			if row.client == "" {
+				row.client = "web"
+			}
+			g, code := w.approve("web", "openid profile read offline_access", row.grant)
+			w.wait(row.after)
+			r := w.token(row.client, row.form(redeem(code)))
+			if got := oauth.Code(r.text("error")); got != row.want {
+				t.Fatalf("got %d %v, want error %q", r.status, r.body, row.want)
+			}
+			stored, err := w.db.Grant(context.Background(), g.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if row.want != "" && stored.State != authority.GrantPending {
+				t.Fatalf("a refusal left the grant %s", stored.State)
+			}
+			if row.want == "" && (stored.State != authority.GrantActive || r.text("refresh_token") == "" || r.text("id_token") == "") {
+				t.Fatalf("grant %s, answer %v", stored.State, r.body)
+			}
+		})
+	}
+}
+
+func TestCodeTwiceEndsTheGrant(t *testing.T) {
+	w := newWorld(t)
+	_, code := w.approve("web", "openid read offline_access")
+	first := w.token("web", redeem(code))
+	if r := w.token("web", redeem(code)); r.text("error") != "invalid_grant" {
+		t.Fatalf("the second time: %v", r.body)
+	}
+	if r := w.introspect("api", first.text("access_token")); r.body["active"] != false {
+		t.Fatalf("the first access token lives on: %v", r.body)
+	}
+	if r := w.token("web", refreshForm(first.text("refresh_token"))); r.text("error") != "invalid_grant" {
+		t.Fatalf("the first refresh token lives on: %v", r.body)
+	}
+	if w.count(authority.EventGrantEnded) != 1 {
+		t.Fatal("the end is not in the journal once")
+	}
+}
+
+func TestCodeInParallelWorksOnce(t *testing.T) {
+	w := newWorld(t)
+	_, code := w.approve("web", "openid read")
+	var mu sync.Mutex
+	worked := 0
+	var group sync.WaitGroup
+	for range 64 {
+		group.Go(func() {
+			r := w.token("web", redeem(code))
+			mu.Lock()
+			defer mu.Unlock()
+			if r.status == 200 {
+				worked++
+			} else if r.text("error") != "invalid_grant" {
+				t.Errorf("%d %v", r.status, r.body)
+			}
+		})
+	}
+	group.Wait()
+	if worked > 1 {
+		t.Fatalf("%d of 64 redemptions of one code worked", worked)
+	}
+}
+
+func TestRefreshInParallelHasOneSuccessor(t *testing.T) {
+	w := newWorld(t)
+	token := w.signIn("web", "openid read offline_access").text("refresh_token")
+	var mu sync.Mutex
+	successors := map[string]int{}
+	var group sync.WaitGroup
+	for range 64 {
+		group.Go(func() {
+			r := w.token("web", refreshForm(token))
+			mu.Lock()
+			defer mu.Unlock()
+			if r.status != 200 {
+				t.Errorf("%d %v", r.status, r.body)
+			}
+			successors[r.text("refresh_token")]++
+		})
+	}
+	group.Wait()
+	if len(successors) != 1 {
+		t.Fatalf("%d different successors", len(successors))
+	}
+	for next := range successors {
+		if r := w.token("web", refreshForm(next)); r.status != 200 {
+			t.Fatalf("the successor: %d %v", r.status, r.body)
+		}
+	}
+}
+
+func TestRefresh(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		form   func(url.Values) url.Values
+		client string
+		after  time.Duration
+		setup  func(w *world)
+		want   oauth.Code
+	}{
+		{name: "the good request"},
+		{name: "just before the idle time is over", after: 24*time.Hour - time.Second},
+		{name: "after the idle time", after: 24 * time.Hour, want: oauth.InvalidGrant},
+		{name: "70: another client", client: "web2", want: oauth.InvalidGrant},
+		{name: "71: narrower scope", form: func(v url.Values) url.Values { return with(v, "scope", "read") }},
+		{name: "71: wider scope", form: func(v url.Values) url.Values { return with(v, "scope", "read email") }, want: oauth.InvalidScope},
+		{name: "71: another resource", form: func(v url.Values) url.Values { return with(v, "resource", otherAPI) }, want: oauth.InvalidTarget},
+		{name: "72: truncated", form: func(v url.Values) url.Values { return with(v, "refresh_token", v.Get("refresh_token")[:60]) }, want: oauth.InvalidGrant},
+		{name: "72: extended", form: func(v url.Values) url.Values { return with(v, "refresh_token", v.Get("refresh_token")+"A") }, want: oauth.InvalidGrant},
+		{name: "72: case changed", form: func(v url.Values) url.Values {
+			return with(v, "refresh_token", strings.ToLower(v.Get("refresh_token")))
+		}, want: oauth.InvalidGrant},
+		{name: "70: the user is disabled", setup: func(w *world) {
+			ada := w.declared.Users["ada-id"]
+			ada.Disabled = true
+			w.declared.Users["ada-id"] = ada
+			w.declare()
+		}, want: oauth.InvalidGrant},
+		{name: "70: the user is gone", setup: func(w *world) { delete(w.declared.Users, "ada-id"); w.declare() }, want: oauth.InvalidGrant},
+		{name: "42: the client is disabled", setup: func(w *world) {
+			c := w.declared.Clients["web"]
+			c.Disabled = true
+			w.declared.Clients["web"] = c
+			w.declare()
+		}, want: oauth.InvalidClient},
+		{name: "70: an epoch of the user", setup: func(w *world) { w.epoch(authority.EpochUser, "ada-id") }, want: oauth.InvalidGrant},
+		{name: "an epoch of the client", setup: func(w *world) { w.epoch(authority.EpochClient, "web") }, want: oauth.InvalidGrant},
+		{name: "an epoch of everything", setup: func(w *world) { w.epoch(authority.EpochEverything, "") }, want: oauth.InvalidGrant},
+		{name: "an epoch of another user", setup: func(w *world) { w.epoch(authority.EpochUser, "eve-id") }},
+		{name: "refresh token missing", form: func(v url.Values) url.Values { return with(v, "refresh_token", "") }, want: oauth.InvalidRequest},
+		{name: "59: an access token as refresh token", form: func(v url.Values) url.Values { return with(v, "refresh_token", "eyJhbGciOiJFUzI1NiJ9.e30.AA") }, want: oauth.InvalidGrant},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			w := newWorld(t)
+			if row.form == nil {
+				row.form = func(v url.Values) url.Values { return v }
+			}
+			if row.client == "" {
+				row.client = "web"
+			}
+			token := w.signIn("web", "openid profile read offline_access").text("refresh_token")
+			w.wait(row.after)
+			if row.setup != nil {
+				row.setup(w)
+			}
+			r := w.token(row.client, row.form(refreshForm(token)))
+			if got := oauth.Code(r.text("error")); got != row.want {
+				t.Fatalf("got %d %v, want error %q", r.status, r.body, row.want)
+			}
+		})
+	}
+}
+
+func (w *world) epoch(kind authority.RevocationKind, key string) {
+	w.t.Helper()
+	now := w.clock()
+	err := w.follower.Revoke(context.Background(), authority.Revocation{Kind: kind, Key: key, NotBefore: now, ExpiresAt: now.Add(1000 * time.Hour)})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func TestScopeTakenFromTheClientIsGoneAtRefresh(t *testing.T) {
+	w := newWorld(t)
+	token := w.signIn("web", "openid read write offline_access").text("refresh_token")
+	c := w.declared.Clients["web"]
+	c.Scopes = oauth.MustScopes("openid", "read", "offline_access")
+	w.declared.Clients["web"] = c
+	w.declare()
+	r := w.token("web", refreshForm(token))
+	if r.text("scope") != "openid read offline_access" {
+		t.Fatalf("%v", r.body)
+	}
+}
+
+func TestOldRefreshToken(t *testing.T) {
+	w := newWorld(t)
+	first := w.signIn("web", "openid read offline_access")
+	old := first.text("refresh_token")
+	second := w.token("web", refreshForm(old))
+
+	w.wait(9 * time.Second)
+	again := w.token("web", refreshForm(old))
+	if again.text("refresh_token") != second.text("refresh_token") {
+		t.Fatalf("64: within grace it must be the same successor: %v", again.body)
+	}
+	w.wait(time.Second) // ten seconds after the rotation, not after the retry
+	if r := w.token("web", refreshForm(old)); r.text("error") != "invalid_grant" {
+		t.Fatalf("64: after grace: %v", r.body)
+	}
+	if r := w.token("web", refreshForm(second.text("refresh_token"))); r.text("error") != "invalid_grant" {
+		t.Fatalf("64: the whole grant must end: %v", r.body)
+	}
+	for name, token := range map[string]string{"first": first.text("access_token"), "second": second.text("access_token"), "third": again.text("access_token")} {
+		if r := w.introspect("api", token); r.body["active"] != false {
+			t.Errorf("the %s access token lives on: %v", name, r.body)
+		}
+	}
+	if w.count(authority.EventRefreshReused) != 1 {
+		t.Fatal("the reuse is not in the journal once")
+	}
+}
+
+func TestTwoGenerationsOldIsReuseAtOnce(t *testing.T) {
+	w := newWorld(t)
+	old := w.signIn("web", "openid read offline_access").text("refresh_token")
+	second := w.token("web", refreshForm(old)).text("refresh_token")
+	third := w.token("web", refreshForm(second)).text("refresh_token")
+	if r := w.token("web", refreshForm(old)); r.text("error") != "invalid_grant" {
+		t.Fatalf("%v", r.body)
+	}
+	if r := w.token("web", refreshForm(third)); r.text("error") != "invalid_grant" {
+		t.Fatalf("the grant lives on: %v", r.body)
+	}
+}
+
+func TestSameSecondRotations(t *testing.T) {
+	w := newWorld(t)
+	token := w.signIn("web", "openid read offline_access").text("refresh_token")
+	for i := range 20 { // the clock stands still: Keycloak #50999
+		r := w.token("web", refreshForm(token))
+		if r.status != 200 || r.text("refresh_token") == token {
+			t.Fatalf("rotation %d: %d %v", i, r.status, r.body)
+		}
+		token = r.text("refresh_token")
+	}
+}
+
+func TestRefusedRefreshChangesNothing(t *testing.T) {
+	w := newWorld(t)
+	token := w.signIn("web", "openid read offline_access").text("refresh_token")
+	w.token("web", with(refreshForm(token), "scope", "read write email"))
+	w.token("web2", refreshForm(token))
+	if r := w.token("web", refreshForm(token)); r.status != 200 {
+		t.Fatalf("%v", r.body)
+	}
+}
+
+// Failing storage is 503 and changes nothing: 69 of threats.md.
+func TestStorageFailure(t *testing.T) {
+	for _, what := range []string{"journal", "redeem", "grant", "user"} {
+		t.Run("redeeming a code, "+what+" fails", func(t *testing.T) {
+			w := newWorld(t)
+			_, code := w.approve("web", "openid read offline_access")
+			w.setFailing(what, errDown)
+			wantUnavailable(t, w.token("web", redeem(code)))
+			w.setFailing(what, nil)
+			r := w.token("web", redeem(code))
+			if what == "journal" { // the code was spent before: a lost token is better than a code used twice
+				if r.text("error") != "invalid_grant" {
+					t.Fatalf("%d %v", r.status, r.body)
+				}
+				return
+			}
+			if r.status != 200 {
+				t.Fatalf("afterwards: %d %v", r.status, r.body)
+			}
+		})
+	}
+	for _, what := range []string{"journal", "rotate", "grant", "user"} {
+		t.Run("refreshing, "+what+" fails", func(t *testing.T) {
+			w := newWorld(t)
+			token := w.signIn("web", "openid read offline_access").text("refresh_token")
+			w.setFailing(what, errDown)
+			wantUnavailable(t, w.token("web", refreshForm(token)))
+			w.setFailing(what, nil)
+			if r := w.token("web", refreshForm(token)); r.status != 200 {
+				t.Fatalf("a retry: %d %v", r.status, r.body)
+			}
+		})
+	}
+	t.Run("ending a grant on reuse fails", func(t *testing.T) {
+		w := newWorld(t)
+		old := w.signIn("web", "openid read offline_access").text("refresh_token")
+		w.token("web", refreshForm(old))
+		w.wait(time.Minute)
+		w.setFailing("end", errDown)
+		wantUnavailable(t, w.token("web", refreshForm(old)))
+		w.setFailing("end", nil)
+		if r := w.token("web", refreshForm(old)); r.text("error") != "invalid_grant" {
+			t.Fatalf("%v", r.body)
+		}
+	})
+	t.Run("client credentials, journal fails", func(t *testing.T) {
+		w := newWorld(t)
+		w.setFailing("journal", errDown)
+		wantUnavailable(t, w.token("service", form("grant_type", "client_credentials")))
+	})
+}
+
+func wantUnavailable(t *testing.T, r reply) {
+	t.Helper()
+	if r.status != 503 || r.header.Get("Retry-After") == "" || r.text("error") != "temporarily_unavailable" {
+		t.Fatalf("want 503 with Retry-After, got %d %v %v", r.status, r.header, r.body)
+	}
+	if r.text("access_token") != "" || r.text("refresh_token") != "" || strings.Contains(r.text("error_description"), "disk") {
+		t.Fatalf("the answer says too much: %v", r.body)
+	}
+}
