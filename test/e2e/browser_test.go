@@ -111,6 +111,9 @@ func (b *browser) press(p page, id string, typed url.Values) page {
 // submit is press with the request's headers open to a test that forges them.
 func (b *browser) submit(p page, button formButton, typed url.Values, change func(*http.Request)) page {
 	b.t.Helper()
+	if p.form == nil {
+		b.t.Fatalf("no form at %s: %s", p.URL, p.reply)
+	}
 	values := url.Values{}
 	for name, v := range p.form.fields {
 		values[name] = v

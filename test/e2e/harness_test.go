@@ -370,15 +370,18 @@ func (r reply) String() string {
 	return fmt.Sprintf("%d %v\n%s", r.Status, r.Header, r.Body[:min(len(r.Body), 2000)])
 }
 
+// readReply fails the test without ending it, so that requests may run in parallel;
+// the empty reply then fails whatever is asked of it.
 func readReply(t *testing.T, resp *http.Response, err error) reply {
 	t.Helper()
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return reply{}
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
 	}
 	r := reply{Status: resp.StatusCode, Header: resp.Header, Body: body}
 	_ = json.Unmarshal(body, &r.JSON)
