@@ -90,6 +90,7 @@ func TestThreatsC_Secrets(t *testing.T) {
 			return s.post(t, "/token", params("grant_type", "client_credentials"), basic(client{ID: id, Secret: "wrong"}))
 		}
 		known, unknown := ask(machine.ID), ask("nobody")
+		checkTokenAnswer(t, known, "invalid_client")
 		if known.Status != unknown.Status || known.str("error") != unknown.str("error") || known.str("error_description") != unknown.str("error_description") {
 			t.Errorf("they differ:\n%s\n%s", known, unknown)
 		}
