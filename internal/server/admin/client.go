@@ -1,0 +1,552 @@
+// RFC 7591 §2: the names of a client's metadata.
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/jose"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+)
+
+const (
+	maxClientID   = 255
+	maxName       = 200
+	maxURIs       = 100
+	maxOldSecret  = 30 * 24 * time.Hour
+	maxReferences = 100
+)
+
+// Client is a client as the API shows it. Its secrets are never shown.
+type Client struct {
+	ClientID     string          `json:"client_id"`
+	ClientName   string          `json:"client_name,omitempty"`
+	RedirectURIs []string        `json:"redirect_uris,omitempty"`
+	PostLogout   []string        `json:"post_logout_redirect_uris,omitempty"`
+	GrantTypes   []string        `json:"grant_types"`
+	AuthMethod   string          `json:"token_endpoint_auth_method"`
+	JWKS         json.RawMessage `json:"jwks,omitempty" doc:"JSON Web Key Set, for private_key_jwt."`
+	Scope        string          `json:"scope"`
+	Resources    []string        `json:"resources,omitempty"`
+	IDTokenAlg   string          `json:"id_token_signed_response_alg,omitempty"`
+	Secrets      []LiveSecret    `json:"secrets,omitempty" doc:"One entry for each secret that works now."`
+	Disabled     bool            `json:"disabled"`
+	Source       string          `json:"source" enum:"file,database"`
+	CreatedAt    *time.Time      `json:"created_at,omitempty"`
+	UpdatedAt    *time.Time      `json:"updated_at,omitempty"`
+}
+
+// LiveSecret says until when a secret works.
+type LiveSecret struct {
+	ExpiresAt *time.Time `json:"expires_at,omitempty" doc:"Missing: until it is rotated."`
+}
+
+// ClientFields is what may be set. What is not sent stays as it is.
+type ClientFields struct {
+	ClientName   *string          `json:"client_name,omitempty"`
+	RedirectURIs *[]string        `json:"redirect_uris,omitempty" doc:"Compared character by character; only the port of a loopback address may differ."`
+	PostLogout   *[]string        `json:"post_logout_redirect_uris,omitempty"`
+	GrantTypes   *[]string        `json:"grant_types,omitempty" doc:"authorization_code, refresh_token, client_credentials"`
+	AuthMethod   *string          `json:"token_endpoint_auth_method,omitempty" enum:"none,client_secret_basic,client_secret_post,private_key_jwt" doc:"Default client_secret_basic."`
+	JWKS         *json.RawMessage `json:"jwks,omitempty" doc:"JSON Web Key Set with public keys, for private_key_jwt."`
+	Scope        *string          `json:"scope,omitempty" doc:"Values parted by spaces; each must belong to one of the resources, or to OpenID Connect."`
+	Resources    *[]string        `json:"resources,omitempty"`
+	IDTokenAlg   *string          `json:"id_token_signed_response_alg,omitempty"`
+}
+
+// NewClient is the body that creates a client.
+type NewClient struct {
+	ClientID string `json:"client_id,omitempty" doc:"Made up if it is not sent."`
+	ClientFields
+}
+
+// ClientCredentials is a client with its new secret, which is shown once.
+type ClientCredentials struct {
+	Client
+	ClientSecret    string `json:"client_secret,omitempty" doc:"Shown this once."`
+	SecretExpiresAt *int64 `json:"client_secret_expires_at,omitempty" doc:"0: it does not expire (RFC 7591 §3.2.1)."`
+}
+
+// RotateSecret is the body that rotates a secret.
+type RotateSecret struct {
+	OldExpiresIn int64 `json:"old_expires_in,omitempty" doc:"Seconds for which the old secret still works, at most 30 days. Default 0: it ends now."`
+}
+
+func (a *API) listClients(ctx context.Context, c *call) (plan, error) {
+	stored := func(p authority.Page) ([]authority.Client, error) { return a.Store.Clients(ctx, p) }
+	clients, next, err := list(a.Directory.DeclaredClients(), func(c authority.Client) string { return c.ID }, stored, c.page)
+	if err != nil {
+		return plan{}, err
+	}
+	page := Page[Client]{Items: []Client{}, Next: next}
+	for _, client := range clients {
+		page.Items = append(page.Items, showClient(client, c.now))
+	}
+	return reads(page), nil
+}
+
+func (a *API) showClient(ctx context.Context, c *call) (plan, error) {
+	client, err := a.client(ctx, c.id)
+	if err != nil {
+		return plan{}, err
+	}
+	return reads(showClient(client, c.now)), nil
+}
+
+func (a *API) createClient(ctx context.Context, c *call) (plan, error) {
+	body, err := decode[NewClient](c)
+	if err != nil {
+		return plan{}, err
+	}
+	client := authority.Client{
+		ID: body.ClientID, AuthMethod: oauth.AuthClientSecretBasic,
+		Source: authority.FromDatabase, CreatedAt: c.now, UpdatedAt: c.now,
+	}
+	if client.ID == "" {
+		client.ID = randomID("c_")
+	}
+	if err := a.freeClientID(ctx, client.ID); err != nil {
+		return plan{}, err
+	}
+	if err := setClient(&client, body.ClientFields); err != nil {
+		return plan{}, err
+	}
+	if err := a.checkClient(ctx, client); err != nil {
+		return plan{}, err
+	}
+	if err := mayHandOut(c.token, client); err != nil {
+		return plan{}, err
+	}
+	secret := needSecret(&client)
+	return plan{
+		events: []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: "created", Scope: client.Scopes.String()}},
+		apply: func(ctx context.Context) (any, error) {
+			if err := a.Store.CreateClient(ctx, client); err != nil {
+				return nil, err
+			}
+			return credentials(client, secret, c.now), nil
+		},
+	}, nil
+}
+
+func (a *API) updateClient(ctx context.Context, c *call) (plan, error) {
+	body, err := decode[ClientFields](c)
+	if err != nil {
+		return plan{}, err
+	}
+	old, err := a.storedClient(ctx, c.id)
+	if err != nil {
+		return plan{}, err
+	}
+	client := old
+	if err := setClient(&client, body); err != nil {
+		return plan{}, err
+	}
+	if err := a.checkClient(ctx, client); err != nil {
+		return plan{}, err
+	}
+	if err := mayHandOut(c.token, client); err != nil {
+		return plan{}, err
+	}
+	secret := needSecret(&client)
+	client.UpdatedAt = later(c.now, old.UpdatedAt)
+	return plan{
+		events: []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: "changed " + sent(body), Scope: client.Scopes.String()}},
+		apply: func(ctx context.Context) (any, error) {
+			if err := a.Store.UpdateClient(ctx, client, old.UpdatedAt); err != nil {
+				return nil, err
+			}
+			return credentials(client, secret, c.now), nil
+		},
+	}, nil
+}
+
+// rotateSecret leaves at most two secrets alive: the new one, and the newest
+// of the old ones until its time.
+func (a *API) rotateSecret(ctx context.Context, c *call) (plan, error) {
+	body, err := decode[RotateSecret](c)
+	if err != nil {
+		return plan{}, err
+	}
+	if body.OldExpiresIn < 0 || body.OldExpiresIn > int64(maxOldSecret/time.Second) {
+		return plan{}, invalid("old_expires_in must be from 0 to %d seconds", int64(maxOldSecret/time.Second))
+	}
+	old, err := a.storedClient(ctx, c.id)
+	if err != nil {
+		return plan{}, err
+	}
+	if !usesSecret(old.AuthMethod) {
+		return plan{}, invalid("the client authenticates with %s and has no secret", old.AuthMethod)
+	}
+	// Who can reset a client's secret can be that client.
+	if err := mayHandOut(c.token, old); err != nil {
+		return plan{}, err
+	}
+	client := old
+	client.Secrets = nil
+	reason := "secret rotated; the old one ended"
+	if live := liveSecrets(old, c.now); len(live) > 0 && body.OldExpiresIn > 0 {
+		last := live[len(live)-1]
+		end := c.now.Add(time.Duration(body.OldExpiresIn) * time.Second)
+		if last.ExpiresAt.IsZero() || end.Before(last.ExpiresAt) {
+			last.ExpiresAt = end
+		}
+		client.Secrets = []authority.ClientSecret{last}
+		reason = "secret rotated; the old one ends at " + last.ExpiresAt.Format(time.RFC3339)
+	}
+	secret := addSecret(&client)
+	client.UpdatedAt = later(c.now, old.UpdatedAt)
+	return plan{
+		events: []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: reason}},
+		apply: func(ctx context.Context) (any, error) {
+			if err := a.Store.UpdateClient(ctx, client, old.UpdatedAt); err != nil {
+				return nil, err
+			}
+			return credentials(client, secret, c.now), nil
+		},
+	}, nil
+}
+
+func (a *API) enableClient(ctx context.Context, c *call) (plan, error) {
+	client, err := a.storedClient(ctx, c.id)
+	if err != nil {
+		return plan{}, err
+	}
+	return plan{
+		events: []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: "enabled"}},
+		apply: func(ctx context.Context) (any, error) {
+			client, err := a.setClientDisabled(ctx, client, false)
+			return showClient(client, c.now), err
+		},
+	}, nil
+}
+
+func (a *API) disableClient(ctx context.Context, c *call) (plan, error) {
+	client, err := a.storedClient(ctx, c.id)
+	if err != nil {
+		return plan{}, err
+	}
+	return plan{
+		endsAccess: true,
+		events: []authority.Event{
+			{ClientID: client.ID, Target: client.ID, Reason: "disabled"},
+			{Type: authority.EventEpochSet, ClientID: client.ID, Target: client.ID, Reason: "the client was disabled"},
+		},
+		apply: func(ctx context.Context) (any, error) {
+			client, err := a.endClient(ctx, client)
+			return showClient(client, c.now), err
+		},
+	}, nil
+}
+
+func (a *API) deleteClient(ctx context.Context, c *call) (plan, error) {
+	client, err := a.storedClient(ctx, c.id)
+	if err != nil {
+		return plan{}, err
+	}
+	return plan{
+		endsAccess: true,
+		events: []authority.Event{
+			{ClientID: client.ID, Target: client.ID, Reason: "deleted"},
+			{Type: authority.EventEpochSet, ClientID: client.ID, Target: client.ID, Reason: "the client was deleted"},
+		},
+		// Deleting comes last: after a failure on the way it can be asked for again.
+		apply: func(ctx context.Context) (any, error) {
+			if _, err := a.endClient(ctx, client); err != nil {
+				return nil, err
+			}
+			return nil, a.Store.DeleteClient(ctx, client.ID)
+		},
+	}, nil
+}
+
+// endClient disables first and sets the epoch then: the other way round, a
+// token could be issued in between that is newer than the epoch.
+func (a *API) endClient(ctx context.Context, client authority.Client) (authority.Client, error) {
+	client, err := a.setClientDisabled(ctx, client, true)
+	if err != nil {
+		return client, err
+	}
+	return client, a.epoch(ctx, authority.EpochClient, client.ID)
+}
+
+func (a *API) setClientDisabled(ctx context.Context, client authority.Client, disabled bool) (authority.Client, error) {
+	if client.Disabled == disabled {
+		return client, nil
+	}
+	next := client
+	next.Disabled, next.UpdatedAt = disabled, later(a.clock(), client.UpdatedAt)
+	if err := a.Store.UpdateClient(ctx, next, client.UpdatedAt); err != nil {
+		return client, err
+	}
+	return next, nil
+}
+
+func (a *API) client(ctx context.Context, id string) (authority.Client, error) {
+	client, err := a.Directory.Client(ctx, id)
+	if errors.Is(err, authority.ErrNotFound) {
+		return client, notFound("there is no client %q", clip(id))
+	}
+	return client, err
+}
+
+// storedClient finds a client that may be changed here.
+func (a *API) storedClient(ctx context.Context, id string) (authority.Client, error) {
+	client, err := a.client(ctx, id)
+	if err == nil && client.Source == authority.FromFile {
+		return client, readOnly("client", id)
+	}
+	return client, err
+}
+
+// freeClientID refuses an id that is taken, also by a user: `sub` tells users
+// and clients apart by it.
+func (a *API) freeClientID(ctx context.Context, id string) error {
+	if !isClientID(id) {
+		return invalid("client_id must be 1 to %d printable ASCII characters without spaces, quotes and backslashes, and more than dots", maxClientID)
+	}
+	if _, err := a.Directory.Client(ctx, id); !errors.Is(err, authority.ErrNotFound) {
+		return taken(err, "client", id)
+	}
+	if _, err := a.Directory.User(ctx, id); !errors.Is(err, authority.ErrNotFound) {
+		return taken(err, "user", id)
+	}
+	return nil
+}
+
+func taken(err error, kind, id string) error {
+	if err != nil {
+		return err
+	}
+	return conflict("already_exists", "there is a %s %q already", kind, clip(id))
+}
+
+// isClientID: the characters of a scope value (RFC 6749 §3.3), as in the
+// configuration; "." and ".." would be lost in a path.
+func isClientID(id string) bool {
+	if _, err := oauth.ScopesOf(id); err != nil || len(id) > maxClientID {
+		return false
+	}
+	return strings.Trim(id, ".") != ""
+}
+
+func usesSecret(m oauth.AuthMethod) bool {
+	return m == oauth.AuthClientSecretBasic || m == oauth.AuthClientSecretPost
+}
+
+// needSecret gives a client its first secret if it must have one, and takes
+// secrets away from one that must not.
+func needSecret(client *authority.Client) oauth.Secret {
+	if !usesSecret(client.AuthMethod) {
+		client.Secrets = nil
+		return oauth.Secret{}
+	}
+	if len(client.Secrets) > 0 {
+		return oauth.Secret{}
+	}
+	return addSecret(client)
+}
+
+func addSecret(client *authority.Client) oauth.Secret {
+	secret := oauth.NewSecret(oauth.PrefixClientSecret)
+	client.Secrets = append(client.Secrets, authority.ClientSecret{Hash: secret.Hash()})
+	return secret
+}
+
+func liveSecrets(client authority.Client, now time.Time) []authority.ClientSecret {
+	return slices.DeleteFunc(slices.Clone(client.Secrets), func(s authority.ClientSecret) bool {
+		return !s.ExpiresAt.IsZero() && !now.Before(s.ExpiresAt)
+	})
+}
+
+func credentials(client authority.Client, secret oauth.Secret, now time.Time) ClientCredentials {
+	shown := ClientCredentials{Client: showClient(client, now)}
+	if !secret.IsZero() {
+		shown.ClientSecret, shown.SecretExpiresAt = secret.Reveal(), new(int64)
+	}
+	return shown
+}
+
+func showClient(c authority.Client, now time.Time) Client {
+	shown := Client{
+		ClientID: c.ID, ClientName: c.Name, GrantTypes: []string{}, AuthMethod: string(c.AuthMethod),
+		JWKS: c.JWKS, Scope: c.Scopes.String(), Resources: c.Resources, IDTokenAlg: c.IDTokenAlg,
+		Disabled: c.Disabled, Source: string(c.Source), CreatedAt: shownTime(c.CreatedAt), UpdatedAt: shownTime(c.UpdatedAt),
+	}
+	for _, g := range c.GrantTypes {
+		shown.GrantTypes = append(shown.GrantTypes, string(g))
+	}
+	for _, u := range c.RedirectURIs {
+		shown.RedirectURIs = append(shown.RedirectURIs, u.String())
+	}
+	for _, u := range c.PostLogoutRedirectURIs {
+		shown.PostLogout = append(shown.PostLogout, u.String())
+	}
+	for _, s := range liveSecrets(c, now) {
+		shown.Secrets = append(shown.Secrets, LiveSecret{shownTime(s.ExpiresAt)})
+	}
+	return shown
+}
+
+// shownTime leaves out what has no time.
+func shownTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+// checkClient holds a client to the rules of the configuration file.
+func (a *API) checkClient(ctx context.Context, c authority.Client) error {
+	code := c.MayUse(oauth.AuthorizationCode)
+	switch {
+	case len(c.GrantTypes) == 0:
+		return invalid("grant_types is empty: write [\"authorization_code\"] or [\"client_credentials\"]")
+	case code && len(c.RedirectURIs) == 0:
+		return invalid("redirect_uris is missing: authorization_code sends the code there")
+	case !code && c.MayUse(oauth.RefreshToken):
+		return invalid("grant_types: refresh_token needs authorization_code")
+	case c.IsPublic() && c.MayUse(oauth.ClientCredentials):
+		return invalid("grant_types: client_credentials needs a client that proves who it is, and token_endpoint_auth_method is none")
+	case c.AuthMethod == oauth.AuthPrivateKeyJWT && len(c.JWKS) == 0:
+		return invalid("jwks is missing: private_key_jwt needs the client's public keys")
+	case c.AuthMethod != oauth.AuthPrivateKeyJWT && len(c.JWKS) > 0:
+		return invalid("jwks has no use with token_endpoint_auth_method %s", c.AuthMethod)
+	}
+	allowed := oauth.StandardScopes
+	for _, id := range c.Resources {
+		resource, err := a.Directory.Resource(ctx, id)
+		if errors.Is(err, authority.ErrNotFound) {
+			return invalid("resources: there is no resource %q", clip(id))
+		}
+		if err != nil {
+			return err
+		}
+		allowed = allowed.Union(resource.Scopes)
+	}
+	if outside, is := c.Scopes.FirstOutside(allowed); is {
+		return invalid("scope: none of the client's resources has the scope %q", outside)
+	}
+	return a.checkIDTokenAlg(c.IDTokenAlg)
+}
+
+// checkIDTokenAlg: a client cannot ask for ID tokens that nothing can sign.
+func (a *API) checkIDTokenAlg(alg string) error {
+	if alg == "" {
+		return nil
+	}
+	if !slices.ContainsFunc(a.Keys(), func(k authority.Key) bool { return k.Algorithm == alg && k.State == authority.KeyCurrent }) {
+		return invalid("id_token_signed_response_alg: this service has no key for %q", clip(alg))
+	}
+	return nil
+}
+
+// setClient parses what was sent into the client.
+func setClient(client *authority.Client, f ClientFields) (err error) {
+	if f.ClientName != nil {
+		if client.Name = *f.ClientName; client.Name != "" && !printable(client.Name, maxName) {
+			return invalid("client_name must be at most %d bytes without control characters", maxName)
+		}
+	}
+	if f.RedirectURIs != nil {
+		if client.RedirectURIs, err = redirects("redirect_uris", *f.RedirectURIs); err != nil {
+			return err
+		}
+	}
+	if f.PostLogout != nil {
+		if client.PostLogoutRedirectURIs, err = redirects("post_logout_redirect_uris", *f.PostLogout); err != nil {
+			return err
+		}
+	}
+	if f.GrantTypes != nil {
+		if client.GrantTypes, err = grantTypes(*f.GrantTypes); err != nil {
+			return err
+		}
+	}
+	if f.AuthMethod != nil {
+		client.AuthMethod = oauth.AuthMethod(*f.AuthMethod)
+		if !slices.Contains(authMethods, client.AuthMethod) {
+			return invalid("token_endpoint_auth_method must be one of %v", authMethods)
+		}
+	}
+	if f.JWKS != nil {
+		client.JWKS = *f.JWKS
+		if keys, err := jose.ParseKeySet(client.JWKS); err != nil {
+			return invalid("jwks: %v", err)
+		} else if len(keys) == 0 {
+			return invalid("jwks has no key that can verify a signature")
+		}
+	} else if client.AuthMethod != oauth.AuthPrivateKeyJWT {
+		client.JWKS = nil // the keys of a method that was given up
+	}
+	if f.Scope != nil {
+		if client.Scopes, err = oauth.ParseScopes(*f.Scope); err != nil {
+			return invalid("scope: %v", err)
+		}
+	}
+	if f.Resources != nil {
+		if client.Resources, err = unique("resources", *f.Resources, maxReferences); err != nil {
+			return err
+		}
+	}
+	if f.IDTokenAlg != nil {
+		client.IDTokenAlg = *f.IDTokenAlg
+	}
+	return nil
+}
+
+var authMethods = []oauth.AuthMethod{oauth.AuthNone, oauth.AuthClientSecretBasic, oauth.AuthClientSecretPost, oauth.AuthPrivateKeyJWT}
+
+func redirects(member string, raw []string) ([]authority.RedirectURI, error) {
+	if len(raw) > maxURIs {
+		return nil, invalid("%s has more than %d URIs", member, maxURIs)
+	}
+	var uris []authority.RedirectURI
+	for i, s := range raw {
+		uri, err := authority.ParseRedirectURI(s)
+		if err != nil {
+			return nil, invalid("%s[%d]: %v", member, i, err)
+		}
+		if !slices.Contains(uris, uri) {
+			uris = append(uris, uri)
+		}
+	}
+	return uris, nil
+}
+
+func grantTypes(raw []string) ([]oauth.GrantType, error) {
+	var types []oauth.GrantType
+	for _, s := range raw {
+		switch g := oauth.GrantType(s); g {
+		case oauth.AuthorizationCode, oauth.RefreshToken, oauth.ClientCredentials:
+			if !slices.Contains(types, g) {
+				types = append(types, g)
+			}
+		default:
+			return nil, invalid("grant_types: %q is not one of authorization_code, refresh_token, client_credentials", clip(s))
+		}
+	}
+	return types, nil
+}
+
+func unique(member string, raw []string, limit int) ([]string, error) {
+	if len(raw) > limit {
+		return nil, invalid("%s has more than %d entries", member, limit)
+	}
+	var list []string
+	for _, s := range raw {
+		if !printable(s, maxID) {
+			return nil, invalid("%s has an entry that is empty, too long or not text", member)
+		}
+		if !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list, nil
+}

@@ -1,0 +1,103 @@
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/wire"
+)
+
+// Error is the body of every answer that is not a success.
+type Error struct {
+	Status      int    `json:"-"`
+	Code        string `json:"error" doc:"What went wrong, for programs." enum:"invalid_request,invalid_token,insufficient_scope,not_found,method_not_allowed,already_exists,conflict,read_only,temporarily_unavailable"`
+	Description string `json:"error_description" doc:"What went wrong, for people."`
+	RequestID   string `json:"request_id,omitempty" doc:"The correlation id; it also stands in the log and in the journal."`
+
+	cause error // for the log alone
+	scope string
+}
+
+func (e *Error) Error() string { return e.Code + ": " + e.Description }
+
+func (e *Error) Unwrap() error { return e.cause }
+
+func (e *Error) because(cause error) *Error {
+	e.cause = cause
+	return e
+}
+
+func invalid(format string, args ...any) *Error {
+	return &Error{Status: http.StatusBadRequest, Code: string(oauth.InvalidRequest), Description: fmt.Sprintf(format, args...)}
+}
+
+func notFound(format string, args ...any) *Error {
+	return &Error{Status: http.StatusNotFound, Code: "not_found", Description: fmt.Sprintf(format, args...)}
+}
+
+func conflict(code, format string, args ...any) *Error {
+	return &Error{Status: http.StatusConflict, Code: code, Description: fmt.Sprintf(format, args...)}
+}
+
+func unavailable(description string) *Error {
+	return &Error{Status: http.StatusServiceUnavailable, Code: string(oauth.TemporarilyUnavailable), Description: description}
+}
+
+func errToken(description string) *Error {
+	return &Error{Status: http.StatusUnauthorized, Code: string(oauth.InvalidToken), Description: description}
+}
+
+func errScope(scope string) *Error {
+	return &Error{Status: http.StatusForbidden, Code: string(oauth.InsufficientScope), Description: "the access token lacks the scope " + scope, scope: scope}
+}
+
+// readOnly is the answer to a change of what the configuration file holds.
+func readOnly(kind, id string) *Error {
+	return conflict("read_only", "%s %q stands in the configuration file: change it there and reload the service", kind, id)
+}
+
+// errorOf is the one mapping from a failure to what is said aloud.
+func errorOf(err error) *Error {
+	var ours *Error
+	var refused *oauth.Error
+	switch {
+	case errors.As(err, &ours):
+		return ours
+	case errors.As(err, &refused) && refused.Code != oauth.TemporarilyUnavailable && refused.Code != oauth.ServerError:
+		return (&Error{Status: refused.Code.Status(), Code: string(oauth.InvalidRequest), Description: refused.Description}).because(err)
+	case errors.Is(err, authority.ErrNotFound):
+		return notFound("there is nothing with this id")
+	case errors.Is(err, authority.ErrExists):
+		return conflict("already_exists", "this id or name is taken")
+	case errors.Is(err, authority.ErrConflict):
+		return conflict("conflict", "somebody else changed it at the same moment: read it again and retry")
+	default:
+		return unavailable("the service cannot answer right now: what was asked for may be done in part, so look before you try again").because(err)
+	}
+}
+
+// writeError is the one place where a failure becomes an HTTP answer.
+func writeError(w http.ResponseWriter, r *http.Request, err error) {
+	e := *errorOf(err)
+	request := wire.RequestOf(r.Context())
+	e.RequestID = request.ID
+	request.Log.Error, request.Log.Cause = e.Code, e.cause
+	switch e.Status {
+	case http.StatusUnauthorized: // RFC 6750 §3: no code where no token was sent
+		challenge := `Bearer realm="signalbox-admin"`
+		if e.Code == string(oauth.InvalidToken) && !errors.Is(err, errNoToken) {
+			challenge += `, error="invalid_token"`
+		}
+		w.Header().Set("WWW-Authenticate", challenge)
+	case http.StatusForbidden:
+		w.Header().Set("WWW-Authenticate", `Bearer realm="signalbox-admin", error="insufficient_scope", scope="`+e.scope+`"`)
+	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", "1")
+	}
+	wire.JSON(w, e.Status, &e)
+}
+
+var errNoToken = errToken("an access token for the resource " + authority.AdminResource + " is needed, as Authorization: Bearer")

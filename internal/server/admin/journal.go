@@ -1,0 +1,121 @@
+package admin
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/wire"
+)
+
+// Record is one record of the journal.
+type Record = journal.Record
+
+// JournalStatus is where this node's journal stands.
+type JournalStatus struct {
+	Node   string `json:"node"`
+	Seq    uint64 `json:"seq" doc:"The last record that is on disk."`
+	Broken string `json:"broken,omitempty" doc:"Why nothing can be recorded any more: then nothing is issued either."`
+}
+
+// searchJournal gives the newest first; the next page is older.
+func (a *API) searchJournal(ctx context.Context, c *call) (plan, error) {
+	q, err := a.journalQuery(c.query)
+	if err != nil {
+		return plan{}, err
+	}
+	q.Newest, q.Limit = true, c.page.Limit
+	if c.page.After != "" {
+		if q.BeforeSeq, err = strconv.ParseUint(c.page.After, 10, 63); err != nil || q.BeforeSeq == 0 {
+			return plan{}, invalid("after must be the next of the page before")
+		}
+	}
+	page := Page[Record]{Items: []Record{}}
+	err = journal.Search(ctx, a.JournalDir, q, func(r Record) error {
+		page.Items = append(page.Items, r)
+		return nil
+	})
+	if err != nil {
+		return plan{}, err
+	}
+	if n := len(page.Items); n == q.Limit && page.Items[0].Seq > 1 {
+		page.Next = cursor(strconv.FormatUint(page.Items[0].Seq, 10))
+	}
+	for i, j := 0, len(page.Items)-1; i < j; i, j = i+1, j-1 {
+		page.Items[i], page.Items[j] = page.Items[j], page.Items[i]
+	}
+	return reads(page), nil
+}
+
+// tailJournal follows what is on disk; a record shows up here after the
+// answer that it stands for may leave, never for one that was not recorded.
+func (a *API) tailJournal(_ context.Context, c *call) (plan, error) {
+	q, err := a.journalQuery(c.query)
+	if err != nil {
+		return plan{}, err
+	}
+	from := uint64(0)
+	if s := c.query.Get("from"); s != "" {
+		if from, err = strconv.ParseUint(s, 10, 63); err != nil || from == 0 {
+			return plan{}, invalid("from must be the seq of a record")
+		}
+	}
+	return plan{stream: func(ctx context.Context, emit emit) error {
+		return a.Journal.Tail(ctx, from, func(r Record) error {
+			if !matches(q, r) {
+				return nil
+			}
+			return emit(r)
+		})
+	}}, nil
+}
+
+func (a *API) showJournal(context.Context, *call) (plan, error) {
+	status := JournalStatus{Node: a.Node, Seq: a.Journal.Head()}
+	if err := a.Journal.Err(); err != nil {
+		status.Broken = err.Error()
+	}
+	return reads(status), nil
+}
+
+func (a *API) journalQuery(p wire.Params) (journal.Query, error) {
+	q := journal.Query{
+		Node: a.Node, ClientID: p.Get("client_id"), SubjectID: p.Get("subject"), GrantID: p.Get("grant_id"), TokenID: p.Get("jti"),
+		TokenHash: p.Get("token_hash"), RequestID: p.Get("request_id"), Remote: p.Get("remote"), Text: p.Get("text"),
+	}
+	if t := p.Get("type"); t != "" {
+		q.Types = []string{t}
+	}
+	var err error
+	if q.Since, err = moment(p, "since"); err != nil {
+		return q, err
+	}
+	q.Until, err = moment(p, "until")
+	return q, err
+}
+
+func moment(p wire.Params, name string) (time.Time, error) {
+	s := p.Get(name)
+	if s == "" {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return t, invalid("%s must be a time like 2026-01-31T12:00:00Z", name)
+	}
+	return t, nil
+}
+
+// matches is the part of a query that makes sense for what comes: no text, no
+// times.
+func matches(q journal.Query, r Record) bool {
+	subject := ""
+	if r.Subject != nil {
+		subject = r.Subject.ID
+	}
+	same := func(want, have string) bool { return want == "" || want == have }
+	return (len(q.Types) == 0 || q.Types[0] == r.Type) && same(q.ClientID, r.ClientID) && same(q.SubjectID, subject) &&
+		same(q.GrantID, r.GrantID) && same(q.TokenID, r.TokenID) && same(q.TokenHash, r.TokenHash) &&
+		same(q.RequestID, r.RequestID) && same(q.Remote, r.Remote)
+}

@@ -1,0 +1,343 @@
+// RFC 7009 ends one token at the wish of its client; this ends whatever an
+// administrator names, and says first what that is.
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/issue"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+)
+
+// Revoke names what is to end: exactly one thing.
+type Revoke struct {
+	Token      string `json:"token,omitempty" doc:"An access token of this issuer."`
+	WithGrant  bool   `json:"with_grant,omitempty" doc:"With token: end its grant too, and all that came from it."`
+	GrantID    string `json:"grant_id,omitempty"`
+	ClientID   string `json:"client_id,omitempty" doc:"Everything of this client that is older than now."`
+	UserID     string `json:"user_id,omitempty" doc:"Everything of this user that is older than now."`
+	Username   string `json:"username,omitempty" doc:"The same, by name."`
+	Everything bool   `json:"everything,omitempty" doc:"Everything that is older than now, the caller's own token included."`
+	DryRun     bool   `json:"dry_run,omitempty" doc:"Change nothing, and say what would end."`
+}
+
+// Revoked says what has ended, or with dry_run what would.
+type Revoked struct {
+	DryRun       bool          `json:"dry_run"`
+	Kind         string        `json:"kind" enum:"token,grant,client,user,everything"`
+	Key          string        `json:"key,omitempty" doc:"The id of what was named."`
+	ActiveGrants int64         `json:"active_grants" doc:"Standing grants. Tokens that machines get for themselves have none, end too, and are not counted."`
+	Exact        bool          `json:"exact" doc:"false: too many to look at each; active_grants counts some that have ended already, and by_client, oldest and newest come from the first of them."`
+	ByClient     []ClientCount `json:"by_client" doc:"The clients with the most grants first, at most 100."`
+	Oldest       *time.Time    `json:"oldest,omitempty"`
+	Newest       *time.Time    `json:"newest,omitempty"`
+	// How long the leak would last if nobody did anything but stop issuing.
+	TokensDieIn int64 `json:"tokens_die_in" doc:"Seconds until the last access token would have expired by itself."`
+}
+
+// ClientCount counts the grants of one client.
+type ClientCount struct {
+	ClientID     string `json:"client_id"`
+	ActiveGrants int64  `json:"active_grants"`
+}
+
+func (a *API) revoke(ctx context.Context, c *call) (plan, error) {
+	body, err := decode[Revoke](c)
+	if err != nil {
+		return plan{}, err
+	}
+	var p plan
+	switch named := countTrue(body.Token != "", body.GrantID != "", body.ClientID != "", body.UserID != "", body.Username != "", body.Everything); {
+	case named != 1:
+		return plan{}, invalid("name exactly one of token, grant_id, client_id, user_id, username and everything")
+	case body.WithGrant && body.Token == "":
+		return plan{}, invalid("with_grant has a meaning with token alone")
+	case body.Token != "":
+		p, err = a.revokeToken(ctx, c, body)
+	case body.GrantID != "":
+		p, err = a.revokeGrant(ctx, c, body.GrantID)
+	case body.ClientID != "":
+		p, err = a.revokeClient(ctx, c, body.ClientID)
+	case body.Everything:
+		p, err = a.revokeEpoch(ctx, c, authority.EpochEverything, "", authority.GrantFilter{}, authority.Event{Target: "everything"})
+	default:
+		p, err = a.revokeUser(ctx, c, body)
+	}
+	if err != nil {
+		return plan{}, err
+	}
+	if !body.DryRun {
+		return p, nil
+	}
+	would := p.answer.(Revoked)
+	would.DryRun = true
+	return reads(would), nil
+}
+
+func (a *API) revokeToken(ctx context.Context, c *call, body Revoke) (plan, error) {
+	if strings.HasPrefix(body.Token, string(oauth.PrefixRefreshToken)) {
+		return plan{}, invalid("this is a refresh token: end its grant by grant_id")
+	}
+	token, err := a.Live(body.Token)
+	if err != nil || len(body.Token) > maxToken {
+		return plan{}, notFound("this is not a live access token of this issuer, so there is nothing to end")
+	}
+	l := token.Lineage
+	radius := Revoked{Kind: "token", Key: l.TokenID.String(), Exact: true, ByClient: []ClientCount{}, TokensDieIn: seconds(token.Expires.Sub(c.now))}
+	event := authority.Event{
+		Type: authority.EventTokenRevoked, ClientID: l.ClientID, Subject: l.Subject, GrantID: l.GrantID, SessionID: l.SessionID,
+		TokenID: l.TokenID, TokenHash: issue.HashOf(body.Token), ExpiresAt: token.Expires, Target: l.TokenID.String(), Reason: "by an administrator",
+	}
+	p := plan{answer: radius, endsAccess: true, events: []authority.Event{event}}
+	p.apply = func(ctx context.Context) (any, error) {
+		return radius, a.end(ctx, authority.RevokeToken, l.TokenID.String())
+	}
+	if !body.WithGrant {
+		return p, nil
+	}
+	grant, err := a.revokeGrant(ctx, c, l.GrantID.String())
+	if err != nil {
+		return plan{}, err
+	}
+	p.answer = grant.answer
+	p.events = append(p.events, grant.events...)
+	endToken := p.apply
+	p.apply = func(ctx context.Context) (any, error) {
+		if _, err := endToken(ctx); err != nil {
+			return nil, err
+		}
+		return grant.apply(ctx)
+	}
+	return p, nil
+}
+
+// revokeGrant also takes the id of a grant that has no row: what machines get
+// for themselves is in the journal alone.
+func (a *API) revokeGrant(ctx context.Context, c *call, raw string) (plan, error) {
+	id, err := authority.ParseID(raw)
+	if err != nil {
+		return plan{}, invalid("grant_id is not the id of a grant")
+	}
+	g, err := a.Grants.Grant(ctx, id)
+	if errors.Is(err, authority.ErrNotFound) {
+		ttl, err := a.longestTTL(ctx)
+		if err != nil {
+			return plan{}, err
+		}
+		radius := Revoked{Kind: "grant", Key: raw, Exact: true, ByClient: []ClientCount{}, TokensDieIn: seconds(ttl)}
+		return plan{
+			answer: radius, endsAccess: true,
+			events: []authority.Event{{Type: authority.EventGrantEnded, GrantID: id, Target: raw, Reason: "by an administrator; it has no row"}},
+			apply:  func(ctx context.Context) (any, error) { return radius, a.end(ctx, authority.RevokeGrant, raw) },
+		}, nil
+	}
+	if err != nil {
+		return plan{}, err
+	}
+	radius, err := a.radiusOfGrant(ctx, g, c.now)
+	if err != nil {
+		return plan{}, err
+	}
+	return a.endingGrant(g, radius), nil
+}
+
+func (a *API) endingGrant(g authority.Grant, radius Revoked) plan {
+	return plan{
+		answer: radius, endsAccess: true,
+		events: []authority.Event{{
+			Type: authority.EventGrantEnded, GrantID: g.ID, ClientID: g.ClientID, Subject: g.Subject, SessionID: g.SessionID, Target: g.ID.String(),
+			Reason: fmt.Sprintf("by an administrator, with %d active descendants", max(0, radius.ActiveGrants-1)),
+		}},
+		apply: func(ctx context.Context) (any, error) {
+			now := a.clock()
+			ended, err := a.Grants.EndGrant(ctx, g.ID, "ended by an administrator", now, now.Add(authority.MaxTokenTTL+authority.Leeway))
+			if err != nil {
+				return nil, err
+			}
+			a.Follower.Took(ended...)
+			return radius, nil
+		},
+	}
+}
+
+func (a *API) revokeClient(ctx context.Context, c *call, id string) (plan, error) {
+	if !printable(id, maxID) {
+		return plan{}, invalid("client_id is not an id")
+	}
+	filter := authority.GrantFilter{ClientID: id}
+	if _, err := a.client(ctx, id); err != nil {
+		return plan{}, err
+	}
+	return a.revokeEpoch(ctx, c, authority.EpochClient, id, filter, authority.Event{ClientID: id, Target: id})
+}
+
+func (a *API) revokeUser(ctx context.Context, c *call, body Revoke) (plan, error) {
+	if !printable(body.UserID+body.Username, maxID) {
+		return plan{}, invalid("user_id or username is not an id")
+	}
+	user, err := a.Directory.User(ctx, body.UserID)
+	if body.Username != "" {
+		user, err = a.Directory.UserByName(ctx, body.Username)
+	}
+	if errors.Is(err, authority.ErrNotFound) {
+		return plan{}, notFound("there is no user %q", clip(body.UserID+body.Username))
+	}
+	if err != nil {
+		return plan{}, err
+	}
+	filter := authority.GrantFilter{SubjectID: user.ID}
+	return a.revokeEpoch(ctx, c, authority.EpochUser, user.ID, filter, authority.Event{Subject: a.subject(user.ID), Target: user.ID})
+}
+
+func (a *API) revokeEpoch(ctx context.Context, c *call, kind authority.RevocationKind, key string, f authority.GrantFilter, e authority.Event) (plan, error) {
+	radius, err := a.radius(ctx, f, c.now)
+	if err != nil {
+		return plan{}, err
+	}
+	radius.Kind, radius.Key = string(kind), key
+	e.Type, e.Reason = authority.EventEpochSet, fmt.Sprintf("%s: everything older than now, %d active grants", kind, radius.ActiveGrants)
+	return plan{
+		answer: radius, endsAccess: true, events: []authority.Event{e},
+		apply: func(ctx context.Context) (any, error) { return radius, a.epoch(ctx, kind, key) },
+	}, nil
+}
+
+// epoch ends everything of a user, of a client, or at all, that is older than
+// the moment of this call.
+func (a *API) epoch(ctx context.Context, kind authority.RevocationKind, key string) error {
+	now := a.clock()
+	until := now.Add(max(a.Settings().RefreshTTL, authority.MaxTokenTTL+authority.Leeway))
+	return a.Follower.Revoke(ctx, authority.Revocation{Kind: kind, Key: key, NotBefore: now, ExpiresAt: until})
+}
+
+// end ends one thing for good.
+func (a *API) end(ctx context.Context, kind authority.RevocationKind, key string) error {
+	now := a.clock()
+	return a.Follower.Revoke(ctx, authority.Revocation{Kind: kind, Key: key, NotBefore: now, ExpiresAt: now.Add(authority.MaxTokenTTL + authority.Leeway)})
+}
+
+// radius looks at what an epoch would end.
+func (a *API) radius(ctx context.Context, f authority.GrantFilter, now time.Time) (Revoked, error) {
+	f.ActiveOnly, f.AliveAt = true, now
+	tally := tally{}
+	partial, err := a.eachGrant(ctx, f, "", func(g authority.Grant) {
+		if a.alive(g, now) {
+			tally.add(g)
+		}
+	})
+	if err != nil {
+		return Revoked{}, err
+	}
+	r := tally.radius()
+	if partial {
+		n, err := a.Grants.CountGrants(ctx, f)
+		if err != nil {
+			return Revoked{}, err
+		}
+		r.ActiveGrants, r.Exact = int64(n), false
+	}
+	ttl, err := a.longestTTL(ctx)
+	r.TokensDieIn = seconds(ttl)
+	return r, err
+}
+
+// radiusOfGrant looks at a grant and its descendants. They have its subject
+// and are newer, so one walk in the order of ids meets every parent first.
+func (a *API) radiusOfGrant(ctx context.Context, g authority.Grant, now time.Time) (Revoked, error) {
+	tree := map[authority.ID]bool{g.ID: true}
+	tally := tally{}
+	if a.alive(g, now) {
+		tally.add(g)
+	}
+	partial, err := a.eachGrant(ctx, authority.GrantFilter{SubjectID: g.Subject.ID}, g.ID.String(), func(child authority.Grant) {
+		if !tree[child.Parent] || child.Parent.IsZero() {
+			return
+		}
+		tree[child.ID] = true
+		if a.alive(child, now) {
+			tally.add(child)
+		}
+	})
+	if err != nil {
+		return Revoked{}, err
+	}
+	r := tally.radius()
+	r.Kind, r.Key, r.Exact = "grant", g.ID.String(), !partial
+	ttl, err := a.longestTTL(ctx)
+	r.TokensDieIn = seconds(ttl)
+	return r, err
+}
+
+type tally struct {
+	byClient       map[string]int64
+	total          int64
+	oldest, newest time.Time
+}
+
+func (t *tally) add(g authority.Grant) {
+	if t.byClient == nil {
+		t.byClient = map[string]int64{}
+	}
+	t.byClient[g.ClientID]++
+	t.total++
+	if t.oldest.IsZero() || g.CreatedAt.Before(t.oldest) {
+		t.oldest = g.CreatedAt
+	}
+	if g.CreatedAt.After(t.newest) {
+		t.newest = g.CreatedAt
+	}
+}
+
+func (t *tally) radius() Revoked {
+	r := Revoked{ActiveGrants: t.total, Exact: true, ByClient: []ClientCount{}, Oldest: shownTime(t.oldest), Newest: shownTime(t.newest)}
+	for id, n := range t.byClient {
+		r.ByClient = append(r.ByClient, ClientCount{id, n})
+	}
+	slices.SortFunc(r.ByClient, func(x, y ClientCount) int {
+		if x.ActiveGrants != y.ActiveGrants {
+			return int(y.ActiveGrants - x.ActiveGrants)
+		}
+		return strings.Compare(x.ClientID, y.ClientID)
+	})
+	r.ByClient = r.ByClient[:min(len(r.ByClient), 100)]
+	return r
+}
+
+// longestTTL is the longest life that an access token of now can have.
+func (a *API) longestTTL(ctx context.Context) (time.Duration, error) {
+	ttl := a.Settings().AccessTTL
+	for _, r := range a.Directory.DeclaredResources() {
+		ttl = max(ttl, r.AccessTTL)
+	}
+	page := authority.Page{Limit: maxPage}
+	for {
+		resources, err := a.Store.Resources(ctx, page)
+		if err != nil {
+			return 0, err
+		}
+		for _, r := range resources {
+			ttl = max(ttl, r.AccessTTL)
+		}
+		if len(resources) < page.Limit {
+			return min(ttl, authority.MaxTokenTTL), nil
+		}
+		page.After = resources[len(resources)-1].ID
+	}
+}
+
+func seconds(d time.Duration) int64 { return int64(max(0, d) / time.Second) }
+
+func countTrue(conditions ...bool) (n int) {
+	for _, c := range conditions {
+		if c {
+			n++
+		}
+	}
+	return n
+}
