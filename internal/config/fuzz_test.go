@@ -59,8 +59,9 @@ func TestHostileDocumentsAreRefused(t *testing.T) {
 	for _, row := range []struct{ name, doc, want string }{
 		{"too large", strings.Repeat("#", maxDocument+1), "larger than 1024 KiB"},
 		{"alias bomb", bomb, "YAML anchors"},
-		{"deep lists", fill("["), ""},
-		{"deep sections", fill("{a: "), ""},
+		{"deep lists", fill("["), "YAML"},
+		{"rather deep lists", "x: " + strings.Repeat("[", 40) + strings.Repeat("]", 40), "nested too deeply"},
+		{"deep sections", fill("{a: "), "YAML"},
 		{"many unknown keys", fill("abcdefgh: 1\n"), "second time"},
 		{"many empty members", "clients:\n" + fill("- {}\n")[:maxDocument-20], "is missing"},
 		{"one long line", "users: [" + fill("{x: 1},")[:maxDocument-200] + "]", "unknown key"},

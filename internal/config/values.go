@@ -1,0 +1,130 @@
+package config
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// assign parses text, from the file, a variable or the table's default.
+func assign(f field, to any, s string) *mistake {
+	if strings.IndexFunc(s, unicode.IsControl) >= 0 {
+		return &mistake{"has a line break or another control character", "remove it"}
+	}
+	switch to := to.(type) {
+	case *string:
+		if len(f.oneOf) > 0 && !slices.Contains(f.oneOf, s) {
+			return notOneOf(f, s)
+		}
+		*to = s
+	case *bool:
+		if s != "true" && s != "false" {
+			return &mistake{"expected true or false, found " + quote(s), "write true or false"}
+		}
+		*to = s == "true"
+	case *time.Duration:
+		v, err := time.ParseDuration(s)
+		if err != nil {
+			return &mistake{"expected a duration, found " + quote(s), durationAdvice(s)}
+		}
+		*to = v
+	case *Secret:
+		*to = Secret{s}
+	case *StorageURL:
+		u, err := ParseStorageURL(s)
+		if err != nil {
+			return &mistake{"the storage URL " + err.Error(), "write sqlite:/var/lib/signalbox/signalbox.db or postgres://user@host/database"}
+		}
+		*to = u
+	case *[]byte: // client_secret_hash
+		digits, ok := strings.CutPrefix(s, "sha256:")
+		sum, err := hex.DecodeString(digits)
+		if !ok || err != nil || len(sum) != 32 {
+			return &mistake{"expected sha256: and 64 hexadecimal digits", "make it with: printf %s SECRET | sha256sum"}
+		}
+		*to = sum
+	case *[]string, *[]netip.Prefix:
+		empty(to)
+		split := strings.Split(s, ",")
+		if f.key == "scope" {
+			split = strings.Split(s, " ")
+		}
+		for _, part := range split {
+			if part = strings.TrimSpace(part); part == "" {
+				continue
+			}
+			if m := appendText(f, to, part); m != nil {
+				return m
+			}
+		}
+	default:
+		panic(fmt.Sprintf("config: %s has a type that nobody reads: %T", f.key, to))
+	}
+	return nil
+}
+
+func empty(list any) {
+	switch list := list.(type) {
+	case *[]string:
+		*list = nil
+	case *[]netip.Prefix:
+		*list = nil
+	}
+}
+
+// maxTexts keeps the search for duplicates short.
+const maxTexts = 1000
+
+func appendText(f field, to any, s string) *mistake {
+	if strings.IndexFunc(s, unicode.IsControl) >= 0 {
+		return &mistake{"has a line break or another control character", "remove it"}
+	}
+	switch to := to.(type) {
+	case *[]string:
+		if len(f.oneOf) > 0 && !slices.Contains(f.oneOf, s) {
+			return notOneOf(f, s)
+		}
+		if len(*to) >= maxTexts {
+			return &mistake{"has more than " + strconv.Itoa(maxTexts) + " members", "split it"}
+		}
+		if slices.Contains(*to, s) {
+			return &mistake{quote(s) + " stands in the list twice", "keep one of the two"}
+		}
+		*to = append(*to, s)
+	case *[]netip.Prefix:
+		p, err := netip.ParsePrefix(s)
+		if a, aerr := netip.ParseAddr(s); err != nil && aerr == nil && a.Zone() == "" {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		switch {
+		case err != nil:
+			return &mistake{"expected a network, found " + quote(s), "write it as CIDR, such as 10.0.0.0/8 or 192.0.2.7/32"}
+		case p.Bits() == 0:
+			return &mistake{s + " would trust the whole Internet", "name the proxy's own network"}
+		case p != p.Masked():
+			return &mistake{s + " has bits behind its mask", "write " + p.Masked().String()}
+		}
+		*to = append(*to, p)
+	}
+	return nil
+}
+
+func notOneOf(f field, s string) *mistake {
+	return &mistake{quote(s) + " is not accepted here", "write one of: " + strings.Join(f.oneOf, ", ")}
+}
+
+var days = regexp.MustCompile(`^([0-9]{1,4})d$`)
+
+func durationAdvice(s string) string {
+	if m := days.FindStringSubmatch(s); m != nil {
+		n, _ := strconv.Atoi(m[1])
+		return "there is no unit for days: write " + strconv.Itoa(n*24) + "h"
+	}
+	return "write a number with its unit, such as 90s, 5m or 24h"
+}
