@@ -47,6 +47,7 @@ var mayImport = []struct {
 	{"internal/dpop", words("internal/jose")},
 	{"internal/authority", words("internal/oauth")},
 	{"internal/wire", words("internal/oauth")},
+	{"internal/explain", words("internal/jose internal/oauth")}, // `token inspect`, for the command alone
 	{"internal/keys", words("internal/authority internal/jose")},
 	{"internal/policy", words("internal/authority internal/oauth")},
 	{"internal/journal", words("internal/authority internal/oauth")},
