@@ -1,0 +1,138 @@
+package authorize
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/ui"
+	"github.com/signalbox-sts/signalbox/internal/wire"
+)
+
+// codeLife is the longest life of a code, whatever is configured (threats.md B 28).
+const codeLife = time.Minute
+
+// hasConsented says whether the person need not be asked again. A client that
+// others could pose as is asked about every time (RFC 8252 §8.6).
+func (h *Handler) hasConsented(r *http.Request, req request, s authority.Session, now time.Time) (bool, error) {
+	if req.prompt.consent || req.mayBePosed() {
+		return false, nil
+	}
+	return h.Grants.Consented(r.Context(), authority.Grant{
+		ClientID: req.client.ID, Subject: s.Subject, Scopes: req.target.Scopes, Resources: req.target.ResourceIDs(),
+	}, now)
+}
+
+func (h *Handler) showConsent(w http.ResponseWriter, r *http.Request, req request, s authority.Session, user authority.User, now time.Time) {
+	sealed, err := h.seal(flow{
+		Step: stepConsent, Browser: h.ensureBrowser(w, r), Query: req.query(),
+		Session: s.ID.String(), Grant: authority.NewID(now).String(),
+	}, now)
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	about, resources := permissions(req.target)
+	h.page(w, r, http.StatusOK, ui.Consent{
+		Flow: sealed, ClientName: nameOf(req.client), Username: user.Username,
+		Where: whereTo(req.redirectURI), Unverified: req.mayBePosed(), About: about, Resources: resources,
+	})
+}
+
+// postConsent takes the person's answer.
+func (h *Handler) postConsent(w http.ResponseWriter, r *http.Request) {
+	now := h.Now()
+	form, err := wire.ReadForm(r)
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	f, ok := h.open(w, r, form, stepConsent, now)
+	if !ok {
+		return
+	}
+	req, ok := h.again(w, r, f)
+	if !ok {
+		return
+	}
+	session, _, err := h.session(r, now)
+	switch {
+	case errors.Is(err, authority.ErrNotFound) || (err == nil && session.ID.String() != f.Session):
+		// Signed out in the meantime, or as somebody else: whoever it is now
+		// has not seen this page.
+		seeOther(w, h.base()+"/authorize?"+req.query())
+		return
+	case err != nil:
+		h.fail(w, r, err)
+		return
+	}
+	switch form.Get("decision") {
+	case "allow":
+		grantID, err := authority.ParseID(f.Grant)
+		if err != nil {
+			h.fail(w, r, err)
+			return
+		}
+		h.approve(w, r, req, session, grantID, now)
+	case "deny":
+		e := h.event(r, authority.EventConsentDenied, now)
+		e.ClientID, e.Subject, e.SessionID, e.Scope = req.client.ID, session.Subject, session.ID, req.target.Scopes.String()
+		if err := h.Record(r.Context(), e); err != nil {
+			h.fail(w, r, err)
+			return
+		}
+		h.answerError(w, r, req.destination, oauth.Errorf(oauth.AccessDenied, "the person did not allow it"))
+	default:
+		h.problem(w, r, http.StatusBadRequest, "Neither allowed nor denied", "Go back and choose one of the two.", nil)
+	}
+}
+
+// approve makes the grant and hands out its code. The grant is stored and
+// recorded before the code leaves.
+func (h *Handler) approve(w http.ResponseWriter, r *http.Request, req request, s authority.Session, grantID authority.ID, now time.Time) {
+	ctx := r.Context()
+	code := authority.NewAuthorizationCode(grantID)
+	expires := now.Add(min(h.Settings().CodeTTL, codeLife))
+	grant := authority.Grant{
+		ID: grantID, ClientID: req.client.ID, Subject: s.Subject,
+		Scopes: req.target.Scopes, Resources: req.target.ResourceIDs(),
+		SessionID: s.ID, AuthTime: s.AuthTime, AMR: s.AMR, Nonce: req.nonce,
+		Code:  authority.Code{Hash: code.Hash(), Challenge: req.challenge, ExpiresAt: expires},
+		State: authority.GrantPending, CreatedAt: now, ExpiresAt: expires, // RedeemCode sets the real one
+	}
+	if req.redirectSent {
+		grant.Code.RedirectURI = req.redirectURI
+	}
+	if err := h.Grants.CreateGrant(ctx, grant); err != nil {
+		// The grant's id travelled in the form: if it is there already, with
+		// another code, this is the same answer given twice.
+		if there, again := h.Grants.Grant(ctx, grantID); again == nil && !there.Matches(code) {
+			h.problem(w, r, http.StatusBadRequest, "This page is out of date", "It has been answered before. Go back to the application and start again.", err)
+			return
+		}
+		h.fail(w, r, err)
+		return
+	}
+	// A sign-out that ran meanwhile may have missed the grant: see endSession.
+	if _, _, err := h.session(r, now); err != nil {
+		if errors.Is(err, authority.ErrNotFound) {
+			_, err = h.Grants.EndGrant(ctx, grantID, "signed out while consenting", now, now.Add(authority.MaxTokenTTL+authority.Leeway))
+		}
+		if err != nil {
+			h.fail(w, r, err)
+			return
+		}
+		seeOther(w, h.base()+"/authorize?"+req.query())
+		return
+	}
+	e := h.event(r, authority.EventGrantCreated, now)
+	e.ClientID, e.Subject, e.SessionID, e.GrantID = grant.ClientID, grant.Subject, grant.SessionID, grant.ID
+	e.GrantType, e.Scope, e.Audience, e.ExpiresAt = string(oauth.AuthorizationCode), grant.Scopes.String(), grant.Resources, grant.ExpiresAt
+	if err := h.Record(ctx, e); err != nil {
+		h.fail(w, r, err) // the grant expires with its code, which nobody has
+		return
+	}
+	h.answer(w, req.destination, map[string][]string{"code": {code.Reveal()}})
+}

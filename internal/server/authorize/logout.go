@@ -1,0 +1,195 @@
+// OpenID Connect RP-Initiated Logout 1.0.
+package authorize
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/ui"
+	"github.com/signalbox-sts/signalbox/internal/wire"
+)
+
+// farewell is where a sign-out leads. The zero value is our own page.
+type farewell struct {
+	client authority.Client
+	uri    string
+	state  string
+}
+
+// farewell reads a sign-out request (§2). The hint says which client asks, and
+// nothing else: it is no proof of anybody's wish to sign out (threats.md J 110).
+func (h *Handler) farewell(r *http.Request, p wire.Params) (farewell, error) {
+	id := p.Get("client_id")
+	if hint := p.Get("id_token_hint"); hint != "" {
+		if len(hint) > maxHint {
+			return farewell{}, oauth.Errorf(oauth.InvalidRequest, "id_token_hint is longer than %d bytes", maxHint)
+		}
+		hinted, _, _, err := h.VerifyHint(hint)
+		if err != nil {
+			return farewell{}, oauth.Errorf(oauth.InvalidRequest, "id_token_hint is not an ID token of this issuer").Because(err)
+		}
+		if id != "" && id != hinted {
+			return farewell{}, oauth.Errorf(oauth.InvalidRequest, "client_id is not the client of id_token_hint")
+		}
+		id = hinted
+	}
+	to := farewell{uri: p.Get("post_logout_redirect_uri"), state: p.Get("state")}
+	if id == "" {
+		if to.uri != "" {
+			return farewell{}, oauth.Errorf(oauth.InvalidRequest, "post_logout_redirect_uri needs id_token_hint or client_id")
+		}
+		return farewell{}, nil
+	}
+	var err error
+	if to.client, err = h.client(r.Context(), id); err != nil {
+		return farewell{}, err
+	}
+	if to.uri != "" && !allowsFarewell(to.client, to.uri) {
+		return farewell{}, oauth.Errorf(oauth.InvalidRequest, "post_logout_redirect_uri is not one that the application has registered")
+	}
+	if len(to.state) > maxState {
+		return farewell{}, oauth.Errorf(oauth.InvalidRequest, "state is longer than %d bytes", maxState)
+	}
+	return to, nil
+}
+
+// allowsFarewell compares exactly: no port may vary here.
+func allowsFarewell(c authority.Client, uri string) bool {
+	for _, registered := range c.PostLogoutRedirectURIs {
+		if registered.String() == uri {
+			return true
+		}
+	}
+	return false
+}
+
+// query writes the request down again, without the hint: it has done its work,
+// and tokens do not belong in URLs.
+func (to farewell) query() string {
+	values := url.Values{}
+	for name, value := range map[string]string{"client_id": to.client.ID, "post_logout_redirect_uri": to.uri, "state": to.state} {
+		if value != "" {
+			values.Set(name, value)
+		}
+	}
+	return values.Encode()
+}
+
+// getLogout asks the person, if anybody is signed in.
+func (h *Handler) getLogout(w http.ResponseWriter, r *http.Request) {
+	now := h.Now()
+	params, err := wire.ReadQuery(r)
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	to, err := h.farewell(r, params)
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	session, user, err := h.session(r, now)
+	if errors.Is(err, authority.ErrNotFound) {
+		h.leave(w, r, to)
+		return
+	}
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	sealed, err := h.seal(flow{Step: stepSignOut, Browser: h.ensureBrowser(w, r), Query: to.query(), Session: session.ID.String()}, now)
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	h.page(w, r, http.StatusOK, ui.SignOut{Flow: sealed, ClientName: nameOf(to.client), Username: user.Username})
+}
+
+// leave says goodbye: nobody is signed in.
+func (h *Handler) leave(w http.ResponseWriter, r *http.Request, to farewell) {
+	if _, err := r.Cookie(h.cookieName("session")); err == nil {
+		h.dropCookie(w, "session")
+	}
+	if to.uri == "" {
+		h.page(w, r, http.StatusOK, ui.SignedOut{})
+		return
+	}
+	values := url.Values{}
+	if to.state != "" {
+		values.Set("state", to.state)
+	}
+	seeOther(w, withQuery(to.uri, values))
+}
+
+// postLogout takes our own form, and the request that a client posts (§2). The
+// latter becomes a GET, as in postAuthorize, and so leads to our form.
+func (h *Handler) postLogout(guarded func(http.HandlerFunc) http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		form, err := wire.ReadForm(r)
+		if err != nil {
+			h.fail(w, r, err)
+			return
+		}
+		if form.Has("flow") {
+			guarded(func(w http.ResponseWriter, r *http.Request) { h.signOut(w, r, form) })(w, r)
+			return
+		}
+		to, err := h.farewell(r, form)
+		if err != nil {
+			h.fail(w, r, err)
+			return
+		}
+		h.toLogout(w, to.query())
+	}
+}
+
+func (h *Handler) toLogout(w http.ResponseWriter, query string) {
+	target := h.base() + "/logout"
+	if query != "" {
+		target += "?" + query
+	}
+	seeOther(w, target)
+}
+
+func (h *Handler) signOut(w http.ResponseWriter, r *http.Request, form wire.Params) {
+	now := h.Now()
+	f, ok := h.open(w, r, form, stepSignOut, now)
+	if !ok {
+		return
+	}
+	session, _, err := h.session(r, now)
+	switch {
+	case errors.Is(err, authority.ErrNotFound):
+	case err != nil:
+		h.fail(w, r, err)
+		return
+	case session.ID.String() != f.Session: // somebody else by now: ask again
+		h.toLogout(w, f.Query)
+		return
+	default:
+		if err := h.endSession(r, session, "signed out", now); err != nil {
+			h.fail(w, r, err)
+			return
+		}
+	}
+	params, err := readQuery(f.Query)
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	to, err := h.farewell(r, params) // against the client as it is now
+	if err != nil {
+		h.dropCookie(w, "session")
+		h.fail(w, r, err)
+		return
+	}
+	h.dropCookie(w, "session")
+	if to.uri == "" {
+		h.toLogout(w, "") // a GET that shows the page, so that a reload sends no form
+		return
+	}
+	h.leave(w, r, to)
+}

@@ -1,0 +1,288 @@
+// RFC 6749 §4.1.1 and OpenID Connect Core §3.1.2.1: the authorization request;
+// RFC 7636 §4.3: PKCE; RFC 8707 §2: resource indicators.
+package authorize
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/wire"
+)
+
+// The longest values that are taken, in bytes. Longer ones are refused, never cut.
+const (
+	maxClientID = 512
+	maxState    = 4096
+	maxNonce    = 512
+	maxHint     = 8192 // id_token_hint
+	maxName     = 256  // login_hint, username
+	maxIgnored  = 4096 // of each parameter that we know and do not act on
+	maxResource = 32
+	maxQuery    = 16 << 10 // the whole request, encoded
+)
+
+// destination is where the answer to a request may go. Before there is one, an
+// error is a page; once there is one, it goes to the client (RFC 9700 §4.11).
+type destination struct {
+	client       authority.Client
+	redirectURI  string
+	redirectSent bool // the request carried redirect_uri, so /token must see it again (RFC 6749 §4.1.3)
+	state        string
+}
+
+// request is a valid authorization request of a client as it is now.
+type request struct {
+	destination
+	nonce     string
+	challenge oauth.Challenge
+	target    authority.Target
+	prompt    prompt
+	maxAge    time.Duration // negative if it was not sent
+	loginHint string
+	subject   string // whom id_token_hint names; empty for anybody
+	params    wire.Params
+}
+
+type prompt struct{ none, login, consent, selectAccount bool }
+
+// destination finds the client and its redirect URI. Every error is for a page.
+//
+// A request without redirect_uri is taken if the client has exactly one and
+// does not ask for openid: OAuth 2.1 §4.1.1 allows that, OpenID Connect Core
+// §3.1.2.1 does not.
+func (h *Handler) destination(ctx context.Context, p wire.Params) (destination, error) {
+	id := p.Get("client_id")
+	if id == "" {
+		return destination{}, oauth.Errorf(oauth.InvalidRequest, "client_id is missing")
+	}
+	client, err := h.client(ctx, id)
+	if err != nil {
+		return destination{}, err
+	}
+	to := destination{client: client, redirectURI: p.Get("redirect_uri"), redirectSent: p.Has("redirect_uri"), state: p.Get("state")}
+	switch {
+	case to.redirectSent && !client.AllowsRedirect(to.redirectURI):
+		return destination{}, oauth.Errorf(oauth.InvalidRequest, "redirect_uri is not one that the application has registered")
+	case to.redirectSent:
+	case len(client.RedirectURIs) != 1 || slices.Contains(strings.Fields(p.Get("scope")), oauth.ScopeOpenID):
+		return destination{}, oauth.Errorf(oauth.InvalidRequest, "redirect_uri is missing")
+	default:
+		to.redirectURI = client.RedirectURIs[0].String()
+	}
+	if len(to.state) > maxState {
+		// It cannot go back intact, and a client must not get another one.
+		return destination{}, oauth.Errorf(oauth.InvalidRequest, "state is longer than %d bytes", maxState)
+	}
+	return to, nil
+}
+
+// client finds an enabled client. A disabled one is answered like an unknown one.
+func (h *Handler) client(ctx context.Context, id string) (authority.Client, error) {
+	unknown := oauth.Errorf(oauth.InvalidRequest, "client_id is not known here")
+	if len(id) > maxClientID {
+		return authority.Client{}, unknown
+	}
+	client, err := h.Directory.Client(ctx, id)
+	switch {
+	case errors.Is(err, authority.ErrNotFound):
+		return authority.Client{}, unknown
+	case err != nil:
+		return authority.Client{}, err
+	case client.Disabled:
+		return authority.Client{}, unknown.Because(errors.New("the client is disabled"))
+	}
+	wire.RequestOf(ctx).Log.ClientID = client.ID
+	return client, nil
+}
+
+// request checks all the rest. An oauth.Error is for the client.
+func (h *Handler) request(ctx context.Context, p wire.Params, to destination) (request, error) {
+	req := request{destination: to, nonce: p.Get("nonce"), loginHint: p.Get("login_hint"), maxAge: -1, params: p}
+	if p.Has("request") {
+		return request{}, oauth.Errorf(oauth.RequestNotSupported, "request objects are not supported")
+	}
+	if p.Has("request_uri") {
+		return request{}, oauth.Errorf(oauth.RequestURINotSupported, "request_uri is not supported")
+	}
+	if !to.client.MayUse(oauth.AuthorizationCode) {
+		return request{}, oauth.Errorf(oauth.UnauthorizedClient, "the client may not use the authorization code flow")
+	}
+	switch p.Get("response_type") {
+	case "code":
+	case "":
+		return request{}, oauth.Errorf(oauth.InvalidRequest, "response_type is missing")
+	default:
+		return request{}, oauth.Errorf(oauth.UnsupportedResponseType, "response_type must be code")
+	}
+	if mode := p.Get("response_mode"); mode != "" && mode != "query" {
+		return request{}, oauth.Errorf(oauth.InvalidRequest, "response_mode must be query")
+	}
+	for name, most := range map[string]int{
+		"nonce": maxNonce, "login_hint": maxName, "id_token_hint": maxHint,
+		"claims": maxIgnored, "acr_values": maxIgnored, "ui_locales": maxIgnored, "claims_locales": maxIgnored, "display": maxIgnored,
+	} {
+		if len(p.Get(name)) > most {
+			return request{}, oauth.Errorf(oauth.InvalidRequest, "%s is longer than %d bytes", name, most)
+		}
+	}
+	var err error
+	if req.challenge, err = oauth.ParseChallenge(p.Get("code_challenge"), p.Get("code_challenge_method")); err != nil {
+		return request{}, oauth.Errorf(oauth.InvalidRequest, "%v", err)
+	}
+	if req.challenge.IsZero() {
+		// OAuth 2.1 §4.1.1 asks it of every client, and so do we.
+		return request{}, oauth.Errorf(oauth.InvalidRequest, "code_challenge is missing: PKCE with S256 is required")
+	}
+	if req.prompt, err = parsePrompt(p.Get("prompt")); err != nil {
+		return request{}, err
+	}
+	if age := p.Get("max_age"); age != "" {
+		seconds, err := strconv.ParseUint(age, 10, 31)
+		if err != nil {
+			return request{}, oauth.Errorf(oauth.InvalidRequest, "max_age must be a number of seconds")
+		}
+		req.maxAge = time.Duration(seconds) * time.Second
+	}
+	if req.target, err = h.target(ctx, p, to.client); err != nil {
+		return request{}, err
+	}
+	if hint := p.Get("id_token_hint"); hint != "" {
+		if _, req.subject, _, err = h.VerifyHint(hint); err != nil || req.subject == "" {
+			return request{}, oauth.Errorf(oauth.InvalidRequest, "id_token_hint is not an ID token of this issuer").Because(err)
+		}
+	}
+	if len(req.query()) > maxQuery {
+		return request{}, oauth.Errorf(oauth.InvalidRequest, "the request is longer than %d bytes", maxQuery)
+	}
+	return req, nil
+}
+
+func parsePrompt(s string) (prompt, error) {
+	var p prompt
+	if s == "" {
+		return p, nil
+	}
+	values := strings.Split(s, " ")
+	for _, value := range values {
+		switch value {
+		case "none":
+			p.none = true
+		case "login":
+			p.login = true
+		case "consent":
+			p.consent = true
+		case "select_account":
+			p.selectAccount = true
+		default:
+			return prompt{}, oauth.Errorf(oauth.InvalidRequest, "prompt must be none, or any of login, consent and select_account")
+		}
+	}
+	if p.none && len(values) > 1 {
+		return prompt{}, oauth.Errorf(oauth.InvalidRequest, "prompt=none cannot be combined")
+	}
+	return p, nil
+}
+
+// target settles scopes and resources. A request without scope gets what the
+// client is registered for at the resources, but nothing about the person and
+// no offline access: those must be asked for by name.
+func (h *Handler) target(ctx context.Context, p wire.Params, client authority.Client) (authority.Target, error) {
+	scopes, err := oauth.ParseScopes(p.Get("scope"))
+	if err != nil {
+		return authority.Target{}, oauth.Errorf(oauth.InvalidScope, "%v", err)
+	}
+	explicit := !scopes.IsEmpty()
+	if !explicit {
+		scopes = client.Scopes.Filter(func(s string) bool { return !oauth.StandardScopes.Has(s) })
+	}
+	if outside, is := scopes.FirstOutside(client.Scopes); is {
+		return authority.Target{}, oauth.Errorf(oauth.InvalidScope, "the client may not ask for scope %q", outside)
+	}
+	if !client.MayUse(oauth.RefreshToken) {
+		// OpenID Connect Core §11: ignored where it cannot be given.
+		scopes = scopes.Filter(func(s string) bool { return s != oauth.ScopeOfflineAccess })
+	}
+	asked := p.All("resource")
+	if len(asked) > maxResource {
+		return authority.Target{}, oauth.Errorf(oauth.InvalidTarget, "more than %d resources", maxResource)
+	}
+	for _, id := range asked {
+		if _, err := authority.ParseResourceID(id); err != nil {
+			return authority.Target{}, oauth.Errorf(oauth.InvalidTarget, "%v", err)
+		}
+	}
+	var reach []authority.Resource
+	for _, id := range client.Resources {
+		resource, err := h.Directory.Resource(ctx, id)
+		if errors.Is(err, authority.ErrNotFound) {
+			continue // deleted since the client was registered: nobody can reach it
+		}
+		if err != nil {
+			return authority.Target{}, err
+		}
+		reach = append(reach, resource)
+	}
+	target, err := authority.Aim(scopes, explicit, reach, asked)
+	if err != nil {
+		return authority.Target{}, err
+	}
+	if target.Scopes.IsEmpty() && len(target.Resources) == 0 {
+		return authority.Target{}, oauth.Errorf(oauth.InvalidScope, "scope is missing")
+	}
+	return target, nil
+}
+
+// carried are the parameters that decide something. Only they travel on.
+var carried = []string{
+	"client_id", "redirect_uri", "response_type", "response_mode", "scope", "state", "nonce",
+	"code_challenge", "code_challenge_method", "prompt", "max_age", "login_hint", "id_token_hint",
+}
+
+// query writes the request down again, as it was sent.
+func (req request) query() string { return carriedOf(req.params).Encode() }
+
+func carriedOf(p wire.Params) url.Values {
+	values := url.Values{}
+	for _, name := range carried {
+		if p.Has(name) {
+			values.Set(name, p.Get(name))
+		}
+	}
+	if resources := p.All("resource"); len(resources) > 0 {
+		values["resource"] = resources
+	}
+	return values
+}
+
+// signedIn is the query of the same request once the person has signed in for
+// it: whatever asked for a fresh sign-in has been met.
+func (req request) signedIn() string {
+	values := carriedOf(req.params)
+	for _, name := range []string{"max_age", "login_hint", "id_token_hint", "prompt"} {
+		values.Del(name)
+	}
+	if req.prompt.consent {
+		values.Set("prompt", "consent")
+	}
+	return values.Encode()
+}
+
+// readQuery reads parameters that were written by query.
+func readQuery(query string) (wire.Params, error) {
+	return wire.ReadQuery(&http.Request{URL: &url.URL{RawQuery: query}})
+}
+
+// mayBePosed says whether another program could pose as the client: it has no
+// secret, and its redirect URI is not one that only its owner can serve
+// (RFC 8252 §8.6).
+func (to destination) mayBePosed() bool {
+	return to.client.IsPublic() && !strings.HasPrefix(to.redirectURI, "https://")
+}

@@ -1,0 +1,99 @@
+package authorize
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+)
+
+// sessionTTL is how long a sign-in is good for.
+const sessionTTL = 12 * time.Hour
+
+// session finds the browser's session and its user. ErrNotFound if there is
+// none that may still vouch for anybody.
+func (h *Handler) session(r *http.Request, now time.Time) (authority.Session, authority.User, error) {
+	hash, ok := readCookie(r, h.cookieName("session"))
+	if !ok {
+		return authority.Session{}, authority.User{}, authority.ErrNotFound
+	}
+	session, err := h.Sessions.SessionByHash(r.Context(), hash)
+	if err != nil {
+		return authority.Session{}, authority.User{}, err
+	}
+	lineage := authority.Lineage{SessionID: session.ID, Subject: session.Subject, IssuedAt: session.ID.Time()}
+	if !session.Alive(now) || h.Dead(lineage) {
+		return authority.Session{}, authority.User{}, authority.ErrNotFound
+	}
+	user, err := h.Directory.User(r.Context(), session.Subject.ID)
+	if err != nil {
+		return authority.Session{}, authority.User{}, err
+	}
+	if user.Disabled {
+		return authority.Session{}, authority.User{}, authority.ErrNotFound
+	}
+	return session, user, nil
+}
+
+// startSession signs a person in. The cookie is a new one every time, whatever
+// the browser brought (threats.md E 76).
+func (h *Handler) startSession(w http.ResponseWriter, r *http.Request, user authority.User, now time.Time) error {
+	before, _, err := h.session(r, now)
+	if err != nil && !errors.Is(err, authority.ErrNotFound) {
+		return err
+	}
+	// Somebody else was signed in here, and cannot sign out here any more. The
+	// same person's earlier session stays until it expires: the applications
+	// that rest on it must not fall because one of them asked for a fresh sign-in.
+	if !before.ID.IsZero() && before.Subject.ID != user.ID {
+		if err := h.endSession(r, before, "another user signed in in the same browser", now); err != nil {
+			return err
+		}
+	}
+	cookie, hash := h.newCookie("session")
+	session := authority.Session{
+		ID: authority.NewID(now), Hash: hash, AuthTime: now, AMR: []string{"pwd"}, ExpiresAt: now.Add(sessionTTL),
+		Subject: authority.Subject{Issuer: h.Settings().URL, ID: user.ID, Kind: authority.SubjectUser},
+	}
+	if err := h.Sessions.StartSession(r.Context(), session); err != nil {
+		return err
+	}
+	e := h.event(r, authority.EventSignedIn, now)
+	e.Subject, e.SessionID, e.ExpiresAt = session.Subject, session.ID, session.ExpiresAt
+	if err := h.Record(r.Context(), e); err != nil {
+		return err // the session stays, and nobody holds its cookie
+	}
+	http.SetCookie(w, cookie)
+	return nil
+}
+
+// endSession ends a session and what rests on it. The grants come first, so
+// that a failure leaves the session, and the person can try again; and once
+// more at the end, for a grant that was made between. approve looks at the
+// session after it has made its grant, so one of the two sees the other.
+func (h *Handler) endSession(r *http.Request, s authority.Session, reason string, now time.Time) error {
+	ctx := r.Context()
+	deadUntil := now.Add(authority.MaxTokenTTL + authority.Leeway)
+	endGrants := func() error {
+		ended, err := h.Grants.EndSessionGrants(ctx, s.ID, reason, now, deadUntil)
+		h.Took(ended...)
+		return err
+	}
+	if err := endGrants(); err != nil {
+		return err
+	}
+	ended, err := h.Sessions.EndSession(ctx, s.ID, now, deadUntil)
+	switch {
+	case err == nil:
+		h.Took(ended)
+	case !errors.Is(err, authority.ErrNotFound): // somebody else was faster
+		return err
+	}
+	if err := endGrants(); err != nil {
+		return err
+	}
+	e := h.event(r, authority.EventSignedOut, now)
+	e.Subject, e.SessionID, e.Reason = s.Subject, s.ID, reason
+	return h.Record(ctx, e)
+}

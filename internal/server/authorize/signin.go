@@ -1,0 +1,131 @@
+package authorize
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/password"
+	"github.com/signalbox-sts/signalbox/internal/ui"
+	"github.com/signalbox-sts/signalbox/internal/wire"
+)
+
+// postLogin checks username and password, starts a session, and sends the
+// browser back to the request that it came with.
+func (h *Handler) postLogin(w http.ResponseWriter, r *http.Request) {
+	now := h.Now()
+	form, err := wire.ReadForm(r)
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	f, ok := h.open(w, r, form, stepSignIn, now)
+	if !ok {
+		return
+	}
+	req, ok := h.again(w, r, f)
+	if !ok {
+		return
+	}
+	username, secret := strings.TrimSpace(form.Get("username")), form.Get("password")
+	refuse := func(status int, problem string) {
+		h.showSignIn(w, r, status, req, ui.SignIn{Username: username, Problem: problem}, now)
+	}
+	if username == "" || secret == "" || len(username) > maxName || !printable(username) {
+		if len(username) > maxName || !printable(username) {
+			username = ""
+		}
+		refuse(http.StatusBadRequest, "Enter your username and your password.")
+		return
+	}
+	try, wait := h.attempts.begin(username, remote(r), now)
+	if wait > 0 {
+		retryAfter(w, wait)
+		refuse(http.StatusTooManyRequests, "Too many attempts. Wait "+inWords(wait)+" and try again.")
+		return
+	}
+	user, reason, err := h.authenticate(r, username, secret)
+	if err != nil {
+		try.forgive(false)
+		h.fail(w, r, err)
+		return
+	}
+	if reason != "" {
+		e := h.event(r, authority.EventSignInFailed, now)
+		e.ClientID, e.Reason = req.client.ID, reason
+		if user.ID != "" {
+			e.Subject = authority.Subject{Issuer: h.Settings().URL, ID: user.ID, Kind: authority.SubjectUser}
+		}
+		h.RecordLater(e) // without the name that was typed: it may be a password
+		wire.RequestOf(r.Context()).Log.Error = string(oauth.AccessDenied)
+		refuse(http.StatusForbidden, "The username or the password is not right.")
+		return
+	}
+	try.forgive(true)
+	if req.subject != "" && req.subject != user.ID {
+		// OpenID Connect Core §3.1.2.1: the client asked for somebody else.
+		h.answerError(w, r, req.destination, oauth.Errorf(oauth.LoginRequired, "another person than the one in id_token_hint signed in"))
+		return
+	}
+	if err := h.startSession(w, r, user, now); err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	seeOther(w, h.base()+"/authorize?"+req.signedIn())
+}
+
+// authenticate finds the user and compares the password. It takes the same
+// time, and leads to the same words, whether the user is unknown, disabled or
+// has another password (threats.md J 103). reason is for the journal; empty
+// means that the password is right.
+func (h *Handler) authenticate(r *http.Request, username, secret string) (user authority.User, reason string, err error) {
+	ctx := r.Context()
+	user, err = h.Directory.UserByName(ctx, username)
+	if errors.Is(err, authority.ErrNotFound) {
+		return authority.User{}, "unknown user", password.VerifyNobody(ctx, secret)
+	}
+	if err != nil {
+		return authority.User{}, "", err
+	}
+	right, err := password.Verify(ctx, user.PasswordHash, secret)
+	switch {
+	case errors.Is(err, password.ErrFormat):
+		return user, "the account has no usable password", password.VerifyNobody(ctx, secret)
+	case err != nil:
+		return authority.User{}, "", err
+	case !right:
+		return user, "wrong password", nil
+	case user.Disabled:
+		return user, "the account is disabled", nil
+	}
+	return user, "", nil
+}
+
+// again checks the request of a page once more, against the client as it is
+// now (threats.md A 22). If it is not good any more it has said so.
+func (h *Handler) again(w http.ResponseWriter, r *http.Request, f flow) (request, bool) {
+	params, err := readQuery(f.Query)
+	if err != nil {
+		h.fail(w, r, err)
+		return request{}, false
+	}
+	to, err := h.destination(r.Context(), params)
+	if err != nil {
+		h.fail(w, r, err)
+		return request{}, false
+	}
+	req, err := h.request(r.Context(), params, to)
+	if err != nil {
+		h.answerError(w, r, to, err)
+		return request{}, false
+	}
+	return req, true
+}
+
+func printable(s string) bool {
+	return utf8.ValidString(s) && strings.IndexFunc(s, unicode.IsControl) < 0
+}

@@ -1,0 +1,93 @@
+package authorize
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/ui"
+)
+
+// nameOf is what people call a client.
+func nameOf(c authority.Client) string {
+	if name := strings.TrimSpace(c.Name); name != "" {
+		return name
+	}
+	return c.ID
+}
+
+// whereTo says where a redirect URI leads.
+func whereTo(redirectURI string) string {
+	u, err := url.Parse(redirectURI)
+	switch {
+	case err != nil:
+		return redirectURI
+	case u.Scheme == "https":
+		return u.Host
+	case u.Scheme == "http":
+		return "a program on this computer (" + u.Host + ")"
+	default:
+		return "an app on this device (" + u.Scheme + ")"
+	}
+}
+
+var standard = map[string]string{
+	oauth.ScopeOpenID:        "Know that it is you, by an identifier that stays the same",
+	oauth.ScopeProfile:       "See your name and username",
+	oauth.ScopeEmail:         "See your email address",
+	oauth.ScopeOfflineAccess: "Keep this access while you are away, until you take it back",
+}
+
+// permissions puts a target into words, grouped by resource.
+func permissions(t authority.Target) (about []ui.Permission, resources []ui.ResourcePermissions) {
+	for _, scope := range t.Scopes.List() {
+		if words, ok := standard[scope]; ok {
+			about = append(about, ui.Permission{Words: words})
+		}
+	}
+	for _, r := range t.Resources {
+		group := ui.ResourcePermissions{Resource: strings.TrimPrefix(r.ID, "https://")}
+		for _, scope := range t.Scopes.Intersect(r.Scopes).List() {
+			if standard[scope] == "" {
+				group.Permissions = append(group.Permissions, scopeInWords(scope))
+			}
+		}
+		if len(group.Permissions) == 0 {
+			group.Permissions = []ui.Permission{{Words: "Act for you, as far as this service lets any application"}}
+		}
+		resources = append(resources, group)
+	}
+	return about, resources
+}
+
+var verbs = map[string]string{
+	"read": "See", "view": "See", "list": "List", "write": "See and change", "update": "Change", "create": "Create",
+	"delete": "Delete", "admin": "Do everything with", "manage": "Manage", "send": "Send",
+}
+
+// scopeInWords reads a scope of the common form thing:verb aloud. Every other
+// scope speaks for itself.
+func scopeInWords(scope string) ui.Permission {
+	for _, separator := range []string{":", "."} {
+		thing, verb, ok := strings.Cut(scope, separator)
+		if ok && thing != "" && verbs[verb] != "" && !strings.ContainsAny(thing, ":./") {
+			return ui.Permission{Words: verbs[verb] + " " + strings.NewReplacer("_", " ", "-", " ").Replace(thing), Scope: scope}
+		}
+	}
+	return ui.Permission{Words: scope}
+}
+
+func inWords(wait time.Duration) string {
+	seconds := max(int((wait+time.Second-1)/time.Second), 1)
+	switch {
+	case seconds == 1:
+		return "a second"
+	case seconds < 90:
+		return strconv.Itoa(seconds) + " seconds"
+	default:
+		return strconv.Itoa((seconds+59)/60) + " minutes"
+	}
+}

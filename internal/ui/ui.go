@@ -1,0 +1,165 @@
+// Package ui holds the pages that people see: templates, one style sheet and
+// the structs that fill them. The pages need no JavaScript. A page gets plain
+// values and knows nothing of clients, users or requests.
+package ui
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"html/template"
+	"net/http"
+	"strconv"
+)
+
+// View is one page. Its fields are all that the page shows.
+type View interface {
+	page() string  // the template's file, without .html
+	title() string // the <title>, which a screen reader says first
+}
+
+// SignIn asks for username and password.
+type SignIn struct {
+	Flow       string // opaque, goes back with the form
+	ClientName string // empty if the client is not to be named
+	Username   string // filled in already
+	Problem    string // why the last attempt failed; empty for the first
+	RequestID  string
+}
+
+// Consent asks whether a client may do what it asks for.
+type Consent struct {
+	Flow       string
+	ClientName string
+	Username   string
+	Where      string // where the answer goes, in words: a host, an app, this computer
+	Unverified bool   // another program could pose as this client
+	About      []Permission
+	Resources  []ResourcePermissions
+}
+
+// ResourcePermissions are what a client may do at one resource.
+type ResourcePermissions struct {
+	Resource    string
+	Permissions []Permission
+}
+
+// Permission is one scope in words.
+type Permission struct {
+	Words string
+	Scope string // as the client asked for it; empty if it adds nothing to the words
+}
+
+// SignOut asks whether to end the session.
+type SignOut struct {
+	Flow       string
+	ClientName string // empty if no client asked for it
+	Username   string
+}
+
+// SignedOut says that it is done.
+type SignedOut struct{}
+
+// Nothing is for people who came without a request.
+type Nothing struct {
+	Username string // empty if nobody is signed in
+}
+
+// Problem says what went wrong, in words for people.
+type Problem struct {
+	Heading   string
+	Text      string
+	RequestID string
+}
+
+func (SignIn) page() string    { return "sign-in" }
+func (Consent) page() string   { return "consent" }
+func (SignOut) page() string   { return "sign-out" }
+func (SignedOut) page() string { return "signed-out" }
+func (Nothing) page() string   { return "nothing" }
+func (Problem) page() string   { return "problem" }
+
+func (v SignIn) title() string {
+	if v.Problem != "" {
+		return "Sign-in failed" // said first, since the page looks almost as before
+	}
+	return "Sign in"
+}
+func (v Consent) title() string { return "Allow " + v.ClientName + "?" }
+func (SignOut) title() string   { return "Sign out?" }
+func (SignedOut) title() string { return "Signed out" }
+func (Nothing) title() string   { return "Nothing to do here" }
+func (v Problem) title() string { return v.Heading }
+
+//go:embed pages/*.html
+var pageFiles embed.FS
+
+//go:embed static/style.css
+var styleSheet []byte
+
+// styleName changes with the content, so that browsers may keep it for ever.
+var styleName = func() string {
+	sum := sha256.Sum256(styleSheet)
+	return "style." + hex.EncodeToString(sum[:8]) + ".css"
+}()
+
+var templates = func() map[string]*template.Template {
+	layout := template.Must(template.ParseFS(pageFiles, "pages/layout.html"))
+	all := map[string]*template.Template{}
+	for _, v := range []View{SignIn{}, Consent{}, SignOut{}, SignedOut{}, Nothing{}, Problem{}} {
+		page := template.Must(layout.Clone())
+		all[v.page()] = template.Must(page.ParseFS(pageFiles, "pages/"+v.page()+".html"))
+	}
+	return all
+}()
+
+// Write answers with a page. base is the path of the issuer's URL, without a
+// slash at the end: "" for most.
+func Write(w http.ResponseWriter, status int, base string, v View) error {
+	var body bytes.Buffer
+	err := templates[v.page()].Execute(&body, struct {
+		Base, Style, Title string
+		View               View
+	}{base, styleName, v.title(), v})
+	if err != nil {
+		return err
+	}
+	SecurityHeaders(w.Header())
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
+	w.WriteHeader(status)
+	_, err = w.Write(body.Bytes())
+	return err
+}
+
+// SecurityHeaders sets what every page, and every redirect from one, carries.
+//
+// form-action is left out on purpose. Chromium holds the whole chain of
+// redirects that follows a form to it: first the client's redirect URI, then
+// wherever the client sends the browser next, which we cannot know. What it
+// would guard against is a form injected into our page; html/template escapes
+// every value, and no page shows markup from outside.
+func SecurityHeaders(h http.Header) {
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Cache-Control", "no-store")
+}
+
+// StylePath is where the style sheet is served, below the issuer's path.
+func StylePath() string { return "/static/" + styleName }
+
+// ServeStyle serves the style sheet. Its name holds its hash.
+func ServeStyle(w http.ResponseWriter, _ *http.Request) {
+	h := w.Header()
+	h.Set("Content-Type", "text/css; charset=utf-8")
+	h.Set("Content-Length", strconv.Itoa(len(styleSheet)))
+	h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	_, _ = w.Write(styleSheet)
+}

@@ -1,0 +1,186 @@
+package ui
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/html"
+)
+
+const evil = `"><script>alert(1)</script><img src=x onerror=alert(1)>'`
+
+func permissions(words string) []Permission { return []Permission{{Words: words, Scope: words}} }
+
+// filled is every page with every field set to s.
+func filled(s string) map[string]View {
+	return map[string]View{
+		"sign-in":          SignIn{Flow: s, ClientName: s, Username: s, Problem: s, RequestID: s},
+		"consent":          Consent{Flow: s, ClientName: s, Username: s, Where: s, Unverified: true, About: permissions(s), Resources: []ResourcePermissions{{s, permissions(s)}}},
+		"sign-out":         SignOut{Flow: s, ClientName: s, Username: s},
+		"signed-out":       SignedOut{},
+		"nothing":          Nothing{Username: s},
+		"nothing, nobody":  Nothing{},
+		"problem":          Problem{Heading: s, Text: s, RequestID: s},
+		"sign-in, at once": SignIn{Flow: s},
+	}
+}
+
+func render(t *testing.T, v View) *httptest.ResponseRecorder {
+	t.Helper()
+	w := httptest.NewRecorder()
+	if err := Write(w, http.StatusOK, "/sts", v); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// threats.md A 19, K 115: what a client, a user or a request brought never becomes markup.
+func TestNoValueBecomesMarkup(t *testing.T) {
+	for name, v := range filled(evil) {
+		each(t, render(t, v).Body.String(), func(n *html.Node) {
+			if n.Data == "script" || n.Data == "img" || n.Data == "style" || n.Data == "iframe" {
+				t.Errorf("%s: a <%s> appeared", name, n.Data)
+			}
+			for _, a := range n.Attr {
+				if strings.HasPrefix(a.Key, "on") || a.Key == "style" {
+					t.Errorf("%s: <%s> has an attribute %s", name, n.Data, a.Key)
+				}
+			}
+		})
+	}
+}
+
+func TestEveryPageIsAccessible(t *testing.T) {
+	for name, v := range filled("words") {
+		ids, labels, described := map[string]int{}, map[string]bool{}, []string{}
+		var inputs []string
+		h1, lang, title := 0, "", ""
+		each(t, render(t, v).Body.String(), func(n *html.Node) {
+			at := attributes(n)
+			if id := at["id"]; id != "" {
+				ids[id]++
+			}
+			described = append(described, strings.Fields(at["aria-describedby"]+" "+at["aria-labelledby"])...)
+			switch n.Data {
+			case "html":
+				lang = at["lang"]
+			case "title":
+				if n.FirstChild != nil {
+					title = n.FirstChild.Data
+				}
+			case "h1":
+				h1++
+			case "label":
+				labels[at["for"]] = true
+			case "input":
+				if at["type"] != "hidden" {
+					inputs = append(inputs, at["id"])
+					if at["autocomplete"] == "" {
+						t.Errorf("%s: input %q says nothing about autocomplete", name, at["id"])
+					}
+				}
+			}
+		})
+		if h1 != 1 || lang != "en" || title == "" {
+			t.Errorf("%s: %d h1, lang %q, title %q", name, h1, lang, title)
+		}
+		for id, n := range ids {
+			if n > 1 {
+				t.Errorf("%s: id %q stands %d times", name, id, n)
+			}
+		}
+		for _, id := range inputs {
+			if !labels[id] {
+				t.Errorf("%s: input %q has no label", name, id)
+			}
+		}
+		for _, id := range described {
+			if ids[id] == 0 {
+				t.Errorf("%s: %q is referred to and does not exist", name, id)
+			}
+		}
+	}
+}
+
+// product.md, Endpoints: these ids and names are a contract.
+func TestStableIDs(t *testing.T) {
+	all := filled("words")
+	for page, wants := range map[string][]string{
+		"sign-in":  {`id="sign-in"`, `name="username"`, `name="password"`, `action="/sts/login"`, `method="post"`, `autocomplete="username"`, `autocomplete="current-password"`},
+		"consent":  {`id="allow"`, `id="deny"`, `action="/sts/consent"`, `method="post"`},
+		"sign-out": {`id="sign-out"`, `action="/sts/logout"`, `method="post"`},
+	} {
+		body := render(t, all[page]).Body.String()
+		for _, want := range wants {
+			if !strings.Contains(body, want) {
+				t.Errorf("%s lacks %s", page, want)
+			}
+		}
+	}
+}
+
+// threats.md A 11 and 12.
+func TestEveryPageCarriesTheSecurityHeaders(t *testing.T) {
+	for name, v := range filled("words") {
+		h := render(t, v).Header()
+		for header, want := range map[string]string{
+			"X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff",
+			"Cache-Control": "no-store", "Cross-Origin-Opener-Policy": "same-origin", "Content-Type": "text/html; charset=utf-8",
+			"Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'",
+		} {
+			if h.Get(header) != want {
+				t.Errorf("%s: %s is %q; want %q", name, header, h.Get(header), want)
+			}
+		}
+	}
+}
+
+func TestPagesLoadNothingButTheStyleSheet(t *testing.T) {
+	for name, v := range filled("words") {
+		each(t, render(t, v).Body.String(), func(n *html.Node) {
+			at := attributes(n)
+			for _, key := range []string{"src", "srcset", "data", "background"} {
+				if at[key] != "" {
+					t.Errorf("%s: <%s %s=%q>", name, n.Data, key, at[key])
+				}
+			}
+			if n.Data == "link" && at["href"] != "/sts"+StylePath() {
+				t.Errorf("%s: links %q", name, at["href"])
+			}
+		})
+	}
+}
+
+func TestStyleSheet(t *testing.T) {
+	w := httptest.NewRecorder()
+	ServeStyle(w, httptest.NewRequest(http.MethodGet, StylePath(), nil))
+	if w.Code != http.StatusOK || !strings.Contains(w.Header().Get("Cache-Control"), "immutable") || w.Body.Len() == 0 {
+		t.Fatalf("%d %v", w.Code, w.Header())
+	}
+	if strings.Contains(w.Body.String(), "url(") || strings.Contains(w.Body.String(), "@import") {
+		t.Fatal("the style sheet loads something")
+	}
+}
+
+func each(t *testing.T, page string, visit func(*html.Node)) {
+	t.Helper()
+	root, err := html.Parse(strings.NewReader(page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range root.Descendants() {
+		if n.Type == html.ElementNode {
+			visit(n)
+		}
+	}
+}
+
+func attributes(n *html.Node) map[string]string {
+	m := map[string]string{}
+	for _, a := range n.Attr {
+		m[a.Key] = a.Val
+	}
+	return m
+}
