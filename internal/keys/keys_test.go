@@ -287,6 +287,7 @@ func TestNodesStartingTogetherMakeOneKey(t *testing.T) {
 
 func TestRotationOnSchedule(t *testing.T) {
 	b := newBench(jose.ES256)
+	b.settings.RotateEvery = 2 * keepRetired // so that one key at a time is retired
 	ring := b.node(t)
 	tick(t, ring)
 	old, next := b.only(t, jose.ES256, authority.KeyCurrent), b.only(t, jose.ES256, authority.KeyNext)
@@ -359,6 +360,31 @@ func TestRotateByCommand(t *testing.T) {
 	}
 	if !slices.ContainsFunc(b.events, func(e authority.Event) bool { return e.Actor == "admin" && strings.Contains(e.Reason, "promoted") }) {
 		t.Errorf("%+v", b.events)
+	}
+}
+
+func TestTheKeySetStaysSmallHoweverOftenOneRotates(t *testing.T) {
+	b := newBench(jose.ES256)
+	b.settings.RotateEvery = 30 * 24 * time.Hour
+	ring := b.node(t)
+	var early *TooEarlyError
+	for range 2 * maxPublished {
+		tick(t, ring)
+		b.clock.advance(Lead)
+		if err := ring.Rotate(ctx, jose.ES256, "admin"); err != nil && !errors.As(err, &early) {
+			t.Fatal(err)
+		}
+	}
+	if published := len(ring.Keys()); published != maxPublished {
+		t.Fatalf("%d keys are published", published)
+	}
+	if early == nil || !strings.Contains(early.Error(), "too many retired keys") {
+		t.Fatal(early)
+	}
+	b.clock.advance(early.Until.Sub(b.clock.Now()))
+	tick(t, ring)
+	if err := ring.Rotate(ctx, jose.ES256, "admin"); err != nil {
+		t.Fatal("when the error said that it could:", err)
 	}
 }
 

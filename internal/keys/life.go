@@ -10,11 +10,39 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/jose"
 )
 
-// TooEarlyError says that the next key is not published long enough to be known everywhere.
-type TooEarlyError struct{ Until time.Time }
+// TooEarlyError says that a rotation now would make verifications fail, and when it can be asked for again.
+type TooEarlyError struct {
+	Reason string
+	Until  time.Time
+}
 
 func (e *TooEarlyError) Error() string {
-	return "the next key has not been published long enough; it can sign from " + e.Until.UTC().Format(time.RFC3339) + " on"
+	return e.Reason + "; rotation is possible from " + e.Until.UTC().Format(time.RFC3339) + " on"
+}
+
+// maxPublished bounds the keys of one algorithm in the key set, since verifiers bound what they read. Hourly rotation, the shortest that can be
+// configured, needs 28.
+const maxPublished = 32
+
+// ready says why next may not take over yet; nil if it may.
+func (r *Ring) ready(next authority.Key) error {
+	if until := next.CreatedAt.Add(Lead); r.Now().Before(until) {
+		return &TooEarlyError{"the next key has not been published long enough", until}
+	}
+	published, oldest := 0, time.Time{}
+	for _, row := range r.view.Load().rows {
+		if row.Algorithm != next.Algorithm {
+			continue
+		}
+		published++
+		if row.State == authority.KeyRetired && (oldest.IsZero() || row.RetiredAt.Before(oldest)) {
+			oldest = row.RetiredAt
+		}
+	}
+	if published >= maxPublished {
+		return &TooEarlyError{"too many retired keys are still needed", oldest.Add(keepRetired)}
+	}
+	return nil
 }
 
 // Run keeps the keys until ctx ends. It works at once and then every ReloadEvery. A failure is logged and tried again: the last view stays good.
@@ -43,6 +71,13 @@ func (r *Ring) Tick(ctx context.Context) error {
 	}
 	settings := r.Settings()
 	now := r.Now()
+	for _, row := range r.view.Load().rows {
+		if row.State == authority.KeyRetired && !now.Before(row.RetiredAt.Add(keepRetired)) {
+			if err := r.remove(ctx, row, "service", "every token that it signed has expired"); err != nil {
+				return err
+			}
+		}
+	}
 	for _, alg := range settings.Algorithms {
 		current, hasCurrent := r.row(alg, authority.KeyCurrent)
 		next, hasNext := r.row(alg, authority.KeyNext)
@@ -53,7 +88,7 @@ func (r *Ring) Tick(ctx context.Context) error {
 		case !hasNext:
 			// Also for an algorithm that was added to the configuration: its first key waits as every other does.
 			err = r.create(ctx, alg, authority.KeyNext)
-		case now.Before(next.CreatedAt.Add(Lead)):
+		case r.ready(next) != nil:
 		case !hasCurrent, !now.Before(current.PromotedAt.Add(settings.RotateEvery)):
 			err = r.promote(ctx, next, current.ID, "service", "on schedule")
 		}
@@ -63,13 +98,6 @@ func (r *Ring) Tick(ctx context.Context) error {
 		// Made at once, so that a rotation by command and an emergency find a next key that is already known.
 		if _, hasNext := r.row(alg, authority.KeyNext); !hasNext {
 			if err := r.create(ctx, alg, authority.KeyNext); err != nil {
-				return err
-			}
-		}
-	}
-	for _, row := range r.view.Load().rows {
-		if row.State == authority.KeyRetired && !now.Before(row.RetiredAt.Add(keepRetired)) {
-			if err := r.remove(ctx, row, "service", "every token that it signed has expired"); err != nil {
 				return err
 			}
 		}
@@ -94,10 +122,12 @@ func (r *Ring) Rotate(ctx context.Context, alg jose.Algorithm, actor string) err
 		if err := r.create(ctx, jose.Algorithm(current.Algorithm), authority.KeyNext); err != nil {
 			return err
 		}
-		return &TooEarlyError{r.Now().Add(Lead)}
+		if next, ok = r.row(alg, authority.KeyNext); !ok {
+			return fmt.Errorf("%w: another node is rotating", authority.ErrConflict)
+		}
 	}
-	if until := next.CreatedAt.Add(Lead); r.Now().Before(until) {
-		return &TooEarlyError{until}
+	if err := r.ready(next); err != nil {
+		return err
 	}
 	current, _ := r.row(alg, authority.KeyCurrent)
 	if err := r.promote(ctx, next, current.ID, actor, "by command"); err != nil {

@@ -37,7 +37,7 @@ const (
 	keepRetired = authority.MaxTokenTTL + authority.Leeway + time.Hour
 )
 
-// Settings may change while the service runs.
+// Settings may change while the service runs; a change takes effect with the next reload.
 type Settings struct {
 	Algorithms  []jose.Algorithm // the first one is the default
 	RotateEvery time.Duration
@@ -60,6 +60,7 @@ type Ring struct {
 // view is a snapshot. It is never changed, but for the signers that its entries add.
 type view struct {
 	keys     map[string]*entry
+	defaults []jose.Algorithm          // as configured when the view was made
 	rows     []authority.Key           // sorted as they are published
 	current  map[jose.Algorithm]*entry // at most one each
 	next     map[jose.Algorithm]authority.Key
@@ -73,6 +74,7 @@ type entry struct {
 	public  jose.PublicKey
 	private crypto.Signer // nil once retired: a key that need not sign is not kept
 	sealed  []byte
+	jwk     []byte
 	signers atomic.Pointer[[]*jose.Signer] // one for each typ that was asked for
 }
 
@@ -102,7 +104,7 @@ func (r *Ring) Open(ctx context.Context, master MasterKey) error {
 func (r *Ring) Signer(alg jose.Algorithm, typ string) (*jose.Signer, error) {
 	view := r.view.Load()
 	if alg == "" {
-		return r.defaultSigner(view, typ)
+		return view.defaultSigner(typ)
 	}
 	key := view.current[alg]
 	if key == nil {
@@ -116,8 +118,8 @@ func (r *Ring) Signer(alg jose.Algorithm, typ string) (*jose.Signer, error) {
 
 // defaultSigner takes the next algorithm of the list while the first one is new and its key is not known everywhere; and when the whole
 // list is new, the one that was used before.
-func (r *Ring) defaultSigner(view *view, typ string) (*jose.Signer, error) {
-	for _, alg := range r.Settings().Algorithms {
+func (view *view) defaultSigner(typ string) (*jose.Signer, error) {
+	for _, alg := range view.defaults {
 		if key := view.current[alg]; key != nil {
 			return key.signer(typ)
 		}
@@ -201,10 +203,11 @@ func (r *Ring) load(ctx context.Context) error {
 		keys:     make(map[string]*entry, len(rows)),
 		current:  map[jose.Algorithm]*entry{},
 		next:     map[jose.Algorithm]authority.Key{},
+		defaults: r.Settings().Algorithms,
 		loadedAt: loadedAt,
 	}
 	old := r.view.Load()
-	set := make(jose.KeySet, 0, len(rows))
+	set := make([][]byte, 0, len(rows))
 	for i := range rows {
 		key, err := r.entry(old, rows[i])
 		if err != nil {
@@ -212,7 +215,7 @@ func (r *Ring) load(ctx context.Context) error {
 		}
 		rows[i].Sealed = nil
 		fresh.keys[rows[i].ID] = key
-		set = append(set, key.public)
+		set = append(set, key.jwk)
 		switch rows[i].State {
 		case authority.KeyCurrent:
 			fresh.current[key.public.Algorithm()] = key
@@ -221,9 +224,7 @@ func (r *Ring) load(ctx context.Context) error {
 		}
 	}
 	fresh.rows = rows
-	if fresh.jwks, err = json.Marshal(set); err != nil {
-		return err
-	}
+	fresh.jwks = slices.Concat([]byte(`{"keys":[`), bytes.Join(set, []byte{','}), []byte(`]}`))
 	sum := sha256.Sum256(fresh.jwks)
 	fresh.etag = `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
 	r.view.Store(fresh)
@@ -247,7 +248,11 @@ func (r *Ring) entry(old *view, row authority.Key) (*entry, error) {
 	if retired {
 		private = nil
 	}
-	return &entry{public: public, private: private, sealed: row.Sealed}, nil
+	jwk, err := json.Marshal(public)
+	if err != nil {
+		return nil, err
+	}
+	return &entry{public: public, private: private, sealed: row.Sealed, jwk: jwk}, nil
 }
 
 func order(s authority.KeyState) int {

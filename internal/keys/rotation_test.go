@@ -1,7 +1,9 @@
 package keys
 
 import (
+	"bytes"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,7 +15,7 @@ import (
 
 // copyOfSet is what a resource server has fetched.
 type copyOfSet struct {
-	keys    jose.KeySet
+	body    []byte
 	fetched time.Time
 }
 
@@ -27,12 +29,11 @@ type liveToken struct {
 // set that a verifier may still hold, until it expires.
 func TestKeysRotateWithZeroFailedVerifications(t *testing.T) {
 	const longestSilence = Lead - MaxAge - authority.Leeway - ReloadEvery
-	ended, rotations := 0, 0
+	ended, rotations, removed := 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		b := newBench(jose.ES256)
 		b.settings.RotateEvery = time.Duration(rapid.IntRange(60, 7200).Draw(t, "rotate every")) * time.Second
 		tokenTTL := time.Duration(rapid.IntRange(1, int(authority.MaxTokenTTL/time.Second)).Draw(t, "token ttl")) * time.Second
-		// A life of hours in a few hundred steps: most runs move in steps that are as long as a node may be silent.
 		longestStep := rapid.SampledFrom([]time.Duration{30 * time.Second, longestSilence}).Draw(t, "longest step")
 		nodes := []*Ring{b.node(t), b.node(t), b.node(t)}
 		heard := make([]time.Time, len(nodes))
@@ -42,8 +43,24 @@ func TestKeysRotateWithZeroFailedVerifications(t *testing.T) {
 		var copies []copyOfSet
 		var tokens []liveToken
 
-		for range rapid.IntRange(50, 300).Draw(t, "steps") {
+		for range rapid.IntRange(50, 150).Draw(t, "steps") {
 			b.clock.advance(time.Duration(rapid.Int64Range(1, int64(longestStep/time.Second)).Draw(t, "pass")) * time.Second)
+			if rapid.IntRange(0, 99).Draw(t, "pause") == 0 {
+				// Hours in which nobody asks for anything: the nodes do their work, and retired keys come to their end.
+				before := len(b.events)
+				for range rapid.IntRange(1, 160).Draw(t, "pause in ten minutes") {
+					b.clock.advance(10 * time.Minute)
+					for i, node := range nodes {
+						tick(t, node)
+						heard[i] = b.clock.Now()
+					}
+				}
+				for _, e := range b.events[before:] {
+					if strings.Contains(e.Reason, "removed") {
+						removed++
+					}
+				}
+			}
 			now := b.clock.Now()
 			for i, node := range nodes {
 				if now.Sub(heard[i])+longestStep > longestSilence || rapid.Bool().Draw(t, "tick") {
@@ -66,11 +83,8 @@ func TestKeysRotateWithZeroFailedVerifications(t *testing.T) {
 			}
 
 			tokens = append(tokens, liveToken{sign(t, nodes[rapid.IntRange(0, len(nodes)-1).Draw(t, "signing")], ""), now.Add(tokenTTL)})
-			set, err := jose.ParseKeySet(first(nodes[rapid.IntRange(0, len(nodes)-1).Draw(t, "publishing")].JWKS()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			copies = append(copies, copyOfSet{set, now})
+			body, _ := nodes[rapid.IntRange(0, len(nodes)-1).Draw(t, "publishing")].JWKS()
+			copies = append(copies, copyOfSet{body, now})
 
 			for len(copies) > 0 && now.Sub(copies[0].fetched) > MaxAge {
 				copies = copies[1:]
@@ -93,7 +107,7 @@ func TestKeysRotateWithZeroFailedVerifications(t *testing.T) {
 					}
 				}
 				for _, copy := range copies {
-					if _, ok := copy.keys.Find(kid, jose.ES256); !ok {
+					if !bytes.Contains(copy.body, []byte(kid)) {
 						t.Fatalf("a copy of the key set, %v old, does not hold the key of a live token", now.Sub(copy.fetched))
 					}
 				}
@@ -103,8 +117,8 @@ func TestKeysRotateWithZeroFailedVerifications(t *testing.T) {
 			}
 		}
 	})
-	if ended == 0 || rotations == 0 {
-		t.Fatalf("the test has seen %d rotations by command and %d tokens to their end", rotations, ended)
+	if ended == 0 || rotations == 0 || removed == 0 {
+		t.Fatalf("the test has seen %d rotations by command, %d keys and %d tokens to their end", rotations, removed, ended)
 	}
 }
 
