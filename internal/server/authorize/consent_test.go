@@ -1,0 +1,196 @@
+package authorize
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+)
+
+func TestDeny(t *testing.T) {
+	wo := newWorld(t)
+	b := wo.signedIn()
+	got := b.decide(b.get(asked()), "deny")
+	back := got.back()
+	if back.Get("error") != "access_denied" || back.Get("state") != "xyz" || back.Get("iss") != issuerURL || len(wo.store.grants) != 0 {
+		t.Errorf("%v, %d grants", back, len(wo.store.grants))
+	}
+	if last := wo.journal[len(wo.journal)-1]; last.Type != authority.EventConsentDenied || last.ClientID != "web" {
+		t.Errorf("the journal ends with %+v", last)
+	}
+	if got := b.decide(b.get(asked()), "perhaps"); got.Code != http.StatusBadRequest || len(wo.store.grants) != 0 {
+		t.Errorf("neither: %d", got.Code)
+	}
+}
+
+func TestConsentFormMustBeOurs(t *testing.T) {
+	for row, tc := range map[string]struct {
+		spoil func(wo *world, b *browser, form url.Values)
+		send  func(*http.Request)
+		want  int
+	}{
+		"untouched":                       {nil, nil, http.StatusSeeOther},
+		"J 109: sent by another site":     {nil, func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }, http.StatusForbidden},
+		"J 109: begun in another browser": {func(_ *world, b *browser, f url.Values) { f.Set("flow", b.world.signedIn().get(asked()).flow()) }, nil, http.StatusBadRequest},
+		"A 22: state of one changed bit":  {func(_ *world, _ *browser, f url.Values) { f.Set("flow", flip(f.Get("flow"))) }, nil, http.StatusBadRequest},
+		"A 22: state of the sign-in page": {func(_ *world, b *browser, f url.Values) { f.Set("flow", b.get(asked("prompt", "login")).flow()) }, nil, http.StatusBadRequest},
+		"A 22: state of a sign-out page":  {func(_ *world, b *browser, f url.Values) { f.Set("flow", b.get("/logout").flow()) }, nil, http.StatusBadRequest},
+		"after ten minutes":               {func(wo *world, _ *browser, _ url.Values) { wo.pass(flowTTL) }, nil, http.StatusBadRequest},
+		"A 22: the client was disabled": {func(wo *world, _ *browser, _ url.Values) {
+			wo.change("web", func(c *authority.Client) { c.Disabled = true })
+		}, nil, http.StatusBadRequest},
+		"A 22: the redirect URI was removed": {func(wo *world, _ *browser, _ url.Values) {
+			wo.change("web", func(c *authority.Client) { c.RedirectURIs = nil })
+		}, nil, http.StatusBadRequest},
+		"A 14: a second answer in the URL":       {func(_ *world, _ *browser, f url.Values) { f.Set("target", "/consent?decision=allow") }, nil, http.StatusBadRequest},
+		"A 13: two answers":                      {func(_ *world, _ *browser, f url.Values) { f.Add("decision", "deny") }, nil, http.StatusBadRequest},
+		"a parameter of the request in the form": {func(_ *world, _ *browser, f url.Values) { f.Set("scope", "openid orders:write") }, nil, http.StatusSeeOther},
+	} {
+		wo := newWorld(t)
+		b := wo.signedIn()
+		form := url.Values{"flow": {b.get(asked()).flow()}, "decision": {"allow"}}
+		if tc.spoil != nil {
+			tc.spoil(wo, b, form)
+		}
+		if tc.send == nil {
+			tc.send = func(*http.Request) {}
+		}
+		target := "/consent"
+		if form.Has("target") {
+			target = form.Get("target")
+		}
+		got := b.do(http.MethodPost, target, form, tc.send)
+		if got.Code != tc.want {
+			t.Errorf("%s: %d; want %d: %s", row, got.Code, tc.want, got.Body)
+		}
+		if tc.want != http.StatusSeeOther && (len(wo.store.grants) != 0 || got.location() != "") {
+			t.Errorf("%s: something came of it", row)
+		}
+		if tc.want == http.StatusSeeOther {
+			if g := wo.grantOf(got); g.Scopes.String() != "openid orders:read" {
+				t.Errorf("%s: the grant has %q", row, g.Scopes)
+			}
+		}
+	}
+}
+
+// threats.md A 22: what the client may do is asked again at approval.
+func TestScopeRemovedSince(t *testing.T) {
+	wo := newWorld(t)
+	b := wo.signedIn()
+	page := b.get(asked())
+	wo.change("web", func(c *authority.Client) { c.Scopes = oauth.MustScopes("openid") })
+	if got := b.allow(page); got.back().Get("error") != "invalid_scope" || len(wo.store.grants) != 0 {
+		t.Errorf("%d %v", got.Code, got.back())
+	}
+}
+
+func TestConsentIsOfThePersonWhoSawThePage(t *testing.T) {
+	wo := newWorld(t)
+	b := wo.signedIn()
+	adas := b.get(asked())
+	b.signIn(b.get(asked("prompt", "login")), "bob", "builder")
+	got := b.allow(adas)
+	if !strings.HasPrefix(got.location(), "/authorize?") || len(wo.store.grants) != 0 {
+		t.Fatalf("bob answered ada's page: %d %q", got.Code, got.location())
+	}
+	if page := b.get(got.location()); page.is() != "allow" || !strings.Contains(page.Body.String(), "bob") {
+		t.Errorf("then: %d %s", page.Code, page.is())
+	}
+}
+
+func TestAnsweredTwice(t *testing.T) {
+	wo := newWorld(t)
+	b := wo.signedIn()
+	page := b.get(asked())
+	wo.grantOf(b.allow(page))
+	got := b.allow(page)
+	if got.Code != http.StatusBadRequest || got.location() != "" || len(wo.store.grants) != 1 {
+		t.Errorf("the second answer: %d %q, %d grants", got.Code, got.location(), len(wo.store.grants))
+	}
+}
+
+func TestManyAnswersAtOnceMakeOneGrant(t *testing.T) {
+	wo := newWorld(t)
+	b := wo.signedIn()
+	page := b.get(asked())
+	codes := make(chan string, 16)
+	var wg sync.WaitGroup
+	for range cap(codes) {
+		wg.Go(func() { codes <- b.allow(page).back().Get("code") })
+	}
+	wg.Wait()
+	close(codes)
+	given := 0
+	for code := range codes {
+		if code != "" {
+			given++
+		}
+	}
+	if given != 1 || len(wo.store.grants) != 1 {
+		t.Errorf("%d codes, %d grants", given, len(wo.store.grants))
+	}
+}
+
+// A sign-out that runs while the grant is being made ends it, in either order.
+func TestSignOutWhileConsenting(t *testing.T) {
+	for _, moment := range []string{"CreateGrant", "EndSession"} {
+		wo := newWorld(t)
+		b := wo.signedIn()
+		page, signOut := b.get(asked()), b.get("/logout")
+		var got shown
+		ran := false
+		wo.store.hook = func(method string) {
+			if method != moment || ran {
+				return
+			}
+			ran = true
+			if moment == "CreateGrant" {
+				b.post("/logout", url.Values{"flow": {signOut.flow()}})
+			} else {
+				got = b.allow(page)
+			}
+		}
+		if moment == "CreateGrant" {
+			got = b.allow(page)
+		} else {
+			b.post("/logout", url.Values{"flow": {signOut.flow()}})
+		}
+		if !ran {
+			t.Fatalf("%s was not reached", moment)
+		}
+		for _, g := range wo.store.grants {
+			if g.State != authority.GrantEnded {
+				t.Errorf("signed out during %s: the grant is %s", moment, g.State)
+			}
+		}
+		if moment == "CreateGrant" && got.back().Has("code") {
+			t.Error("a code was given to who had signed out")
+		}
+	}
+}
+
+func TestCodeLivesAMinuteAtMost(t *testing.T) {
+	wo := newWorld(t)
+	wo.Settings = func() authority.Issuer { return authority.Issuer{URL: issuerURL, CodeTTL: time.Hour} }
+	b := wo.signedIn()
+	if g := wo.grantOf(b.allow(b.get(asked()))); g.Code.ExpiresAt.Sub(wo.now) != time.Minute {
+		t.Errorf("B 28: the code lives %v", g.Code.ExpiresAt.Sub(wo.now))
+	}
+}
+
+func TestScopesInWords(t *testing.T) {
+	for scope, want := range map[string]string{
+		"orders:read": "See orders", "orders:write": "See and change orders", "purchase_orders:delete": "Delete purchase orders",
+		"Mail.Send": "Mail.Send", "mail.send": "Send mail", "https://api.example.com/read": "https://api.example.com/read", ":read": ":read", "orders:frob": "orders:frob",
+	} {
+		if got := scopeInWords(scope); got.Words != want {
+			t.Errorf("%s: %q; want %q", scope, got.Words, want)
+		}
+	}
+}

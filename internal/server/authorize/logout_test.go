@@ -1,0 +1,189 @@
+package authorize
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+)
+
+const bye = "https://app.example.com/bye"
+
+func leaving(pairs ...string) string {
+	v := url.Values{}
+	for i := 0; i < len(pairs); i += 2 {
+		v.Set(pairs[i], pairs[i+1])
+	}
+	return "/logout?" + v.Encode()
+}
+
+func (b *browser) signOut(page shown) shown {
+	b.t.Helper()
+	return b.post("/logout", url.Values{"flow": {page.flow()}})
+}
+
+func TestSignOut(t *testing.T) {
+	wo := newWorld(t)
+	b := wo.signedIn()
+	rests := wo.grantOf(b.allow(b.get(asked())))
+	stays := wo.grantOf(b.allow(b.get(asked("scope", "openid offline_access"))))
+	page := b.get(leaving("id_token_hint", "hint-web-for-u-ada", "post_logout_redirect_uri", bye, "state", "s 1"))
+	if page.Code != http.StatusOK || page.is() != "sign-out" || len(wo.store.sessions) != 1 {
+		t.Fatalf("J 110: a hint alone must not sign out: %d %s, %d sessions", page.Code, page.is(), len(wo.store.sessions))
+	}
+	got := b.signOut(page)
+	if got.Code != http.StatusSeeOther || got.Header().Get("Location") != bye+"?state=s+1" {
+		t.Errorf("%d %q", got.Code, got.Header().Get("Location"))
+	}
+	if len(wo.store.sessions) != 0 || b.cookies["__Host-signalbox_session"] != "" {
+		t.Errorf("%d sessions, cookies %v", len(wo.store.sessions), b.cookies)
+	}
+	c := got.cookies[0]
+	if c.Name != "__Host-signalbox_session" || c.MaxAge >= 0 || !c.Secure || c.Path != "/" {
+		t.Errorf("the cookie is taken back by %v", c)
+	}
+	if wo.store.grants[rests.ID].State != authority.GrantEnded || wo.store.grants[stays.ID].State == authority.GrantEnded {
+		t.Errorf("grants: %s, offline %s", wo.store.grants[rests.ID].State, wo.store.grants[stays.ID].State)
+	}
+	if len(wo.took) != 2 || wo.took[1].Kind != authority.RevokeSession || !wo.took[1].ExpiresAt.Equal(wo.now.Add(authority.MaxTokenTTL+authority.Leeway)) {
+		t.Errorf("this node's view took %+v", wo.took)
+	}
+	if last := wo.journal[len(wo.journal)-1]; last.Type != authority.EventSignedOut || last.Subject.ID != "u-ada" {
+		t.Errorf("the journal ends with %+v", last)
+	}
+	if b.get(asked()).is() != "sign-in" {
+		t.Error("still signed in")
+	}
+}
+
+func TestSignOutWithoutAClient(t *testing.T) {
+	wo := newWorld(t)
+	b := wo.signedIn()
+	got := b.signOut(b.get("/logout"))
+	if got.Code != http.StatusSeeOther || got.location() != "/logout" {
+		t.Fatalf("%d %q", got.Code, got.location())
+	}
+	if page := b.get("/logout"); page.Code != http.StatusOK || !strings.Contains(page.Body.String(), "Signed out") {
+		t.Errorf("%d %s", page.Code, page.Body)
+	}
+}
+
+func TestSignOutRequests(t *testing.T) {
+	wo := newWorld(t)
+	for row, tc := range map[string]struct {
+		target string
+		want   string // page, sign-out, or where it redirects
+	}{
+		"nothing at all":                          {"/logout", "page"},
+		"a registered URI by client_id":           {leaving("client_id", "web", "post_logout_redirect_uri", bye), bye},
+		"a registered URI by hint, with state":    {leaving("id_token_hint", "hint-web-for-u-ada", "post_logout_redirect_uri", bye, "state", "x"), bye + "?state=x"},
+		"J 110: a hint of another person":         {leaving("id_token_hint", "hint-web-for-u-bob", "post_logout_redirect_uri", bye), bye},
+		"J 110: a URI with more":                  {leaving("client_id", "web", "post_logout_redirect_uri", bye+"?x=1"), "400"},
+		"J 110: another port on loopback":         {leaving("client_id", "web", "post_logout_redirect_uri", "http://127.0.0.1:99/bye"), "400"},
+		"J 110: a redirect URI of sign-in":        {leaving("client_id", "web", "post_logout_redirect_uri", callback), "400"},
+		"A 5: a scheme that runs":                 {leaving("client_id", "web", "post_logout_redirect_uri", "javascript:alert(1)"), "400"},
+		"a URI without a client":                  {leaving("post_logout_redirect_uri", bye), "400"},
+		"a URI with an unknown client":            {leaving("client_id", "nobody", "post_logout_redirect_uri", bye), "400"},
+		"a URI with a disabled client":            {leaving("client_id", "off", "post_logout_redirect_uri", bye), "400"},
+		"a hint that is not ours":                 {leaving("id_token_hint", "forged", "post_logout_redirect_uri", bye), "400"},
+		"a hint too long":                         {leaving("id_token_hint", strings.Repeat("x", 9000)), "400"},
+		"a hint of another client than client_id": {leaving("id_token_hint", "hint-spa-for-u-ada", "client_id", "web", "post_logout_redirect_uri", bye), "400"},
+		"A 13: state twice":                       {leaving("client_id", "web") + "&state=a&state=b", "400"},
+		"A 15: state too long":                    {leaving("client_id", "web", "state", strings.Repeat("x", 5000)), "400"},
+	} {
+		got := wo.browser().get(tc.target) // nobody signed in
+		switch {
+		case tc.want == "400":
+			if got.Code != http.StatusBadRequest || got.location() != "" {
+				t.Errorf("%s: %d %q", row, got.Code, got.location())
+			}
+		case tc.want == "page":
+			if got.Code != http.StatusOK || got.is() != "page" {
+				t.Errorf("%s: %d %s", row, got.Code, got.is())
+			}
+		case got.Code != http.StatusSeeOther || got.Header().Get("Location") != tc.want:
+			t.Errorf("%s: %d %q; want %q", row, got.Code, got.Header().Get("Location"), tc.want)
+		}
+	}
+	if wo.store.writes != 0 {
+		t.Errorf("%d writes", wo.store.writes)
+	}
+}
+
+func TestAClientMayPostItsSignOut(t *testing.T) {
+	wo := newWorld(t)
+	b := wo.signedIn()
+	got := b.do(http.MethodPost, "/logout", url.Values{"id_token_hint": {"hint-web-for-u-ada"}, "post_logout_redirect_uri": {bye}, "state": {"x"}}, func(r *http.Request) {
+		r.Header.Set("Sec-Fetch-Site", "cross-site")
+		r.Header.Del("Cookie")
+	})
+	if got.Code != http.StatusSeeOther || !strings.HasPrefix(got.location(), "/logout?") || strings.Contains(got.location(), "hint") {
+		t.Fatalf("%d %q", got.Code, got.location())
+	}
+	page := b.get(got.location())
+	if page.is() != "sign-out" || !strings.Contains(page.Body.String(), "Example web app") {
+		t.Fatalf("%d %s", page.Code, page.Body)
+	}
+	if got := b.signOut(page); got.Header().Get("Location") != bye+"?state=x" {
+		t.Errorf("%d %q", got.Code, got.Header().Get("Location"))
+	}
+}
+
+func TestSignOutFormMustBeOurs(t *testing.T) {
+	for row, tc := range map[string]struct {
+		spoil func(wo *world, b *browser, form url.Values)
+		send  func(*http.Request)
+		want  int
+	}{
+		"J 110: sent by another site":     {nil, func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }, http.StatusForbidden},
+		"J 110: begun in another browser": {func(_ *world, b *browser, f url.Values) { f.Set("flow", b.world.signedIn().get("/logout").flow()) }, nil, http.StatusBadRequest},
+		"state of a consent page":         {func(_ *world, b *browser, f url.Values) { f.Set("flow", b.get(asked()).flow()) }, nil, http.StatusBadRequest},
+		"after ten minutes":               {func(wo *world, _ *browser, _ url.Values) { wo.pass(10 * time.Minute) }, nil, http.StatusBadRequest},
+		"somebody else by now":            {func(_ *world, b *browser, _ url.Values) { b.signIn(b.get(asked("prompt", "login")), "bob", "builder") }, nil, http.StatusSeeOther},
+	} {
+		wo := newWorld(t)
+		b := wo.signedIn()
+		form := url.Values{"flow": {b.get("/logout").flow()}}
+		if tc.spoil != nil {
+			tc.spoil(wo, b, form)
+		}
+		before := len(wo.store.sessions)
+		if tc.send == nil {
+			tc.send = func(*http.Request) {}
+		}
+		got := b.do(http.MethodPost, "/logout", form, tc.send)
+		if got.Code != tc.want || len(wo.store.sessions) != before || b.cookies["__Host-signalbox_session"] == "" {
+			t.Errorf("%s: %d, %d of %d sessions", row, got.Code, len(wo.store.sessions), before)
+		}
+	}
+}
+
+func TestStorageFailureAtSignOut(t *testing.T) {
+	for _, method := range []string{"EndSessionGrants", "EndSession", "SessionByHash"} {
+		wo := newWorld(t)
+		b := wo.signedIn()
+		wo.grantOf(b.allow(b.get(asked())))
+		page := b.get("/logout")
+		wo.store.broken[method] = true
+		if got := b.signOut(page); got.Code != http.StatusServiceUnavailable || b.cookies["__Host-signalbox_session"] == "" {
+			t.Errorf("%s fails: %d; the person must be able to try again", method, got.Code)
+		}
+		wo.store.broken[method] = false
+		if got := b.signOut(page); got.Code != http.StatusSeeOther || len(wo.store.sessions) != 0 {
+			t.Errorf("%s failed, then works: %d, %d sessions", method, got.Code, len(wo.store.sessions))
+		}
+	}
+}
+
+func TestHome(t *testing.T) {
+	wo := newWorld(t)
+	if got := wo.browser().get("/"); got.Code != http.StatusOK || !strings.Contains(got.Body.String(), "Nothing to do here") {
+		t.Errorf("%d %s", got.Code, got.Body)
+	}
+	if got := wo.signedIn().get("/"); !strings.Contains(got.Body.String(), "ada") {
+		t.Errorf("%d %s", got.Code, got.Body)
+	}
+}
