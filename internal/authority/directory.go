@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/signalbox-sts/signalbox/internal/oauth"
@@ -54,7 +55,7 @@ func (d *Directory) Declare(ctx context.Context, next Declared) error {
 	next.Resources[AdminResource] = Resource{ID: AdminResource, Scopes: AdminScopes, Format: FormatJWT, Source: FromFile}
 	next.usersByName = map[string]string{}
 	for id, u := range next.Users {
-		next.usersByName[u.Username] = id
+		next.usersByName[strings.ToLower(u.Username)] = id
 	}
 	for id := range next.Clients {
 		if _, err := d.store.Client(ctx, id); !errors.Is(err, ErrNotFound) {
@@ -65,7 +66,7 @@ func (d *Directory) Declare(ctx context.Context, next Declared) error {
 		if _, err := d.store.User(ctx, id); !errors.Is(err, ErrNotFound) {
 			return overlap(err, "user", id)
 		}
-		if _, err := d.store.UserByName(ctx, u.Username); !errors.Is(err, ErrNotFound) {
+		if _, err := d.store.UserByName(ctx, strings.ToLower(u.Username)); !errors.Is(err, ErrNotFound) {
 			return overlap(err, "user", u.Username)
 		}
 	}
@@ -123,8 +124,10 @@ func (d *Directory) User(ctx context.Context, id string) (User, error) {
 	return d.store.User(ctx, id)
 }
 
-// UserByName finds a user by username. ErrNotFound.
+// UserByName finds a user by username, in any letter case: two people whose
+// names differ only in that would be taken for each other. ErrNotFound.
 func (d *Directory) UserByName(ctx context.Context, username string) (User, error) {
+	username = strings.ToLower(username)
 	declared := d.declared.Load()
 	if id, ok := declared.usersByName[username]; ok {
 		return declared.Users[id], nil

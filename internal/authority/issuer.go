@@ -18,8 +18,9 @@ type Issuer struct {
 const AdminResource = "urn:signalbox:admin"
 
 // MaxTokenTTL is the longest life of any access or ID token. What is revoked
-// need not be remembered for longer than this.
-const MaxTokenTTL = time.Hour
+// need not be remembered for longer than this. Configured lifetimes are far shorter; the token of `signalbox dev`
+// for its admin API lives for a working day.
+const MaxTokenTTL = 24 * time.Hour
 
 // Leeway is how far clocks may differ.
 const Leeway = 30 * time.Second

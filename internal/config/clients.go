@@ -151,8 +151,9 @@ func (d *document) grantTypes(i int, c *Client) {
 	}
 	code := slices.Contains(c.GrantTypes, "authorization_code")
 	switch {
-	case len(c.GrantTypes) == 0:
-		d.fail(path, "is empty", "a client without a grant can do nothing; write [authorization_code] or [client_credentials]")
+	case len(c.GrantTypes) == 0 && c.TokenEndpointAuthMethod == "none":
+		// A client that proves who it is may do without: an API that only introspects.
+		d.fail(path, "is empty", "a public client without a grant can do nothing; write [authorization_code]")
 	case code && len(c.RedirectURIs) == 0 && !d.inside[at("clients", i, "redirect_uris")]:
 		d.fail(at("clients", i, "redirect_uris"), "is missing: authorization_code sends the code there", "add it, or write `grant_types: [client_credentials]`")
 	case !code && slices.Contains(c.GrantTypes, "refresh_token"):

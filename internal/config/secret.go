@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -76,6 +77,20 @@ func ParseStorageURL(s string) (StorageURL, error) {
 	default:
 		return StorageURL{}, errors.New("starts with no storage that is known")
 	}
+}
+
+// under makes a relative path of a database file relative to dir.
+func (u StorageURL) under(dir string) StorageURL {
+	if u.engine != "sqlite" || filepath.IsAbs(u.path) {
+		return u
+	}
+	query := ""
+	if _, after, ok := strings.Cut(u.raw, "?"); ok {
+		query = "?" + after
+	}
+	path := filepath.Join(dir, u.path)
+	raw := "sqlite:" + path + query
+	return StorageURL{raw: raw, shown: raw, engine: u.engine, path: path}
 }
 
 // Reveal returns the URL with its password.

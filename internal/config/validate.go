@@ -272,6 +272,9 @@ func short(v time.Duration) string {
 
 func (d *document) journal() {
 	c := d.config
+	if d.where["storage.url"].env == "" {
+		c.Storage.URL = c.Storage.URL.under(filepath.Dir(d.file))
+	}
 	d.resolve("journal.dir", &c.Journal.Dir)
 	switch {
 	case d.set("journal.dir") && c.Journal.Dir == "" && !d.failed["journal.dir"]:

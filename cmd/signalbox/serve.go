@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/config"
+	"github.com/signalbox-sts/signalbox/internal/server"
+)
+
+func newServe(env *environment) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "serve --config FILE",
+		Short: "Run the service",
+		Long: `Run the service with a configuration file (signalbox init writes one).
+
+A changed file, or SIGHUP, reloads clients, users, resources, lifetimes and the
+log level. A file with a mistake is refused and the configuration before it
+stays. Listeners, TLS, storage, issuer and secrets need a restart, and the log
+says so. SIGTERM stops listening, finishes the requests that are under way, and
+ends.`,
+		Example: "  signalbox serve --config /etc/signalbox/signalbox.yaml",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if file == "" {
+				return &usageError{errors.New("--config is needed; signalbox init writes a configuration to start from")}
+			}
+			return serve(cmd.Context(), env, file)
+		},
+	}
+	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file (YAML)")
+	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
+	return cmd
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return &usageError{fmt.Errorf("%s takes no argument %q; see %s --help", cmd.Name(), args[0], cmd.CommandPath())}
+	}
+	return nil
+}
+
+func serve(ctx context.Context, env *environment, file string) error {
+	cfg, err := config.Load(file, os.Environ())
+	if err != nil {
+		return err
+	}
+	s, err := openService(ctx, cfg, env)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	for _, warning := range cfg.Warnings {
+		s.log.Warn(warning)
+	}
+	err = s.record(ctx, authority.Event{Type: authority.EventConfigLoaded, Target: file, Reason: "at start"})
+	if err != nil {
+		return err
+	}
+	ln, err := listen(cfg)
+	if err != nil {
+		return err
+	}
+	go s.followConfig(ctx, file)
+	return s.serve(ctx, ln, func() error {
+		s.log.Info("serving", "issuer", cfg.Issuer, "public", ln.public.Addr().String(), "admin", ln.admin.Addr().String(),
+			"storage", cfg.Storage.URL, "version", version)
+		return nil
+	})
+}
+
+func listen(cfg *config.Config) (listeners, error) {
+	public, err := net.Listen("tcp", cfg.Listen.Public)
+	if err != nil {
+		return listeners{}, fmt.Errorf("listen.public: %w", err)
+	}
+	private, err := net.Listen("tcp", cfg.Listen.Admin)
+	if err != nil {
+		return listeners{}, errors.Join(fmt.Errorf("listen.admin: %w", err), public.Close())
+	}
+	switch cfg.TLS.Mode {
+	case config.TLSFiles:
+		public, err = server.ListenTLSFiles(public, cfg.TLS.CertFile, cfg.TLS.KeyFile)
+	case config.TLSACME:
+		public, err = server.ListenACME(public, cfg.Issuer, cfg.TLS.ACME.CacheDir, cfg.TLS.ACME.Email, cfg.TLS.ACME.DirectoryURL)
+	case config.TLSOff:
+	}
+	if err != nil {
+		return listeners{}, errors.Join(err, private.Close())
+	}
+	return listeners{public, private}, nil
+}
+
+const watchEvery = 2 * time.Second
+
+// followConfig reloads on SIGHUP and when one of the files has changed. It
+// looks at the files' times and sizes, which also works for the symbolic links
+// that Kubernetes swaps, where file events do not.
+func (s *service) followConfig(ctx context.Context, file string) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	ticker := time.NewTicker(watchEvery)
+	defer ticker.Stop()
+	files := s.config.Load().Files
+	seen := fingerprint(files)
+	for {
+		asked := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangup:
+			asked = true
+		case <-ticker.C:
+		}
+		now := fingerprint(files)
+		if now == seen && !asked {
+			continue
+		}
+		seen = now
+		if err := s.reload(ctx, file); err != nil {
+			s.log.Error("the new configuration is refused, the one before it stays", "error", err)
+			_ = s.record(ctx, authority.Event{Type: authority.EventConfigRefused, Target: file, Reason: err.Error()})
+			continue
+		}
+		files = s.config.Load().Files
+		seen = fingerprint(files)
+	}
+}
+
+func fingerprint(files []string) string {
+	print := ""
+	for _, f := range files {
+		info, err := os.Stat(f)
+		if err != nil {
+			print += f + ": gone\n"
+			continue
+		}
+		print += fmt.Sprintf("%s %d %d\n", f, info.Size(), info.ModTime().UnixNano())
+	}
+	return print
+}
+
+// reload puts a new configuration in place, or changes nothing.
+func (s *service) reload(ctx context.Context, file string) error {
+	next, err := config.Load(file, os.Environ())
+	if err != nil {
+		return err
+	}
+	old := s.config.Load()
+	if fixed := needsRestart(old, next); fixed != "" {
+		return fmt.Errorf("%s cannot change while the service runs: restart it", fixed)
+	}
+	declared, err := declaredOf(next)
+	if err != nil {
+		return err
+	}
+	clients, users := s.directory.DeclaredClients(), s.directory.DeclaredUsers()
+	// Recorded first: nothing is in force that is not on record.
+	if err := s.record(ctx, authority.Event{Type: authority.EventConfigLoaded, Target: file, Reason: "reloaded"}); err != nil {
+		return err
+	}
+	if err := s.directory.Declare(ctx, declared); err != nil {
+		return err
+	}
+	s.config.Store(next)
+	s.setLogLevel(next)
+	for _, warning := range next.Warnings {
+		s.log.Warn(warning)
+	}
+	s.log.Info("the configuration was reloaded", slog.Int("clients", len(next.Clients)), slog.Int("users", len(next.Users)))
+	return s.endRemoved(ctx, clients, users, declared)
+}
+
+func needsRestart(old, next *config.Config) string {
+	switch {
+	case old.Issuer != next.Issuer:
+		return "issuer"
+	case old.Listen != next.Listen:
+		return "listen"
+	case old.TLS.Mode != next.TLS.Mode || old.TLS.CertFile != next.TLS.CertFile || old.TLS.KeyFile != next.TLS.KeyFile,
+		fmt.Sprint(old.TLS.TrustedProxies) != fmt.Sprint(next.TLS.TrustedProxies):
+		return "tls"
+	case old.Storage.URL.Reveal() != next.Storage.URL.Reveal():
+		return "storage"
+	case old.Secrets.MasterKey.Reveal() != next.Secrets.MasterKey.Reveal():
+		return "secrets.master_key_file"
+	case old.Journal != next.Journal:
+		return "journal"
+	case old.Telemetry != next.Telemetry:
+		return "telemetry"
+	case old.Log.Format != next.Log.Format:
+		return "log.format"
+	}
+	return ""
+}
+
+// endRemoved ends every token of clients and users that the new file no longer
+// has, or has disabled.
+func (s *service) endRemoved(ctx context.Context, clients []authority.Client, users []authority.User, now authority.Declared) error {
+	at := time.Now().Truncate(time.Millisecond)
+	expires := at.Add(max(s.settings().RefreshTTL, authority.MaxTokenTTL) + authority.Leeway)
+	var errs []error
+	end := func(kind authority.RevocationKind, id string) {
+		err := s.follower.Revoke(ctx, authority.Revocation{Kind: kind, Key: id, NotBefore: at, ExpiresAt: expires})
+		if err == nil {
+			err = s.record(ctx, authority.Event{
+				Type: authority.EventEpochSet, At: at, Target: string(kind) + " " + id, Reason: "removed from the configuration, or disabled in it",
+			})
+		}
+		errs = append(errs, err)
+	}
+	for _, was := range clients {
+		if is, there := now.Clients[was.ID]; !there || is.Disabled && !was.Disabled {
+			end(authority.EpochClient, was.ID)
+		}
+	}
+	for _, was := range users {
+		if is, there := now.Users[was.ID]; !there || is.Disabled && !was.Disabled {
+			end(authority.EpochUser, was.ID)
+		}
+	}
+	return errors.Join(errs...)
+}

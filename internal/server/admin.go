@@ -1,0 +1,26 @@
+package server
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/signalbox-sts/signalbox/internal/server/admin"
+)
+
+// Admin is the admin listener. All fields are required.
+type Admin struct {
+	API   *admin.API
+	Ready func(ctx context.Context) error
+}
+
+// Handler builds the routes. The admin API answers for its own paths.
+func (a Admin) Handler(shell *Shell) http.Handler {
+	alive := func(context.Context) error { return nil }
+	routes := []route{
+		{"GET", "/livez", ready(alive), false},
+		{"GET", "/readyz", ready(a.Ready), false},
+		{"GET", "/metrics", shell.Metrics.handler(), false},
+		{"", "/admin/v1/", a.API.Handler().ServeHTTP, false},
+	}
+	return shell.mount(routes)
+}

@@ -1,0 +1,101 @@
+// Package metadata publishes what the issuer is and its keys: OpenID Connect
+// Discovery, RFC 8414 and the JWKS. The document is built from the table that
+// routes requests, so it lists exactly what is served.
+package metadata
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+)
+
+// Handler serves the metadata. All fields are required.
+type Handler struct {
+	Document Document
+	// KeySet returns the JWKS and a tag that changes with it.
+	KeySet func() (body []byte, etag string)
+	// KeySetMaxAge is for how many seconds a verifier may keep the JWKS. It is
+	// shorter than the time that a key is published before it signs.
+	KeySetMaxAge int
+}
+
+// Document is the authorization server metadata (RFC 8414 §2, OpenID Connect
+// Discovery §3). Endpoints that are not served stay empty and are left out.
+type Document struct {
+	Issuer                 string             `json:"issuer"`
+	AuthorizationEndpoint  string             `json:"authorization_endpoint,omitempty"`
+	TokenEndpoint          string             `json:"token_endpoint,omitempty"`
+	JWKSURI                string             `json:"jwks_uri,omitempty"`
+	UserInfoEndpoint       string             `json:"userinfo_endpoint,omitempty"`
+	IntrospectionEndpoint  string             `json:"introspection_endpoint,omitempty"`
+	RevocationEndpoint     string             `json:"revocation_endpoint,omitempty"`
+	EndSessionEndpoint     string             `json:"end_session_endpoint,omitempty"`
+	ScopesSupported        []string           `json:"scopes_supported"`
+	ResponseTypesSupported []string           `json:"response_types_supported"`
+	ResponseModesSupported []string           `json:"response_modes_supported"`
+	GrantTypesSupported    []oauth.GrantType  `json:"grant_types_supported"`
+	SubjectTypesSupported  []string           `json:"subject_types_supported"`
+	IDTokenSigningAlgs     []string           `json:"id_token_signing_alg_values_supported"`
+	TokenAuthMethods       []oauth.AuthMethod `json:"token_endpoint_auth_methods_supported"`
+	TokenAuthAlgs          []string           `json:"token_endpoint_auth_signing_alg_values_supported"`
+	IntrospectAuthMethods  []oauth.AuthMethod `json:"introspection_endpoint_auth_methods_supported"`
+	RevokeAuthMethods      []oauth.AuthMethod `json:"revocation_endpoint_auth_methods_supported"`
+	CodeChallengeMethods   []string           `json:"code_challenge_methods_supported"`
+	PromptValues           []string           `json:"prompt_values_supported"`
+	ClaimsSupported        []string           `json:"claims_supported"`
+	IssParameter           bool               `json:"authorization_response_iss_parameter_supported"` // RFC 9207 §3
+	ClaimsParameter        bool               `json:"claims_parameter_supported"`
+	RequestParameter       bool               `json:"request_parameter_supported"`
+	RequestURIParameter    bool               `json:"request_uri_parameter_supported"`
+}
+
+// SetEndpoint fills in the endpoint that a path serves, if the metadata has a
+// name for it.
+func (d *Document) SetEndpoint(path string) {
+	named := map[string]*string{
+		"/authorize":  &d.AuthorizationEndpoint,
+		"/token":      &d.TokenEndpoint,
+		"/jwks":       &d.JWKSURI,
+		"/userinfo":   &d.UserInfoEndpoint,
+		"/introspect": &d.IntrospectionEndpoint,
+		"/revoke":     &d.RevocationEndpoint,
+		"/logout":     &d.EndSessionEndpoint,
+	}
+	if field, ok := named[path]; ok {
+		*field = d.Issuer + path
+	}
+}
+
+const documentMaxAge = 300
+
+// Discovery is GET /.well-known/openid-configuration and
+// /.well-known/oauth-authorization-server.
+func (h *Handler) Discovery(w http.ResponseWriter, _ *http.Request) {
+	body, err := json.Marshal(h.Document)
+	if err != nil {
+		http.Error(w, "", http.StatusInternalServerError)
+		return
+	}
+	cacheable(w, body, documentMaxAge)
+}
+
+// JWKS is GET /jwks (RFC 7517 §5).
+func (h *Handler) JWKS(w http.ResponseWriter, r *http.Request) {
+	body, etag := h.KeySet()
+	w.Header().Set("ETag", etag)
+	if r.Header.Get("If-None-Match") == etag {
+		w.Header().Set("Cache-Control", "public, max-age="+strconv.Itoa(h.KeySetMaxAge))
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	cacheable(w, body, h.KeySetMaxAge)
+}
+
+func cacheable(w http.ResponseWriter, body []byte, maxAge int) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "public, max-age="+strconv.Itoa(maxAge))
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write(body)
+}

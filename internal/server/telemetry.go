@@ -1,0 +1,133 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/signalbox-sts/signalbox/internal/wire"
+)
+
+// Metrics are what Prometheus reads. No label holds anything that a caller
+// chooses, so their number is bounded.
+type Metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	tokens   *prometheus.CounterVec
+}
+
+// NewMetrics registers everything, with gauges for what others hold.
+func NewMetrics(gauges map[string]Gauge) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "signalbox_requests_total", Help: "Requests by path, status and OAuth error.",
+		}, []string{"path", "method", "status", "error"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "signalbox_request_seconds", Help: "Time to answer, by path.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5},
+		}, []string{"path"}),
+		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "signalbox_events_total", Help: "Journal events by type and grant type.",
+		}, []string{"type", "grant_type"}),
+	}
+	m.registry.MustRegister(m.requests, m.duration, m.tokens,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for name, g := range gauges {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: g.Help}, g.Read))
+	}
+	return m
+}
+
+// Gauge is a figure that is read when somebody asks.
+type Gauge struct {
+	Help string
+	Read func() float64
+}
+
+// Event counts a journal event. Both labels are words of ours.
+func (m *Metrics) Event(eventType, grantType string) {
+	m.tokens.WithLabelValues(eventType, grantType).Inc()
+}
+
+func (m *Metrics) handler() http.HandlerFunc {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}).ServeHTTP
+}
+
+// routeMetric keeps the counters of one route at hand, so that the request
+// path need not look them up by label.
+type routeMetric struct {
+	path     string
+	all      *Metrics
+	duration prometheus.Observer
+	counters sync.Map // outcome -> prometheus.Counter
+}
+
+type outcome struct {
+	method string
+	status int
+	err    string
+}
+
+func (m *Metrics) route(path string) *routeMetric {
+	return &routeMetric{path: path, all: m, duration: m.duration.WithLabelValues(path)}
+}
+
+func (r *routeMetric) observe(method string, status int, err string, took time.Duration) {
+	key := outcome{method, status, err}
+	counter, ok := r.counters.Load(key)
+	if !ok {
+		counter, _ = r.counters.LoadOrStore(key, r.all.requests.WithLabelValues(r.path, method, strconv.Itoa(status), err))
+	}
+	counter.(prometheus.Counter).Inc()
+	r.duration.Observe(took.Seconds())
+}
+
+// NewTracer sends spans to an OTLP endpoint over HTTP. The returned function
+// flushes and ends it.
+func NewTracer(ctx context.Context, endpoint, version string) (trace.Tracer, func(context.Context) error, error) {
+	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(endpoint))
+	if err != nil {
+		return nil, nil, err
+	}
+	provider := sdktrace.NewTracerProvider(
+		sdktrace.WithBatcher(exporter),
+		sdktrace.WithResource(resource.NewSchemaless(
+			attribute.String("service.name", "signalbox"), attribute.String("service.version", version))),
+	)
+	return provider.Tracer("signalbox"), provider.Shutdown, nil
+}
+
+func (s *Shell) startSpan(ctx context.Context, r *http.Request, route string) (context.Context, trace.Span) {
+	ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(r.Header))
+	return s.Tracer.Start(ctx, r.Method+" "+route, trace.WithSpanKind(trace.SpanKindServer),
+		trace.WithAttributes(attribute.String("http.request.method", r.Method), attribute.String("http.route", route)))
+}
+
+func endSpan(span trace.Span, req *wire.Request, status int) {
+	span.SetAttributes(attribute.Int("http.response.status_code", status), attribute.String("signalbox.request_id", req.ID))
+	if req.Log.ClientID != "" {
+		span.SetAttributes(attribute.String("oauth.client_id", req.Log.ClientID))
+	}
+	if req.Log.Error != "" {
+		span.SetAttributes(attribute.String("oauth.error", req.Log.Error))
+	}
+	if status >= 500 {
+		span.SetStatus(codes.Error, req.Log.Error)
+	}
+	span.End()
+}
