@@ -14,10 +14,10 @@ func TestWrongSignIn(t *testing.T) {
 	wo := newWorld(t)
 	var pages []string
 	for row, who := range map[string][2]string{
-		"a wrong password":               {"ada", "byron"},
-		"J 103: an unknown user":         {"eve", "lovelace"},
-		"J 103: a disabled user":         {"gone", "lovelace"},
-		"a password too long":            {"ada", strings.Repeat("x", 2000)},
+		"a wrong password":       {"ada", "byron"},
+		"J 103: an unknown user": {"eve", "lovelace"},
+		"J 103: a disabled user": {"gone", "lovelace"},
+		"a password too long":    {"ada", strings.Repeat("x", 2000)},
 	} {
 		b := wo.browser()
 		got := b.signIn(b.get(asked()), who[0], who[1])
