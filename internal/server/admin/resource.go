@@ -11,6 +11,9 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
+// maxAccessTTL is the bound of the configuration file.
+const maxAccessTTL = time.Hour
+
 // Resource is an API that accepts our tokens, as the API shows it.
 type Resource struct {
 	ID                   string     `json:"id" doc:"What aud holds."`
@@ -198,8 +201,8 @@ func (a *API) setResource(ctx context.Context, r *authority.Resource, f Resource
 		}
 	}
 	if f.AccessTTL != nil {
-		if *f.AccessTTL < 0 || *f.AccessTTL > int64(authority.MaxTokenTTL/time.Second) {
-			return invalid("access_ttl must be from 0 to %d seconds", int64(authority.MaxTokenTTL/time.Second))
+		if *f.AccessTTL < 0 || *f.AccessTTL > int64(maxAccessTTL/time.Second) {
+			return invalid("access_ttl must be from 0 to %d seconds", int64(maxAccessTTL/time.Second))
 		}
 		r.AccessTTL = time.Duration(*f.AccessTTL) * time.Second
 	}
