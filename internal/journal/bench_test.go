@@ -1,6 +1,8 @@
 package journal
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -22,7 +24,8 @@ func BenchmarkAppend(b *testing.B) {
 		callers int
 	}{{"1", 1}, {"16", 16}, {"64", 64}, {"256", 256}} {
 		b.Run(c.name, func(b *testing.B) {
-			j := open(b, b.TempDir(), Options{})
+			var syncs atomic.Int64
+			j := open(b, b.TempDir(), Options{disk: &disk{write: realDisk.write, sync: func(f *os.File) error { syncs.Add(1); return syncData(f) }}})
 			e := event(1)
 			var left atomic.Int64
 			left.Store(int64(b.N))
@@ -42,7 +45,51 @@ func BenchmarkAppend(b *testing.B) {
 			wg.Wait()
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
 			b.ReportMetric(float64(cpu()-before)/float64(b.N), "cpu-ns/op")
+			b.ReportMetric(float64(b.N)/float64(max(1, syncs.Load())), "records/sync")
 		})
+	}
+}
+
+// BenchmarkBesideWork appends after 50 µs of work, as the token endpoint does. What
+// counts is what a record adds to the work, "alone", in CPU and in rate.
+func BenchmarkBesideWork(b *testing.B) {
+	work := func() {
+		var sum [32]byte
+		for range 600 {
+			sum = sha256.Sum256(sum[:])
+		}
+	}
+	for _, callers := range []int{16, 64} {
+		for _, with := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%d/journal=%v", callers, with), func(b *testing.B) {
+				var syncs atomic.Int64
+				j := open(b, b.TempDir(), Options{disk: &disk{write: realDisk.write, sync: func(f *os.File) error { syncs.Add(1); return syncData(f) }}})
+				e := event(1)
+				var left atomic.Int64
+				left.Store(int64(b.N))
+				before := cpu()
+				b.ResetTimer()
+				var wg sync.WaitGroup
+				for range callers {
+					wg.Go(func() {
+						for left.Add(-1) >= 0 {
+							work()
+							if with {
+								if err := j.Append(ctx, e); err != nil {
+									b.Error(err)
+								}
+							} else {
+								runtime.Gosched()
+							}
+						}
+					})
+				}
+				wg.Wait()
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+				b.ReportMetric(float64(cpu()-before)/float64(b.N), "cpu-ns/op")
+				b.ReportMetric(float64(b.N)/float64(max(1, syncs.Load())), "records/sync")
+			})
+		}
 	}
 }
 

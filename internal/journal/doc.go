@@ -6,7 +6,9 @@
 //
 // A node writes journal-<node>-<first seq, 20 digits>.jsonl, mode 0600, in a
 // directory of mode 0700. A segment that has reached its size is closed and the
-// next one opened; segments are never changed again. Files of several nodes may
+// next one opened; segments are never changed again. While a segment is being
+// written, up to 1 MiB of zeros stands behind its lines: the lines end at the first
+// NUL. They go when it is closed. Files of several nodes may
 // lie in one directory to be searched and verified, but only one process may
 // write there; it holds a lock on journal.lock.
 //

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -31,7 +30,8 @@ const (
 	// maxPending bounds what may wait for a disk that hangs. Callers whose context
 	// ended no longer wait, but their records do.
 	maxPending = 16 << 20
-	maxIdle    = 1 << 20 // the buffer that is kept between batches
+	maxIdle    = 1 << 20   // the buffer that is kept between batches
+	maxWrite   = 256 << 10 // in one write and sync
 )
 
 // ErrClosed is what Append returns after Close.
@@ -61,12 +61,14 @@ type Options struct {
 
 // disk is the part of a file that can fail.
 type disk struct {
-	write func(*os.File, []byte) (int, error)
+	write func(f *os.File, b []byte, off int64) (int, error)
 	sync  func(*os.File) error
 }
 
+var zeros = make([]byte, 1<<20)
+
 var realDisk = disk{
-	write: func(f *os.File, b []byte) (int, error) { return f.Write(b) },
+	write: (*os.File).WriteAt,
 	sync:  syncData,
 }
 
@@ -83,7 +85,8 @@ type Journal struct {
 	disk       disk
 	lock       *os.File
 	file       *os.File // only the flusher touches it
-	size       int64    // of file; only the flusher touches it
+	size       int64    // of the lines in file; only the flusher touches it
+	padded     int64    // size with the zeros behind; only the flusher touches it
 	idle       []byte   // the buffer for the next batch; only the flusher touches it
 
 	wake     chan struct{}
@@ -141,7 +144,7 @@ func Open(dir, node string, opts Options) (_ *Journal, err error) {
 	j := &Journal{
 		dir: dir, node: node,
 		now: opts.Now, sign: opts.Sign, maxSegment: opts.MaxSegment, disk: realDisk,
-		lock: lock, file: end.file, size: end.size,
+		lock: lock, file: end.file, size: end.size, padded: end.size,
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), stopped: make(chan struct{}),
 		anchors: make(chan Checkpoint, 1), anchored: make(chan struct{}),
 		later: later{seen: map[laterKey]*repeated{}},
@@ -277,10 +280,13 @@ func (j *Journal) Close() error {
 	close(j.quit)
 	<-j.stopped
 	<-j.anchored
-	j.mu.Lock()
-	err := j.err
-	j.mu.Unlock()
-	return errors.Join(err, j.file.Close(), j.lock.Close())
+	err := j.Err()
+	if err != nil {
+		_ = j.file.Close() // as it is: the next start looks at it
+	} else {
+		err = j.finish()
+	}
+	return errors.Join(err, j.lock.Close())
 }
 
 // run is the flusher.
@@ -324,19 +330,9 @@ func (j *Journal) flush(checkpoint bool) {
 	j.buf, j.batch = j.idle[:0], newBatch()
 	j.mu.Unlock()
 
-	if len(buf) > 0 {
-		n, err := j.disk.write(j.file, buf)
-		if err == nil && n < len(buf) {
-			err = io.ErrShortWrite
-		}
-		if err == nil {
-			err = j.disk.sync(j.file)
-		}
-		if err != nil {
-			j.poison(b, err)
-			return
-		}
-		j.size += int64(n)
+	if err := j.write(buf); err != nil {
+		j.poison(b, err)
+		return
 	}
 	// Two buffers take turns. One that a burst made large is given back.
 	if j.idle = buf; cap(buf) > maxIdle {
@@ -356,6 +352,40 @@ func (j *Journal) flush(checkpoint bool) {
 	}
 }
 
+// write puts lines on disk. They go over zeros that were written before: a sync that
+// need not make the file longer costs the disk half as much, and does not wait for
+// the other files of the file system.
+func (j *Journal) write(lines []byte) error {
+	for len(lines) > 0 {
+		// In pieces, so that a power cut can leave no more than one half written.
+		piece := lines[:min(len(lines), maxWrite)]
+		for j.padded < j.size+int64(len(piece)) {
+			n, err := j.disk.write(j.file, zeros[:min(len(zeros), int(max(j.maxSegment, 4096)))], j.padded)
+			if err != nil {
+				return err
+			}
+			j.padded += int64(n)
+		}
+		if _, err := j.disk.write(j.file, piece, j.size); err != nil {
+			return err
+		}
+		if err := j.disk.sync(j.file); err != nil {
+			return err
+		}
+		j.size += int64(len(piece))
+		lines = lines[len(piece):]
+	}
+	return nil
+}
+
+// finish leaves nothing but lines in the file, and closes it.
+func (j *Journal) finish() error {
+	if err := j.file.Truncate(j.size); err != nil {
+		return errors.Join(err, j.file.Close())
+	}
+	return errors.Join(j.file.Sync(), j.file.Close())
+}
+
 // poison ends the journal: what a failed write or sync left on disk is known
 // only after a new start has read it.
 func (j *Journal) poison(b *batch, cause error) {
@@ -373,14 +403,17 @@ func (j *Journal) poison(b *batch, cause error) {
 
 // roll starts a new segment.
 func (j *Journal) roll(first uint64) {
-	f, err := createSegment(j.dir, j.node, first)
-	if err != nil {
-		settled := newBatch() // its batch is on disk and told
+	settled := newBatch() // what was written is on disk and told
+	if err := j.finish(); err != nil {
 		j.poison(settled, err)
 		return
 	}
-	_ = j.file.Close() // all of it is synced
-	j.file, j.size = f, 0
+	f, err := createSegment(j.dir, j.node, first)
+	if err != nil {
+		j.poison(settled, err)
+		return
+	}
+	j.file, j.size, j.padded = f, 0, 0
 }
 
 // addCheckpoint adds a checkpoint of the last line, or nothing if that cannot be

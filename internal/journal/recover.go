@@ -51,16 +51,14 @@ func recoverEnd(dir, node string) (end, error) {
 	if err := e.readSegment(last.path); err != nil {
 		return end{}, err
 	}
-	f, err := os.OpenFile(last.path, os.O_WRONLY|os.O_APPEND, 0)
+	f, err := os.OpenFile(last.path, os.O_WRONLY, 0)
 	if err != nil {
 		return end{}, err
 	}
 	e.file = f
-	if e.cut > 0 {
-		if err := f.Truncate(e.size); err != nil {
-			f.Close()
-			return end{}, err
-		}
+	if err := f.Truncate(e.size); err != nil {
+		f.Close()
+		return end{}, err
 	}
 	// What a killed process wrote but did not sync is read as if it were safe.
 	if err := f.Sync(); err != nil {
@@ -82,7 +80,12 @@ func (e *end) readSegment(path string) error {
 		start := l.offset
 		line, err := l.next()
 		if errors.Is(err, io.EOF) {
-			e.size, e.cut = l.offset, l.torn
+			// A power cut may keep a later page of the last write and lose an earlier
+			// one. More than one write behind a hole is not that: refuse to cut it off.
+			if l.behind > l.torn && l.behind > maxWrite+maxLine {
+				return fmt.Errorf("%s:%d: changed: zeros in the middle, with %d bytes behind them", path, l.number+1, l.behind-l.torn)
+			}
+			e.size, e.cut = l.offset, l.behind
 			return nil
 		}
 		if err != nil {
@@ -93,7 +96,7 @@ func (e *end) readSegment(path string) error {
 			// A crash can tear only the last line. It may have got a newline from
 			// what was to be the middle of the batch, so ask for whole JSON.
 			number, broken := l.number, !json.Valid(line)
-			if _, err := l.next(); broken && errors.Is(err, io.EOF) && l.torn == 0 {
+			if _, err := l.next(); broken && errors.Is(err, io.EOF) && l.behind == 0 {
 				e.size, e.cut = start, l.offset-start
 				return nil
 			}

@@ -191,7 +191,7 @@ func TestTailGivesOnlyWhatIsOnDisk(t *testing.T) {
 	release, entered := make(chan struct{}), make(chan struct{}, 10)
 	j := open(t, t.TempDir(), Options{disk: &disk{
 		write: realDisk.write,
-		sync:  func(*os.File) error { entered <- struct{}{}; <-release; return nil },
+		sync:  func(*os.File) error { note(entered); <-release; return nil },
 	}})
 	got := make(chan Record, 1)
 	go func() { _ = j.Tail(ctx, 1, func(r Record) error { got <- r; return nil }) }()

@@ -74,7 +74,7 @@ func genesis(node string) [32]byte {
 
 // createSegment makes the file and makes its name last.
 func createSegment(dir, node string, first uint64) (*os.File, error) {
-	f, err := os.OpenFile(segmentPath(dir, node, first), os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(segmentPath(dir, node, first), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -94,13 +94,19 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
-// lines reads a segment line by line in constant memory.
+// lines reads a segment line by line in constant memory. The lines end at the end of
+// the file or at the first NUL: a segment that is being written has zeros behind its
+// lines.
 type lines struct {
 	path   string
 	r      *bufio.Reader
 	number int   // of the line that next returned last, from 1
 	offset int64 // where the next line starts
-	torn   int64 // length of an unfinished last line; known after io.EOF
+
+	// Known after io.EOF.
+	torn   int64 // length of an unfinished last line
+	behind int64 // length of all that follows the last line, without the zeros at its end
+	padded bool  // whether there are zeros
 }
 
 func newLines(path string, r io.Reader) *lines {
@@ -111,42 +117,46 @@ func newLines(path string, r io.Reader) *lines {
 // line without a newline is not a line.
 func (l *lines) next() ([]byte, error) {
 	line, err := l.r.ReadSlice('\n')
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull) {
+		return nil, fmt.Errorf("%s:%d: %w", l.path, l.number+1, err)
+	}
+	l.torn, l.behind, l.padded = int64(len(line)), int64(len(line)), false
+	if nul := bytes.IndexByte(line, 0); nul >= 0 {
+		l.torn, l.padded = int64(nul), true
+		return nil, l.skipZeros(line)
+	}
 	switch {
 	case err == nil:
 		l.number++
 		l.offset += int64(len(line))
 		return line, nil
 	case errors.Is(err, io.EOF):
-		l.torn = int64(len(line))
 		return nil, io.EOF
-	case errors.Is(err, bufio.ErrBufferFull):
-		// Either a line that we did not write, or the unwritten end of a file that
-		// a crash left longer than its content.
-		if n, rest := l.skipNUL(line); rest {
-			l.torn = n
-			return nil, io.EOF
-		}
-		return nil, fmt.Errorf("%s:%d: the line is longer than %d bytes", l.path, l.number+1, maxLine)
 	}
-	return nil, fmt.Errorf("%s:%d: %w", l.path, l.number+1, err)
+	return nil, fmt.Errorf("%s:%d: the line is longer than %d bytes", l.path, l.number+1, maxLine)
 }
 
-// skipNUL says whether the file goes on with nothing but NUL after start, and how
-// long that end is.
-func (l *lines) skipNUL(start []byte) (int64, bool) {
-	n := int64(len(start))
-	if len(bytes.Trim(start[bytes.IndexByte(start, 0)+1:], "\x00")) != 0 || bytes.IndexByte(start, 0) < 0 {
-		return 0, false
-	}
-	buf := make([]byte, 32<<10)
+// skipZeros reads to the end of the file, and notes whether there is more than zeros.
+func (l *lines) skipZeros(part []byte) error {
+	read := int64(0)
 	for {
-		k, err := l.r.Read(buf)
-		if len(bytes.Trim(buf[:k], "\x00")) != 0 {
-			return 0, false
+		if k := len(bytes.TrimRight(part, "\x00")); k > 0 {
+			l.behind = read + int64(k)
+		} else if read == 0 {
+			l.behind = 0
 		}
-		n += int64(k)
+		read += int64(len(part))
+		_, err := l.r.Peek(1)
+		if errors.Is(err, io.EOF) {
+			return io.EOF
+		}
 		if err != nil {
-			return n, errors.Is(err, io.EOF)
+			return fmt.Errorf("%s:%d: %w", l.path, l.number+1, err)
+		}
+		part, _ = l.r.Peek(l.r.Buffered())
+		// Discard does not move what Peek gave before the next read.
+		if _, err := l.r.Discard(len(part)); err != nil {
+			return err
 		}
 	}
 }

@@ -216,13 +216,27 @@ func (v *verifier) segment(c *chain, s segment, last bool) error {
 	}
 	defer f.Close()
 	l := newLines(s.path, f)
+	again := 0
 	for {
 		line, err := l.next()
 		if errors.Is(err, io.EOF) {
-			c.Writing = l.torn
-			if l.torn > 0 && !last {
+			switch {
+			case !last && (l.torn > 0 || l.padded):
 				c.problem(s.path, l.number+1, Truncated, "the line has no end, but a later file exists")
+			case last && l.behind > l.torn:
+				// Either the server is copying its next lines to where we read, which is
+				// over in a moment, or there is a hole.
+				if again++; again <= 20 {
+					time.Sleep(time.Duration(again) * time.Millisecond)
+					if _, err := f.Seek(l.offset, io.SeekStart); err != nil {
+						return err
+					}
+					l.r.Reset(f)
+					continue
+				}
+				c.problem(s.path, l.number+1, Changed, "zeros in the middle of the file")
 			}
+			c.Writing = l.torn
 			return nil
 		}
 		if err != nil {
@@ -233,6 +247,7 @@ func (v *verifier) segment(c *chain, s segment, last bool) error {
 			c.problem(s.path, l.number+1, Changed, "the line is too long for a journal")
 			return nil
 		}
+		again = 0
 		v.progress(len(line))
 		v.line(c, l, line)
 		if c.Problem != nil {

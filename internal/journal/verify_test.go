@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -37,6 +38,7 @@ func TestVerifyNamesTheFirstBrokenPlace(t *testing.T) {
 		{"a checkpoint's count", replace(9, `"count":8`, `"count":9`), 9, BadSigned},
 		{"a checkpoint's head", replace(9, `"head":"`, `"head":"0`), 9, BadSigned},
 		{"a checkpoint's time", replace(9, `"time":"20`, `"time":"21`), 9, BadSigned},
+		{"a hole of zeros", replace(4, `"token.issued"`, strings.Repeat("\x00", 14)), 4, Changed},
 		{"a line of megabytes", replace(4, `"`, strings.Repeat(`"`, 1<<20)), 4, Changed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -174,7 +176,9 @@ func TestVerifyReportsAnUnfinishedLineAsBeingWritten(t *testing.T) {
 	dir := t.TempDir()
 	j := open(t, dir, Options{})
 	appendN(t, j, 0, 3)
-	plant(t, files(t, dir)[0], func(b []byte) []byte { return append(b, `{"seq":4,`...) })
+	plant(t, files(t, dir)[0], func(b []byte) []byte {
+		return bytes.Replace(b, []byte("\x00\x00\x00\x00\x00\x00\x00\x00\x00"), []byte(`{"seq":4,`), 1)
+	})
 	if n := sound(t, dir); n.Writing != 9 || n.Records != 3 {
 		t.Errorf("%+v", n)
 	}
