@@ -76,6 +76,7 @@ func (e *end) readSegment(path string) error {
 	}
 	defer f.Close()
 	l := newLines(path, f)
+	l.measure = true
 	for {
 		start := l.offset
 		line, err := l.next()

@@ -103,9 +103,11 @@ type lines struct {
 	number int   // of the line that next returned last, from 1
 	offset int64 // where the next line starts
 
+	measure bool // whether to read on behind the lines: for those who doubt the file
+
 	// Known after io.EOF.
 	torn   int64 // length of an unfinished last line
-	behind int64 // length of all that follows the last line, without the zeros at its end
+	behind int64 // if measured: length of all that follows the last line, without the zeros at its end
 	padded bool  // whether there are zeros
 }
 
@@ -123,6 +125,9 @@ func (l *lines) next() ([]byte, error) {
 	l.torn, l.behind, l.padded = int64(len(line)), int64(len(line)), false
 	if nul := bytes.IndexByte(line, 0); nul >= 0 {
 		l.torn, l.padded = int64(nul), true
+		if !l.measure {
+			return nil, io.EOF
+		}
 		return nil, l.skipZeros(line)
 	}
 	switch {

@@ -216,6 +216,7 @@ func (v *verifier) segment(c *chain, s segment, last bool) error {
 	}
 	defer f.Close()
 	l := newLines(s.path, f)
+	l.measure = true
 	again := 0
 	for {
 		line, err := l.next()
