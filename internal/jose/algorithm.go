@@ -180,6 +180,7 @@ func (p parameters) checkKey(key crypto.PublicKey) error {
 	switch p.family {
 	case familyECDSA:
 		ec, ok := key.(*ecdsa.PublicKey)
+		//lint:ignore SA1019 only to see that there is a point: the methods that replace X and Y panic without one
 		if !ok || ec == nil || ec.Curve != p.curve || ec.X == nil || ec.Y == nil {
 			return badKey("this algorithm needs an elliptic curve key on " + p.curve.Params().Name)
 		}

@@ -731,7 +731,7 @@ func TestMasterKey(t *testing.T) {
 	var logged bytes.Buffer
 	slog.New(slog.NewJSONHandler(&logged, nil)).Info("x", "key", key, "in", struct{ Key MasterKey }{key})
 	for _, printed := range []string{
-		fmt.Sprint(key), fmt.Sprintf("%+v", key), fmt.Sprintf("%#v", key), fmt.Sprintf("%s", &key), fmt.Sprintf("%x", key),
+		fmt.Sprint(key), fmt.Sprintf("%+v", key), fmt.Sprintf("%#v", key), fmt.Sprintf("key %s", &key), fmt.Sprintf("%x", key),
 		fmt.Sprintf("%v", struct{ Key MasterKey }{key}), string(text), logged.String(),
 	} {
 		for _, form := range []string{string(raw), hex.EncodeToString(raw), hex.EncodeToString(raw)[:16], base64.StdEncoding.EncodeToString(raw), fmt.Sprint(raw)} {
