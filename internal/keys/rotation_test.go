@@ -49,16 +49,16 @@ func TestKeysRotateWithZeroFailedVerifications(t *testing.T) {
 			b.clock.advance(time.Duration(rapid.Int64Range(1, int64(longestStep/time.Second)).Draw(t, "pass")) * time.Second)
 			pause := 0
 			if step == steps/2 {
-				pause = 160 // longer than any token lives and any key is kept
+				pause = 80 // longer than any token lives and any key is kept
 			} else if pauses < 3 && rapid.IntRange(0, 49).Draw(t, "pause") == 0 {
 				pauses++ // few, since each is hundreds of ticks
-				pause = rapid.IntRange(1, 160).Draw(t, "pause in ten minutes")
+				pause = rapid.IntRange(1, 80).Draw(t, "pause in twenty minutes")
 			}
 			if pause > 0 {
 				// Hours in which nobody asks for anything: the nodes do their work, and retired keys come to their end.
 				before := len(b.events)
 				for range pause {
-					b.clock.advance(10 * time.Minute)
+					b.clock.advance(20 * time.Minute)
 					for i, node := range nodes {
 						tick(t, node)
 						heard[i] = b.clock.Now()
