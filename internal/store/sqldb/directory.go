@@ -169,6 +169,9 @@ func (db *DB) update(ctx context.Context, update, exists, id string, unchangedSi
 	mark = max(mark, since+1)
 	return db.transact(ctx, func(t tx) error {
 		rows, err := t.exec(update, append([]any{id, since, mark, body}, more...)...)
+		if isDuplicate(err) {
+			return authority.ErrExists
+		}
 		if err != nil || rows == 1 {
 			return err
 		}

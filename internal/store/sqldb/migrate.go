@@ -37,13 +37,10 @@ func migrate(ctx context.Context, db *sql.DB, d dialect) error {
 	if err != nil {
 		return err
 	}
-	files, err := fs.Glob(folder, "*.sql")
-	if err != nil {
-		return err
-	}
-	known := int64(len(files)) // they are numbered from 1 without a gap; a test holds that
-	// Two processes may start at once on one SQLite file. Whoever loses finds
-	// the table made, or the file locked, and looks again.
+	known := knownVersion(d)
+	// Two processes may start at once on one SQLite file (PostgreSQL's callers
+	// hold a lock). Whoever loses finds the table made, or the file locked, and
+	// looks again.
 	for try := 1; ; try++ {
 		version, err := currentVersion(ctx, db, d)
 		if err != nil {
@@ -72,4 +69,11 @@ func currentVersion(ctx context.Context, db *sql.DB, d dialect) (version int64, 
 	}
 	err = db.QueryRowContext(ctx, "SELECT coalesce(max(version_id), 0) FROM "+versionTable+" WHERE is_applied").Scan(&version)
 	return version, err
+}
+
+// knownVersion counts the files: they are numbered from 1 without a gap, which
+// a test holds.
+func knownVersion(d dialect) int64 {
+	files, _ := migrations.ReadDir(d.folder) // embedded: it is there
+	return int64(len(files))
 }

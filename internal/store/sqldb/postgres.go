@@ -3,8 +3,297 @@ package sqldb
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
 )
 
-func openPostgres(ctx context.Context, url string) (engine, error) {
-	return nil, errors.New("PostgreSQL is not wired yet")
+const (
+	// Two groups under way: while the server syncs one to disk the other's
+	// statements run. More only makes the groups smaller.
+	postgresCommitters  = 2
+	postgresConnections = 12
+	postgresRetries     = 5
+	// Any number that nobody else takes: "signalbx" in ASCII.
+	postgresMigrationLock = 0x7369676e616c6278
+	revocationsChannel    = "signalbox_revocations"
+)
+
+// postgres is PostgreSQL, shared by any number of nodes.
+type postgres struct {
+	pool   *pgxpool.Pool
+	groups *groups
+	bell   bell
+	fault  *fault
+	stop   context.CancelFunc
+	ended  chan struct{} // the listener has returned
+}
+
+func openPostgres(ctx context.Context, url string) (*postgres, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("storage url is not a PostgreSQL url") // the cause may quote the password
+	}
+	if !strings.Contains(url, "pool_max_conns") {
+		config.MaxConns = postgresConnections
+	}
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = lockTimeout
+	}
+	if config.ConnConfig.RuntimeParams["application_name"] == "" {
+		config.ConnConfig.RuntimeParams["application_name"] = "signalbox"
+	}
+	config.AfterConnect = settle
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	p := &postgres{pool: pool, fault: &fault{}, ended: make(chan struct{})}
+	if err := p.migrate(ctx); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("open the PostgreSQL database %s on %s: %w", config.ConnConfig.Database, config.ConnConfig.Host, err)
+	}
+	p.groups = newGroups(postgresCommitters, p.commit)
+	listening, stop := context.WithCancel(context.Background())
+	p.stop = stop
+	go p.listen(listening)
+	return p, nil
+}
+
+// settle fixes what the transitions rely on, whatever the server's defaults
+// are. Each statement must see what was committed before it (see endGrants),
+// and an answer must not come before the commit is on disk; a stricter setting
+// than "on" stays.
+func settle(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, `SELECT set_config('default_transaction_isolation', 'read committed', false),
+		set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)`)
+	return err
+}
+
+// migrate lets one node at a time look and migrate. The lock is not taken when
+// there is nothing to do.
+func (p *postgres) migrate(ctx context.Context) error {
+	db := stdlib.OpenDBFromPool(p.pool)
+	defer db.Close()
+	version, err := currentVersion(ctx, db, postgresDialect)
+	if err == nil && version == knownVersion(postgresDialect) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	lock, err := p.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	if _, err := lock.Exec(ctx, `SELECT pg_advisory_lock($1)`, int64(postgresMigrationLock)); err != nil {
+		return err
+	}
+	err = migrate(ctx, db, postgresDialect)
+	if _, unlockErr := lock.Exec(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1)`, int64(postgresMigrationLock)); unlockErr != nil {
+		return errors.Join(err, unlockErr, lock.Conn().Close(context.WithoutCancel(ctx)))
+	}
+	return err
+}
+
+func (p *postgres) write(ctx context.Context, o *op) error { return p.groups.submit(ctx, o) }
+
+// commit answers a group. Deadlocks and serialization failures are tried
+// again. A statement that fails otherwise undoes the group, and then each runs
+// alone, so that nobody's bad transition fails its neighbours.
+func (p *postgres) commit(group []*op) {
+	slices.SortStableFunc(group, func(a, b *op) int { return strings.Compare(a.key, b.key) })
+	err := retry(func() error { return p.attempt(group) })
+	var refused *pgconn.PgError
+	if len(group) > 1 && errors.As(err, &refused) {
+		for _, o := range group {
+			o.err = retry(func() error { return p.attempt([]*op{o}) })
+		}
+		return
+	}
+	for _, o := range group {
+		o.err = err
+	}
+}
+
+// attempt sends a whole group in one round trip. Between two Syncs of the
+// protocol the server runs everything as one transaction, which commits at the
+// second one: its failure comes out of Close.
+func (p *postgres) attempt(group []*op) error {
+	ctx, cancel := context.WithTimeout(context.Background(), groupTimeout)
+	defer cancel()
+	batch := &pgx.Batch{}
+	for _, o := range group {
+		if err := p.fault.strike(); err != nil {
+			batch.Queue(failingStatement)
+		}
+		batch.Queue(o.sql, o.args...)
+	}
+	if err := p.fault.strike(); err != nil {
+		batch.Queue(failingStatement)
+	}
+	results := p.pool.SendBatch(ctx, batch)
+	for _, o := range group {
+		o.rows = 0
+		if err := readResult(results, o); err != nil {
+			_ = results.Close()
+			return err
+		}
+	}
+	return results.Close()
+}
+
+// failingStatement is what a planted failure sends, so that the server itself
+// has half a transition to undo.
+const failingStatement = `SELECT 1 / 0`
+
+func readResult(results pgx.BatchResults, o *op) error {
+	if o.scan == nil {
+		tag, err := results.Exec()
+		o.rows = tag.RowsAffected()
+		return err
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		o.rows++
+		if err := o.scan(rows); err != nil {
+			return err
+		}
+	}
+	rows.Close()
+	return rows.Err()
+}
+
+func (p *postgres) transact(ctx context.Context, fn func(tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, groupTimeout)
+	defer cancel()
+	return retry(func() error {
+		return pgx.BeginFunc(ctx, p.pool, func(t pgx.Tx) error {
+			if err := fn(&postgresTx{ctx, t, p.fault}); err != nil {
+				return err
+			}
+			return p.fault.strike() // the commit
+		})
+	})
+}
+
+// retry runs a transaction again after the server has broken a tie between
+// two. Such an error says that nothing was committed.
+func retry(fn func() error) error {
+	for try := 1; ; try++ {
+		err := fn()
+		var refused *pgconn.PgError
+		if try == postgresRetries || !errors.As(err, &refused) || (refused.Code != "40001" && refused.Code != "40P01") {
+			return err
+		}
+		time.Sleep(rand.N(time.Duration(try) * 5 * time.Millisecond))
+	}
+}
+
+func (p *postgres) query(ctx context.Context, sql string, args []any, each func(row) error) error {
+	if err := p.fault.strike(); err != nil {
+		return err
+	}
+	rows, err := p.pool.Query(ctx, sql, args...)
+	return eachPostgresRow(rows, err, each)
+}
+
+func eachPostgresRow(rows pgx.Rows, err error, each func(row) error) error {
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := each(rows); err != nil {
+			return err
+		}
+	}
+	rows.Close()
+	return rows.Err()
+}
+
+func (p *postgres) ping(ctx context.Context) error { return p.pool.Ping(ctx) }
+
+func (p *postgres) changes(ctx context.Context) <-chan struct{} { return p.bell.listen(ctx) }
+
+func (p *postgres) close() error {
+	p.groups.close()
+	p.stop()
+	<-p.ended
+	p.pool.Close()
+	return nil
+}
+
+// listen rings the bell for every revocation that any node writes. It has a
+// connection of its own; after each new one it rings once, for what it missed.
+func (p *postgres) listen(ctx context.Context) {
+	defer close(p.ended)
+	for ctx.Err() == nil {
+		conn, err := pgx.ConnectConfig(ctx, p.pool.Config().ConnConfig)
+		if err == nil {
+			_, err = conn.Exec(ctx, "LISTEN "+revocationsChannel)
+			for err == nil {
+				p.bell.ring()
+				_, err = conn.WaitForNotification(ctx)
+			}
+			_ = conn.Close(context.WithoutCancel(ctx))
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+type postgresTx struct {
+	ctx   context.Context
+	tx    pgx.Tx
+	fault *fault
+}
+
+func (t *postgresTx) exec(sql string, args ...any) (int64, error) {
+	if err := t.fault.strike(); err != nil {
+		return 0, err
+	}
+	tag, err := t.tx.Exec(t.ctx, sql, args...)
+	return tag.RowsAffected(), err
+}
+
+func (t *postgresTx) query(sql string, args []any, each func(row) error) error {
+	if err := t.fault.strike(); err != nil {
+		return err
+	}
+	rows, err := t.tx.Query(t.ctx, sql, args...)
+	return eachPostgresRow(rows, err, each)
+}
+
+func (t *postgresTx) forEach(sql string, args [][]any, each func(row) error) error {
+	batch := &pgx.Batch{}
+	for _, a := range args {
+		if err := t.fault.strike(); err != nil {
+			batch.Queue(failingStatement)
+		}
+		batch.Queue(sql, a...)
+	}
+	results := t.tx.SendBatch(t.ctx, batch)
+	for range args {
+		rows, err := results.Query()
+		if err := eachPostgresRow(rows, err, each); err != nil {
+			_ = results.Close()
+			return err
+		}
+	}
+	return results.Close()
 }

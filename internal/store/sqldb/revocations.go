@@ -22,6 +22,8 @@ const moveEpoch = insertRevocation + `, not_before = GREATEST(revocations.not_be
 	WHERE excluded.not_before > revocations.not_before OR excluded.expires_at > revocations.expires_at
 	RETURNING seq, kind, key, not_before, expires_at`
 
+const revocationByKey = `SELECT seq, kind, key, not_before, expires_at FROM revocations WHERE kind = $1 AND key = $2`
+
 func revocationArgs(r authority.Revocation) []any {
 	return []any{string(r.Kind), r.Key, micros(r.NotBefore.Truncate(time.Millisecond)), micros(r.ExpiresAt)}
 }
@@ -44,7 +46,7 @@ func (db *DB) Revoke(ctx context.Context, r authority.Revocation) (written autho
 		if err != nil || rows == 1 {
 			return written, err
 		}
-		err = db.one(ctx, scan, `SELECT seq, kind, key, not_before, expires_at FROM revocations WHERE kind = $1 AND key = $2`, string(r.Kind), r.Key)
+		err = db.one(ctx, scan, revocationByKey, string(r.Kind), r.Key)
 		if !errors.Is(err, authority.ErrNotFound) {
 			return written, err
 		}

@@ -41,10 +41,15 @@ func (db *DB) EndSession(ctx context.Context, id authority.ID, at, deadUntil tim
 			return authority.ErrNotFound
 		}
 		args := revocationArgs(authority.Revocation{Kind: authority.RevokeSession, Key: id.String(), NotBefore: at, ExpiresAt: deadUntil})
-		return t.query(revokeForGood, args, func(r row) (err error) {
+		scan := func(r row) (err error) {
 			ended, err = scanRevocation(r)
 			return err
-		})
+		}
+		if err := t.query(revokeForGood, args, scan); err != nil {
+			return err
+		}
+		// Somebody may have revoked the id for longer, apart from the session.
+		return t.query(revocationByKey, args[:2], scan)
 	})
 	return ended, err
 }

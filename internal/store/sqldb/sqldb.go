@@ -16,6 +16,9 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/jackc/pgx/v5/pgconn"
+	sqlite3 "modernc.org/sqlite"
+
 	"github.com/signalbox-sts/signalbox/internal/authority"
 )
 
@@ -106,6 +109,14 @@ func isAnswer(err error) bool {
 		}
 	}
 	return false
+}
+
+// isDuplicate says that a statement failed because a unique value is taken.
+func isDuplicate(err error) bool {
+	var inPostgres *pgconn.PgError
+	var inSQLite *sqlite3.Error
+	return errors.As(err, &inPostgres) && inPostgres.Code == "23505" ||
+		errors.As(err, &inSQLite) && inSQLite.Code() == 2067 // SQLITE_CONSTRAINT_UNIQUE
 }
 
 // writeOne runs a transition that is one statement, and gives the number of

@@ -2,39 +2,236 @@ package sqldb_test
 
 import (
 	"context"
+	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/store/sqldb"
+	"github.com/signalbox-sts/signalbox/internal/store/storetest"
 )
 
-func openSQLite(t testing.TB, path string) *sqldb.DB {
+func TestSQLite(t *testing.T) {
+	storetest.Run(t, engine(func(t testing.TB) string { return sqliteURL(t) }))
+}
+
+func TestPostgres(t *testing.T) {
+	needPostgres(t)
+	storetest.Run(t, engine(postgresURL))
+}
+
+// engine opens stores at fresh urls, and remembers which store has which.
+func engine(fresh func(t testing.TB) string) storetest.Engine {
+	var urls sync.Map
+	at := func(t testing.TB, url string) storetest.Store {
+		db := open(t, url)
+		urls.Store(db, url)
+		return db
+	}
+	return storetest.Engine{
+		Open: func(t testing.TB) storetest.Store { return at(t, fresh(t)) },
+		Again: func(t testing.TB, s storetest.Store) storetest.Store {
+			url, _ := urls.Load(s.(*sqldb.DB))
+			return at(t, url.(string))
+		},
+		FailAfter: func(s storetest.Store, n int) { s.(*sqldb.DB).FailAfter(n) },
+	}
+}
+
+func open(t testing.TB, url string) *sqldb.DB {
 	t.Helper()
-	db, err := sqldb.Open(t.Context(), "sqlite:"+path)
+	db, err := sqldb.Open(context.Background(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func sqliteURL(t testing.TB) string {
+	return "sqlite:" + filepath.Join(t.TempDir(), "signalbox.db")
+}
+
+const postgresVariable = "SIGNALBOX_TEST_POSTGRES"
+
+// needPostgres skips where there is no server, but never in CI.
+func needPostgres(t testing.TB) {
+	t.Helper()
+	if os.Getenv(postgresVariable) != "" {
+		return
+	}
+	const how = "no PostgreSQL: set " + postgresVariable + " to a superuser url (scripts/postgres.sh run go test …)"
+	if os.Getenv("CI") == "true" {
+		t.Fatal(how)
+	}
+	t.Skip(how)
+}
+
+// postgresURL makes a database of the test's own, and drops it afterwards.
+func postgresURL(t testing.TB) string {
+	t.Helper()
+	needPostgres(t)
+	server := os.Getenv(postgresVariable)
+	name := fmt.Sprintf("signalbox_%d_%d", os.Getpid(), time.Now().UnixNano())
+	admin(t, server, "CREATE DATABASE "+name)
+	t.Cleanup(func() { admin(t, server, "DROP DATABASE "+name+" WITH (FORCE)") })
+	u, err := url.Parse(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Path = "/" + name
+	return u.String()
+}
+
+func admin(t testing.TB, url, statement string) {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(context.Background(), statement); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// everyEngine runs a test of what storetest does not know.
+func everyEngine(t *testing.T, run func(t *testing.T, url string)) {
+	t.Run("SQLite", func(t *testing.T) { run(t, sqliteURL(t)) })
+	t.Run("PostgreSQL", func(t *testing.T) { run(t, postgresURL(t)) })
+}
+
+func TestJournalHeadsGoForward(t *testing.T) {
+	everyEngine(t, func(t *testing.T, url string) {
+		db := open(t, url)
+		at := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
+		save := func(node string, seq int64, head string, want error) {
+			t.Helper()
+			if err := db.SaveJournalHead(t.Context(), node, seq, head, at); err != want {
+				t.Fatalf("%s %d: got %v, want %v", node, seq, err, want)
+			}
+		}
+		save("b", 5, "five", nil)
+		save("a", 1, "one", nil)
+		save("b", 5, "five", nil)
+		save("b", 5, "other", authority.ErrConflict)
+		save("b", 4, "four", authority.ErrConflict)
+		save("b", 9, "nine", nil)
+		got, err := db.JournalHeads(t.Context())
+		want := []sqldb.JournalHead{{Node: "a", Seq: 1, Head: "one", At: at}, {Node: "b", Seq: 9, Head: "nine", At: at}}
+		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Fatalf("%v, %v", got, err)
 		}
 	})
-	return db
+}
+
+func TestANewerDatabaseIsRefused(t *testing.T) {
+	everyEngine(t, func(t *testing.T, url string) {
+		open(t, url).Exec(t, "INSERT INTO schema_version (version_id, is_applied) VALUES (999, true)")
+		_, err := sqldb.Open(t.Context(), url)
+		if err == nil || !strings.Contains(err.Error(), "version 999") || !strings.Contains(err.Error(), "start a newer signalbox") {
+			t.Fatalf("got %v", err)
+		}
+	})
+}
+
+func TestMigrationsAreNumberedWithoutAGap(t *testing.T) {
+	for _, folder := range []string{"migrations/sqlite", "migrations/postgres"} {
+		files, err := os.ReadDir(folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, file := range files {
+			if !strings.HasPrefix(file.Name(), fmt.Sprintf("%05d_", i+1)) {
+				t.Errorf("%s/%s should be number %d", folder, file.Name(), i+1)
+			}
+			text, err := os.ReadFile(filepath.Join(folder, file.Name()))
+			if err != nil || strings.Contains(string(text), "+goose Down") {
+				t.Errorf("%s/%s goes back, or cannot be read (%v): migrations only go forward", folder, file.Name(), err)
+			}
+		}
+	}
+}
+
+func TestManyStartAtOnceOnAnEmptyDatabase(t *testing.T) {
+	everyEngine(t, func(t *testing.T, url string) {
+		var done sync.WaitGroup
+		for range 6 {
+			done.Go(func() {
+				db, err := sqldb.Open(context.Background(), url)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := db.Ping(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if err := db.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		done.Wait()
+	})
+}
+
+func TestAnotherNodeIsTold(t *testing.T) {
+	url := postgresURL(t)
+	one, other := open(t, url), open(t, url)
+	changes := other.Changes(t.Context())
+	if _, err := one.Revoke(t.Context(), authority.Revocation{Kind: authority.RevokeToken, Key: "first", ExpiresAt: time.Now().Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		select {
+		case <-changes:
+			list, err := other.Revocations(t.Context(), 0, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(list) == 1 {
+				return
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("nobody told the other node")
+		}
+	}
+}
+
+func TestChangesEndWithTheirContext(t *testing.T) {
+	everyEngine(t, func(t *testing.T, url string) {
+		ctx, cancel := context.WithCancel(t.Context())
+		changes := open(t, url).Changes(ctx)
+		cancel()
+		for range changes { // may hold one last message
+		}
+	})
+}
+
+func TestUrlsThatCannotBeOpened(t *testing.T) {
+	for _, url := range []string{"", "mysql://x", "sqlite:", "sqlite:/tmp/a?mode=memory", "signalbox.db", "postgres://user:hunter2@%zz/db", "postgres://user:hunter2@127.0.0.1:1/db"} {
+		db, err := sqldb.Open(t.Context(), url)
+		if err == nil {
+			_ = db.Close()
+			t.Errorf("%q was opened", url)
+		} else if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: the error tells the password: %v", url, err)
+		}
+	}
 }
 
 func TestSQLiteFileIsPrivate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "made", "signalbox.db")
-	db := openSQLite(t, path)
-	now := time.Now()
-	g := authority.Grant{
-		ID: authority.NewID(now), ClientID: "web", Subject: authority.Subject{Issuer: "i", ID: "ada", Kind: authority.SubjectUser},
-		Scopes: oauth.MustScopes("openid"), State: authority.GrantActive, CreatedAt: now, ExpiresAt: now.Add(time.Hour),
-	}
-	if err := db.CreateGrant(context.Background(), g); err != nil {
+	db := open(t, "sqlite:"+path)
+	if err := db.CreateGrant(t.Context(), newGrant(1)); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]os.FileMode{path: 0o600, path + "-wal": 0o600, path + "-shm": 0o600, filepath.Dir(path): 0o700} {
@@ -46,14 +243,16 @@ func TestSQLiteFileIsPrivate(t *testing.T) {
 			t.Errorf("%s has mode %o, want %o", name, info.Mode().Perm(), want)
 		}
 	}
-	start := time.Now()
-	again := openSQLite(t, path)
-	t.Logf("opening again took %v", time.Since(start))
-	got, err := again.Grant(context.Background(), g.ID)
-	if err != nil || got.ClientID != "web" {
-		t.Fatalf("%+v, %v", got, err)
-	}
-	if _, err := again.EndGrant(context.Background(), g.ID, "test", now, now.Add(time.Hour)); err != nil {
-		t.Fatal(err)
+}
+
+func newGrant(seed int) authority.Grant {
+	now := time.Now()
+	return authority.Grant{
+		ID: authority.NewID(now), ClientID: fmt.Sprint("client", seed%10),
+		Subject:   authority.Subject{Issuer: "https://sts.example.com", ID: fmt.Sprint("user", seed), Kind: authority.SubjectUser},
+		Scopes:    oauth.MustScopes("openid", "offline_access", "orders:read"),
+		Resources: []string{"https://api.example.com"}, AMR: []string{"pwd"}, AuthTime: now,
+		State: authority.GrantActive, CreatedAt: now, ExpiresAt: now.Add(720 * time.Hour),
+		Refresh: authority.Refresh{Generation: 1, Hash: [32]byte{1, byte(seed)}, RotatedAt: now, IdleExpiresAt: now.Add(24 * time.Hour)},
 	}
 }

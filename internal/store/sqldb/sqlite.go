@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-
-	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
 const (

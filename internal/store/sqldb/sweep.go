@@ -35,9 +35,9 @@ var sweeps = []string{
 const (
 	sweepIdle = `DELETE FROM grants WHERE id IN (
 			SELECT id FROM (
-				SELECT id, refresh_generation, refresh_idle_expires_at FROM grants WHERE id > $1 ORDER BY id LIMIT $2
-			) AS slice WHERE refresh_generation > 0 AND refresh_idle_expires_at < $3
-		) AND refresh_generation > 0 AND refresh_idle_expires_at < $3
+				SELECT id, state, refresh_generation, refresh_idle_expires_at FROM grants WHERE id > $1 ORDER BY id LIMIT $2
+			) AS slice WHERE state = 'active' AND refresh_generation > 0 AND refresh_idle_expires_at < $3
+		) AND state = 'active' AND refresh_generation > 0 AND refresh_idle_expires_at < $3
 		AND NOT EXISTS (SELECT 1 FROM grants AS child WHERE child.parent = grants.id)`
 	endOfSlice = `SELECT id FROM grants WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2`
 )

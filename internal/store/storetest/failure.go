@@ -1,0 +1,241 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+)
+
+func isAnswer(err error) bool {
+	for _, answer := range []error{authority.ErrNotFound, authority.ErrExists, authority.ErrSpent, authority.ErrConflict, authority.ErrEnded} {
+		if errors.Is(err, answer) {
+			return true
+		}
+	}
+	return false
+}
+
+// world is a small database with something for every transition, and all of
+// its content as one value.
+type world struct {
+	s       Store
+	family  family
+	pending authority.Grant
+	signed  authority.Session
+}
+
+func newWorld(t testing.TB, s Store) *world {
+	w := &world{s: s, family: newFamily(t, s), pending: pendingGrant(), signed: session()}
+	create(t, s, w.pending, activeGrant(func(g *authority.Grant) { g.SessionID = w.signed.ID }))
+	noError(t, s.StartSession(t.Context(), w.signed))
+	noError(t, s.AddKey(t.Context(), key("current", "ES256", authority.KeyCurrent)))
+	noError(t, s.AddKey(t.Context(), key("next", "ES256", authority.KeyNext)))
+	noError(t, s.CreateClient(t.Context(), client("c")))
+	noError(t, s.CreateUser(t.Context(), user("u")))
+	noError(t, s.CreateResource(t.Context(), resource("r")))
+	revoke(t, s, revocation(authority.EpochUser, "ada", start))
+	return w
+}
+
+func (w *world) snapshot(t testing.TB) string {
+	t.Helper()
+	page := authority.Page{Limit: 1000}
+	grants, err := w.s.Grants(t.Context(), authority.GrantFilter{}, page)
+	noError(t, err)
+	signed, err := w.s.SessionByHash(t.Context(), w.signed.Hash)
+	if !errors.Is(err, authority.ErrNotFound) {
+		noError(t, err)
+	}
+	keys, err := w.s.Keys(t.Context())
+	noError(t, err)
+	clients, err := w.s.Clients(t.Context(), page)
+	noError(t, err)
+	users, err := w.s.Users(t.Context(), page)
+	noError(t, err)
+	resources, err := w.s.Resources(t.Context(), page)
+	noError(t, err)
+	return fmt.Sprintf("%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n%+v", grants, signed, keys, feed(t, w.s), clients, users, resources)
+}
+
+// transitions has every write of the store, each on a world of its own.
+var transitions = []struct {
+	name string
+	run  func(ctx context.Context, w *world) error
+}{
+	{"CreateGrant", func(ctx context.Context, w *world) error { return w.s.CreateGrant(ctx, activeGrant()) }},
+	{"CreateGrant of a child", func(ctx context.Context, w *world) error {
+		return w.s.CreateGrant(ctx, activeGrant(childOf(w.family.leaf)))
+	}},
+	{"RedeemCode", func(ctx context.Context, w *world) error {
+		return w.s.RedeemCode(ctx, w.pending.ID, w.pending.Code.Hash, refresh(1, 1, start), start.Add(time.Hour), start)
+	}},
+	{"RotateRefresh", func(ctx context.Context, w *world) error {
+		return w.s.RotateRefresh(ctx, w.family.root.ID, w.family.root.Refresh, refresh(2, 2, start))
+	}},
+	{"EndGrant", func(ctx context.Context, w *world) error {
+		_, err := w.s.EndGrant(ctx, w.family.root.ID, "test", start, deadUntil)
+		return err
+	}},
+	{"EndSessionGrants", func(ctx context.Context, w *world) error {
+		_, err := w.s.EndSessionGrants(ctx, w.signed.ID, "test", start, deadUntil)
+		return err
+	}},
+	{"StartSession", func(ctx context.Context, w *world) error { return w.s.StartSession(ctx, session()) }},
+	{"EndSession", func(ctx context.Context, w *world) error {
+		_, err := w.s.EndSession(ctx, w.signed.ID, start, deadUntil)
+		return err
+	}},
+	{"AddKey", func(ctx context.Context, w *world) error {
+		return w.s.AddKey(ctx, key("another", "RS256", authority.KeyNext))
+	}},
+	{"PromoteKey", func(ctx context.Context, w *world) error { return w.s.PromoteKey(ctx, "next", "current", start) }},
+	{"RemoveKey", func(ctx context.Context, w *world) error { return w.s.RemoveKey(ctx, "next") }},
+	{"Revoke", func(ctx context.Context, w *world) error {
+		_, err := w.s.Revoke(ctx, revocation(authority.RevokeToken, "jti", start))
+		return err
+	}},
+	{"Revoke of an epoch", func(ctx context.Context, w *world) error {
+		_, err := w.s.Revoke(ctx, revocation(authority.EpochUser, "ada", start.Add(time.Hour)))
+		return err
+	}},
+	{"CreateClient", func(ctx context.Context, w *world) error { return w.s.CreateClient(ctx, client("d")) }},
+	{"UpdateClient", func(ctx context.Context, w *world) error {
+		c := client("c")
+		since := c.UpdatedAt
+		c.Name, c.UpdatedAt = "changed", start.Add(time.Hour)
+		return w.s.UpdateClient(ctx, c, since)
+	}},
+	{"DeleteClient", func(ctx context.Context, w *world) error { return w.s.DeleteClient(ctx, "c") }},
+	{"CreateUser", func(ctx context.Context, w *world) error { return w.s.CreateUser(ctx, user("v")) }},
+	{"DeleteUser", func(ctx context.Context, w *world) error { return w.s.DeleteUser(ctx, "u") }},
+	{"CreateResource", func(ctx context.Context, w *world) error { return w.s.CreateResource(ctx, resource("s")) }},
+	{"DeleteResource", func(ctx context.Context, w *world) error { return w.s.DeleteResource(ctx, "r") }},
+	{"Sweep", func(ctx context.Context, w *world) error {
+		_, err := w.s.Sweep(ctx, start.Add(10000*time.Hour), 1)
+		return err
+	}},
+}
+
+var failureChecks = []check{
+	{"storage that fails in the middle of a transition leaves nothing of it", func(t testing.TB, e Engine) {
+		s := e.Open(t)
+		for _, transition := range transitions {
+			w := newWorld(t, s)
+			before := w.snapshot(t)
+			failures := 0
+			for n := 0; ; n++ {
+				if n == 100 {
+					t.Fatalf("%s: fails for ever", transition.name)
+				}
+				e.FailAfter(s, n)
+				err := transition.run(t.Context(), w)
+				e.FailAfter(s, -1)
+				if err == nil {
+					break
+				}
+				if failures++; isAnswer(err) {
+					t.Fatalf("%s: a failing storage answered %v", transition.name, err)
+				}
+				if after := w.snapshot(t); after != before {
+					t.Fatalf("%s failed at statement %d and left something:\n%s\nbefore:\n%s", transition.name, n, after, before)
+				}
+			}
+			if failures == 0 {
+				t.Fatalf("%s never failed", transition.name)
+			}
+			if transition.name != "Sweep" && w.snapshot(t) == before && transition.name != "StartSession" {
+				t.Fatalf("%s did nothing", transition.name)
+			}
+			clear(t, s)
+		}
+	}},
+	{"a failing read is a failure, never an answer", func(t testing.TB, e Engine) {
+		s := e.Open(t)
+		w := newWorld(t, s)
+		reads := map[string]func(ctx context.Context) error{
+			"Grant": func(ctx context.Context) error { _, err := s.Grant(ctx, w.pending.ID); return err },
+			"Grants": func(ctx context.Context) error {
+				_, err := s.Grants(ctx, authority.GrantFilter{}, authority.Page{})
+				return err
+			},
+			"CountGrants":   func(ctx context.Context) error { _, err := s.CountGrants(ctx, authority.GrantFilter{}); return err },
+			"Consented":     func(ctx context.Context) error { _, err := s.Consented(ctx, w.pending, start); return err },
+			"SessionByHash": func(ctx context.Context) error { _, err := s.SessionByHash(ctx, w.signed.Hash); return err },
+			"Keys":          func(ctx context.Context) error { _, err := s.Keys(ctx); return err },
+			"Revocations":   func(ctx context.Context) error { _, err := s.Revocations(ctx, 0, 10); return err },
+			"Client":        func(ctx context.Context) error { _, err := s.Client(ctx, "c"); return err },
+			"User":          func(ctx context.Context) error { _, err := s.User(ctx, "u"); return err },
+			"Resource":      func(ctx context.Context) error { _, err := s.Resource(ctx, "r"); return err },
+		}
+		for name, read := range reads {
+			noError(t, read(t.Context()))
+			e.FailAfter(s, 0)
+			err := read(t.Context())
+			e.FailAfter(s, -1)
+			if err == nil || isAnswer(err) {
+				t.Fatalf("%s: a failing storage answered %v", name, err)
+			}
+		}
+	}},
+	{"a failure in a group fails no neighbour half-way", func(t testing.TB, e Engine) {
+		s := e.Open(t)
+		grants := make([]authority.Grant, many)
+		for i := range grants {
+			grants[i] = activeGrant()
+		}
+		create(t, s, grants...)
+		for n := range 20 {
+			generation := uint32(n + 1)
+			before := make([]authority.Refresh, many)
+			for i, g := range grants {
+				before[i] = grantOf(t, s, g.ID).Refresh
+			}
+			e.FailAfter(s, n*3)
+			errs := atOnce(many, func(i int) error {
+				return s.RotateRefresh(t.Context(), grants[i].ID, before[i], refresh(before[i].Generation+1, int(generation)*100+i, start))
+			})
+			e.FailAfter(s, -1)
+			for i, g := range grants {
+				want := before[i]
+				if errs[i] == nil {
+					want = refresh(before[i].Generation+1, int(generation)*100+i, start)
+				} else if isAnswer(errs[i]) {
+					t.Fatalf("a failing storage answered %v", errs[i])
+				}
+				equal(t, grantOf(t, s, g.ID).Refresh, want)
+			}
+		}
+	}},
+	{"whoever has left before the start gets an error and changes nothing", func(t testing.TB, e Engine) {
+		s := e.Open(t)
+		w := newWorld(t, s)
+		before := w.snapshot(t)
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		for _, transition := range transitions {
+			if err := transition.run(gone, w); err == nil || isAnswer(err) {
+				t.Fatalf("%s answered %v", transition.name, err)
+			}
+		}
+		equal(t, w.snapshot(t), before)
+	}},
+}
+
+// clear empties what the next world makes again.
+func clear(t testing.TB, s Store) {
+	t.Helper()
+	for _, k := range keysOf(t, s) {
+		noError(t, s.RemoveKey(t.Context(), k.ID))
+	}
+	for _, id := range []string{"c", "d", "u", "v", "r", "s"} {
+		for _, remove := range []func(context.Context, string) error{s.DeleteClient, s.DeleteUser, s.DeleteResource} {
+			if err := remove(t.Context(), id); err != nil && !errors.Is(err, authority.ErrNotFound) {
+				t.Fatal(err)
+			}
+		}
+	}
+}

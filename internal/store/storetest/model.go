@@ -1,0 +1,285 @@
+package storetest
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+)
+
+// model is a store that is right because it is simple: maps under one lock.
+// Random histories are compared with it, and the suite is tested on it.
+// What it does not override panics.
+type model struct {
+	Store // nil: the transitions that the model does not know
+
+	mu          sync.Mutex
+	grants      map[authority.ID]authority.Grant
+	sessions    map[authority.ID]authority.Session
+	tickets     map[authority.Ticket]bool
+	keys        map[string]authority.Key
+	revocations map[[2]string]authority.Revocation
+	seq         int64
+}
+
+func newModel() *model {
+	return &model{
+		grants: map[authority.ID]authority.Grant{}, sessions: map[authority.ID]authority.Session{}, tickets: map[authority.Ticket]bool{},
+		keys: map[string]authority.Key{}, revocations: map[[2]string]authority.Revocation{},
+	}
+}
+
+// lock begins a transition: model methods start with `defer m.lock()()`.
+func (m *model) lock() func() { m.mu.Lock(); return m.mu.Unlock }
+
+func (m *model) CreateGrant(_ context.Context, g authority.Grant) error {
+	defer m.lock()()
+	if _, taken := m.grants[g.ID]; taken {
+		return authority.ErrExists
+	}
+	if !g.Parent.IsZero() && m.grants[g.Parent].State != authority.GrantActive {
+		return authority.ErrEnded
+	}
+	g.CreatedAt = g.CreatedAt.UTC().Truncate(time.Microsecond)
+	m.grants[g.ID] = g
+	return nil
+}
+
+func (m *model) Grant(_ context.Context, id authority.ID) (authority.Grant, error) {
+	defer m.lock()()
+	g, ok := m.grants[id]
+	if !ok {
+		return g, authority.ErrNotFound
+	}
+	return g, nil
+}
+
+func (m *model) RedeemCode(_ context.Context, id authority.ID, codeHash [32]byte, refresh authority.Refresh, expiresAt, now time.Time) error {
+	defer m.lock()()
+	g, ok := m.grants[id]
+	if !ok || g.State != authority.GrantPending || g.Code.Hash != codeHash || codeHash == [32]byte{} || !now.Before(g.Code.ExpiresAt) {
+		return authority.ErrSpent
+	}
+	g.State, g.Refresh, g.ExpiresAt = authority.GrantActive, refresh, expiresAt
+	m.grants[id] = g
+	return nil
+}
+
+func (m *model) RotateRefresh(_ context.Context, id authority.ID, from, to authority.Refresh) error {
+	defer m.lock()()
+	g, ok := m.grants[id]
+	if !ok || g.State != authority.GrantActive || g.Refresh.Generation != from.Generation || g.Refresh.Hash != from.Hash || from.Hash == [32]byte{} {
+		return authority.ErrConflict
+	}
+	g.Refresh = to
+	m.grants[id] = g
+	return nil
+}
+
+func (m *model) EndGrant(_ context.Context, id authority.ID, reason string, at, deadUntil time.Time) ([]authority.Revocation, error) {
+	defer m.lock()()
+	if _, ok := m.grants[id]; !ok {
+		return nil, authority.ErrNotFound
+	}
+	return m.end(id, reason, at, deadUntil), nil
+}
+
+func (m *model) EndSessionGrants(_ context.Context, session authority.ID, reason string, at, deadUntil time.Time) (ended []authority.Revocation, _ error) {
+	defer m.lock()()
+	for id, g := range m.grants {
+		if g.SessionID == session && !g.Outlives() {
+			ended = append(ended, m.end(id, reason, at, deadUntil)...)
+		}
+	}
+	return ended, nil
+}
+
+func (m *model) end(id authority.ID, reason string, at, deadUntil time.Time) (ended []authority.Revocation) {
+	g := m.grants[id]
+	if g.State == authority.GrantEnded {
+		return nil
+	}
+	g.State, g.EndedAt, g.EndReason = authority.GrantEnded, at, reason
+	m.grants[id] = g
+	ended = append(ended, m.revoke(authority.Revocation{Kind: authority.RevokeGrant, Key: id.String(), NotBefore: at, ExpiresAt: deadUntil}))
+	for child, c := range m.grants {
+		if c.Parent == id {
+			ended = append(ended, m.end(child, reason, at, deadUntil)...)
+		}
+	}
+	return ended
+}
+
+func (m *model) sortedGrants(in func(authority.Grant) bool) (list []authority.Grant) {
+	for _, g := range m.grants {
+		if in(g) {
+			list = append(list, g)
+		}
+	}
+	slices.SortFunc(list, func(a, b authority.Grant) int { return strings.Compare(a.ID.String(), b.ID.String()) })
+	return list
+}
+
+func selects(f authority.GrantFilter) func(authority.Grant) bool {
+	return func(g authority.Grant) bool {
+		return (f.ClientID == "" || g.ClientID == f.ClientID) && (f.SubjectID == "" || g.Subject.ID == f.SubjectID) &&
+			(f.SessionID.IsZero() || g.SessionID == f.SessionID) && (!f.ActiveOnly || g.State == authority.GrantActive) &&
+			(!f.ActiveOnly || f.AliveAt.IsZero() || g.ExpiresAt.After(f.AliveAt))
+	}
+}
+
+func (m *model) Grants(_ context.Context, f authority.GrantFilter, p authority.Page) ([]authority.Grant, error) {
+	defer m.lock()()
+	list := m.sortedGrants(func(g authority.Grant) bool { return selects(f)(g) && g.ID.String() > p.After })
+	return list[:min(len(list), max(p.Limit, 1))], nil
+}
+
+func (m *model) CountGrants(_ context.Context, f authority.GrantFilter) (int, error) {
+	defer m.lock()()
+	return len(m.sortedGrants(selects(f))), nil
+}
+
+func (m *model) Consented(_ context.Context, asked authority.Grant, now time.Time) (bool, error) {
+	defer m.lock()()
+	return len(m.sortedGrants(func(g authority.Grant) bool {
+		_, _, err := g.Narrow(asked.Scopes, asked.Resources)
+		return g.Subject == asked.Subject && g.ClientID == asked.ClientID && g.Alive(now) && err == nil
+	})) > 0, nil
+}
+
+func (m *model) StartSession(_ context.Context, s authority.Session) error {
+	defer m.lock()()
+	for _, other := range m.sessions {
+		if other.ID == s.ID || other.Hash == s.Hash {
+			return authority.ErrExists
+		}
+	}
+	m.sessions[s.ID] = s
+	return nil
+}
+
+func (m *model) SessionByHash(_ context.Context, hash [32]byte) (authority.Session, error) {
+	defer m.lock()()
+	for _, s := range m.sessions {
+		if s.Hash == hash {
+			return s, nil
+		}
+	}
+	return authority.Session{}, authority.ErrNotFound
+}
+
+func (m *model) EndSession(_ context.Context, id authority.ID, at, deadUntil time.Time) (authority.Revocation, error) {
+	defer m.lock()()
+	if _, ok := m.sessions[id]; !ok {
+		return authority.Revocation{}, authority.ErrNotFound
+	}
+	delete(m.sessions, id)
+	return m.revoke(authority.Revocation{Kind: authority.RevokeSession, Key: id.String(), NotBefore: at, ExpiresAt: deadUntil}), nil
+}
+
+func (m *model) TakeTicket(_ context.Context, t authority.Ticket) error {
+	defer m.lock()()
+	t.ExpiresAt = time.Time{}
+	if m.tickets[t] {
+		return authority.ErrSpent
+	}
+	m.tickets[t] = true
+	return nil
+}
+
+func (m *model) Keys(context.Context) (list []authority.Key, _ error) {
+	defer m.lock()()
+	for _, k := range m.keys {
+		list = append(list, k)
+	}
+	return list, nil
+}
+
+func (m *model) AddKey(_ context.Context, k authority.Key) error {
+	defer m.lock()()
+	if _, taken := m.keys[k.ID]; taken || (k.State != authority.KeyRetired && m.hasKey(k.Algorithm, k.State)) {
+		return authority.ErrConflict
+	}
+	m.keys[k.ID] = k
+	return nil
+}
+
+func (m *model) hasKey(algorithm string, state authority.KeyState) bool {
+	for _, k := range m.keys {
+		if k.Algorithm == algorithm && k.State == state {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *model) PromoteKey(_ context.Context, nextID, currentID string, at time.Time) error {
+	defer m.lock()()
+	next, current := m.keys[nextID], m.keys[currentID]
+	if next.State != authority.KeyNext {
+		return authority.ErrConflict
+	}
+	if currentID == "" && m.hasKey(next.Algorithm, authority.KeyCurrent) {
+		return authority.ErrConflict
+	}
+	if currentID != "" {
+		if current.State != authority.KeyCurrent || current.Algorithm != next.Algorithm {
+			return authority.ErrConflict
+		}
+		current.State, current.RetiredAt = authority.KeyRetired, at
+		m.keys[currentID] = current
+	}
+	next.State, next.PromotedAt = authority.KeyCurrent, at
+	m.keys[nextID] = next
+	return nil
+}
+
+func (m *model) RemoveKey(_ context.Context, id string) error {
+	defer m.lock()()
+	if _, ok := m.keys[id]; !ok {
+		return authority.ErrNotFound
+	}
+	delete(m.keys, id)
+	return nil
+}
+
+func (m *model) Revoke(_ context.Context, r authority.Revocation) (authority.Revocation, error) {
+	defer m.lock()()
+	return m.revoke(r), nil
+}
+
+func (m *model) revoke(r authority.Revocation) authority.Revocation {
+	at := [2]string{string(r.Kind), r.Key}
+	r.NotBefore = r.NotBefore.Truncate(time.Millisecond)
+	if old, there := m.revocations[at]; there {
+		next := old
+		if r.ExpiresAt.After(old.ExpiresAt) {
+			next.ExpiresAt = r.ExpiresAt
+		}
+		if r.IsEpoch() && r.NotBefore.After(old.NotBefore) {
+			next.NotBefore = r.NotBefore
+		}
+		if next == old {
+			return old
+		}
+		r = next
+	}
+	m.seq++
+	r.Seq = m.seq
+	m.revocations[at] = r
+	return r
+}
+
+func (m *model) Revocations(_ context.Context, after int64, limit int) (list []authority.Revocation, _ error) {
+	defer m.lock()()
+	for _, r := range m.revocations {
+		if r.Seq > after {
+			list = append(list, r)
+		}
+	}
+	slices.SortFunc(list, func(a, b authority.Revocation) int { return int(a.Seq - b.Seq) })
+	return list[:min(len(list), limit)], nil
+}

@@ -1,0 +1,111 @@
+package storetest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+)
+
+func session(change ...func(*authority.Session)) authority.Session {
+	s := authority.Session{ID: authority.NewID(start), Hash: hash(int(time.Now().UnixNano())), Subject: ada,
+		AuthTime: start, AMR: []string{"pwd"}, ExpiresAt: start.Add(time.Hour)}
+	for _, c := range change {
+		c(&s)
+	}
+	return s
+}
+
+var sessionChecks = []check{
+	{"a session is found by the hash of its cookie", func(t testing.TB, e Engine) {
+		s := e.Open(t)
+		mine := session(func(s *authority.Session) { s.Hash = hash(1) })
+		other := session(func(s *authority.Session) { s.Hash, s.Subject, s.AMR = hash(2), bob, nil })
+		noError(t, s.StartSession(t.Context(), mine))
+		noError(t, s.StartSession(t.Context(), other))
+		for _, want := range []authority.Session{mine, other} {
+			got, err := s.SessionByHash(t.Context(), want.Hash)
+			noError(t, err)
+			equal(t, got, want)
+		}
+		_, err := s.SessionByHash(t.Context(), hash(3))
+		wantError(t, err, authority.ErrNotFound)
+		_, err = s.SessionByHash(t.Context(), [32]byte{})
+		wantError(t, err, authority.ErrNotFound)
+	}},
+	{"neither the id nor the hash of a session is taken twice", func(t testing.TB, e Engine) {
+		s := e.Open(t)
+		mine := session(func(s *authority.Session) { s.Hash = hash(1) })
+		noError(t, s.StartSession(t.Context(), mine))
+		wantError(t, s.StartSession(t.Context(), session(func(s *authority.Session) { s.Hash = hash(1) })), authority.ErrExists)
+		wantError(t, s.StartSession(t.Context(), session(func(s *authority.Session) { s.ID, s.Hash = mine.ID, hash(2) })), authority.ErrExists)
+	}},
+	{"64 end one session on two nodes: one succeeds, with its revocation", func(t testing.TB, e Engine) {
+		s := e.Open(t)
+		nodes := []Store{s, e.Again(t, s)}
+		mine := session()
+		noError(t, s.StartSession(t.Context(), mine))
+		written := make([]authority.Revocation, many)
+		winner := contend(t, authority.ErrNotFound, func(i int) (err error) {
+			written[i], err = nodes[i%2].EndSession(t.Context(), mine.ID, start, deadUntil)
+			return err
+		})
+		want := authority.Revocation{Seq: written[winner].Seq, Kind: authority.RevokeSession, Key: mine.ID.String(),
+			NotBefore: start.Truncate(time.Millisecond), ExpiresAt: deadUntil}
+		equal(t, written[winner], want)
+		equal(t, feed(t, s), []authority.Revocation{want})
+		_, err := s.SessionByHash(t.Context(), mine.Hash)
+		wantError(t, err, authority.ErrNotFound)
+	}},
+	{"a ticket is spent once", func(t testing.TB, e Engine) {
+		s := e.Open(t)
+		ticket := authority.Ticket{Kind: authority.TicketAssertion, Hash: hash(1), ExpiresAt: start.Add(time.Minute)}
+		noError(t, s.TakeTicket(t.Context(), ticket))
+		wantError(t, s.TakeTicket(t.Context(), ticket), authority.ErrSpent)
+		later := ticket
+		later.ExpiresAt = start.Add(time.Hour)
+		wantError(t, s.TakeTicket(t.Context(), later), authority.ErrSpent)
+		otherKind, otherHash := ticket, ticket
+		otherKind.Kind, otherHash.Hash = "device_code", hash(2)
+		noError(t, s.TakeTicket(t.Context(), otherKind))
+		noError(t, s.TakeTicket(t.Context(), otherHash))
+	}},
+	{"64 take one ticket on two nodes: one succeeds", func(t testing.TB, e Engine) {
+		s := e.Open(t)
+		nodes := []Store{s, e.Again(t, s)}
+		for n := range 5 {
+			contend(t, authority.ErrSpent, func(i int) error {
+				return nodes[i%2].TakeTicket(t.Context(), authority.Ticket{Kind: authority.TicketAssertion, Hash: hash(n), ExpiresAt: start})
+			})
+		}
+	}},
+	{"what was written is there after a restart", func(t testing.TB, e Engine) {
+		s := e.Open(t)
+		f := newFamily(t, s)
+		ticket := authority.Ticket{Kind: authority.TicketAssertion, Hash: hash(1), ExpiresAt: start}
+		noError(t, s.TakeTicket(t.Context(), ticket))
+		noError(t, s.RotateRefresh(t.Context(), f.root.ID, f.root.Refresh, refresh(2, 2, start)))
+		ended, err := s.EndGrant(t.Context(), f.left.ID, "test", start, deadUntil)
+		noError(t, err)
+		before, entries := grantOf(t, s, f.root.ID), feed(t, s)
+		noError(t, s.Close())
+
+		s = e.Again(t, s)
+		equal(t, grantOf(t, s, f.root.ID), before)
+		equal(t, feed(t, s), entries)
+		wantEnded(t, s, ended, []authority.Grant{f.left, f.leaf}, []authority.Grant{f.right, f.stranger})
+		wantError(t, s.TakeTicket(t.Context(), ticket), authority.ErrSpent)
+		wantError(t, s.RotateRefresh(t.Context(), f.root.ID, f.root.Refresh, refresh(2, 3, start)), authority.ErrConflict)
+	}},
+	{"a closed store refuses and does not hang", func(t testing.TB, e Engine) {
+		s := e.Open(t)
+		g := activeGrant()
+		create(t, s, g)
+		noError(t, s.Close())
+		for _, err := range atOnce(many, func(int) error { return s.RotateRefresh(t.Context(), g.ID, g.Refresh, refresh(2, 2, start)) }) {
+			if err == nil || isAnswer(err) {
+				t.Fatalf("a closed store answered %v", err)
+			}
+		}
+	}},
+}
