@@ -90,7 +90,7 @@ func TestSignOutRequests(t *testing.T) {
 		"a URI with a disabled client":            {leaving("client_id", "off", "post_logout_redirect_uri", bye), "400"},
 		"a hint that is not ours":                 {leaving("id_token_hint", "forged", "post_logout_redirect_uri", bye), "400"},
 		"a hint too long":                         {leaving("id_token_hint", strings.Repeat("x", 9000)), "400"},
-		"a hint of another client than client_id": {leaving("id_token_hint", "hint-spa-for-u-ada", "client_id", "web", "post_logout_redirect_uri", bye), "400"},
+		"a hint of another client than client_id": {leaving("id_token_hint", "hint-web-for-u-ada", "client_id", "spa", "post_logout_redirect_uri", bye), "400"},
 		"A 13: state twice":                       {leaving("client_id", "web") + "&state=a&state=b", "400"},
 		"A 15: state too long":                    {leaving("client_id", "web", "state", strings.Repeat("x", 5000)), "400"},
 	} {
