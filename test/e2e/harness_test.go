@@ -212,7 +212,7 @@ func runServe(t *testing.T, dir, config string, files map[string]string) *server
 			t.Fatal(err)
 		}
 	}
-	write("master.key", "e2e master key, forty-four characters long!!")
+	write("master.key", "6532652d6d61737465722d6b6579206f6620746869727479206279746573212100")
 	for name, content := range files {
 		write(name, content)
 	}

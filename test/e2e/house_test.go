@@ -7,10 +7,13 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -243,8 +246,40 @@ func send(t *testing.T, req *http.Request, change ...func(*http.Request)) reply 
 	for _, c := range change {
 		c(req)
 	}
-	resp, err := plainClient.Do(req)
+	client := plainClient
+	if address := req.Header.Get(fromHeader); address != "" {
+		req.Header.Del(fromHeader)
+		client = clientFrom(address)
+	}
+	resp, err := client.Do(req)
 	return readReply(t, resp, err)
+}
+
+// fromHeader carries an address from a change of a request to send, and no further.
+const fromHeader = "E2e-From"
+
+// from sends a request from another loopback address: failures of client
+// authentication are counted by client and address.
+func from(address string) func(*http.Request) { return header(fromHeader, address) }
+
+// nextAddress is a loopback address that no test has used yet.
+func nextAddress() string {
+	n := addresses.Add(1)
+	return fmt.Sprintf("127.0.%d.%d", 1+n/250, 1+n%250)
+}
+
+var (
+	addresses   atomic.Int64
+	fromClients sync.Map // address -> *http.Client
+)
+
+func clientFrom(address string) *http.Client {
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+	c, _ := fromClients.LoadOrStore(address, &http.Client{
+		Timeout: plainClient.Timeout, CheckRedirect: plainClient.CheckRedirect,
+		Transport: &http.Transport{DialContext: dialer.DialContext},
+	})
+	return c.(*http.Client)
 }
 
 // basic authenticates a client by client_secret_basic (RFC 6749 §2.3.1).

@@ -163,7 +163,7 @@ func TestThreatsA_Request(t *testing.T) {
 
 		{"A23 a request_uri of somebody else", webApp, set("request_uri", "https://evil.example/request"), errorPage + "|" + redirectError("request_uri_not_supported")},
 		{"A24 a request object", webApp, set("request", "e30.e30."), errorPage + "|" + redirectError("request_not_supported")},
-		{"A25 a claims parameter of deep JSON", webApp, set("claims", strings.Repeat(`{"userinfo":`, 2000)+"1"+strings.Repeat("}", 2000)), goesOn + "|" + errorPage + "|" + redirectError("invalid_request")},
+		{"A25 a claims parameter of deep JSON", webApp, set("claims", strings.Repeat(`{"a":`, 1500)+"1"+strings.Repeat("}", 1500)), goesOn + "|" + errorPage + "|" + redirectError("invalid_request")},
 		{"A25 a claims parameter with __proto__", webApp, set("claims", `{"__proto__":{"admin":true},"userinfo":[1,null]}`), goesOn + "|" + errorPage + "|" + redirectError("invalid_request")},
 
 		{"a scope that the client may not ask for", webApp, set("scope", "openid other:read"), redirectError("invalid_scope")},
@@ -218,7 +218,7 @@ clients:
     redirect_uris: ["%[2]s"]
     scope: openid
 `, dir, uri)
-			for name, content := range map[string]string{"signalbox.yaml": config, "master.key": "e2e master key, forty-four characters long!!"} {
+			for name, content := range map[string]string{"signalbox.yaml": config, "master.key": "6532652d6d61737465722d6b6579206f6620746869727479206279746573212100"} {
 				if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 					t.Fatal(err)
 				}

@@ -31,9 +31,9 @@ func TestThreatsC_Secrets(t *testing.T) {
 		auth     func(*http.Request)
 		want     string
 	}{
-		{"C0 a good request", nil, basic(machine), ""},
-		{"C0 the scheme in small letters (RFC 9110 §11.1)", nil, authorization("basic " + b(good)), ""},
-		{"C35 the secret form-urlencoded", nil, authorization("Basic " + b(machine.ID+":"+strings.ReplaceAll(machine.Secret, "-", "%2D"))), ""},
+		{"C0 a good request", params("resource", api), basic(machine), ""},
+		{"C0 the scheme in small letters (RFC 9110 §11.1)", params("resource", api), authorization("basic " + b(good)), ""},
+		{"C35 the secret form-urlencoded", params("resource", api), authorization("Basic " + b(machine.ID+":"+strings.ReplaceAll(machine.Secret, "-", "%2D"))), ""},
 		{"C33 a wrong secret", nil, authorization("Basic " + b(machine.ID+":wrong")), "invalid_client"},
 		{"C33 an empty secret", nil, authorization("Basic " + b(machine.ID+":")), "invalid_client"},
 		{"C33 the secret cut by one", nil, authorization("Basic " + b(good[:len(good)-1])), "invalid_client"},
@@ -43,7 +43,7 @@ func TestThreatsC_Secrets(t *testing.T) {
 		{"C33 no authentication", nil, func(*http.Request) {}, "invalid_client|invalid_request"},
 		{"C33 the client's id alone", params("client_id", machine.ID), func(*http.Request) {}, "invalid_client"},
 		{"C34 header and form at once", params("client_id", machine.ID, "client_secret", machine.Secret), basic(machine), "invalid_request"},
-		{"C34 header and assertion at once", params("client_assertion_type", assertionType, "client_assertion", "x.y.z"), basic(machine), "invalid_request"},
+		{"C34 header and assertion at once", params("client_assertion_type", assertionType, "client_assertion", jws(map[string]any{"alg": "ES256"}, map[string]any{"sub": machine.ID}, signerKey)), basic(machine), "invalid_request"},
 		{"C34 header of one client, id of another", params("client_id", "machine-post"), basic(machine), "invalid_request|invalid_client"},
 		{"C34 a client of client_secret_basic in the form", params("client_id", machine.ID, "client_secret", machine.Secret), func(*http.Request) {}, "invalid_client"},
 		{"C34 a client of client_secret_post in the header", nil, basic(machinePost), "invalid_client"},
@@ -257,7 +257,7 @@ func TestThreatsC_Assertions(t *testing.T) {
 			if row.ok {
 				want = ""
 			}
-			checkTokenAnswer(t, s.post(t, "/token", a.form), want)
+			checkTokenAnswer(t, s.post(t, "/token", a.form, from(nextAddress())), want)
 		})
 	}
 

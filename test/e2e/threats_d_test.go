@@ -97,6 +97,10 @@ func TestThreatsD_AccessTokens(t *testing.T) {
 			if got.Status != http.StatusOK || got.JSON["active"] != true {
 				t.Errorf("introspection: %s", got)
 			}
+		} else if len(token) > 32<<10 || strings.Contains(token, "\n") {
+			if got.Status != http.StatusBadRequest || got.str("error") != "invalid_request" {
+				t.Errorf("introspection of what no token can be: %s", got)
+			}
 		} else if got.Status != http.StatusOK || len(got.JSON) != 1 || got.JSON["active"] != false {
 			t.Errorf("E74 introspection: %s", got)
 		}

@@ -86,7 +86,7 @@ test('authorization code with PKCE, UserInfo and refresh', async () => {
   })
   const callback = oauth.validateAuthResponse(as, c, await authorize(target, world.ada), state)
   const response = await oauth.authorizationCodeGrantRequest(as, c, oauth.None(), callback, c.redirect_uris[0], verifier, insecure)
-  const tokens = await oauth.processAuthorizationCodeResponse(as, c, response.clone(), { expectedNonce: nonce, requireIdToken: true })
+  const tokens = await oauth.processAuthorizationCodeResponse(as, c, response, { expectedNonce: nonce, requireIdToken: true })
   await oauth.validateApplicationLevelSignature(as, response, insecure)
   const { sub } = oauth.getValidatedIdTokenClaims(tokens)
   const info = await oauth.processUserInfoResponse(as, c, sub, await oauth.userInfoRequest(as, c, tokens.access_token, insecure))
