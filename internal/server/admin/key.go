@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
@@ -28,9 +29,16 @@ type RotateKey struct {
 	Algorithm string `json:"alg" enum:"ES256,RS256,EdDSA"`
 }
 
-func (a *API) listKeys(_ context.Context, _ *call) (plan, error) {
-	page := Page[Key]{Items: []Key{}}
-	for _, k := range a.Keys() {
+func (a *API) listKeys(_ context.Context, c *call) (plan, error) {
+	id := func(k authority.Key) string { return k.ID }
+	sorted := slices.SortedFunc(slices.Values(a.Keys()), func(x, y authority.Key) int { return strings.Compare(x.ID, y.ID) })
+	none := func(authority.Page) ([]authority.Key, error) { return nil, nil }
+	some, next, err := list(sorted, id, none, c.page)
+	if err != nil {
+		return plan{}, err
+	}
+	page := Page[Key]{Items: []Key{}, Next: next}
+	for _, k := range some {
 		page.Items = append(page.Items, showKey(k))
 	}
 	return reads(page), nil

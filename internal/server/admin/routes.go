@@ -89,7 +89,7 @@ func routes() []route {
 		{"PATCH", "/resources/{id}", "updateResource", "resources:write", authority.EventResourceChanged, (*API).updateResource, "Change a resource: what is sent replaces what was there.", nil, ResourceFields{}, Resource{}, 0, false},
 		{"DELETE", "/resources/{id}", "deleteResource", "resources:write", authority.EventResourceChanged, (*API).deleteResource, "Delete a resource that no client names any more.", nil, nil, nil, http.StatusNoContent, false},
 
-		{"GET", "/keys", "listKeys", "keys:read", "", (*API).listKeys, "List signing keys.", nil, nil, Page[Key]{}, 0, false},
+		{"GET", "/keys", "listKeys", "keys:read", "", (*API).listKeys, "List signing keys.", paging, nil, Page[Key]{}, 0, false},
 		{"POST", "/keys/rotate", "rotateKey", "keys:write", authority.EventKeyChanged, (*API).rotateKey, "Sign with a new key from now on. The old one is published until its last token has expired.", nil, RotateKey{}, Key{}, 0, false},
 		{"DELETE", "/keys/{id}", "removeKey", "keys:write", authority.EventKeyChanged, (*API).removeKey, "Emergency: remove a key now. Every token that it signed is dead.", nil, nil, nil, http.StatusNoContent, false},
 
