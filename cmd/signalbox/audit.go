@@ -1,0 +1,373 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/signalbox-sts/signalbox/internal/explain"
+	"github.com/signalbox-sts/signalbox/internal/jose"
+	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/keys"
+	"github.com/signalbox-sts/signalbox/internal/server/admin"
+)
+
+func (a *adminCLI) auditCommand() *cobra.Command {
+	return a.group("audit", "Follow, search and prove the journal",
+		`  signalbox audit tail
+  signalbox audit search --client night-job --since 24h
+  signalbox audit verify /var/lib/signalbox/journal`,
+		a.auditTail(), a.auditSearch(), a.auditVerify())
+}
+
+// auditFilter are the flags that tail and search share.
+type auditFilter struct{ kind, client, user, grant, token, tokenHash, request, remote string }
+
+func (f *auditFilter) add(a *adminCLI, cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.kind, "type", "", "only this type of record, such as token.issued")
+	flags.StringVar(&f.client, "client", "", "only records about this client")
+	flags.StringVar(&f.user, "user", "", "only records about this user, by username or id")
+	flags.StringVar(&f.grant, "grant", "", "only records about this grant")
+	flags.StringVar(&f.token, "jti", "", "only records about the token with this id")
+	flags.StringVar(&f.tokenHash, "token-hash", "", "only records about the token with this hash")
+	flags.StringVar(&f.request, "request-id", "", "only records of this request")
+	flags.StringVar(&f.remote, "remote", "", "only records of this IP address")
+	_ = cmd.RegisterFlagCompletionFunc("client", a.completeIDs("/clients", "client_id"))
+	_ = cmd.RegisterFlagCompletionFunc("user", a.completeIDs("/users", "username"))
+}
+
+func (f *auditFilter) query(ctx context.Context, a *adminCLI) (url.Values, error) {
+	query := url.Values{}
+	for name, value := range map[string]string{
+		"type": f.kind, "client_id": f.client, "grant_id": f.grant, "jti": f.token, "token_hash": f.tokenHash, "request_id": f.request, "remote": f.remote,
+	} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	if f.user == "" {
+		return query, nil
+	}
+	id, err := a.userID(ctx, f.user)
+	if isStatus(err, http.StatusForbidden) { // journal:read alone does not find names
+		id, err = f.user, nil
+	}
+	query.Set("subject", id)
+	return query, err
+}
+
+func (a *adminCLI) auditSearch() *cobra.Command {
+	var filter auditFilter
+	var since, until, text string
+	limit := 0
+	cmd := &cobra.Command{
+		Use: "search", Short: "Search this node's journal; the newest records, oldest of them first",
+		Example: `  signalbox audit search --client night-job --since 24h
+  signalbox audit search --type token.refused --since 2026-01-31T00:00:00Z -o json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if limit < 1 || limit > 100_000 {
+				return &usageError{errors.New("--limit must be from 1 to 100000")}
+			}
+			query, err := filter.query(cmd.Context(), a)
+			if err != nil {
+				return err
+			}
+			now := time.Now()
+			for name, value := range map[string]string{"since": since, "until": until} {
+				at, err := moment(value, now)
+				if err != nil {
+					return &usageError{fmt.Errorf("--%s: %w", name, err)}
+				}
+				if value != "" {
+					query.Set(name, at.UTC().Format(time.RFC3339Nano))
+				}
+			}
+			if text != "" {
+				query.Set("text", text)
+			}
+			var records []journal.Record
+			more, err := each(cmd.Context(), a, "/journal", query, limit, func(r journal.Record) error {
+				records = append(records, r)
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			if more {
+				fmt.Fprintln(a.env.Err, "there are older ones: raise --limit")
+			}
+			out := bufio.NewWriter(a.env.Out)
+			for _, r := range slices.Backward(records) {
+				if err := a.printRecord(out, r); err != nil {
+					return err
+				}
+			}
+			return out.Flush()
+		},
+	}
+	filter.add(a, cmd)
+	cmd.Flags().StringVar(&since, "since", "", "from this time on: RFC 3339, a date, or how long ago (24h)")
+	cmd.Flags().StringVar(&until, "until", "", "before this time")
+	cmd.Flags().StringVar(&text, "text", "", "only records with this text in any of their values")
+	cmd.Flags().IntVar(&limit, "limit", 100, "how many at most")
+	return cmd
+}
+
+// moment reads a time, a day, or how long ago something was.
+func moment(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return now, nil
+	}
+	if ago, err := time.ParseDuration(s); err == nil && ago >= 0 {
+		return now.Add(-ago), nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, time.DateTime, time.DateOnly} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t, nil
+		}
+	}
+	return now, fmt.Errorf("%q is no time like 2026-01-31T12:00:00Z, no date, and no duration like 24h", s)
+}
+
+func (a *adminCLI) auditTail() *cobra.Command {
+	var filter auditFilter
+	from := uint64(0)
+	cmd := &cobra.Command{
+		Use: "tail", Short: "Follow this node's journal until interrupted",
+		Example: `  signalbox audit tail --type token.refused
+  signalbox audit tail -o json | jq .client_id`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			query, err := filter.query(cmd.Context(), a)
+			if err != nil {
+				return err
+			}
+			return a.tail(cmd.Context(), query, from)
+		},
+	}
+	filter.add(a, cmd)
+	cmd.Flags().Uint64Var(&from, "from", 0, "the number of the first record (default: from now on)")
+	return cmd
+}
+
+// tail follows, and connects anew when the stream ends with its token: the
+// token file may hold a new one. It goes on after the last record it saw.
+func (a *adminCLI) tail(ctx context.Context, query url.Values, from uint64) error {
+	if from == 0 {
+		var now admin.JournalStatus
+		if err := a.call(ctx, http.MethodGet, "/journal/status", nil, nil, &now); err != nil {
+			return err
+		}
+		from = now.Seq + 1
+	}
+	for {
+		query.Set("from", strconv.FormatUint(from, 10))
+		began := time.Now()
+		response, err := a.request(ctx, http.MethodGet, "/journal/tail", query, nil)
+		if err != nil {
+			return unlessInterrupted(ctx, err)
+		}
+		last, err := a.follow(response.Body)
+		var write *writeError
+		if errors.As(err, &write) || ctx.Err() != nil {
+			return unlessInterrupted(ctx, err)
+		}
+		if last == 0 && time.Since(began) < time.Second {
+			return errors.New("the stream ended at once: the service stops, or its journal is broken")
+		}
+		from = max(from, last+1)
+	}
+}
+
+// unlessInterrupted: an interrupt is how following ends.
+func unlessInterrupted(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// writeError is a failure of our own output.
+type writeError struct{ error }
+
+func (a *adminCLI) follow(body io.ReadCloser) (last uint64, err error) {
+	defer func() { _ = body.Close() }()
+	lines := bufio.NewScanner(body)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var r journal.Record
+		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+			return last, err
+		}
+		if err := a.printRecord(a.env.Out, r); err != nil {
+			return last, &writeError{err}
+		}
+		last = r.Seq
+	}
+	return last, lines.Err()
+}
+
+// printRecord writes one record in one line: as JSON, or in words.
+func (a *adminCLI) printRecord(w io.Writer, r journal.Record) error {
+	if a.json() {
+		data, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(w, plainJSON(string(data)))
+		return err
+	}
+	_, err := fmt.Fprintln(w, explain.Printable(recordText(r)))
+	return err
+}
+
+func recordText(r journal.Record) string {
+	parts := []string{r.Time.UTC().Format("2006-01-02T15:04:05.000Z"), r.Type}
+	add := func(name, value string) {
+		if value != "" {
+			parts = append(parts, name+"="+word(value))
+		}
+	}
+	add("client", r.ClientID)
+	if r.Subject != nil && r.Subject.ID != r.ClientID {
+		add("subject", r.Subject.ID)
+	}
+	add("target", r.Target)
+	add("actor", r.Actor)
+	add("grant_type", r.GrantType)
+	add("scope", r.Scope)
+	add("aud", strings.Join(r.Audience, " "))
+	add("error", r.Error)
+	add("reason", r.Reason)
+	add("grant", r.GrantID)
+	add("jti", r.TokenID)
+	add("remote", r.Remote)
+	add("request", r.RequestID)
+	if r.Count > 1 {
+		add("count", strconv.FormatUint(r.Count, 10))
+	}
+	return strings.Join(parts, " ")
+}
+
+// word quotes a value in which a reader could lose his place.
+func word(s string) string {
+	if strings.ContainsAny(s, " =\"\\") {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+func (a *adminCLI) auditVerify() *cobra.Command {
+	var masterKeyFile string
+	cmd := &cobra.Command{
+		Use: "verify DIR", Short: "Prove that no record of a journal was removed or changed; works offline",
+		Long: `Check every line of every journal in a folder, from the first to the last: the
+hash chain, and with --master-key-file the signatures of the checkpoints. The
+chain alone shows accidents; the signatures also show a forger who computed it
+anew. Nothing is asked of the service, which may go on writing.`,
+		Example: `  signalbox audit verify /var/lib/signalbox/journal
+  signalbox audit verify --master-key-file master.key /var/lib/signalbox/journal`,
+		Args: oneArg("folder"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := checkOutput(a.output); err != nil {
+				return err
+			}
+			return a.verify(args[0], masterKeyFile)
+		},
+	}
+	cmd.Flags().StringVar(&masterKeyFile, "master-key-file", "", "the service's master key, to check signatures too")
+	_ = cmd.MarkFlagFilename("master-key-file")
+	return cmd
+}
+
+func (a *adminCLI) verify(dir, masterKeyFile string) error {
+	options := journal.VerifyOptions{}
+	if masterKeyFile != "" {
+		check, err := checkpointChecker(masterKeyFile)
+		if err != nil {
+			return err
+		}
+		options.CheckSignature = check
+	}
+	if isTerminal(a.env.Err) {
+		options.Progress = func(done, total int64) {
+			fmt.Fprintf(a.env.Err, "\rchecked %d of %d MiB", done>>20, total>>20)
+		}
+	}
+	report, err := journal.Verify(dir, options)
+	if options.Progress != nil {
+		fmt.Fprintln(a.env.Err)
+	}
+	if err != nil {
+		return err
+	}
+	if a.json() {
+		if err := printJSON(a.env.Out, report); err != nil {
+			return err
+		}
+	} else {
+		for _, n := range report.Nodes {
+			fmt.Fprintln(a.env.Out, explain.Printable(nodeText(n, masterKeyFile != "")))
+		}
+	}
+	if !report.OK() {
+		return fmt.Errorf("the journal in %s was tampered with or is damaged", explain.Printable(dir))
+	}
+	return nil
+}
+
+func nodeText(n journal.NodeReport, signed bool) string {
+	if n.Problem != nil {
+		return fmt.Sprintf("node %s: BROKEN after %d sound records: %s", n.Node, n.Records, n.Problem)
+	}
+	text := fmt.Sprintf("node %s: ok, %d records in %d files, %d checkpoints", n.Node, n.Records, n.Segments, n.Checkpoints)
+	if signed {
+		text += fmt.Sprintf(", signed up to record %d", n.SignedSeq)
+	}
+	if n.Records > 0 {
+		text += fmt.Sprintf(", from %s to %s", n.From.UTC().Format(time.RFC3339), n.Until.UTC().Format(time.RFC3339))
+	}
+	if n.Writing > 0 {
+		text += fmt.Sprintf("; %d bytes of an unfinished line, which is being written or was cut off", n.Writing)
+	}
+	return text
+}
+
+// checkpointChecker verifies what journalSigner signed.
+func checkpointChecker(masterKeyFile string) (func(jws string) ([]byte, error), error) {
+	data, err := os.ReadFile(masterKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	master, err := keys.ParseMasterKey(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", masterKeyFile, err)
+	}
+	signer, err := journalSigner(master)
+	if err != nil {
+		return nil, err
+	}
+	public := jose.KeySet{signer.PublicKey()}
+	want := jose.Expect{Algorithms: []jose.Algorithm{signer.Algorithm()}, Types: []string{signer.Type()}}
+	return func(jws string) ([]byte, error) {
+		verified, err := jose.Verify(jws, want, public.Find)
+		if err != nil {
+			return nil, err
+		}
+		return verified.Claims.JSON(), nil
+	}, nil
+}

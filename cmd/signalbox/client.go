@@ -1,0 +1,260 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/signalbox-sts/signalbox/internal/server/admin"
+)
+
+func (a *adminCLI) clientCommand() *cobra.Command {
+	return a.group("client", "Administer clients: applications and machines that ask for tokens",
+		`  signalbox client list
+  signalbox client create night-job --grant-type client_credentials --resource https://api.example.com --scope orders:read
+  signalbox client rotate night-job --keep-old 1h`,
+		listing[admin.Client]{
+			path: "/clients", columns: []string{"CLIENT", "NAME", "AUTHENTICATION", "SCOPE", "STATE", "SOURCE"},
+			row: func(c admin.Client) []string {
+				return []string{c.ClientID, c.ClientName, c.AuthMethod, c.Scope, enabled(c.Disabled), c.Source}
+			},
+		}.command(a, "List clients", "  signalbox client list -o json"),
+		a.showCommand("client", "/clients", "client_id", &admin.Client{}),
+		a.clientCreate(), a.clientUpdate(), a.clientRotate(),
+		a.changeCommand(change{use: "disable CLIENT", short: "Disable a client and end its tokens and grants", path: "/clients", member: "client_id", suffix: "/disable", said: "client %s is disabled; its tokens and grants have ended"}),
+		a.changeCommand(change{use: "enable CLIENT", short: "Enable a client again; what was ended stays ended", path: "/clients", member: "client_id", suffix: "/enable", said: "client %s is enabled"}),
+		a.changeCommand(change{use: "delete CLIENT", short: "Delete a client and end its tokens and grants", path: "/clients", member: "client_id", method: http.MethodDelete, question: "Delete client %s and end all its tokens?", said: "client %s is deleted"}),
+		a.revokeCommand("revoke CLIENT", "End everything of a client that is older than now; the client itself stays", "/clients", "client_id", func(id string) admin.Revoke { return admin.Revoke{ClientID: id} }),
+	)
+}
+
+func enabled(disabled bool) string {
+	if disabled {
+		return "disabled"
+	}
+	return "enabled"
+}
+
+// showCommand shows one thing by its id.
+func (a *adminCLI) showCommand(what, path, member string, into any) *cobra.Command {
+	return &cobra.Command{
+		Use: "show ID", Short: "Show one " + what, Args: oneArg(what + "'s id"),
+		Example:           "  signalbox " + what + " show ID -o json",
+		ValidArgsFunction: a.completeIDs(path, member),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.call(cmd.Context(), http.MethodGet, at(path, args[0]), nil, nil, into); err != nil {
+				return err
+			}
+			return a.show(into)
+		},
+	}
+}
+
+// change is a command that does one thing to one thing.
+type change struct {
+	use, short   string
+	path, member string
+	method       string // empty means POST
+	suffix       string
+	question     string // asked first; empty for what can be undone
+	said         string
+}
+
+func (a *adminCLI) changeCommand(c change) *cobra.Command {
+	yes := false
+	cmd := &cobra.Command{
+		Use: c.use, Short: c.short, Args: oneArg("id"),
+		Example:           "  signalbox " + c.path[1:len(c.path)-1] + " " + c.use,
+		ValidArgsFunction: a.completeIDs(c.path, c.member),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id := args[0]
+			if c.path == "/users" {
+				var err error
+				if id, err = a.userID(cmd.Context(), id); err != nil {
+					return err
+				}
+			}
+			if c.question != "" {
+				if err := a.confirm(fmt.Sprintf(c.question, args[0]), yes); err != nil {
+					return err
+				}
+			}
+			method := c.method
+			if method == "" {
+				method = http.MethodPost
+			}
+			var answer json.RawMessage
+			if err := a.call(cmd.Context(), method, at(c.path, id, c.suffix), nil, nil, &answer); err != nil {
+				return err
+			}
+			a.done(c.said, args[0])
+			if a.json() && answer != nil {
+				return a.show(answer)
+			}
+			return nil
+		},
+	}
+	if c.question != "" {
+		cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	}
+	return cmd
+}
+
+// clientFlags are the members of a client that may be set.
+type clientFlags struct {
+	name, method, scope, alg, jwksFile       string
+	redirects, postLogout, grants, resources []string
+}
+
+func (f *clientFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.name, "name", "", "the name that people see")
+	flags.StringVar(&f.method, "auth-method", "", "none, client_secret_basic, client_secret_post or private_key_jwt (default client_secret_basic)")
+	flags.StringVar(&f.scope, "scope", "", "scopes that it may ask for, parted by spaces")
+	flags.StringVar(&f.alg, "id-token-alg", "", "algorithm of its ID tokens (default: the service's first)")
+	flags.StringVar(&f.jwksFile, "jwks-file", "", "file with its public keys (JSON Web Key Set), for private_key_jwt")
+	flags.StringArrayVar(&f.redirects, "redirect-uri", nil, "where its users come back to; may be repeated")
+	flags.StringArrayVar(&f.postLogout, "post-logout-redirect-uri", nil, "where its users go after signing out; may be repeated")
+	flags.StringSliceVar(&f.grants, "grant-type", nil, "authorization_code, refresh_token, client_credentials; may be repeated")
+	flags.StringArrayVar(&f.resources, "resource", nil, "an API that it may get tokens for; may be repeated")
+	_ = cmd.RegisterFlagCompletionFunc("grant-type", cobra.FixedCompletions([]string{"authorization_code", "refresh_token", "client_credentials"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("auth-method", cobra.FixedCompletions([]string{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.MarkFlagFilename("jwks-file", "json")
+}
+
+// fields are those that were given on the command line, and no others.
+func (f *clientFlags) fields(cmd *cobra.Command) (admin.ClientFields, error) {
+	given := cmd.Flags().Changed
+	var fields admin.ClientFields
+	if given("name") {
+		fields.ClientName = &f.name
+	}
+	if given("auth-method") {
+		fields.AuthMethod = &f.method
+	}
+	if given("scope") {
+		fields.Scope = &f.scope
+	}
+	if given("id-token-alg") {
+		fields.IDTokenAlg = &f.alg
+	}
+	if given("redirect-uri") {
+		fields.RedirectURIs = &f.redirects
+	}
+	if given("post-logout-redirect-uri") {
+		fields.PostLogout = &f.postLogout
+	}
+	if given("grant-type") {
+		fields.GrantTypes = &f.grants
+	}
+	if given("resource") {
+		fields.Resources = &f.resources
+	}
+	if given("jwks-file") {
+		text, err := os.ReadFile(f.jwksFile)
+		if err != nil {
+			return fields, err
+		}
+		if !json.Valid(text) {
+			return fields, fmt.Errorf("%s is not JSON", f.jwksFile)
+		}
+		raw := json.RawMessage(text)
+		fields.JWKS = &raw
+	}
+	return fields, nil
+}
+
+func (a *adminCLI) clientCreate() *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use: "create [ID]", Short: "Create a client; its secret is shown this once",
+		Example: `  signalbox client create night-job --grant-type client_credentials --resource https://api.example.com --scope orders:read
+  signalbox client create web --grant-type authorization_code,refresh_token --redirect-uri https://app.example.com/callback --scope "openid profile"
+  signalbox client create app --auth-method none --grant-type authorization_code --redirect-uri com.example.app:/callback`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return &usageError{fmt.Errorf("one id at most; see %s --help", cmd.CommandPath())}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			fields, err := f.fields(cmd)
+			if err != nil {
+				return err
+			}
+			body := admin.NewClient{ClientFields: fields}
+			if len(args) == 1 {
+				body.ClientID = args[0]
+			}
+			var created admin.ClientCredentials
+			if err := a.call(cmd.Context(), http.MethodPost, "/clients", nil, body, &created); err != nil {
+				return err
+			}
+			return a.showCredentials(created)
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func (a *adminCLI) showCredentials(c admin.ClientCredentials) error {
+	if c.ClientSecret != "" {
+		a.done("the secret is shown this once: only its hash is kept")
+	}
+	return a.show(c)
+}
+
+func (a *adminCLI) clientUpdate() *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use: "update ID", Short: "Change a client: what is given replaces what was there", Args: oneArg("client's id"),
+		Example:           "  signalbox client update web --redirect-uri https://app.example.com/callback --redirect-uri https://beta.example.com/callback",
+		ValidArgsFunction: a.completeIDs("/clients", "client_id"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			fields, err := f.fields(cmd)
+			if err != nil {
+				return err
+			}
+			if fields == (admin.ClientFields{}) {
+				return &usageError{errors.New("nothing to change was given")}
+			}
+			var updated admin.ClientCredentials
+			if err := a.call(cmd.Context(), http.MethodPatch, at("/clients", args[0]), nil, fields, &updated); err != nil {
+				return err
+			}
+			return a.showCredentials(updated)
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func (a *adminCLI) clientRotate() *cobra.Command {
+	keep := time.Duration(0)
+	cmd := &cobra.Command{
+		Use: "rotate ID", Short: "Give a client a new secret, shown this once", Args: oneArg("client's id"),
+		Long: `Give a client a new secret, shown this once. Without --keep-old the old secret
+ends now. Tokens that were got with it live on: if it leaked, run
+signalbox panic --client as well.`,
+		Example:           "  signalbox client rotate night-job --keep-old 1h",
+		ValidArgsFunction: a.completeIDs("/clients", "client_id"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if keep < 0 {
+				return &usageError{errors.New("--keep-old must not be negative")}
+			}
+			var rotated admin.ClientCredentials
+			body := admin.RotateSecret{OldExpiresIn: int64(keep / time.Second)}
+			if err := a.call(cmd.Context(), http.MethodPost, at("/clients", args[0], "/secret"), nil, body, &rotated); err != nil {
+				return err
+			}
+			return a.showCredentials(rotated)
+		},
+	}
+	cmd.Flags().DurationVar(&keep, "keep-old", 0, "how long the old secret still works, at most 720h")
+	return cmd
+}
