@@ -8,9 +8,9 @@
 // directory of mode 0700. A segment that has reached its size is closed and the
 // next one opened; segments are never changed again. While a segment is being
 // written, up to 1 MiB of zeros stands behind its lines: the lines end at the first
-// NUL. They go when it is closed. Files of several nodes may
-// lie in one directory to be searched and verified, but only one process may
-// write there; it holds a lock on journal.lock.
+// NUL. They go when it is closed. Files of several nodes may lie in one directory to
+// be searched and verified, but only one process may write there; it holds a lock on
+// journal.lock.
 //
 // # Lines
 //

@@ -226,7 +226,12 @@ func TestCheckpointsComeByTickAndByCountAndAreAnchored(t *testing.T) {
 	}
 	wg.Wait()
 	appendN(t, j, 0, 1)
-	b := <-anchors
+	var b Checkpoint
+	select {
+	case b = <-anchors:
+	case <-time.After(20 * time.Second):
+		t.Fatal("no checkpoint after 10,000 records")
+	}
 	if b.Seq < 4+checkpointEvery-200 {
 		t.Fatalf("%+v", b)
 	}

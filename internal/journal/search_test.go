@@ -68,13 +68,19 @@ func TestSearch(t *testing.T) {
 	if got := records(t, dir, Query{Types: []string{"token.refused"}}); len(got) != 1 {
 		t.Errorf("%d refusals", len(got))
 	}
+	all := records(t, dir, Query{})
+	for limit := 1; limit < 20; limit++ {
+		got := records(t, dir, Query{Newest: true, Limit: limit})
+		for i, want := range all[len(all)-limit:] {
+			if len(got) != limit || got[i].Seq != want.Seq {
+				t.Fatalf("the newest %d: %+v", limit, got)
+			}
+		}
+	}
 	stop := errors.New("stop")
 	if err := Search(ctx, dir, Query{}, func(Record) error { return stop }); !errors.Is(err, stop) {
 		t.Error(err)
 	}
-	c, cancel := context.WithCancel(ctx)
-	cancel()
-	_ = c
 	for _, q := range []Query{{Limit: -1}, {Newest: true, Limit: MaxNewest + 1}} {
 		if err := Search(ctx, dir, q, func(Record) error { return nil }); err == nil {
 			t.Errorf("%+v was accepted", q)
@@ -193,20 +199,27 @@ func TestTailGivesOnlyWhatIsOnDisk(t *testing.T) {
 		write: realDisk.write,
 		sync:  func(*os.File) error { note(entered); <-release; return nil },
 	}})
-	got := make(chan Record, 1)
+	got := make(chan Record, 10)
 	go func() { _ = j.Tail(ctx, 1, func(r Record) error { got <- r; return nil }) }()
 	e := event(0)
-	if _, err := j.enqueue(&e, 1); err != nil {
-		t.Fatal(err)
+	enqueue := func() {
+		if _, err := j.enqueue(&e, 1); err != nil {
+			t.Fatal(err)
+		}
 	}
+	enqueue()
 	<-entered // it is written, not synced
-	select {
-	case r := <-got:
-		t.Errorf("gave %+v", r)
-	default:
+	if j.Head() != 0 || len(got) > 0 {
+		t.Fatal("what is not synced counts as being on disk")
+	}
+	enqueue() // gathers while the first is synced
+	release <- struct{}{}
+	<-entered
+	if r := <-got; r.Seq != 1 || j.Head() != 1 || len(got) > 0 {
+		t.Fatalf("gave %+v, the head is %d", r, j.Head())
 	}
 	close(release)
-	if r := <-got; r.Seq != 1 {
+	if r := <-got; r.Seq != 2 {
 		t.Errorf("%+v", r)
 	}
 	closed(t, j)
