@@ -239,6 +239,9 @@ func TestKeyResourceAndGrantCommands(t *testing.T) {
 	s.run("grant", "list", "-o", "json").wants(0, "[]")
 	s.run("grant", "show", "nothing").wants(1, "no grant")
 	s.run("grant", "revoke", "nothing", "--yes").wants(1)
+	s.run("grant", "revoke").wants(2)
+	s.run("grant", "revoke", "x", "--token-file", "-").wants(2, "not both")
+	s.typing("sbx_at_nonsense", "grant", "revoke", "--token-file", "-", "--yes").wants(1, "not a live access token")
 	s.run("grant", "revoke", "01890000-0000-7000-8000-000000000000", "--yes").wants(0, "it is on record")
 }
 
@@ -248,6 +251,7 @@ func TestPanicShowsItsBlastRadiusFirst(t *testing.T) {
 	s.run("panic", "--user", "ada", "--everything").wants(2, "exactly one")
 	s.run("panic", "--client", "nobody", "--yes").wants(1, "no client")
 	s.run("panic", "--user", "ada").wants(2, "Blast radius of user", "--yes")
+	s.typing(s.ready.AdminToken, "grant", "revoke", "--token-file", "-", "--dry-run").wants(0, "Blast radius of grant")
 	s.run("panic", "--everything", "--dry-run").wants(0, "Blast radius of everything", "standing grants")
 	s.run("client", "list").wants(0) // the dry run left the token alone
 	s.run("panic", "--user", "ada", "--yes").wants(0, "it is on record")

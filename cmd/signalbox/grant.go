@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/url"
 
 	"github.com/spf13/cobra"
@@ -16,8 +17,45 @@ func (a *adminCLI) grantCommand() *cobra.Command {
   signalbox grant revoke GRANT`,
 		a.grantList(),
 		a.showCommand("grant", "/grants", "grant_id", &admin.GrantWithChildren{}),
-		a.revokeCommand("revoke GRANT", "End a grant with all its descendants and their tokens", "/grants", "grant_id", func(id string) admin.Revoke { return admin.Revoke{GrantID: id} }),
+		a.grantRevoke(),
 	)
+}
+
+func (a *adminCLI) grantRevoke() *cobra.Command {
+	var yes, dryRun bool
+	var tokenFile string
+	cmd := &cobra.Command{
+		Use: "revoke GRANT", Short: "End a grant with all its descendants and their tokens",
+		Long: `End a grant with all its descendants and their tokens. With --token-file: the
+grant of an access token that was found somewhere, and the token itself.`,
+		Example: `  signalbox grant revoke GRANT --dry-run
+  signalbox grant revoke --token-file - < leaked-token.txt`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if tokenFile != "" && len(args) > 0 {
+				return &usageError{errors.New("give a grant or --token-file, not both")}
+			}
+			if tokenFile != "" {
+				return nil
+			}
+			return oneArg("grant")(cmd, args)
+		},
+		ValidArgsFunction: a.completeIDs("/grants", "grant_id"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if tokenFile == "" {
+				return a.revoke(cmd.Context(), admin.Revoke{GrantID: args[0]}, yes, dryRun)
+			}
+			token, err := readSecret(a.env, tokenFile)
+			if err != nil {
+				return err
+			}
+			return a.revoke(cmd.Context(), admin.Revoke{Token: token, WithGrant: true}, yes, dryRun)
+		},
+	}
+	cmd.Flags().StringVar(&tokenFile, "token-file", "", "file with an access token, - for standard input")
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show the blast radius")
+	_ = cmd.MarkFlagFilename("token-file")
+	return cmd
 }
 
 func (a *adminCLI) grantList() *cobra.Command {

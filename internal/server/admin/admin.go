@@ -196,6 +196,11 @@ func (a *API) authenticate(ctx context.Context, header http.Header) (*issue.Acce
 	if err != nil {
 		return nil, err
 	}
+	// A node that no longer hears what others revoke cannot say whether this
+	// token, or any that it is asked about, is alive.
+	if err := a.Follower.Fresh(); err != nil {
+		return nil, err
+	}
 	token, err := a.Live(raw)
 	if err != nil {
 		return nil, errToken("the access token is not valid, has expired or was revoked").because(err)

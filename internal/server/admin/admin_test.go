@@ -118,6 +118,9 @@ func TestAccessTokens(t *testing.T) {
 	s.call(good, "GET", "/clients", nil).wants(http.StatusOK)
 
 	raw := func(header ...string) answer {
+		if err := s.api.Follower.Load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		r := httptest.NewRequest("GET", prefix+"/clients", nil)
 		r.Header["Authorization"] = header
 		w := httptest.NewRecorder()
@@ -166,6 +169,22 @@ func TestTokenOfADisabledOrDeletedClientIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.call(token, "GET", "/clients", nil).wants(http.StatusUnauthorized, "no longer exists")
+}
+
+func TestANodeThatHearsNothingIsNotAdministered(t *testing.T) {
+	s := newService(t)
+	token := s.admin()
+	if err := s.api.Follower.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.clock.Advance(6 * time.Second)
+	r := httptest.NewRequest("GET", prefix+"/clients", nil)
+	r.Header.Set("Authorization", "Bearer "+token)
+	w := httptest.NewRecorder()
+	s.http.ServeHTTP(w, r)
+	if w.Code != http.StatusServiceUnavailable || len(s.events())+len(s.later) != 0 {
+		t.Fatalf("%d, %d records", w.Code, len(s.events())+len(s.later))
+	}
 }
 
 func TestAnonymousRefusalsGoToTheJournalInBulk(t *testing.T) {

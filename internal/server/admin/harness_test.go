@@ -251,6 +251,9 @@ func (s *service) call(token, method, path string, body any) answer {
 		}
 		r = bytes.NewReader(text)
 	}
+	if err := s.api.Follower.Load(s.Context()); err != nil {
+		s.Fatal(err)
+	}
 	request := httptest.NewRequest(method, prefix+path, r)
 	if r != nil {
 		request.Header.Set("Content-Type", "application/json")
