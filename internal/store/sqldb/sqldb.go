@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -26,6 +27,7 @@ import (
 type DB struct {
 	engine engine
 	sweep  sweeper
+	close  func() error
 }
 
 // Open opens `sqlite:/path/file.db` or `postgres://…`, and brings its tables
@@ -44,11 +46,12 @@ func Open(ctx context.Context, url string) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &DB{engine: e}, nil
+	return &DB{engine: e, close: sync.OnceValue(e.close)}, nil
 }
 
-// Close waits for the transitions under way and closes the database.
-func (db *DB) Close() error { return db.engine.close() }
+// Close waits for the transitions under way and closes the database. Later
+// calls do nothing.
+func (db *DB) Close() error { return db.close() }
 
 // Ping says whether the database answers.
 func (db *DB) Ping(ctx context.Context) error { return storage(db.engine.ping(ctx)) }

@@ -245,6 +245,54 @@ func TestSQLiteFileIsPrivate(t *testing.T) {
 	}
 }
 
+// Readers that never pause are what keeps SQLite's log from starting over.
+func TestSQLiteLogStaysBounded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "signalbox.db")
+	db := open(t, "sqlite:"+path)
+	g := newGrant(1)
+	if err := db.CreateGrant(t.Context(), g); err != nil {
+		t.Fatal(err)
+	}
+	reading, stop := context.WithCancel(t.Context())
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			for reading.Err() == nil {
+				if _, err := db.Grant(t.Context(), g.ID); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	var largest int64
+	for range 10 {
+		var writers sync.WaitGroup
+		for range 64 {
+			writers.Go(func() {
+				for i := range 30 {
+					if err := db.CreateGrant(t.Context(), newGrant(i)); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		writers.Wait()
+		info, err := os.Stat(path + "-wal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		largest = max(largest, info.Size())
+	}
+	stop()
+	readers.Wait()
+	t.Logf("the log grew to %d KiB", largest>>10)
+	if largest > 80<<20 {
+		t.Errorf("the log grew to %d MiB", largest>>20)
+	}
+}
+
 func newGrant(seed int) authority.Grant {
 	now := time.Now()
 	return authority.Grant{

@@ -14,14 +14,12 @@ import (
 
 const (
 	sqliteReaders = 3
-	// The log is written back after this many pages of 4 KiB. Fewer would
-	// write the same hot page more often, more would make one commit wait longer.
-	sqliteCheckpointPages = 2000
+	// The log is written back after this many transitions. Fewer would write
+	// the same hot page more often, more would make the log longer.
+	sqliteCheckpointEvery = 2000
 	// Readers that never pause can keep the log from starting over; past this
 	// size a commit waits for them.
 	sqliteMaxLog = 64 << 20
-	// How many commits pass between two looks at the size of the log.
-	sqliteLogCheck = 256
 )
 
 // sqlite is SQLite: one writer, which groups transitions, and a few readers.
@@ -34,6 +32,7 @@ type sqlite struct {
 	reads   sync.Map // SQL -> *sql.Stmt on readDB
 	bell    bell
 	fault   *fault
+	log     checkpointer
 }
 
 func openSQLite(ctx context.Context, path string) (*sqlite, error) {
@@ -45,7 +44,7 @@ func openSQLite(ctx context.Context, path string) (*sqlite, error) {
 	}
 	s := &sqlite{path: path, fault: &fault{}}
 	var err error
-	if s.writeDB, err = sql.Open("sqlite", sqliteDSN(path, "_pragma=cache_size(-4096)", fmt.Sprintf("_pragma=wal_autocheckpoint(%d)", sqliteCheckpointPages))); err != nil {
+	if s.writeDB, err = sql.Open("sqlite", sqliteDSN(path, "_pragma=cache_size(-4096)", "_pragma=wal_autocheckpoint(0)")); err != nil {
 		return nil, err
 	}
 	s.writeDB.SetMaxOpenConns(1)
@@ -59,6 +58,9 @@ func openSQLite(ctx context.Context, path string) (*sqlite, error) {
 	}
 	conn, err := s.writeDB.Conn(ctx)
 	if err != nil {
+		return nil, errors.Join(err, s.writeDB.Close(), s.readDB.Close())
+	}
+	if err := s.log.start(path); err != nil {
 		return nil, errors.Join(err, s.writeDB.Close(), s.readDB.Close())
 	}
 	s.writer = &sqliteWriter{conn: conn, statements: map[string]*sql.Stmt{}, fault: s.fault}
@@ -128,23 +130,12 @@ func (s *sqlite) commit(group []*op) {
 		o.err = err
 	}
 	s.ringIfRevoked(err)
-	s.boundLog()
+	s.log.committed(len(group), s.writer.conn)
 }
 
 func (s *sqlite) ringIfRevoked(err error) {
 	if err == nil && s.writer.revoked {
 		s.bell.ring()
-	}
-}
-
-// boundLog keeps the write-ahead log from growing without end.
-func (s *sqlite) boundLog() {
-	if s.writer.commits++; s.writer.commits%sqliteLogCheck != 0 {
-		return
-	}
-	if info, err := os.Stat(s.path + "-wal"); err == nil && info.Size() > sqliteMaxLog {
-		// A failure costs nothing but disk: the next look tries again.
-		_, _ = s.writer.conn.ExecContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
 	}
 }
 
@@ -202,7 +193,7 @@ func (s *sqlite) close() error {
 		_ = stmt.(*sql.Stmt).Close()
 		return true
 	})
-	return errors.Join(s.readDB.Close(), s.writer.close(), s.writeDB.Close())
+	return errors.Join(s.log.close(), s.readDB.Close(), s.writer.close(), s.writeDB.Close())
 }
 
 // sqliteWriter is the one connection that writes, used by one goroutine.
@@ -210,7 +201,6 @@ type sqliteWriter struct {
 	conn       *sql.Conn
 	statements map[string]*sql.Stmt
 	fault      *fault
-	commits    int
 	revoked    bool // the transaction under way wrote a revocation
 }
 

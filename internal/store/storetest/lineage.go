@@ -156,7 +156,7 @@ var lineageChecks = []check{
 	{"a grant that has ended never rotates, however the two race", func(t testing.TB, e Engine) {
 		s := e.Open(t)
 		nodes := []Store{s, e.Again(t, s)}
-		for range 10 {
+		for range 5 {
 			root := activeGrant()
 			g := activeGrant(childOf(root))
 			create(t, s, root, g)
@@ -186,7 +186,7 @@ var lineageChecks = []check{
 func checkBirths(t testing.TB, e Engine) {
 	s := e.Open(t)
 	nodes := []Store{s, e.Again(t, s)}
-	for round := range 15 {
+	for round := range 8 {
 		root := activeGrant()
 		create(t, s, root)
 		var mu sync.Mutex
@@ -194,13 +194,13 @@ func checkBirths(t testing.TB, e Engine) {
 		var returned []authority.Revocation
 		errs := atOnce(9, func(i int) error {
 			if i == 0 {
-				time.Sleep(time.Duration(round) * 300 * time.Microsecond) // varies who comes first; proves nothing by itself
+				time.Sleep(time.Duration(round) * 500 * time.Microsecond) // varies who comes first; proves nothing by itself
 				ended, err := nodes[1].EndGrant(t.Context(), root.ID, "test", start, deadUntil)
 				returned = ended
 				return err
 			}
 			parent := root
-			for range 200 { // a store that never ends the line must not hold up the suite
+			for range 50 { // a store that never ends the line must not hold up the suite
 				child := activeGrant(childOf(parent))
 				err := nodes[i%2].CreateGrant(t.Context(), child)
 				if errors.Is(err, authority.ErrEnded) {
