@@ -20,7 +20,9 @@ import (
 
 // The house is one `signalbox serve` with every kind of client, user and resource,
 // shared by all tests that leave no trace.
-const houseConfig = serveHead + onSQLite + `keys: {algorithms: [ES256, RS256]}
+const houseConfig = serveHead + onSQLite + houseBody
+
+const houseBody = `keys: {algorithms: [ES256, RS256]}
 resources:
   - {id: "https://api.example.com", scopes: [orders:read, orders:write], introspection_clients: [api]}
   - {id: "https://other.example.com", scopes: [other:read], introspection_clients: [other-api]}
@@ -80,6 +82,11 @@ clients:
     grant_types: [client_credentials]
     scope: other:read
     resources: ["https://other.example.com"]
+  - client_id: admin
+    client_secret_file: admin.secret
+    grant_types: [client_credentials]
+    scope: clients:read clients:write users:read users:write keys:read keys:write grants:read grants:write resources:read resources:write journal:read
+    resources: ["urn:signalbox:admin"]
 users:
   - {username: ada, password_file: ada.password, name: Ada Lovelace, email: ada@example.com, email_verified: true}
   - {username: bob, password_file: bob.password}
@@ -99,6 +106,7 @@ var (
 	webTwo      = client{ID: "web-two", Secret: "web-two-secret-0123456789abcdef012345678", RedirectURIs: []string{"https://two.example.com/callback"}}
 	nativeApp   = client{ID: "native", RedirectURIs: []string{"http://127.0.0.1/callback"}}
 	apiServer   = client{ID: "api", Secret: "api-secret-0123456789abcdef0123456789abcd"}
+	admin       = client{ID: "admin", Secret: "admin-secret-0123456789abcdef0123456789ab"}
 	otherServer = client{ID: "other-api", Secret: "other-api-secret-0123456789abcdef0123456"}
 
 	signerKey, signerTwoKey = newECKey(), newECKey()
@@ -112,7 +120,7 @@ var (
 // atHome returns the shared house.
 func atHome(t *testing.T) *server {
 	t.Helper()
-	openHouse.Do(func() { house = runServe(t, sharedDir(t), houseConfig, houseFiles()) })
+	openHouse.Do(func() { house = runServe(t, sharedDir(t), "", houseConfig, houseFiles()) })
 	if house == nil {
 		t.Fatal("the shared signalbox serve did not start: see the first test that failed")
 	}
@@ -132,6 +140,7 @@ func houseFiles() map[string]string {
 		"web-two.secret":       webTwo.Secret,
 		"api.secret":           apiServer.Secret,
 		"other-api.secret":     otherServer.Secret,
+		"admin.secret":         admin.Secret,
 		"ada.password":         ada.Password,
 		"bob.password":         bob.Password,
 		"signer.jwks.json":     jwksOf("signer-1", signerKey),
