@@ -391,12 +391,17 @@ func readReply(t *testing.T, resp *http.Response, err error) reply {
 		t.Error(err)
 		return reply{}
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
+	r, err := readAll(resp)
 	if err != nil {
 		t.Error(err)
 	}
+	return r
+}
+
+func readAll(resp *http.Response) (reply, error) {
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
 	r := reply{Status: resp.StatusCode, Header: resp.Header, Body: body}
 	_ = json.Unmarshal(body, &r.JSON)
-	return r
+	return r, err
 }
