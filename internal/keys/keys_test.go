@@ -327,7 +327,7 @@ func TestRotationOnSchedule(t *testing.T) {
 		reasons = append(reasons, e.Reason)
 	}
 	want := []string{
-		"ES256 key created as current", "ES256 key created as next", "ES256 key retired on schedule", "ES256 key promoted to current on schedule",
+		"ES256 key created as next", "ES256 key created as current", "ES256 key retired on schedule", "ES256 key promoted to current on schedule",
 		"ES256 key created as next", "ES256 key in state retired removed: every token that it signed has expired",
 	}
 	if !slices.Equal(reasons, want) {
@@ -427,10 +427,9 @@ func TestEmergencyRemoval(t *testing.T) {
 		ticks int // what has been made before
 		state authority.KeyState
 	}{
-		{"the current key, before there is a next one", 0, authority.KeyCurrent},
-		{"the current key", 1, authority.KeyCurrent},
-		{"the next key", 1, authority.KeyNext},
-		{"a retired key", 2, authority.KeyRetired},
+		{"the current key", 0, authority.KeyCurrent},
+		{"the next key", 0, authority.KeyNext},
+		{"a retired key", 1, authority.KeyRetired},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			b := newBench(jose.ES256)
@@ -575,6 +574,7 @@ func TestReloadFailureKeepsTheView(t *testing.T) {
 func TestRunWorksAtOnceAndEnds(t *testing.T) {
 	b := newBench(jose.ES256)
 	ring := b.node(t)
+	b.settings.Algorithms = append(b.settings.Algorithms, jose.EdDSA)
 	running, cancel := context.WithCancel(ctx)
 	added := make(chan struct{})
 	b.store.before = func(string) { close(added) }
@@ -583,7 +583,28 @@ func TestRunWorksAtOnceAndEnds(t *testing.T) {
 	<-added
 	cancel()
 	<-done
-	b.only(t, jose.ES256, authority.KeyNext)
+	b.only(t, jose.EdDSA, authority.KeyNext)
+}
+
+// The first next key was in every key set that was ever published; the second one was not.
+func TestFirstRotationNeedsNoLead(t *testing.T) {
+	b := newBench(jose.ES256)
+	ring := b.ring()
+	ring.Now = func() time.Time { b.clock.advance(time.Millisecond); return b.clock.Now() }
+	if err := ring.Open(ctx, b.master); err != nil {
+		t.Fatal(err)
+	}
+	published := string(first(ring.JWKS()))
+	if err := ring.Rotate(ctx, jose.ES256, "admin"); err != nil {
+		t.Fatal(err)
+	}
+	if kid := b.only(t, jose.ES256, authority.KeyCurrent); !strings.Contains(published, kid) {
+		t.Fatal("the key set that was published first does not have the key that signs now")
+	}
+	var early *TooEarlyError
+	if err := ring.Rotate(ctx, jose.ES256, "admin"); !errors.As(err, &early) {
+		t.Fatal("the second rotation:", err)
+	}
 }
 
 func TestSealing(t *testing.T) {

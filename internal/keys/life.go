@@ -26,7 +26,7 @@ const maxPublished = 32
 
 // ready says why next may not take over yet; nil if it may.
 func (r *Ring) ready(next authority.Key) error {
-	if until := next.CreatedAt.Add(Lead); r.Now().Before(until) {
+	if until := next.CreatedAt.Add(Lead); r.Now().Before(until) && !r.first(next) {
 		return &TooEarlyError{"the next key has not been published long enough", until}
 	}
 	published, oldest := 0, time.Time{}
@@ -43,6 +43,16 @@ func (r *Ring) ready(next authority.Key) error {
 		return &TooEarlyError{"too many retired keys are still needed", oldest.Add(keepRetired)}
 	}
 	return nil
+}
+
+// first says whether next was stored before any key that signs or has signed: then every key set that anybody holds has it.
+func (r *Ring) first(next authority.Key) bool {
+	for _, row := range r.view.Load().rows {
+		if row.State != authority.KeyNext && !next.CreatedAt.Before(row.CreatedAt) {
+			return false
+		}
+	}
+	return true
 }
 
 // Run keeps the keys until ctx ends. It works at once and then every ReloadEvery. A failure is logged and tried again: the last view stays good.
@@ -83,8 +93,6 @@ func (r *Ring) Tick(ctx context.Context) error {
 		next, hasNext := r.row(alg, authority.KeyNext)
 		var err error
 		switch {
-		case !hasCurrent && r.fresh():
-			err = r.create(ctx, alg, authority.KeyCurrent)
 		case !hasNext:
 			// Also for an algorithm that was added to the configuration: its first key waits as every other does.
 			err = r.create(ctx, alg, authority.KeyNext)

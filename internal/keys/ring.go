@@ -78,7 +78,7 @@ type entry struct {
 	signers atomic.Pointer[[]*jose.Signer] // one for each typ that was asked for
 }
 
-// Open loads the keys, and on the first start makes those that sign. Run makes the others in the background.
+// Open loads the keys, and makes them on the first start.
 // The error is ErrMasterKey if the stored keys were sealed under another master key.
 func (r *Ring) Open(ctx context.Context, master MasterKey) error {
 	r.writes.Lock()
@@ -87,9 +87,22 @@ func (r *Ring) Open(ctx context.Context, master MasterKey) error {
 	if err := r.load(ctx); err != nil {
 		return err
 	}
+	// On a first start every next key is stored before any current one, so that no key set was ever published without it: the first
+	// rotation need not wait.
+	for _, state := range []authority.KeyState{authority.KeyNext, authority.KeyCurrent} {
+		for _, alg := range r.Settings().Algorithms {
+			if _, has := r.row(alg, state); !has && r.view.Load().current[alg] == nil && r.fresh() {
+				if err := r.create(ctx, alg, state); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	// A first start that was cut short left next keys alone.
 	for _, alg := range r.Settings().Algorithms {
-		if r.view.Load().current[alg] == nil && r.fresh() {
-			if err := r.create(ctx, alg, authority.KeyCurrent); err != nil {
+		next, has := r.row(alg, authority.KeyNext)
+		if has && r.view.Load().current[alg] == nil && r.ready(next) == nil {
+			if err := r.promote(ctx, next, "", "service", "at start"); err != nil {
 				return err
 			}
 		}
