@@ -66,6 +66,9 @@ func newConfig(env *environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if _, err := masterKeyOf(cfg); err != nil {
+				return err
+			}
 			if _, err := declaredOf(cfg); err != nil {
 				return err
 			}

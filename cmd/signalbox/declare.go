@@ -7,6 +7,7 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config"
+	"github.com/signalbox-sts/signalbox/internal/keys"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/password"
 )
@@ -14,6 +15,14 @@ import (
 // issuerOf and declaredOf turn plain configuration into the domain's types.
 // The configuration has been validated, so what fails here is a rule that the
 // two see differently; it still refuses to start.
+
+func masterKeyOf(c *config.Config) (keys.MasterKey, error) {
+	master, err := keys.ParseMasterKey(c.Secrets.MasterKey.Bytes())
+	if err != nil {
+		return master, c.Refuse("secrets.master_key_file", err.Error(), "make one with: openssl rand -base64 32 > master.key")
+	}
+	return master, nil
+}
 
 func issuerOf(c *config.Config) authority.Issuer {
 	return authority.Issuer{

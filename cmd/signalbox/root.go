@@ -35,7 +35,7 @@ Start with: signalbox dev`,
 		return &usageError{errors.New(err.Error() + "; see " + cmd.CommandPath() + " --help")}
 	})
 	root.AddCommand(newDev(env), newServe(env), newInit(env), newConfig(env), newToken(env))
-	// root.AddCommand(adminCommands(env)...)
+	root.AddCommand(adminCommands(env)...)
 	return root
 }
 

@@ -69,8 +69,8 @@ func openService(ctx context.Context, cfg *config.Config, env *environment) (_ *
 			s.close()
 		}
 	}()
-	if s.master, err = keys.ParseMasterKey(cfg.Secrets.MasterKey.Bytes()); err != nil {
-		return nil, fmt.Errorf("secrets.master_key_file: %w", err)
+	if s.master, err = masterKeyOf(cfg); err != nil {
+		return nil, err
 	}
 	if s.db, err = sqldb.Open(ctx, cfg.Storage.URL.Reveal()); err != nil {
 		return nil, err

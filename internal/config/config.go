@@ -40,6 +40,17 @@ type Config struct {
 	// Files are all files that were read, the configuration first: what a
 	// reload has to watch.
 	Files []string
+
+	origin *document // for Refuse
+}
+
+// Refuse is an error about one key of this configuration, with its place, for
+// rules that only the one who uses the value knows.
+func (c *Config) Refuse(key, problem, mend string) error {
+	d := *c.origin
+	d.errors, d.failed, d.inside = nil, map[string]bool{}, map[string]bool{}
+	d.fail(key, problem, mend)
+	return d.errors
 }
 
 // Listen holds two host:port addresses.
@@ -206,6 +217,7 @@ func Parse(name string, data []byte, env []string) (*Config, error) {
 	if len(d.errors) > 0 {
 		return nil, d.errors.sorted()
 	}
+	d.config.origin = d
 	return d.config, nil
 }
 

@@ -363,3 +363,13 @@ func TestExplain(t *testing.T) {
 		}
 	}
 }
+
+func TestRefuseNamesThePlace(t *testing.T) {
+	c := mustParse(t, good)
+	got := c.Refuse("clients[0].scope", "is not to be had", "ask for less").Error()
+	for _, want := range []string{"signalbox.yaml:", "clients[0].scope: is not to be had", "^", "ask for less"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in %s", want, got)
+		}
+	}
+}

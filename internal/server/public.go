@@ -72,7 +72,7 @@ func (p Public) document(routes []route) metadata.Document {
 		IntrospectAuthMethods:  confidential,
 		RevokeAuthMethods:      withPublic,
 		CodeChallengeMethods:   []string{"S256"},
-		PromptValues:           []string{"none", "login", "consent"},
+		PromptValues:           []string{"none", "login", "consent", "select_account"},
 		ClaimsSupported: []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "amr", "sid", "at_hash",
 			"name", "preferred_username", "updated_at", "email", "email_verified"},
 		IssParameter: true,

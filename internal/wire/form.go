@@ -16,6 +16,8 @@ import (
 const (
 	// MaxBody is the longest request body that is read at all.
 	MaxBody = 1 << 20
+	// firstRead is how much is read in one go, which nearly every form fits in.
+	firstRead = 4 << 10
 	// maxParams bounds the parameters of one request.
 	maxParams = 64
 	// maxValue bounds one parameter. Longer ones are refused, never cut.
@@ -81,7 +83,9 @@ func ReadBody(r *http.Request) ([]byte, error) {
 	if r.ContentLength > MaxBody {
 		return nil, errTooLarge
 	}
-	if n := r.ContentLength; n >= 0 {
+	// What a caller announces is not reserved: a thousand connections that
+	// announce much and send nothing must cost nothing.
+	if n := r.ContentLength; n >= 0 && n <= firstRead {
 		body := make([]byte, n)
 		if _, err := io.ReadFull(r.Body, body); err != nil {
 			return nil, oauth.Errorf(oauth.InvalidRequest, "the request body could not be read").Because(err)
