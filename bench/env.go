@@ -91,7 +91,7 @@ func (b *bench) startStored(ctx context.Context, name string, count int) (*env, 
 		return nil, err
 	}
 	if strings.HasPrefix(name, "postgres") {
-		if e.storage, err = b.newDatabase(ctx, strings.ReplaceAll(name, "-", "_")); err != nil {
+		if e.storage, err = b.newDatabase(ctx, "bench_"+strings.ReplaceAll(name, "-", "_")); err != nil {
 			return nil, err
 		}
 	} else {
