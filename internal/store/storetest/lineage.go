@@ -163,12 +163,12 @@ var lineageChecks = []check{
 			stop := make(chan struct{})
 			var rotating sync.WaitGroup
 			rotating.Go(func() {
-				for generation := uint32(1); ; generation++ {
+				for generation := uint32(1); generation < 50_000; generation++ {
 					if nodes[0].RotateRefresh(t.Context(), g.ID, refresh(generation, int(generation), start), refresh(generation+1, int(generation)+1, start)) != nil {
-						close(stop)
-						return
+						break
 					}
 				}
+				close(stop)
 			})
 			_, err := nodes[1].EndGrant(t.Context(), root.ID, "test", start, deadUntil)
 			noError(t, err)
