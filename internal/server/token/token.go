@@ -106,7 +106,7 @@ func (h *Handler) recordRefusal(ctx context.Context, req *request, err error) {
 		Type: authority.EventTokenRefused, At: req.at, ClientID: req.client.ID,
 		Error: string(refused.Code), Reason: refused.Description,
 	}
-	if req.client.ID == "" {
+	if req.client.ID == "" || req.client.IsPublic() { // anybody can say that they are a public client
 		h.RecordLater(ctx, event)
 		return
 	}
