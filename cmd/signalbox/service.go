@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -365,10 +366,38 @@ const (
 )
 
 func httpServer(handler http.Handler) *http.Server {
-	return &http.Server{
+	silent := &silentConns{open: map[net.Conn]struct{}{}}
+	srv := &http.Server{
 		Handler: handler, MaxHeaderBytes: maxHeader - 4096, // net/http adds 4096
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 60 * time.Second, IdleTimeout: 75 * time.Second,
-		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), ConnState: silent.track,
+	}
+	srv.RegisterOnShutdown(silent.close)
+	return srv
+}
+
+// silentConns are connections on which nothing has been sent yet. Browsers
+// keep such ones in hand, and Shutdown would wait five seconds for each.
+type silentConns struct {
+	mu   sync.Mutex
+	open map[net.Conn]struct{}
+}
+
+func (s *silentConns) track(c net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if state == http.StateNew {
+		s.open[c] = struct{}{}
+	} else {
+		delete(s.open, c)
+	}
+}
+
+func (s *silentConns) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.open {
+		_ = c.Close() // nothing was asked on it
 	}
 }
 

@@ -206,6 +206,10 @@ func (p *postgres) query(ctx context.Context, sql string, args []any, each func(
 	if err := p.fault.strike(); err != nil {
 		return err
 	}
+	// A server that takes connections and answers nothing must not hold the
+	// caller for ever: that is 503 too.
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
 	rows, err := p.pool.Query(ctx, sql, args...)
 	return eachPostgresRow(rows, err, each)
 }
