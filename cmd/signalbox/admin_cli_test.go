@@ -359,7 +359,9 @@ func TestHostileAnswersStayOffTheTerminal(t *testing.T) {
 		case strings.HasSuffix(r.URL.Path, "/journal"):
 			_, _ = w.Write([]byte(`{"items":[{"seq":1,"time":"2026-01-01T00:00:00Z","type":"x","reason":"\u001b[2J\r\nforged","client_id":"a b=\"c"}]}`))
 		case strings.HasSuffix(r.URL.Path, "/redirect"):
-			http.Redirect(w, r, "http://elsewhere.example.com/", http.StatusFound)
+			http.Redirect(w, r, "/elsewhere", http.StatusFound)
+		case r.URL.Path == "/elsewhere":
+			t.Error("a redirect took the token elsewhere")
 		default:
 			w.WriteHeader(http.StatusConflict)
 			_ = json.NewEncoder(w).Encode(admin.Error{Code: "conflict", Description: hostile, RequestID: hostile})

@@ -92,12 +92,6 @@ func (a *API) createUser(ctx context.Context, c *call) (plan, error) {
 	if err := checkUser(user); err != nil {
 		return plan{}, err
 	}
-	// The file may hold names with capital letters: compare without them.
-	for _, declared := range a.Directory.DeclaredUsers() {
-		if strings.EqualFold(declared.Username, user.Username) {
-			return plan{}, conflict("already_exists", "there is a user %q in the configuration file", declared.Username)
-		}
-	}
 	if _, err := a.Directory.UserByName(ctx, user.Username); !errors.Is(err, authority.ErrNotFound) {
 		return plan{}, taken(err, "user", user.Username)
 	}
