@@ -71,7 +71,7 @@ func TestStorageGone(t *testing.T) {
 	if n := w.number(t, "SELECT count(*) FROM grants WHERE state = 'ended'"); n != 0 {
 		t.Errorf("the outage ended %d grants", n)
 	}
-	if records := journalOf(t, w.server, journal.Query{Types: []string{"refresh.reused"}}); len(records) != 0 {
+	if records := journalOf(t, w.server, journal.Query{Types: []string{"grant.reuse_detected"}}); len(records) != 0 {
 		t.Errorf("the outage made %d clients look like thieves", len(records))
 	}
 }
