@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -122,30 +120,8 @@ func execute(t *testing.T, ctx context.Context, vars map[string]string, in io.Re
 	t.Helper()
 	var out, errs lockedBuffer
 	env := &environment{In: in, Out: &out, Err: &errs, Getenv: func(name string) string { return vars[name] }}
-	code := runAdmin(ctx, env, args)
+	code := run(ctx, env, args)
 	return result{t, args, code, out.String(), errs.String()}
-}
-
-// runAdmin is run, also where the root command does not have these commands yet.
-func runAdmin(ctx context.Context, env *environment, args []string) int {
-	root := newRoot(env)
-	if found, _, err := root.Find([]string{"panic"}); err == nil && found != root {
-		return run(ctx, env, args)
-	}
-	root.AddCommand(adminCommands(env)...)
-	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	var usage *usageError
-	switch {
-	case err == nil:
-		return exitOK
-	case !errors.Is(err, errSilent):
-		fmt.Fprintf(env.Err, "signalbox: %v\n", err)
-	}
-	if errors.As(err, &usage) {
-		return exitUsage
-	}
-	return exitFailed
 }
 
 func TestClientCommands(t *testing.T) {
@@ -251,6 +227,12 @@ func TestPanicShowsItsBlastRadiusFirst(t *testing.T) {
 	s.run("panic", "--user", "ada", "--everything").wants(2, "exactly one")
 	s.run("panic", "--client", "nobody", "--yes").wants(1, "no client")
 	s.run("panic", "--user", "ada").wants(2, "Blast radius of user", "--yes")
+	null, err := os.Open(os.DevNull) // a device, but nobody sits there
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	execute(t, t.Context(), s.env, null, "panic", "--user", "ada").wants(2, "--yes")
 	s.typing(s.ready.AdminToken, "grant", "revoke", "--token-file", "-", "--dry-run").wants(0, "Blast radius of grant")
 	s.run("panic", "--everything", "--dry-run").wants(0, "Blast radius of everything", "standing grants")
 	s.run("client", "list").wants(0) // the dry run left the token alone
@@ -278,7 +260,7 @@ func TestAuditCommands(t *testing.T) {
 	ended := make(chan int, 1)
 	go func() {
 		env := &environment{In: strings.NewReader(""), Out: in, Err: io.Discard, Getenv: func(name string) string { return s.env[name] }}
-		ended <- runAdmin(ctx, env, []string{"audit", "tail", "--type", "client.changed", "--from", "1"})
+		ended <- run(ctx, env, []string{"audit", "tail", "--type", "client.changed", "--from", "1"})
 		_ = in.Close()
 	}()
 	buffer := make([]byte, 4096)

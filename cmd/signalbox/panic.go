@@ -136,7 +136,7 @@ func blastRadius(w io.Writer, r admin.Revoked) {
 	if r.Oldest != nil && r.Newest != nil {
 		fmt.Fprintf(w, "  the oldest is from %s, the newest from %s\n", when(r.Oldest), when(r.Newest))
 	}
-	if r.Kind != "token" {
+	if r.Kind == "client" || r.Kind == "everything" {
 		fmt.Fprintln(w, "  tokens that machines got for themselves have no grant to count; they end too")
 	}
 	fmt.Fprintf(w, "  left alone, the last access token would die by itself in %s\n", time.Duration(r.TokensDieIn)*time.Second)

@@ -66,3 +66,9 @@ func readHidden(in io.Reader) (string, error) {
 	}
 	return "", errors.New("the password is too long")
 }
+
+// isTerminal says whether a person sits at the other end.
+func isTerminal(stream any) bool {
+	file, ok := stream.(*os.File)
+	return ok && isTerminalFile(file)
+}
