@@ -180,7 +180,7 @@ func (s *service) reload(ctx context.Context, file string) error {
 		s.log.Warn(warning)
 	}
 	s.log.Info("the configuration was reloaded", slog.Int("clients", len(next.Clients)), slog.Int("users", len(next.Users)))
-	return s.endRemoved(ctx, clients, users, declared)
+	return s.endRemoved(ctx, clients, users, declared, newPasswords(old, next))
 }
 
 func needsRestart(old, next *config.Config) string {
@@ -206,29 +206,51 @@ func needsRestart(old, next *config.Config) string {
 	return ""
 }
 
+// newPasswords are the users whose password the new file changes. The hashes of
+// password files cannot be compared, since each is made with a new salt.
+func newPasswords(old, next *config.Config) map[string]bool {
+	before := map[string]config.User{}
+	for _, u := range old.Users {
+		before[u.Username] = u
+	}
+	changed := map[string]bool{}
+	for _, u := range next.Users {
+		was, there := before[u.Username]
+		if there && (was.Password.Reveal() != u.Password.Reveal() || was.PasswordHash.Reveal() != u.PasswordHash.Reveal()) {
+			changed[u.Username] = true
+		}
+	}
+	return changed
+}
+
 // endRemoved ends every token of clients and users that the new file no longer
-// has, or has disabled.
-func (s *service) endRemoved(ctx context.Context, clients []authority.Client, users []authority.User, now authority.Declared) error {
+// has or has disabled, and of users with a new password.
+func (s *service) endRemoved(ctx context.Context, clients []authority.Client, users []authority.User, now authority.Declared, newPassword map[string]bool) error {
 	at := time.Now().Truncate(time.Millisecond)
 	expires := at.Add(max(s.settings().RefreshTTL, authority.MaxTokenTTL) + authority.Leeway)
+	const removed = "removed from the configuration, or disabled in it"
 	var errs []error
-	end := func(kind authority.RevocationKind, id string) {
+	end := func(kind authority.RevocationKind, id, why string) {
 		err := s.follower.Revoke(ctx, authority.Revocation{Kind: kind, Key: id, NotBefore: at, ExpiresAt: expires})
 		if err == nil {
 			err = s.record(ctx, authority.Event{
-				Type: authority.EventEpochSet, At: at, Target: string(kind) + " " + id, Reason: "removed from the configuration, or disabled in it",
+				Type: authority.EventEpochSet, At: at, Target: string(kind) + " " + id, Reason: why,
 			})
 		}
 		errs = append(errs, err)
 	}
 	for _, was := range clients {
 		if is, there := now.Clients[was.ID]; !there || is.Disabled && !was.Disabled {
-			end(authority.EpochClient, was.ID)
+			end(authority.EpochClient, was.ID, removed)
 		}
 	}
 	for _, was := range users {
-		if is, there := now.Users[was.ID]; !there || is.Disabled && !was.Disabled {
-			end(authority.EpochUser, was.ID)
+		is, there := now.Users[was.ID]
+		switch {
+		case !there || is.Disabled && !was.Disabled:
+			end(authority.EpochUser, was.ID, removed)
+		case newPassword[was.Username]:
+			end(authority.EpochUser, was.ID, "new password in the configuration")
 		}
 	}
 	return errors.Join(errs...)

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/config"
+	"github.com/signalbox-sts/signalbox/internal/journal"
+)
+
+// testService opens a service on a demo configuration, with nothing listening.
+func testService(t *testing.T) (s *service, file string) {
+	t.Helper()
+	dir := t.TempDir()
+	ln, issuer, err := listenLoopback("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = ln.public.Close(), ln.admin.Close() })
+	if _, err := writeDemo(dir, issuer, ln); err != nil {
+		t.Fatal(err)
+	}
+	file = filepath.Join(dir, "signalbox.yaml")
+	cfg, err := config.Load(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err = openService(context.Background(), cfg, &environment{Out: io.Discard, Err: io.Discard, Getenv: func(string) string { return "" }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.close)
+	return s, file
+}
+
+func edit(t *testing.T, file, old, with string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), old) {
+		t.Fatalf("%q is not in %s", old, file)
+	}
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(string(text), old, with)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReload(t *testing.T) {
+	ada := func(s *service) authority.User { return s.directory.DeclaredUsers()[0] }
+	for _, row := range []struct {
+		name    string
+		change  func(t *testing.T, file string)
+		refused string // empty: it is taken
+		ends    string // the epoch that must be in the journal
+	}{
+		{"nothing has changed", func(*testing.T, string) {}, "", ""},
+		{"a lifetime", func(t *testing.T, file string) { edit(t, file, "log: {level: warn}", "tokens: {access_ttl: 1m}") }, "", ""},
+		{"a client is gone", func(t *testing.T, file string) { edit(t, file, "client_id: demo-spa", "client_id: other-spa") }, "", "client demo-spa"},
+		{"a user is disabled", func(t *testing.T, file string) {
+			edit(t, file, "email_verified: true", "email_verified: true\n    disabled: true")
+		}, "", "user USER"},
+		{"a user has a new password", func(t *testing.T, file string) {
+			edit(t, filepath.Join(filepath.Dir(file), "ada.password"), demoPassword, "another-password")
+		}, "", "user USER"},
+		{"the issuer", func(t *testing.T, file string) { edit(t, file, "issuer: http://127.0.0.1", "issuer: http://127.0.0.2") }, "issuer cannot change", ""},
+		{"another database", func(t *testing.T, file string) { edit(t, file, "signalbox.db", "other.db") }, "storage cannot change", ""},
+		{"a mistake", func(t *testing.T, file string) { edit(t, file, "client_name: Demo web app", "client_nam: Demo web app") }, "signalbox.yaml:", ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s, file := testService(t)
+			before := s.config.Load()
+			row.change(t, file)
+			err := s.reload(context.Background(), file)
+			if row.refused != "" {
+				if err == nil || !strings.Contains(err.Error(), row.refused) {
+					t.Fatalf("want a refusal with %q, got %v", row.refused, err)
+				}
+				if s.config.Load() != before {
+					t.Fatal("a refused configuration is in force")
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := strings.ReplaceAll(row.ends, "USER", ada(s).ID)
+			got := ""
+			err = journal.Search(context.Background(), s.config.Load().Journal.Dir, journal.Query{Types: []string{"epoch.set"}}, func(r journal.Record) error {
+				got += r.Target
+				return nil
+			})
+			if err != nil || got != want {
+				t.Fatalf("ended %q, want %q (%v)", got, want, err)
+			}
+		})
+	}
+}
