@@ -154,6 +154,9 @@ func (d *document) grantTypes(i int, c *Client) {
 	case len(c.GrantTypes) == 0 && c.TokenEndpointAuthMethod == "none":
 		// A client that proves who it is may do without: an API that only introspects.
 		d.fail(path, "is empty", "a public client without a grant can do nothing; write [authorization_code]")
+	case code && slices.Contains(c.Resources, AdminResource):
+		// Accounts have no roles: whoever can sign in could approve himself an administrator.
+		d.fail(path, "authorization_code stands beside the resource "+AdminResource, "give administrators a client of their own with `grant_types: [client_credentials]`")
 	case code && len(c.RedirectURIs) == 0 && !d.inside[at("clients", i, "redirect_uris")]:
 		d.fail(at("clients", i, "redirect_uris"), "is missing: authorization_code sends the code there", "add it, or write `grant_types: [client_credentials]`")
 	case !code && slices.Contains(c.GrantTypes, "refresh_token"):

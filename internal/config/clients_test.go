@@ -23,6 +23,7 @@ func TestOneWrongThingGivesOneError(t *testing.T) {
 		{"public client with client_credentials", strings.Replace(with(t, "refresh_token]", "client_credentials]"), secretLine, "token_endpoint_auth_method: none", 1), "clients[0].grant_types", "proves who it is"},
 		{"refresh without code", with(t, "grant_types: [client_credentials]", "grant_types: [client_credentials, refresh_token]"), "clients[1].grant_types", "needs authorization_code"},
 		{"public client without a grant", strings.Replace(with(t, "[authorization_code, refresh_token]", "[]"), secretLine, "token_endpoint_auth_method: none", 1), "clients[0].grant_types", "is empty"},
+		{"people as administrators", with(t, `    resources: ["https://api.example.com"]`, `    resources: ["https://api.example.com", "urn:signalbox:admin"]`), "clients[0].grant_types", "authorization_code stands beside"},
 		{"no secret", with(t, "    "+secretLine+"\n", ""), "clients[0].client_secret_file", "needs a secret"},
 		{"hash and file", with(t, secretLine, secretLine+"\n    client_secret_file: "+file("s", testKey)), "clients[0].client_secret_hash", "stands beside"},
 		{"hash of another kind", with(t, "sha256:", "md5:"), "clients[0].client_secret_hash", "expected sha256:"},

@@ -30,7 +30,8 @@ func TestClientRules(t *testing.T) {
 		change object
 		text   string
 	}{
-		{"no grant type", object{"grant_types": []string{}}, "grant_types"},
+		{"a public client without a grant type", object{"token_endpoint_auth_method": "none", "grant_types": []string{}}, "grant_types"},
+		{"people as administrators", object{"resources": []string{authority.AdminResource}}, "for clients that act for themselves"},
 		{"an unknown grant type", object{"grant_types": []string{"implicit"}}, "implicit"},
 		{"a code without a place to send it", object{"redirect_uris": []string{}}, "redirect_uris"},
 		{"refresh without code", object{"grant_types": []string{"refresh_token"}}, "refresh_token"},

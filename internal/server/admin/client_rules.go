@@ -14,8 +14,11 @@ import (
 func (a *API) checkClient(ctx context.Context, c authority.Client) error {
 	code := c.MayUse(oauth.AuthorizationCode)
 	switch {
-	case len(c.GrantTypes) == 0:
-		return invalid("grant_types is empty: write [\"authorization_code\"] or [\"client_credentials\"]")
+	case len(c.GrantTypes) == 0 && c.IsPublic():
+		return invalid("grant_types is empty: write [\"authorization_code\"]; only a client that proves who it is may do without, to introspect")
+	case code && c.MayReach(authority.AdminResource):
+		// Accounts have no roles: whoever can sign in could approve himself an administrator.
+		return invalid("resources: %s is for clients that act for themselves; remove authorization_code", authority.AdminResource)
 	case code && len(c.RedirectURIs) == 0:
 		return invalid("redirect_uris is missing: authorization_code sends the code there")
 	case !code && c.MayUse(oauth.RefreshToken):
