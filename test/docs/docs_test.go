@@ -1,0 +1,404 @@
+package docs
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the generated pages of docs/reference anew")
+
+// limit is generous: a busy machine is no failure, a hang is.
+const limit = 60 * time.Second
+
+var (
+	checkout string // the root of the repository
+	binDir   string // signalbox, and a `go` that runs it for `go run ./cmd/signalbox`
+)
+
+func TestMain(m *testing.M) { os.Exit(runAll(m)) }
+
+func runAll(m *testing.M) int {
+	flag.Parse()
+	var err error
+	if checkout, err = filepath.Abs("../.."); err == nil {
+		binDir, err = os.MkdirTemp("", "signalbox-docs")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(binDir)
+	build := exec.Command("go", "build", "-o", filepath.Join(binDir, "signalbox"), "./cmd/signalbox")
+	build.Dir = checkout
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build ./cmd/signalbox: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// pages are all documents, relative to the checkout.
+func pages(t *testing.T) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(checkout, "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = filepath.WalkDir(filepath.Join(checkout, "docs"), func(path string, d os.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, ".md") {
+			found = append(found, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, path := range found {
+		if found[i], err = filepath.Rel(checkout, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return found
+}
+
+func read(t *testing.T, page string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(checkout, page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestPages runs every block of every page. Pages are independent: each has
+// its own folder, its own `signalbox dev` and its own shell.
+func TestPages(t *testing.T) {
+	ran, skipped := 0, []string(nil)
+	t.Cleanup(func() {
+		t.Logf("%d blocks tested; not run: %d\n  %s", ran, len(skipped), strings.Join(skipped, "\n  "))
+	})
+	for _, page := range pages(t) {
+		blocks, errs := parse(page, read(t, page))
+		for _, err := range errs {
+			t.Error(err)
+		}
+		if len(errs) > 0 {
+			continue
+		}
+		for _, b := range blocks {
+			if b.mark == "skip" {
+				skipped = append(skipped, b.String()+": "+b.more)
+			} else {
+				ran++
+			}
+		}
+		if len(blocks) > 0 {
+			t.Run(page, func(t *testing.T) { runPage(t, blocks) })
+		}
+	}
+	if len(skipped) > mostSkipped {
+		t.Errorf("%d blocks are not run, more than %d: find a way to run them", len(skipped), mostSkipped)
+	}
+}
+
+const mostSkipped = 12
+
+func runPage(t *testing.T, blocks []block) {
+	w := newWorkplace(t, blocks)
+	last := ""
+	for _, b := range blocks {
+		switch b.mark {
+		case "run":
+			last = w.run(t, b)
+		case "background":
+			w.background(t, b)
+		case "output":
+			if err := holds(last, w.local(b.text)); err != nil {
+				t.Errorf("%s: the block before it did not print this: %v", b, err)
+			}
+		case "file":
+			if err := os.WriteFile(filepath.Join(w.dir, b.more), []byte(w.local(b.text)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		case "config":
+			w.validate(t, b)
+		case "dev":
+			if text := strings.TrimSpace(b.text); !devCommand.MatchString(text) {
+				t.Errorf("%s: %q is not the dev that this test starts", b, text)
+			}
+		}
+		if t.Failed() {
+			return // what follows builds on it
+		}
+	}
+}
+
+var devCommand = regexp.MustCompile(`^(go run \./cmd/signalbox|signalbox) dev( --data demo)?$`)
+
+// workplace is where the blocks of one page run.
+type workplace struct {
+	dir   string
+	env   []string
+	ports *strings.Replacer // from a default dev's addresses to those of this test
+	shell *shell
+}
+
+func newWorkplace(t *testing.T, blocks []block) *workplace {
+	w := &workplace{dir: t.TempDir()}
+	w.env = append(cleanEnv(), "PATH="+binDir+":"+os.Getenv("PATH"), "HOME="+w.dir, "NO_COLOR=1")
+	w.ports = strings.NewReplacer()
+	if !slices.ContainsFunc(blocks, func(b block) bool { return b.mark == "run" || b.mark == "background" }) {
+		return w
+	}
+	// A page about `serve` has its own service; the others meet a dev.
+	if slices.ContainsFunc(blocks, func(b block) bool { return b.mark == "background" && strings.Contains(b.text, " serve ") }) {
+		w.ownService(t)
+	} else if slices.ContainsFunc(blocks, func(b block) bool { return strings.Contains(b.text, "127.0.0.1") || strings.Contains(b.text, "demo/") }) {
+		w.dev(t)
+	}
+	return w
+}
+
+// cleanEnv leaves out what would change what the commands do.
+func cleanEnv() []string {
+	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		return strings.HasPrefix(kv, "SIGNALBOX_") && !strings.HasPrefix(kv, "SIGNALBOX_TEST_") || strings.HasPrefix(kv, "PATH=") || strings.HasPrefix(kv, "HOME=")
+	})
+}
+
+// dev starts `signalbox dev --data demo`, as the page tells its reader.
+func (w *workplace) dev(t *testing.T) {
+	t.Helper()
+	ready := filepath.Join(w.dir, "ready.json")
+	p := w.start(t, "signalbox dev --data demo --listen 127.0.0.1:0 --ready-file ready.json")
+	p.await(t, "Stop with Ctrl-C")
+	// The file comes last; the banner is printed just before it.
+	var urls struct{ Issuer, AdminURL string }
+	for deadline := time.Now().Add(limit); ; {
+		data, err := os.ReadFile(ready)
+		if err == nil {
+			var raw map[string]any
+			if err := json.Unmarshal(data, &raw); err != nil {
+				t.Fatal(err)
+			}
+			urls.Issuer, urls.AdminURL = raw["issuer"].(string), raw["admin_url"].(string)
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no ready file: %v", err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	w.ports = strings.NewReplacer(
+		"127.0.0.1:8080", strings.TrimPrefix(urls.Issuer, "http://"),
+		"127.0.0.1:9090", strings.TrimPrefix(urls.AdminURL, "http://"),
+		"127%3A8080", "127%3A8080")
+	w.env = append(w.env, "SIGNALBOX_ADMIN_URL="+urls.AdminURL)
+}
+
+// ownService gives the page's `serve` free ports, by the variables that
+// override the file.
+func (w *workplace) ownService(t *testing.T) {
+	t.Helper()
+	public, admin := freePort(t), freePort(t)
+	w.ports = strings.NewReplacer("127.0.0.1:8443", "127.0.0.1:"+public, "sts.example.com:8443", "sts.example.com:"+public,
+		"127.0.0.1:9090", "127.0.0.1:"+admin, "/etc/signalbox", w.dir+"/etc", "/var/lib/signalbox", w.dir+"/var")
+	w.env = append(w.env, "SIGNALBOX_LISTEN_PUBLIC=127.0.0.1:"+public, "SIGNALBOX_LISTEN_ADMIN=127.0.0.1:"+admin,
+		"SIGNALBOX_ADMIN_URL=http://127.0.0.1:"+admin)
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	return port
+}
+
+// local puts this test's addresses in the place of the reader's, and the built
+// binary in the place of `go run`.
+func (w *workplace) local(text string) string {
+	return strings.ReplaceAll(w.ports.Replace(text), "go run ./cmd/signalbox", "signalbox")
+}
+
+func (w *workplace) run(t *testing.T, b block) string {
+	t.Helper()
+	if w.shell == nil {
+		w.shell = startShell(t, w)
+	}
+	want := "0"
+	if code, ok := strings.CutPrefix(b.more, "exit "); ok {
+		want = code
+	}
+	dir := w.dir
+	if b.more == "checkout" {
+		dir = checkout
+	}
+	output, code := w.shell.do(t, b, w.local(b.text), dir, want != "0")
+	if code != want {
+		t.Fatalf("%s: exit code %s, want %s\n%s\n%s", b, code, want, indent(b.text), indent(output))
+	}
+	return output
+}
+
+func (w *workplace) background(t *testing.T, b block) {
+	t.Helper()
+	w.start(t, w.local(b.text)).await(t, b.more)
+}
+
+// process is a command that runs beside the page until the page ends.
+type process struct {
+	cmd    *exec.Cmd
+	mu     sync.Mutex
+	output bytes.Buffer
+	news   chan struct{}
+	ended  chan struct{}
+}
+
+func (w *workplace) start(t *testing.T, command string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command("bash", "-c", "exec "+strings.TrimSpace(command)), news: make(chan struct{}, 1), ended: make(chan struct{})}
+	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = w.dir, w.env, p, p
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = p.cmd.Wait()
+		close(p.ended)
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-p.ended:
+		case <-time.After(limit):
+			_ = p.cmd.Process.Kill()
+			t.Errorf("%s did not end", command)
+		}
+	})
+	return p
+}
+
+func (p *process) Write(data []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.output.Write(data)
+	select {
+	case p.news <- struct{}{}:
+	default:
+	}
+	return len(data), nil
+}
+
+func (p *process) text() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.output.String()
+}
+
+func (p *process) await(t *testing.T, text string) {
+	t.Helper()
+	timeout := time.After(limit)
+	for !strings.Contains(p.text(), text) {
+		select {
+		case <-p.news:
+		case <-p.ended:
+			t.Fatalf("%s ended before it printed %q:\n%s", p.cmd, text, indent(p.text()))
+		case <-timeout:
+			t.Fatalf("%s did not print %q:\n%s", p.cmd, text, indent(p.text()))
+		}
+	}
+}
+
+// shell is one bash that runs the blocks of a page one after another, so that
+// a variable of one is there for the next.
+type shell struct {
+	in  io.WriteCloser
+	out *process
+	n   int
+}
+
+func startShell(t *testing.T, w *workplace) *shell {
+	t.Helper()
+	p := &process{cmd: exec.Command("bash", "--noprofile", "--norc"), news: make(chan struct{}, 1), ended: make(chan struct{})}
+	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = w.dir, w.env, p, p
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	in, err := p.cmd.StdinPipe()
+	if err == nil {
+		err = p.cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = p.cmd.Wait()
+		close(p.ended)
+	}()
+	t.Cleanup(func() {
+		_ = in.Close()
+		select {
+		case <-p.ended:
+		case <-time.After(5 * time.Second):
+			_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // the group that this test has made
+		}
+	})
+	return &shell{in: in, out: p}
+}
+
+// do runs a block and returns what it printed and its exit code. A block that
+// must fail runs in a shell of its own, since it ends that.
+func (s *shell) do(t *testing.T, b block, text, dir string, mayFail bool) (output, code string) {
+	t.Helper()
+	s.n++
+	file := filepath.Join(t.TempDir(), fmt.Sprintf("block-%d.sh", s.n))
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := fmt.Sprintf("\n@@ %d done ", s.n)
+	before := len(s.out.text())
+	// Commands read no standard input: it holds the script.
+	script := fmt.Sprintf("cd %q; set -eo pipefail; source %q </dev/null; set +e; printf '\\n@@ %d done 0 @@\\n'\n", dir, file, s.n)
+	if mayFail {
+		script = fmt.Sprintf("cd %q; (set -eo pipefail; source %q </dev/null); printf '\\n@@ %d done %%s @@\\n' $?\n", dir, file, s.n)
+	}
+	if _, err := io.WriteString(s.in, script); err != nil {
+		t.Fatalf("%s: the shell is gone: %v", b, err)
+	}
+	timeout := time.After(limit)
+	for {
+		if output, rest, ok := strings.Cut(s.out.text()[before:], done); ok {
+			if code, _, ok := strings.Cut(rest, " @@"); ok {
+				return output, code
+			}
+		}
+		select {
+		case <-s.out.news:
+		case <-s.out.ended:
+			var failed *exec.ExitError
+			if errors.As(s.out.cmd.Err, &failed) {
+				return s.out.text()[before:], fmt.Sprint(failed.ExitCode())
+			}
+			return s.out.text()[before:], fmt.Sprint(s.out.cmd.ProcessState.ExitCode())
+		case <-timeout:
+			t.Fatalf("%s: still running after %s\n%s", b, limit, indent(s.out.text()[before:]))
+		}
+	}
+}
