@@ -227,7 +227,7 @@ func newPasswords(old, next *config.Config) map[string]bool {
 // has or has disabled, and of users with a new password.
 func (s *service) endRemoved(ctx context.Context, clients []authority.Client, users []authority.User, now authority.Declared, newPassword map[string]bool) error {
 	at := time.Now().Truncate(time.Millisecond)
-	expires := at.Add(max(s.settings().RefreshTTL, authority.MaxTokenTTL) + authority.Leeway)
+	expires := at.Add(authority.MaxGrantTTL + authority.Leeway)
 	const removed = "removed from the configuration, or disabled in it"
 	var errs []error
 	end := func(kind authority.RevocationKind, id, why string) {

@@ -71,7 +71,9 @@ func TestReload(t *testing.T) {
 		}, "", "user USER"},
 		{"the issuer", func(t *testing.T, file string) { edit(t, file, "issuer: http://127.0.0.1", "issuer: http://127.0.0.2") }, "issuer cannot change", ""},
 		{"another database", func(t *testing.T, file string) { edit(t, file, "signalbox.db", "other.db") }, "storage cannot change", ""},
-		{"a mistake", func(t *testing.T, file string) { edit(t, file, "client_name: Demo web app", "client_nam: Demo web app") }, "signalbox.yaml:", ""},
+		{"a mistake", func(t *testing.T, file string) {
+			edit(t, file, "client_name: Demo web app", "client_nam: Demo web app")
+		}, "signalbox.yaml:", ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s, file := testService(t)

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -101,7 +102,7 @@ func openService(ctx context.Context, cfg *config.Config, env *environment) (_ *
 	s.reader = issue.NewReader(cfg.Issuer, s.ring.Find, opaque, s.follower.View.Dead, time.Now)
 	s.issuer = &issue.Issuer{
 		Settings: s.settings, User: s.directory.User, Dead: s.follower.View.Dead,
-		Signer: s.ring.Signer, Opaque: opaque, Record: s.record,
+		Signer: s.ring.Signer, Opaque: opaque, Record: s.record, Recordable: s.journal.Err,
 	}
 	s.metrics = server.NewMetrics(map[string]server.Gauge{
 		"signalbox_revocations": {Help: "Revocations held in memory.", Read: func() float64 { return float64(s.follower.View.Len()) }},
@@ -198,7 +199,9 @@ func (s *service) recordLater(ctx context.Context, e authority.Event) {
 
 func (s *service) complete(ctx context.Context, e *authority.Event) {
 	req := wire.RequestOf(ctx)
-	e.RequestID, e.Remote = req.ID, req.Remote
+	if e.RequestID == "" && e.Remote == "" {
+		e.RequestID, e.Remote = req.ID, req.Remote
+	}
 	if e.At.IsZero() {
 		e.At = time.Now()
 	}
@@ -211,18 +214,28 @@ func (s *service) complete(ctx context.Context, e *authority.Event) {
 // emergency must be gone here too, now.
 func (s *service) revoked(news []authority.Revocation) {
 	for _, r := range news {
-		if r.Kind != authority.RevokeKey || s.ring == nil {
-			continue
+		if r.Kind == authority.RevokeKey && s.ring != nil {
+			go s.dropKey(r.Key)
 		}
-		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			defer cancel()
-			if err := s.ring.Reload(ctx); err != nil {
-				s.log.Error("signing keys could not be reloaded after one was removed", "error", err)
-			}
-		}()
-		return
 	}
+}
+
+// dropKey reads the keys until the removed one is not among them. The
+// revocation comes first, so the key may still be there for a moment.
+func (s *service) dropKey(kid string) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for ctx.Err() == nil {
+		err := s.ring.Reload(ctx)
+		if err == nil && !slices.ContainsFunc(s.ring.Keys(), func(k authority.Key) bool { return k.ID == kid }) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	s.log.Error("a key that was revoked is still in the database", "kid", kid)
 }
 
 // publicHandler wires what the public listener serves.
@@ -320,6 +333,10 @@ func (s *service) ready(ctx context.Context) error {
 	if last := s.readyMemo.last.Load(); last != nil && now.Sub(last.at) < readyFor {
 		return last.err
 	}
+	// Not the caller's context: one who hangs up must not make the node look ill
+	// to the next.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
 	err := errors.Join(s.journal.Err(), s.db.Ping(ctx), s.follower.Fresh())
 	s.readyMemo.last.Store(&readiness{now, err})
 	return err

@@ -24,3 +24,7 @@ const MaxTokenTTL = 24 * time.Hour
 
 // Leeway is how far clocks may differ.
 const Leeway = 30 * time.Second
+
+// MaxGrantTTL is the longest life that a configuration can give a grant. An
+// epoch is remembered for as long, whatever the configuration says today.
+const MaxGrantTTL = 8760 * time.Hour

@@ -47,5 +47,5 @@ type Lineage struct {
 	KeyID     string
 	Subject   Subject
 	ClientID  string
-	IssuedAt  time.Time // to the millisecond
+	Born      time.Time // of the grant, or of the sign-in that it came from: what an epoch is compared with
 }

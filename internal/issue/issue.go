@@ -1,7 +1,7 @@
 // Package issue turns an Authorization into signed tokens. Issue is the one
 // function that every grant type passes on its way to a token: it asks for the
-// state of the accounts and for epochs, makes the transition that pays for the
-// tokens, signs, and writes the journal, in this order, so that no flow can
+// state of the accounts and for epochs, signs, makes the transition that pays
+// for the tokens, and writes the journal, in this order, so that no flow can
 // forget one of them.
 package issue
 
@@ -31,6 +31,8 @@ type Issuer struct {
 	Opaque *seal.Box
 	// Record writes to the journal and returns when the entry is on disk.
 	Record func(ctx context.Context, e authority.Event) error
+	// Recordable fails while nothing can be recorded.
+	Recordable func() error
 }
 
 // Response is the answer of the token endpoint (RFC 6749 §5.1).
@@ -43,7 +45,7 @@ type Response struct {
 	IDToken      string `json:"id_token,omitempty"`
 }
 
-// Issue checks, pays, signs and records, and returns the tokens. What it
+// Issue checks, signs, pays and records, and returns the tokens. What it
 // returns besides an oauth.Error is a failure of storage or journal: nothing
 // may be handed out then.
 func (i *Issuer) Issue(ctx context.Context, a authority.Authorization) (Response, error) {
@@ -53,11 +55,6 @@ func (i *Issuer) Issue(ctx context.Context, a authority.Authorization) (Response
 	}
 	if i.Dead(LineageOf(a.Grant)) {
 		return Response{}, oauth.Errorf(oauth.InvalidGrant, "the grant has been revoked")
-	}
-	if a.Spend != nil {
-		if err := a.Spend(ctx); err != nil {
-			return Response{}, err
-		}
 	}
 	issuer := i.Settings()
 	token := i.plan(issuer, a)
@@ -72,6 +69,16 @@ func (i *Issuer) Issue(ctx context.Context, a authority.Authorization) (Response
 	}
 	if a.IDToken {
 		if response.IDToken, err = i.idToken(issuer, a, user, response.AccessToken); err != nil {
+			return Response{}, err
+		}
+	}
+	// Paid for once the tokens are made and the journal is known to work: what
+	// fails before has changed nothing, and the client can try again.
+	if err := i.Recordable(); err != nil {
+		return Response{}, err
+	}
+	if a.Spend != nil {
+		if err := a.Spend(ctx); err != nil {
 			return Response{}, err
 		}
 	}
@@ -107,11 +114,15 @@ func (i *Issuer) account(ctx context.Context, a authority.Authorization) (author
 	return user, nil
 }
 
-// LineageOf is what a grant itself hangs on.
+// LineageOf is what a grant itself hangs on. It is as old as the sign-in that
+// it came from: an epoch ends what an older sign-in still gives, also on a node
+// that had not heard of it yet.
 func LineageOf(g authority.Grant) authority.Lineage {
-	return authority.Lineage{
-		GrantID: g.ID, SessionID: boundSession(g), Subject: g.Subject, ClientID: g.ClientID, IssuedAt: g.CreatedAt,
+	born := g.CreatedAt
+	if !g.AuthTime.IsZero() && g.AuthTime.Before(born) {
+		born = g.AuthTime
 	}
+	return authority.Lineage{GrantID: g.ID, SessionID: boundSession(g), Subject: g.Subject, ClientID: g.ClientID, Born: born}
 }
 
 // boundSession is the session that a grant dies with. A grant with

@@ -126,7 +126,7 @@ func (r *Reader) fromClaims(c jose.Claims, keyID string) (*AccessToken, error) {
 		token.Scopes = f.scopes("scope")
 	}
 	token.Audience = f.list("aud")
-	token.Lineage.IssuedAt = token.Lineage.TokenID.Time()
+	token.Lineage.Born = f.born(token.Lineage)
 	if f.err != nil {
 		return nil, f.err
 	}
@@ -168,6 +168,24 @@ func (f *fields) list(name string) []string {
 		f.err = errNotOurs
 	}
 	return values
+}
+
+// born is when the oldest thing was made that the token comes from: grant,
+// session or sign-in. A token that was refreshed after an epoch on a node that
+// had not heard of it is as old as its grant.
+func (f *fields) born(l authority.Lineage) time.Time {
+	born := l.GrantID.Time()
+	if !l.SessionID.IsZero() && l.SessionID.Time().Before(born) {
+		born = l.SessionID.Time()
+	}
+	// auth_time has whole seconds: its last millisecond, so that who signs in
+	// anew right after an epoch is not taken for older than it.
+	if authTime, ok, err := f.claims.Time("auth_time"); err != nil {
+		f.err = errNotOurs
+	} else if end := authTime.Add(time.Second - time.Millisecond); ok && end.Before(born) {
+		born = end
+	}
+	return born
 }
 
 func (f *fields) scopes(name string) oauth.Scopes {

@@ -65,9 +65,9 @@ func (v *View) Dead(l authority.Lineage) bool {
 	if len(v.epochs) == 0 {
 		return false
 	}
-	return v.isOlder(authority.EpochEverything, "", l.IssuedAt) ||
-		v.isOlder(authority.EpochClient, l.ClientID, l.IssuedAt) ||
-		v.isOlder(authority.EpochUser, l.Subject.ID, l.IssuedAt)
+	return v.isOlder(authority.EpochEverything, "", l.Born) ||
+		v.isOlder(authority.EpochClient, l.ClientID, l.Born) ||
+		v.isOlder(authority.EpochUser, l.Subject.ID, l.Born)
 }
 
 func (v *View) isEnded(kind authority.RevocationKind, key string) bool {
@@ -78,11 +78,11 @@ func (v *View) isEnded(kind authority.RevocationKind, key string) bool {
 	return ended
 }
 
-func (v *View) isOlder(kind authority.RevocationKind, key string, issuedAt time.Time) bool {
+func (v *View) isOlder(kind authority.RevocationKind, key string, born time.Time) bool {
 	e, ok := v.epochs[name{kind, key}]
-	// What was issued in the very millisecond of the epoch is dead too: which
-	// of the two came first cannot be told.
-	return ok && !issuedAt.After(e.notBefore)
+	// What was made in the very millisecond of the epoch is dead too: which of
+	// the two came first cannot be told.
+	return ok && !born.After(e.notBefore)
 }
 
 // Forget drops what can no longer matter, so that the view does not grow.

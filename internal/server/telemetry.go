@@ -88,13 +88,23 @@ func (m *Metrics) route(path string) *routeMetric {
 }
 
 func (r *routeMetric) observe(method string, status int, err string, took time.Duration) {
-	key := outcome{method, status, err}
+	key := outcome{knownMethod(method), status, err}
 	counter, ok := r.counters.Load(key)
 	if !ok {
-		counter, _ = r.counters.LoadOrStore(key, r.all.requests.WithLabelValues(r.path, method, strconv.Itoa(status), err))
+		counter, _ = r.counters.LoadOrStore(key, r.all.requests.WithLabelValues(r.path, key.method, strconv.Itoa(status), err))
 	}
 	counter.(prometheus.Counter).Inc()
 	r.duration.Observe(took.Seconds())
+}
+
+// knownMethod keeps what a caller invents out of the labels.
+func knownMethod(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return method
+	default:
+		return "other"
+	}
 }
 
 // NewTracer sends spans to an OTLP endpoint over HTTP. The returned function
@@ -114,8 +124,8 @@ func NewTracer(ctx context.Context, endpoint, version string) (trace.Tracer, fun
 
 func (s *Shell) startSpan(ctx context.Context, r *http.Request, route string) (context.Context, trace.Span) {
 	ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(r.Header))
-	return s.Tracer.Start(ctx, r.Method+" "+route, trace.WithSpanKind(trace.SpanKindServer),
-		trace.WithAttributes(attribute.String("http.request.method", r.Method), attribute.String("http.route", route)))
+	return s.Tracer.Start(ctx, knownMethod(r.Method)+" "+route, trace.WithSpanKind(trace.SpanKindServer),
+		trace.WithAttributes(attribute.String("http.request.method", knownMethod(r.Method)), attribute.String("http.route", route)))
 }
 
 func endSpan(span trace.Span, req *wire.Request, status int) {

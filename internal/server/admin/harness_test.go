@@ -139,7 +139,7 @@ func newService(t *testing.T) *service {
 	}
 	reader := issue.NewReader(issuerURL, ring.Find, opaque, follower.View.Dead, s.clock.Now)
 	s.issuer = &issue.Issuer{
-		Settings: settings, User: directory.User, Dead: follower.View.Dead, Signer: ring.Signer, Opaque: opaque,
+		Recordable: func() error { return nil }, Settings: settings, User: directory.User, Dead: follower.View.Dead, Signer: ring.Signer, Opaque: opaque,
 		Record: func(context.Context, authority.Event) error { return nil },
 	}
 	s.api = &API{

@@ -212,7 +212,7 @@ func (a *API) revokeEpoch(ctx context.Context, c *call, kind authority.Revocatio
 // the moment of this call.
 func (a *API) epoch(ctx context.Context, kind authority.RevocationKind, key string) error {
 	now := a.clock()
-	until := now.Add(max(a.Settings().RefreshTTL, authority.MaxTokenTTL+authority.Leeway))
+	until := now.Add(authority.MaxGrantTTL + authority.Leeway)
 	return a.Follower.Revoke(ctx, authority.Revocation{Kind: kind, Key: key, NotBefore: now, ExpiresAt: until})
 }
 

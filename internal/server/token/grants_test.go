@@ -328,9 +328,59 @@ func TestRefusedRefreshChangesNothing(t *testing.T) {
 	}
 }
 
+// A token that was refreshed on a node that had not heard of an epoch yet is
+// newer than the epoch, and dies with it all the same.
+func TestEpochEndsWhatWasRefreshedAfterIt(t *testing.T) {
+	w := newWorld(t)
+	first := w.signIn("web", "openid read offline_access")
+	w.wait(2 * time.Second)
+	epoch := w.clock()
+	w.wait(time.Second)
+	second := w.token("web", refreshForm(first.text("refresh_token"))) // the other node refreshes after the epoch
+	err := w.follower.Revoke(context.Background(), authority.Revocation{
+		Kind: authority.EpochUser, Key: "ada-id", NotBefore: epoch, ExpiresAt: epoch.Add(authority.MaxGrantTTL),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := w.introspect("api", second.text("access_token")); r.body["active"] != false {
+		t.Fatalf("the access token lives on: %v", r.body)
+	}
+	if r := w.token("web", refreshForm(second.text("refresh_token"))); r.text("error") != "invalid_grant" {
+		t.Fatalf("the grant lives on: %v", r.body)
+	}
+}
+
+// A session that is older than an epoch gives a grant after it, on a node that
+// had not heard of it: the grant is as old as the sign-in.
+func TestEpochEndsWhatAnOldSessionGaveAfterIt(t *testing.T) {
+	for _, scope := range []string{"openid read", "openid read offline_access"} {
+		w := newWorld(t)
+		signedIn := w.clock()
+		session := authority.NewID(signedIn)
+		w.wait(10 * time.Second)
+		epoch := w.clock()
+		w.wait(time.Second)
+		_, code := w.approve("web", scope, func(g *authority.Grant) { g.AuthTime, g.SessionID = signedIn, session })
+		r := w.token("web", redeem(code))
+		err := w.follower.Revoke(context.Background(), authority.Revocation{
+			Kind: authority.EpochUser, Key: "ada-id", NotBefore: epoch, ExpiresAt: epoch.Add(authority.MaxGrantTTL),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := w.introspect("api", r.text("access_token")); r.body["active"] != false {
+			t.Errorf("%s: the access token lives on: %v", scope, r.body)
+		}
+		if r := w.token("web", refreshForm(r.text("refresh_token"))); r.text("error") != "invalid_grant" {
+			t.Errorf("%s: the grant lives on: %v", scope, r.body)
+		}
+	}
+}
+
 // Failing storage is 503 and changes nothing: 69 of threats.md.
 func TestStorageFailure(t *testing.T) {
-	for _, what := range []string{"journal", "redeem", "grant", "user"} {
+	for _, what := range []string{"journal", "record", "redeem", "grant", "user"} {
 		t.Run("redeeming a code, "+what+" fails", func(t *testing.T) {
 			w := newWorld(t)
 			_, code := w.approve("web", "openid read offline_access")
@@ -338,7 +388,7 @@ func TestStorageFailure(t *testing.T) {
 			wantUnavailable(t, w.token("web", redeem(code)))
 			w.setFailing(what, nil)
 			r := w.token("web", redeem(code))
-			if what == "journal" { // the code was spent before: a lost token is better than a code used twice
+			if what == "record" { // the code was spent before: a lost token is better than a code used twice
 				if r.text("error") != "invalid_grant" {
 					t.Fatalf("%d %v", r.status, r.body)
 				}
@@ -349,7 +399,7 @@ func TestStorageFailure(t *testing.T) {
 			}
 		})
 	}
-	for _, what := range []string{"journal", "rotate", "grant", "user"} {
+	for _, what := range []string{"journal", "record", "rotate", "grant", "user"} {
 		t.Run("refreshing, "+what+" fails", func(t *testing.T) {
 			w := newWorld(t)
 			token := w.signIn("web", "openid read offline_access").text("refresh_token")

@@ -50,7 +50,7 @@ type world struct {
 	now    time.Time
 	events []authority.Event
 	later  []authority.Event
-	fail   map[string]error // what must fail: "journal", "redeem", "rotate", "end", "grant", "ticket", "user"
+	fail   map[string]error // what must fail: "journal", "record", "redeem", "rotate", "end", "grant", "ticket", "user"
 }
 
 func secretOf(name string) string { return "secret-of-" + name }
@@ -127,6 +127,7 @@ func newWorld(t *testing.T) *world {
 	reader := issue.NewReader(testIssuer, find, box, w.follower.View.Dead, w.clock)
 	issuer := &issue.Issuer{
 		Settings: w.settings, Dead: w.follower.View.Dead, Opaque: box, Record: w.record,
+		Recordable: func() error { return w.failing("journal") },
 		User: func(ctx context.Context, id string) (authority.User, error) {
 			if err := w.failing("user"); err != nil {
 				return authority.User{}, err
@@ -182,7 +183,7 @@ func (w *world) settings() authority.Issuer {
 }
 
 func (w *world) record(_ context.Context, e authority.Event) error {
-	if err := w.failing("journal"); err != nil {
+	if err := errors.Join(w.failing("journal"), w.failing("record")); err != nil {
 		return err
 	}
 	w.mu.Lock()
