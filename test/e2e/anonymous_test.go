@@ -61,11 +61,10 @@ func TestAnonymous(t *testing.T) {
 	})
 }
 
-// allKeys waits for the keys that a first start goes on making: a next and a current one
-// of each algorithm.
+// allKeys waits for the key that a first start makes by and by, the next one.
 func (w *world) allKeys(t *testing.T) {
 	t.Helper()
-	w.proc.wait(t, "the fourth signing key", func() bool { return w.number(t, "SELECT count(*) FROM signing_keys") == 4 })
+	w.proc.wait(t, "the next signing key", func() bool { return w.number(t, "SELECT count(*) FROM signing_keys") == 2 })
 }
 
 // fileSize is the size of the SQLite file with all of its log written back.

@@ -20,10 +20,11 @@ import (
 
 // The house is one `signalbox serve` with every kind of client, user and resource,
 // shared by all tests that leave no trace.
-const houseConfig = serveHead + onSQLite + houseBody
+const houseConfig = serveHead + onSQLite + twoAlgorithms + houseBody
 
-const houseBody = `keys: {algorithms: [ES256, RS256]}
-resources:
+const twoAlgorithms = "keys: {algorithms: [ES256, RS256]}\n"
+
+const houseBody = `resources:
   - {id: "https://api.example.com", scopes: [orders:read, orders:write], introspection_clients: [api]}
   - {id: "https://other.example.com", scopes: [other:read], introspection_clients: [other-api]}
   - {id: "https://opaque.example.com", scopes: [opaque:read], token_format: opaque, introspection_clients: [api]}
