@@ -473,7 +473,7 @@ func TestEpochsReachEveryNodeAndLastAsLongAsGrants(t *testing.T) {
 	if err != nil || len(written) != 2 {
 		t.Fatal(err, written)
 	}
-	if r := written[0]; r.Kind != authority.EpochUser || r.Key != bob.UserID || !r.NotBefore.Equal(at) || !r.ExpiresAt.Equal(at.Add(authority.MaxGrantTTL + authority.Leeway)) {
+	if r := written[0]; r.Kind != authority.EpochUser || r.Key != bob.UserID || !r.NotBefore.Equal(at) || !r.ExpiresAt.Equal(at.Add(authority.MaxGrantTTL+authority.Leeway)) {
 		t.Fatalf("%+v", r)
 	}
 	if r := written[1]; r.Kind != authority.RevokeGrant || !r.ExpiresAt.Equal(at.Add(authority.MaxTokenTTL+authority.Leeway)) {
