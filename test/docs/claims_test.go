@@ -1,0 +1,256 @@
+package docs
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var (
+	link    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading = regexp.MustCompile(`(?m)^#+ (.+)$`)
+	fenced  = regexp.MustCompile("(?ms)^ *```.*?^ *```$")
+)
+
+// TestLinks follows every relative link, to its heading if it names one.
+func TestLinks(t *testing.T) {
+	for _, page := range pages(t) {
+		for _, m := range link.FindAllStringSubmatch(fenced.ReplaceAllString(read(t, page), ""), -1) {
+			target, anchor, _ := strings.Cut(m[1], "#")
+			if strings.Contains(m[1], "://") || strings.HasPrefix(m[1], "mailto:") {
+				continue
+			}
+			file := page
+			if target != "" {
+				file = filepath.Join(filepath.Dir(page), target)
+			}
+			if strings.HasPrefix(file, "..") {
+				t.Errorf("%s: %s leads out of the repository", page, m[1])
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(checkout, file)); err != nil {
+				t.Errorf("%s: %s leads nowhere", page, m[1])
+				continue
+			}
+			if anchor != "" && strings.HasSuffix(file, ".md") && !slices.Contains(anchors(read(t, file)), anchor) {
+				t.Errorf("%s: %s has no heading #%s", page, file, anchor)
+			}
+		}
+	}
+}
+
+var notInAnchors = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+
+// anchors are what GitHub makes of the headings.
+func anchors(text string) (all []string) {
+	for _, m := range heading.FindAllStringSubmatch(fenced.ReplaceAllString(text, ""), -1) {
+		plain := notInAnchors.ReplaceAllString(strings.ToLower(m[1]), "")
+		all = append(all, strings.ReplaceAll(plain, " ", "-"))
+	}
+	return all
+}
+
+// TestEveryPageIsReachable starts at the README and follows links.
+func TestEveryPageIsReachable(t *testing.T) {
+	reached := map[string]bool{"README.md": true}
+	for queue := []string{"README.md"}; len(queue) > 0; queue = queue[1:] {
+		for _, m := range link.FindAllStringSubmatch(read(t, queue[0]), -1) {
+			target, _, _ := strings.Cut(m[1], "#")
+			next := filepath.Join(filepath.Dir(queue[0]), target)
+			if strings.Contains(m[1], "://") || !strings.HasSuffix(target, ".md") || reached[next] {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(checkout, next)); err == nil {
+				reached[next] = true
+				queue = append(queue, next)
+			}
+		}
+	}
+	for _, page := range pages(t) {
+		if !reached[page] && page != "CHANGELOG.md" {
+			t.Errorf("no link leads from the README to %s", page)
+		}
+	}
+}
+
+// source is the text of all Go files, of the tests or of the rest.
+func source(t *testing.T, tests bool) string {
+	t.Helper()
+	out, err := command("git", "ls-files", "--cached", "--others", "--exclude-standard", "*.go")
+	if err != nil {
+		t.Skipf("NOT TESTED: this is no git checkout: %v", err)
+	}
+	var all strings.Builder
+	for name := range strings.FieldsSeq(out) {
+		if strings.HasSuffix(name, "_test.go") != tests {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(checkout, name))
+		if err != nil {
+			continue // deleted and not yet committed
+		}
+		all.Write(text)
+	}
+	return all.String()
+}
+
+func command(name string, args ...string) (string, error) {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = checkout
+	out, err := cmd.Output()
+	return string(out), err
+}
+
+var (
+	codeWord = regexp.MustCompile("`([A-Za-z]+)`")
+	row      = regexp.MustCompile(`(?m)^\|[^|]*\|[^|]*\|([^|]*)\|([^|]*)\|$`)
+)
+
+// TestProtocolsNameWhatExists: each row of docs/protocols.md names functions
+// or types that are there and at least one test that is there.
+func TestProtocolsNameWhatExists(t *testing.T) {
+	code, tests := source(t, false), source(t, true)
+	rows := 0
+	for _, m := range row.FindAllStringSubmatch(read(t, "docs/protocols.md"), -1) {
+		if strings.Contains(m[0], "---") || strings.Contains(m[0], "| where |") {
+			continue
+		}
+		rows++
+		for _, name := range codeWord.FindAllStringSubmatch(m[1], -1) {
+			if !regexp.MustCompile(`(?m)^(func (\([^)]*\) )?` + name[1] + `\(|type ` + name[1] + ` |\t` + name[1] + `\s.*= )`).MatchString(code) {
+				t.Errorf("docs/protocols.md: there is no function or type %s", name[1])
+			}
+		}
+		named := codeWord.FindAllStringSubmatch(m[2], -1)
+		if len(named) == 0 {
+			t.Errorf("docs/protocols.md: a row without a test: %s", m[0])
+		}
+		for _, name := range named {
+			if !strings.Contains(tests, "func "+name[1]+"(") {
+				t.Errorf("docs/protocols.md: there is no test %s", name[1])
+			}
+		}
+	}
+	if rows < 40 {
+		t.Errorf("only %d rows could be read", rows)
+	}
+}
+
+// TestArchitectureAgrees compares the page with the tree and with archtest.
+func TestArchitectureAgrees(t *testing.T) {
+	page := "ARCHITECTURE.md"
+	blocks, _ := parse(page, read(t, page))
+	for _, b := range blocks {
+		switch b.mark {
+		case "imports":
+			checkImports(t, b)
+		case "tree":
+			checkTree(t, b)
+		}
+	}
+}
+
+var ruleLine = regexp.MustCompile(`\{"([^"]+)", (nil|words\((.*?)\))\},`)
+
+func checkImports(t *testing.T, b block) {
+	rules := map[string]string{}
+	text, _, _ := strings.Cut(read(t, "internal/archtest/archtest.go"), "var fences")
+	for _, m := range ruleLine.FindAllStringSubmatch(text, -1) {
+		switch {
+		case m[2] == "nil":
+			rules[m[1]] = "nothing of ours"
+		case strings.HasPrefix(m[3], "domain +"):
+			rules[m[1]] = "the domain, and every folder below internal/server"
+		case m[3] == "domain":
+			rules[m[1]] = "the domain"
+		case m[3] == `"..."`:
+			rules[m[1]] = "everything"
+		default:
+			rules[m[1]] = strings.Trim(m[3], `"`)
+		}
+	}
+	told := map[string]string{}
+	for line := range strings.SplitSeq(strings.TrimSpace(b.text), "\n") {
+		folder, imports, _ := strings.Cut(line, " ")
+		told[folder] = strings.TrimSpace(imports)
+	}
+	for folder, rule := range rules {
+		if _, err := os.Stat(filepath.Join(checkout, folder)); err != nil || folder == "." {
+			continue // still to come
+		}
+		if told[folder] != rule {
+			t.Errorf("ARCHITECTURE.md says that %s may import %q; archtest says %q", folder, told[folder], rule)
+		}
+	}
+	for folder := range told {
+		if rules[folder] == "" {
+			t.Errorf("ARCHITECTURE.md has a line for %s; archtest has none", folder)
+		}
+	}
+}
+
+func checkTree(t *testing.T, b block) {
+	drawn := map[string]bool{}
+	var parents []string
+	for line := range strings.SplitSeq(b.text, "\n") {
+		name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if !strings.HasSuffix(name, "/") {
+			continue
+		}
+		depth := (len(line) - len(strings.TrimLeft(line, " "))) / 2
+		parents = append(parents[:min(depth, len(parents))], strings.TrimSuffix(name, "/"))
+		drawn[filepath.Join(parents...)] = true
+	}
+	for folder := range drawn {
+		if _, err := os.Stat(filepath.Join(checkout, folder)); err != nil {
+			t.Errorf("ARCHITECTURE.md draws %s, which is not there", folder)
+		}
+	}
+	for _, pattern := range []string{"internal/*", "internal/server/*", "internal/store/*", "cmd/*", "test/*"} {
+		found, _ := filepath.Glob(filepath.Join(checkout, pattern))
+		for _, path := range found {
+			info, err := os.Stat(path)
+			folder, _ := filepath.Rel(checkout, path)
+			if err == nil && info.IsDir() && filepath.Base(path) != "testdata" && !drawn[folder] {
+				t.Errorf("ARCHITECTURE.md does not draw %s", folder)
+			}
+		}
+	}
+}
+
+// TestMarks: the test of the documents notices what it is there for.
+func TestMarks(t *testing.T) {
+	const tick = "```"
+	for name, c := range map[string]struct{ page, problem string }{
+		"a block without a mark":            {tick + "sh\ntrue\n" + tick, "without a mark"},
+		"a mark that does not exist":        {"<!-- jump -->\n" + tick + "sh\ntrue\n" + tick, "no mark"},
+		"a skip without a reason":           {"<!-- skip -->\n" + tick + "sh\ntrue\n" + tick, "needs a text"},
+		"a command that is an illustration": {"<!-- illustration -->\n" + tick + "sh\ntrue\n" + tick, "is run or skipped"},
+		"a fence that is never closed":      {"<!-- run -->\n" + tick + "sh\ntrue\n", "never closed"},
+	} {
+		if _, errs := parse("page.md", c.page); !strings.Contains(fmt.Sprint(errs), c.problem) {
+			t.Errorf("%s: got %v", name, errs)
+		}
+	}
+	for name, c := range map[string]struct {
+		output, wanted string
+		ok             bool
+	}{
+		"the same":                      {"one\ntwo", "one\ntwo\n", true},
+		"something between":             {"one\nx\ntwo", "one\n…\ntwo\n", true},
+		"columns that moved":            {"one   two", "one two\n", true},
+		"anything in a line":            {"token eyJ123", "token eyJ…\n", true},
+		"a word that differs":           {"one\ntwo", "one\nthree\n", false},
+		"another order":                 {"two\none", "one\ntwo\n", false},
+		"a line that only begins alike": {"one and more", "one\n", false},
+	} {
+		if err := holds(c.output, c.wanted); (err == nil) != c.ok {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,216 @@
+package docs
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/signalbox-sts/signalbox/internal/config"
+)
+
+const generated = "<!-- Generated: do not edit. Write it anew with: go test ./test/docs -run TestReference -update -->\n"
+
+// TestReference: the generated pages are what the program says today.
+func TestReference(t *testing.T) {
+	for page, make := range map[string]func(*testing.T) string{
+		"docs/reference/command-line.md":  commandLine,
+		"docs/reference/configuration.md": configuration,
+		"docs/reference/admin-api.md":     adminAPI,
+	} {
+		want := make(t)
+		file := filepath.Join(checkout, page)
+		if *update {
+			if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if got, err := os.ReadFile(file); err != nil || string(got) != want {
+			t.Errorf("%s is not up to date: go test ./test/docs -run TestReference -update", page)
+		}
+	}
+}
+
+func help(t *testing.T, path ...string) string {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(binDir, "signalbox"), append(slices.Clone(path), "--help")...)
+	cmd.Env = cleanEnv()
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("signalbox %s --help: %v", strings.Join(path, " "), err)
+	}
+	return strings.TrimRight(string(out), "\n")
+}
+
+var available = regexp.MustCompile(`(?s)Available Commands:\n(.*?)\n\n`)
+
+// walkHelp visits a command and all below it, in the order of the help.
+func walkHelp(t *testing.T, path []string, visit func(path []string, text string)) {
+	t.Helper()
+	text := help(t, path...)
+	visit(path, text)
+	list := available.FindStringSubmatch(text + "\n\n")
+	if list == nil {
+		return
+	}
+	for line := range strings.SplitSeq(list[1], "\n") {
+		name := strings.Fields(line)[0]
+		if name != "help" && name != "completion" {
+			walkHelp(t, append(slices.Clone(path), name), visit)
+		}
+	}
+}
+
+func commandLine(t *testing.T) string {
+	var b strings.Builder
+	b.WriteString(generated + `
+# Command line
+
+Exit codes: 0 for done, 1 for failed, 2 for called wrongly. Data goes to standard output, words for people to standard error. Secrets come from
+files, standard input or the environment, never from flags. ` + "`signalbox completion bash|zsh|fish`" + ` prints a completion script.
+
+`)
+	var toc, body strings.Builder
+	walkHelp(t, nil, func(path []string, text string) {
+		name := strings.Join(append([]string{"signalbox"}, path...), " ")
+		fmt.Fprintf(&toc, "%s- [%s](#%s)\n", strings.Repeat("  ", max(len(path)-1, 0)), name, strings.ReplaceAll(name, " ", "-"))
+		fmt.Fprintf(&body, "\n## %s\n\n<!-- illustration -->\n```text\n%s\n```\n", name, text)
+	})
+	b.WriteString(toc.String() + body.String())
+	return b.String()
+}
+
+var explainedLine = regexp.MustCompile(`(?m)^  (type|members|required|default|example|environment|danger|keys)? +(.*(?:\n {15}\S.*)*)$`)
+
+func configuration(t *testing.T) string {
+	var b strings.Builder
+	b.WriteString(generated + `
+# Configuration
+
+One YAML file. An unknown or duplicate key, a wrong type and a name that nothing has are refused, with file, line and column. So are anchors and aliases.
+Durations are written as ` + "`5m`, `720h`, `10s`" + `. Paths start at the file's folder. What an environment variable says goes before the file;
+a variable with ` + "`_FILE`" + ` at its end names a file that holds a secret.
+
+` + "`signalbox init` writes a file with comments, `signalbox config validate` checks one, `signalbox config explain KEY` prints what stands below, and `signalbox config schema`" + `
+prints a JSON Schema for editors. [How to run it in production](../how-to/run-in-production.md) shows a whole file.
+
+A changed file takes effect by itself within seconds, or at once on SIGHUP. A file with a mistake is refused and the one before stays in force.
+These need a restart: issuer, listen, tls, storage, secrets, journal, telemetry, log.format.
+`)
+	for _, key := range config.Keys() {
+		text, err := config.Explain(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		depth := "###"
+		if !strings.Contains(key, ".") {
+			depth = "##"
+		}
+		title, rest, _ := strings.Cut(text, "\n")
+		sentence, details, _ := strings.Cut(rest, "\n\n")
+		fmt.Fprintf(&b, "\n%s `%s`\n\n%s\n", depth, title, strings.Join(strings.Fields(sentence), " "))
+		var lines []string
+		for _, m := range explainedLine.FindAllStringSubmatch(details, -1) {
+			value := strings.Join(strings.Fields(m[2]), " ")
+			switch {
+			case m[1] == "":
+				lines[len(lines)-1] += "; " + value
+			case m[1] == "danger":
+				lines = append(lines, "- **danger**: "+value)
+			case m[1] == "type" || m[1] == "required":
+				lines = append(lines, "- "+m[1]+": "+value)
+			case m[1] == "keys" || m[1] == "members":
+				lines = append(lines, "- "+m[1]+": `"+strings.ReplaceAll(value, ", ", "`, `")+"`")
+			default:
+				lines = append(lines, "- "+m[1]+": `"+value+"`")
+			}
+		}
+		if len(lines) > 0 {
+			b.WriteString("\n" + strings.Join(lines, "\n") + "\n")
+		}
+	}
+	return b.String()
+}
+
+// pathOf is by what the lines are sorted: the path, then the method.
+func pathOf(line string) string {
+	fields := strings.Fields(line)
+	return strings.TrimRight(fields[2], "`") + " " + fields[1]
+}
+
+func adminAPI(t *testing.T) string {
+	w := &workplace{dir: t.TempDir()}
+	w.env = append(cleanEnv(), "PATH="+binDir+":"+os.Getenv("PATH"))
+	w.dev(t)
+	response, err := http.Get("http://" + w.ports.Replace("127.0.0.1:9090") + "/admin/v1/openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var api struct {
+		Paths map[string]map[string]struct {
+			Summary     string
+			OperationID string `json:"operationId"`
+			Security    []map[string][]string
+			Parameters  []struct{ Name, In, Description string }
+		}
+	}
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(body, &api); err != nil {
+		t.Fatalf("openapi.json: %v", err)
+	}
+	var b strings.Builder
+	b.WriteString(generated + `
+# Admin API
+
+JSON over the admin listener. The whole description, with every body and answer, is OpenAPI 3.1 at ` + "`/admin/v1/openapi.json`" + `, which needs no token.
+Every other path takes an access token of this issuer for the resource ` + "`urn:signalbox:admin`" + `, in the header
+` + "`Authorization: Bearer`" + `, with the scope that stands here. [How to get one](../how-to/admin-access.md).
+
+What changes something is in the journal before it is done, with the caller as ` + "`actor`" + `. What takes access away is done first and recorded then. Errors are
+` + "`{\"error\":…,\"error_description\":…,\"request_id\":…}`" + `. Lists have ` + "`limit` and `after`" + `, and give ` + "`next`" + ` while there is more.
+What stands in the configuration file can be read here and not changed: 409.
+
+| request | scope | what it does | query |
+| --- | --- | --- | --- |
+`)
+	var lines []string
+	for path, methods := range api.Paths {
+		for method, op := range methods {
+			if op.Summary == "" {
+				continue
+			}
+			scope := "none"
+			for _, s := range op.Security {
+				for _, scopes := range s {
+					if len(scopes) > 0 {
+						scope = "`" + scopes[0] + "`"
+					}
+				}
+			}
+			var query []string
+			for _, p := range op.Parameters {
+				if p.In == "query" {
+					query = append(query, "`"+p.Name+"`")
+				}
+			}
+			lines = append(lines, fmt.Sprintf("| `%s %s` | %s | %s | %s |\n", strings.ToUpper(method), strings.TrimPrefix(path, "/admin/v1"), scope, op.Summary, strings.Join(query, " ")))
+		}
+	}
+	slices.SortFunc(lines, func(a, b string) int {
+		return strings.Compare(pathOf(a), pathOf(b))
+	})
+	b.WriteString(strings.Join(lines, "") + "\nPaths start with `/admin/v1`. An `{id}` with a slash or colon in it is percent-encoded.\n")
+	return b.String()
+}
