@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,11 +18,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/signalbox-sts/signalbox/internal/config"
 	"github.com/signalbox-sts/signalbox/internal/explain"
 	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/journal"
 	"github.com/signalbox-sts/signalbox/internal/keys"
 	"github.com/signalbox-sts/signalbox/internal/server/admin"
+	"github.com/signalbox-sts/signalbox/internal/store/sqldb"
 )
 
 func (a *adminCLI) auditCommand() *cobra.Command {
@@ -272,37 +275,103 @@ func word(s string) string {
 }
 
 func (a *adminCLI) auditVerify() *cobra.Command {
-	var masterKeyFile string
+	var configFile, masterKeyFile string
 	cmd := &cobra.Command{
-		Use: "verify DIR", Short: "Prove that no record of a journal was removed or changed; works offline",
-		Long: `Check every line of every journal in a folder, from the first to the last: the
-hash chain, and with --master-key-file the signatures of the checkpoints. The
-chain alone shows accidents; the signatures also show a forger who computed it
-anew. Nothing is asked of the service, which may go on writing.`,
-		Example: `  signalbox audit verify /var/lib/signalbox/journal
+		Use: "verify DIR | --config FILE", Short: "Prove that no record of a journal was removed or changed; works offline",
+		Long: `Check every line of every journal in a folder, from the first to the last.
+
+The hash chain alone shows accidents. With --master-key-file the signatures of
+the checkpoints are checked too: they show a forger who computed the chain
+anew. With --config, folder and master key come from the service's own
+configuration, and the heads that the database keeps are compared as well: they
+show a journal whose end was cut off. The service need not run, and may go on
+writing.`,
+		Example: `  signalbox audit verify --config /etc/signalbox/signalbox.yaml
   signalbox audit verify --master-key-file master.key /var/lib/signalbox/journal`,
-		Args: oneArg("folder"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 || (len(args) == 1) == (configFile != "") {
+				return &usageError{errors.New("name the journal's folder, or --config with the service's configuration; see " + cmd.CommandPath() + " --help")}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(a.output); err != nil {
 				return err
 			}
-			return a.verify(args[0], masterKeyFile)
+			if configFile != "" {
+				dir, options, err := proofOf(cmd.Context(), configFile)
+				if err != nil {
+					return err
+				}
+				return a.verify(dir, options)
+			}
+			var options journal.VerifyOptions
+			if masterKeyFile != "" {
+				data, err := os.ReadFile(masterKeyFile)
+				if err != nil {
+					return err
+				}
+				master, err := keys.ParseMasterKey(data)
+				if err != nil {
+					return fmt.Errorf("%s: %w", masterKeyFile, err)
+				}
+				if options.CheckSignature, err = checkpointChecker(master); err != nil {
+					return err
+				}
+			}
+			return a.verify(args[0], options)
 		},
 	}
+	cmd.Flags().StringVarP(&configFile, "config", "c", "", "the service's configuration: folder, master key and database")
 	cmd.Flags().StringVar(&masterKeyFile, "master-key-file", "", "the service's master key, to check signatures too")
 	_ = cmd.MarkFlagFilename("master-key-file")
+	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
 	return cmd
 }
 
-func (a *adminCLI) verify(dir, masterKeyFile string) error {
-	options := journal.VerifyOptions{}
-	if masterKeyFile != "" {
-		check, err := checkpointChecker(masterKeyFile)
-		if err != nil {
-			return err
-		}
-		options.CheckSignature = check
+// proofOf gathers all that a node's own configuration can say about its journal.
+func proofOf(ctx context.Context, configFile string) (dir string, options journal.VerifyOptions, err error) {
+	cfg, err := config.Load(configFile, os.Environ())
+	if err != nil {
+		return "", options, err
 	}
+	dir = cfg.Journal.Dir
+	master, err := masterKeyOf(cfg)
+	if err != nil {
+		return "", options, err
+	}
+	if options.CheckSignature, err = checkpointChecker(master); err != nil {
+		return "", options, err
+	}
+	if cfg.Storage.URL.Engine() == "sqlite" {
+		if _, err := os.Stat(cfg.Storage.URL.Path()); err != nil {
+			return "", options, fmt.Errorf("the database that anchors the journal: %w", err)
+		}
+	}
+	db, err := sqldb.Open(ctx, cfg.Storage.URL.Reveal())
+	if err != nil {
+		return "", options, err
+	}
+	heads, err := db.JournalHeads(ctx)
+	if err := errors.Join(err, db.Close()); err != nil {
+		return "", options, err
+	}
+	own, err := os.ReadFile(nodeFile(dir))
+	if err != nil {
+		return "", options, fmt.Errorf("whose journal this is: %w", err)
+	}
+	for _, h := range heads {
+		// Other nodes keep their journals elsewhere, unless they were gathered here.
+		here, err := filepath.Glob(filepath.Join(dir, "journal-"+h.Node+"-*"))
+		if err == nil && len(here) == 0 && h.Node != strings.TrimSpace(string(own)) {
+			continue
+		}
+		options.Anchors = append(options.Anchors, journal.Checkpoint{Node: h.Node, Seq: uint64(h.Seq), Head: h.Head, Time: h.At})
+	}
+	return dir, options, nil
+}
+
+func (a *adminCLI) verify(dir string, options journal.VerifyOptions) error {
 	if isTerminal(a.env.Err) {
 		options.Progress = func(done, total int64) {
 			fmt.Fprintf(a.env.Err, "\rchecked %d of %d MiB", done>>20, total>>20)
@@ -321,7 +390,7 @@ func (a *adminCLI) verify(dir, masterKeyFile string) error {
 		}
 	} else {
 		for _, n := range report.Nodes {
-			fmt.Fprintln(a.env.Out, explain.Printable(nodeText(n, masterKeyFile != "")))
+			fmt.Fprintln(a.env.Out, explain.Printable(nodeText(n, options)))
 		}
 	}
 	if !report.OK() {
@@ -330,13 +399,16 @@ func (a *adminCLI) verify(dir, masterKeyFile string) error {
 	return nil
 }
 
-func nodeText(n journal.NodeReport, signed bool) string {
+func nodeText(n journal.NodeReport, options journal.VerifyOptions) string {
 	if n.Problem != nil {
 		return fmt.Sprintf("node %s: BROKEN after %d sound records: %s", n.Node, n.Records, n.Problem)
 	}
 	text := fmt.Sprintf("node %s: ok, %d records in %d files, %d checkpoints", n.Node, n.Records, n.Segments, n.Checkpoints)
-	if signed {
+	if options.CheckSignature != nil {
 		text += fmt.Sprintf(", signed up to record %d", n.SignedSeq)
+	}
+	if len(options.Anchors) > 0 {
+		text += fmt.Sprintf(", anchored up to record %d", n.AnchoredSeq)
 	}
 	if n.Records > 0 {
 		text += fmt.Sprintf(", from %s to %s", n.From.UTC().Format(time.RFC3339), n.Until.UTC().Format(time.RFC3339))
@@ -348,15 +420,7 @@ func nodeText(n journal.NodeReport, signed bool) string {
 }
 
 // checkpointChecker verifies what journalSigner signed.
-func checkpointChecker(masterKeyFile string) (func(jws string) ([]byte, error), error) {
-	data, err := os.ReadFile(masterKeyFile)
-	if err != nil {
-		return nil, err
-	}
-	master, err := keys.ParseMasterKey(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", masterKeyFile, err)
-	}
+func checkpointChecker(master keys.MasterKey) (func(jws string) ([]byte, error), error) {
 	signer, err := journalSigner(master)
 	if err != nil {
 		return nil, err

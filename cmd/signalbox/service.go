@@ -165,7 +165,7 @@ func journalSigner(master keys.MasterKey) (*jose.Signer, error) {
 // nodeName is this node's name in the journal. It is made once and kept beside
 // the journal, since a host name may change or be shared.
 func nodeName(dir string) (string, error) {
-	file := filepath.Join(dir, "node")
+	file := nodeFile(dir)
 	if data, err := os.ReadFile(file); err == nil {
 		return strings.TrimSpace(string(data)), nil
 	} else if !errors.Is(err, os.ErrNotExist) {
@@ -184,6 +184,8 @@ func nodeName(dir string) (string, error) {
 	}
 	return name, os.WriteFile(file, []byte(name+"\n"), 0o600)
 }
+
+func nodeFile(dir string) string { return filepath.Join(dir, "node") }
 
 // record and recordLater are the one way into the journal: they add what is
 // known about the request.
