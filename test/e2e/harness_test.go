@@ -243,7 +243,7 @@ func (s *server) serve(t *testing.T) {
 	t.Helper()
 	s.proc = start(t, s.dir, nil, "serve", "--config", filepath.Join(s.dir, "signalbox.yaml"))
 	s.proc.wait(t, "200 from /readyz", func() bool {
-		resp, err := http.Get(s.Issuer + "/readyz")
+		resp, err := http.Get(s.AdminURL + "/readyz") // the public one may speak TLS
 		if err != nil {
 			return false
 		}
