@@ -47,5 +47,6 @@ type Lineage struct {
 	KeyID     string
 	Subject   Subject
 	ClientID  string
-	Born      time.Time // of the grant, or of the sign-in that it came from: what an epoch is compared with
+	Granted   time.Time // when the grant was made: what a client's epoch is compared with
+	SignedIn  time.Time // when its person signed in, zero for none: epochs of users and of everything end sign-ins too
 }

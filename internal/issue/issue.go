@@ -114,15 +114,17 @@ func (i *Issuer) account(ctx context.Context, a authority.Authorization) (author
 	return user, nil
 }
 
-// LineageOf is what a grant itself hangs on. It is as old as the sign-in that
-// it came from: an epoch ends what an older sign-in still gives, also on a node
-// that had not heard of it yet.
+// LineageOf is what a grant itself hangs on. It is as old as the oldest of its
+// making and of the sign-in that it came from: an epoch ends what an older
+// sign-in still gives, also on a node that had not heard of it yet.
 func LineageOf(g authority.Grant) authority.Lineage {
-	born := g.CreatedAt
-	if !g.AuthTime.IsZero() && g.AuthTime.Before(born) {
-		born = g.AuthTime
+	granted := g.CreatedAt
+	if id := g.ID.Time(); id.Before(granted) {
+		granted = id // the id is made with the consent page, and stands in every token
 	}
-	return authority.Lineage{GrantID: g.ID, SessionID: boundSession(g), Subject: g.Subject, ClientID: g.ClientID, Born: born}
+	return authority.Lineage{
+		GrantID: g.ID, SessionID: boundSession(g), Subject: g.Subject, ClientID: g.ClientID, Granted: granted, SignedIn: g.AuthTime,
+	}
 }
 
 // boundSession is the session that a grant dies with. A grant with

@@ -126,7 +126,8 @@ func (r *Reader) fromClaims(c jose.Claims, keyID string) (*AccessToken, error) {
 		token.Scopes = f.scopes("scope")
 	}
 	token.Audience = f.list("aud")
-	token.Lineage.Born = f.born(token.Lineage)
+	token.Lineage.Granted = token.Lineage.GrantID.Time()
+	token.Lineage.SignedIn = f.signedIn(token.Lineage.SessionID)
 	if f.err != nil {
 		return nil, f.err
 	}
@@ -170,22 +171,21 @@ func (f *fields) list(name string) []string {
 	return values
 }
 
-// born is when the oldest thing was made that the token comes from: grant,
-// session or sign-in. A token that was refreshed after an epoch on a node that
-// had not heard of it is as old as its grant.
-func (f *fields) born(l authority.Lineage) time.Time {
-	born := l.GrantID.Time()
-	if !l.SessionID.IsZero() && l.SessionID.Time().Before(born) {
-		born = l.SessionID.Time()
+// signedIn is when the person signed in. A session's id says it to the
+// millisecond. auth_time has whole seconds: then its last millisecond, so that
+// who signs in anew right after an epoch is not taken for older than it.
+func (f *fields) signedIn(session authority.ID) time.Time {
+	if !session.IsZero() {
+		return session.Time()
 	}
-	// auth_time has whole seconds: its last millisecond, so that who signs in
-	// anew right after an epoch is not taken for older than it.
-	if authTime, ok, err := f.claims.Time("auth_time"); err != nil {
+	at, ok, err := f.claims.Time("auth_time")
+	if err != nil {
 		f.err = errNotOurs
-	} else if end := authTime.Add(time.Second - time.Millisecond); ok && end.Before(born) {
-		born = end
 	}
-	return born
+	if !ok {
+		return time.Time{}
+	}
+	return at.Add(time.Second - time.Millisecond)
 }
 
 func (f *fields) scopes(name string) oauth.Scopes {

@@ -65,9 +65,14 @@ func (v *View) Dead(l authority.Lineage) bool {
 	if len(v.epochs) == 0 {
 		return false
 	}
-	return v.isOlder(authority.EpochEverything, "", l.Born) ||
-		v.isOlder(authority.EpochClient, l.ClientID, l.Born) ||
-		v.isOlder(authority.EpochUser, l.Subject.ID, l.Born)
+	oldest := l.Granted
+	if !l.SignedIn.IsZero() && (oldest.IsZero() || l.SignedIn.Before(oldest)) {
+		oldest = l.SignedIn
+	}
+	return v.isOlder(authority.EpochEverything, "", oldest) ||
+		v.isOlder(authority.EpochUser, l.Subject.ID, oldest) ||
+		// A person who is still signed in may grant anew to a client whose older grants were ended.
+		v.isOlder(authority.EpochClient, l.ClientID, l.Granted)
 }
 
 func (v *View) isEnded(kind authority.RevocationKind, key string) bool {

@@ -22,7 +22,7 @@ func (h *Handler) session(r *http.Request, now time.Time) (authority.Session, au
 	if err != nil {
 		return authority.Session{}, authority.User{}, err
 	}
-	lineage := authority.Lineage{SessionID: session.ID, Subject: session.Subject, Born: session.ID.Time()}
+	lineage := authority.Lineage{SessionID: session.ID, Subject: session.Subject, SignedIn: session.ID.Time()}
 	if !session.Alive(now) || h.Dead(lineage) {
 		return authority.Session{}, authority.User{}, authority.ErrNotFound
 	}

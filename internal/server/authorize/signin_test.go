@@ -246,7 +246,7 @@ func TestDeadAndDisabledSessionsVouchForNobody(t *testing.T) {
 		},
 		"the user was deleted": func(wo *world, _ *browser) { delete(wo.store.users, "u-ada") },
 		"the epoch of the user": func(wo *world, _ *browser) {
-			wo.dead = func(l authority.Lineage) bool { return l.Subject.ID == "u-ada" && !l.Born.After(wo.now) }
+			wo.dead = func(l authority.Lineage) bool { return l.Subject.ID == "u-ada" && !l.SignedIn.After(wo.now) }
 		},
 		"the session was ended": func(wo *world, _ *browser) { wo.dead = func(l authority.Lineage) bool { return !l.SessionID.IsZero() } },
 		"the cookie cut off":    func(_ *world, b *browser) { b.cookies["__Host-signalbox_session"] = "short" },

@@ -378,6 +378,41 @@ func TestEpochEndsWhatAnOldSessionGaveAfterIt(t *testing.T) {
 	}
 }
 
+// Who is still signed in may grant anew to a client whose older grants were ended.
+func TestClientEpochLeavesTheSignInAlone(t *testing.T) {
+	w := newWorld(t)
+	signedIn := w.clock()
+	w.wait(time.Second)
+	w.epoch(authority.EpochClient, "web")
+	w.wait(time.Second)
+	_, code := w.approve("web", "openid read", func(g *authority.Grant) { g.AuthTime, g.SessionID = signedIn, authority.NewID(signedIn) })
+	r := w.token("web", redeem(code))
+	if r.status != 200 {
+		t.Fatalf("%d %v", r.status, r.body)
+	}
+	if r := w.introspect("api", r.text("access_token")); r.body["active"] != true {
+		t.Fatalf("%v", r.body)
+	}
+}
+
+// A consent page that was open while an epoch passed gives nothing.
+func TestGrantIsAsOldAsItsID(t *testing.T) {
+	w := newWorld(t)
+	shown := w.clock()
+	w.wait(time.Second)
+	w.epoch(authority.EpochClient, "web")
+	w.wait(time.Second)
+	code := ""
+	g, _ := w.approve("web", "openid read", func(g *authority.Grant) {
+		g.ID = authority.NewID(shown)
+		c := authority.NewAuthorizationCode(g.ID)
+		g.Code.Hash, code = c.Hash(), c.Reveal()
+	})
+	if r := w.token("web", redeem(code)); r.text("error") != "invalid_grant" {
+		t.Fatalf("%s: %d %v", g.ID, r.status, r.body)
+	}
+}
+
 // Failing storage is 503 and changes nothing: 69 of threats.md.
 func TestStorageFailure(t *testing.T) {
 	for _, what := range []string{"journal", "record", "redeem", "grant", "user"} {

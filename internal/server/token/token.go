@@ -81,14 +81,16 @@ func (h *Handler) token(r *http.Request, req *request) (issue.Response, error) {
 	if req.client, err = h.Clients.Authenticate(r, req.form); err != nil {
 		return issue.Response{}, err
 	}
-	req.grantType = oauth.GrantType(req.form.Get("grant_type"))
-	run, known := grants[req.grantType]
+	asked := oauth.GrantType(req.form.Get("grant_type"))
+	run, known := grants[asked]
 	switch {
-	case req.grantType == "":
+	case asked == "":
 		return issue.Response{}, oauth.Errorf(oauth.InvalidRequest, "grant_type is missing")
 	case !known:
 		return issue.Response{}, oauth.Errorf(oauth.UnsupportedGrantType, "this grant_type is not supported")
-	case !req.client.MayUse(req.grantType):
+	}
+	req.grantType = asked // only a word of ours goes into journal and metrics
+	if !req.client.MayUse(req.grantType) {
 		return issue.Response{}, oauth.Errorf(oauth.UnauthorizedClient, "the client is not registered for %s", req.grantType)
 	}
 	authorization, err := run(h, ctx, req)

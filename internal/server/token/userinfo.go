@@ -47,8 +47,15 @@ func (h *Handler) userInfo(r *http.Request) (userInfo, error) {
 	if !token.GoodAt(h.Settings().URL) {
 		return userInfo{}, errBearer
 	}
+	alive, err := h.accountsAlive(r.Context(), token.Lineage)
+	if err != nil {
+		return userInfo{}, err
+	}
+	if !alive {
+		return userInfo{}, errBearer
+	}
 	user, err := h.Directory.User(r.Context(), token.Lineage.Subject.ID)
-	if errors.Is(err, authority.ErrNotFound) || err == nil && user.Disabled {
+	if errors.Is(err, authority.ErrNotFound) {
 		return userInfo{}, errBearer
 	}
 	if err != nil {
