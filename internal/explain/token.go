@@ -76,7 +76,7 @@ func Parse(raw string, now time.Time) (Token, error) {
 	}
 	kind, known := kinds[strings.TrimPrefix(strings.ToLower(header.Type), "application/")]
 	if !known {
-		kind = "JSON Web Token of type " + header.Type
+		kind = "JSON Web Token of type " + Printable(header.Type)
 	}
 	t := Token{Kind: kind, Header: header.Fields.JSON()}
 	for _, name := range claims.Names() {
