@@ -110,4 +110,6 @@ func likeLine(want string) *regexp.Regexp {
 	return regexp.MustCompile(`^\s*(?:` + b.String() + `)\s*$`)
 }
 
-func indent(s string) string { return "  | " + strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "\n  | ") }
+func indent(s string) string {
+	return "  | " + strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "\n  | ")
+}

@@ -107,7 +107,7 @@ func command(name string, args ...string) (string, error) {
 }
 
 var (
-	codeWord = regexp.MustCompile("`([A-Za-z]+)`")
+	codeWord = regexp.MustCompile("`([A-Za-z_]+)`")
 	row      = regexp.MustCompile(`(?m)^\|[^|]*\|[^|]*\|([^|]*)\|([^|]*)\|$`)
 )
 

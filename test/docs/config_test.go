@@ -1,12 +1,20 @@
 package docs
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
 // base are the sections that a fragment may leave out.
@@ -63,9 +71,35 @@ func contentFor(t *testing.T, name string) string {
 	case strings.HasSuffix(name, "jwks.json"):
 		return `{"keys":[{"kty":"EC","crv":"P-256","kid":"k1","alg":"ES256","use":"sig",` +
 			`"x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}`
-	case strings.HasSuffix(name, ".crt"), strings.HasSuffix(name, ".pem"), strings.HasSuffix(name, "tls.key"):
-		return "only looked at when the service starts\n"
+	case strings.HasSuffix(name, ".crt"):
+		return keyPair()[0]
+	case strings.HasSuffix(name, "tls.key"):
+		return keyPair()[1]
 	default:
 		return "Zm9yIHRoZSB0ZXN0cyBvZiB0aGUgZG9jdW1lbnRzLCAzMiBieXRlcw==\n"
 	}
 }
+
+// keyPair is a certificate and its key, in PEM.
+var keyPair = sync.OnceValue(func() [2]string {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"sts.example.com"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		panic(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		panic(err)
+	}
+	return [2]string{
+		string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})),
+	}
+})

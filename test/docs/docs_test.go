@@ -162,6 +162,7 @@ type workplace struct {
 func newWorkplace(t *testing.T, blocks []block) *workplace {
 	w := &workplace{dir: t.TempDir()}
 	w.env = append(cleanEnv(), "PATH="+binDir+":"+os.Getenv("PATH"), "HOME="+w.dir, "NO_COLOR=1")
+	w.env = append(w.env, goCaches()...) // their defaults hang on HOME
 	w.ports = strings.NewReplacer()
 	if !slices.ContainsFunc(blocks, func(b block) bool { return b.mark == "run" || b.mark == "background" }) {
 		return w
@@ -174,6 +175,16 @@ func newWorkplace(t *testing.T, blocks []block) *workplace {
 	}
 	return w
 }
+
+var goCaches = sync.OnceValue(func() []string {
+	var kept []string
+	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH"} {
+		if value, err := command("go", "env", name); err == nil {
+			kept = append(kept, name+"="+strings.TrimSpace(value))
+		}
+	}
+	return kept
+})
 
 // cleanEnv leaves out what would change what the commands do.
 func cleanEnv() []string {
@@ -253,7 +264,15 @@ func (w *workplace) run(t *testing.T, b block) string {
 	if b.more == "checkout" {
 		dir = checkout
 	}
-	output, code := w.shell.do(t, b, w.local(b.text), dir, want != "0")
+	text := w.local(b.text)
+	if b.more == "go" { // a program in this module, with the variables of the page
+		program := filepath.Join(t.TempDir(), "main.go")
+		if err := os.WriteFile(program, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		text, dir = w.local("ISSUER=http://127.0.0.1:8080 TOKEN=$TOKEN go run "+program), checkout
+	}
+	output, code := w.shell.do(t, b, text, dir, want != "0")
 	if code != want {
 		t.Fatalf("%s: exit code %s, want %s\n%s\n%s", b, code, want, indent(b.text), indent(output))
 	}
