@@ -174,6 +174,7 @@ const configText = `issuer: {issuer}
 listen: {public: "{public}", admin: "{admin}"}
 tls: {off: true}
 storage: {url: "{storage}"}
+journal: {dir: {dir}/journal}
 secrets: {master_key_file: {dir}/master.key}
 keys: {algorithms: [ES256]}
 resources:

@@ -95,6 +95,7 @@ func dev(ctx context.Context, env *environment, address, data, readyFile string)
 	}
 	defer s.close()
 	return s.serve(ctx, ln, func() error {
+		ctx := context.WithoutCancel(ctx)
 		d.AdminURL = "http://" + ln.admin.Addr().String()
 		if d.AdminToken, err = s.adminToken(ctx); err != nil {
 			return err

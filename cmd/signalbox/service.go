@@ -432,7 +432,8 @@ func (s *service) serve(ctx context.Context, ln listeners, started func() error)
 	failed := make(chan error, 2)
 	go func() { failed <- public.Serve(ln.public) }()
 	go func() { failed <- private.Serve(ln.admin) }()
-	err := s.record(ctx, authority.Event{Type: authority.EventServiceStarted, Reason: "version " + version})
+	// work and not ctx: a service that is stopped in its first moment stops well.
+	err := s.record(work, authority.Event{Type: authority.EventServiceStarted, Reason: "version " + version})
 	if err == nil && started != nil {
 		err = started()
 	}
