@@ -254,10 +254,8 @@ func TestGuessing(t *testing.T) {
 			if id != machine.ID {
 				return
 			}
-			// The right secret tells the attacker nothing now, and works from elsewhere.
-			if r := ask(machine, attacker); r.Status != http.StatusTooManyRequests {
-				t.Errorf("the attacker finds out: %s", r)
-			}
+			// The client itself works on, also from the same address: behind one gateway a stranger must not lock it out.
+			checkTokenAnswer(t, ask(machine, attacker), "")
 			checkTokenAnswer(t, ask(machine, nextAddress()), "")
 			checkTokenAnswer(t, ask(apiServer, attacker), "") // nor does another client suffer
 		})
