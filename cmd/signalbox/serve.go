@@ -130,6 +130,9 @@ func (s *service) followConfig(ctx context.Context, file string) {
 		}
 		seen = now
 		if err := s.reload(ctx, file); err != nil {
+			if errors.Is(err, errTryAgain) {
+				seen = "" // differs from every fingerprint
+			}
 			s.log.Error("the new configuration is refused, the one before it stays", "error", err)
 			_ = s.record(ctx, authority.Event{Type: authority.EventConfigRefused, Target: file, Reason: err.Error()})
 			continue
@@ -152,6 +155,9 @@ func fingerprint(files []string) string {
 	return print
 }
 
+// errTryAgain is a reload that failed through no fault of the file's.
+var errTryAgain = errors.New("it is tried again")
+
 // reload puts a new configuration in place, or changes nothing.
 func (s *service) reload(ctx context.Context, file string) error {
 	next, err := config.Load(file, os.Environ())
@@ -167,9 +173,13 @@ func (s *service) reload(ctx context.Context, file string) error {
 		return err
 	}
 	clients, users := s.directory.DeclaredClients(), s.directory.DeclaredUsers()
-	// Recorded first: nothing is in force that is not on record.
+	// Recorded first: nothing is in force that is not on record. Then what has
+	// to end is ended: if that fails, nothing has changed and it is tried again.
 	if err := s.record(ctx, authority.Event{Type: authority.EventConfigLoaded, Target: file, Reason: "reloaded"}); err != nil {
-		return err
+		return errors.Join(errTryAgain, err)
+	}
+	if err := s.endRemoved(ctx, clients, users, declared, newPasswords(old, next)); err != nil {
+		return errors.Join(errTryAgain, err)
 	}
 	if err := s.directory.Declare(ctx, declared); err != nil {
 		return err
@@ -180,7 +190,7 @@ func (s *service) reload(ctx context.Context, file string) error {
 		s.log.Warn(warning)
 	}
 	s.log.Info("the configuration was reloaded", slog.Int("clients", len(next.Clients)), slog.Int("users", len(next.Users)))
-	return s.endRemoved(ctx, clients, users, declared, newPasswords(old, next))
+	return nil
 }
 
 func needsRestart(old, next *config.Config) string {

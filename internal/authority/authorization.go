@@ -21,9 +21,9 @@ type Authorization struct {
 	IDToken      bool   // an ID token goes with it (OpenID Connect Core §3.1.3.3, §12.2)
 
 	// Spend makes the transition that pays for the tokens: it redeems the code
-	// or rotates the refresh token. It runs after every check and before
-	// anything is signed, so a refusal changes nothing, and a token is lost
-	// rather than a code used twice. Nil where nothing is spent.
+	// or rotates the refresh token. It runs after everything that can refuse or
+	// fail, so that a refusal changes nothing, and before the tokens are handed
+	// out: a lost token is better than a code used twice. Nil where nothing is spent.
 	Spend func(ctx context.Context) error
 }
 

@@ -13,9 +13,10 @@ import (
 const (
 	pollEvery = 500 * time.Millisecond
 	pageSize  = 1000
-	// overlap is how many sequence numbers are read again each time: a
-	// transaction that took its number early may commit late.
-	overlap = 1000
+	// overlap is for how long sequence numbers are read again: a transaction
+	// that took its number early may commit late, but not later than the
+	// database's own time limits allow.
+	overlap = 30 * time.Second
 	// staleAfter is how long a view may go without hearing from the database
 	// before the node must say that it does not know what is dead.
 	staleAfter = 5 * time.Second
@@ -36,10 +37,16 @@ type Follower struct {
 	// once: a removed key, for one. Nil for nobody.
 	Applied func([]authority.Revocation)
 
-	last   atomic.Int64 // highest Seq seen
-	heard  atomic.Int64 // UnixNano of the last successful read
-	seen   map[int64]struct{}
+	heard  atomic.Pointer[time.Time] // the last successful read; keeps the monotonic clock
+	marks  []mark                    // where the list stood, oldest first
+	seen   map[int64]struct{}        // what the overlap held the last time
 	sweeps int
+}
+
+// mark is where the list stood at a moment.
+type mark struct {
+	at  time.Time
+	seq int64
 }
 
 // Revoke writes one entry and applies it here; other nodes follow.
@@ -65,7 +72,8 @@ func (f *Follower) Load(ctx context.Context) error { return f.catchUp(ctx) }
 
 // Fresh fails when this node cannot know what other nodes have revoked.
 func (f *Follower) Fresh() error {
-	if f.Now().Sub(time.Unix(0, f.heard.Load())) > staleAfter {
+	heard := f.heard.Load()
+	if heard == nil || f.Now().Sub(*heard) > staleAfter {
 		return ErrStale
 	}
 	return nil
@@ -100,7 +108,7 @@ func (f *Follower) Run(ctx context.Context, wake <-chan struct{}) {
 
 func (f *Follower) catchUp(ctx context.Context) error {
 	asked := f.Now()
-	after := max(0, f.last.Load()-overlap)
+	after := f.start()
 	seen := make(map[int64]struct{})
 	for {
 		page, err := f.Store.Revocations(ctx, after, pageSize)
@@ -120,8 +128,26 @@ func (f *Follower) catchUp(ctx context.Context) error {
 			break
 		}
 	}
-	f.last.Store(max(f.last.Load(), after))
 	f.seen = seen // only the overlap is ever asked for again
-	f.heard.Store(asked.UnixNano())
+	if n := len(f.marks); n == 0 || f.marks[n-1].seq < after {
+		f.marks = append(f.marks, mark{asked, after})
+	}
+	f.heard.Store(&asked)
 	return nil
+}
+
+// start is where the list stood an overlap before the last reading: what has
+// become visible since then had taken its number later than that.
+func (f *Follower) start() int64 {
+	last := f.heard.Load()
+	if last == nil {
+		return 0
+	}
+	for len(f.marks) > 1 && last.Sub(f.marks[1].at) >= overlap {
+		f.marks = f.marks[1:]
+	}
+	if last.Sub(f.marks[0].at) < overlap {
+		return 0
+	}
+	return f.marks[0].seq
 }

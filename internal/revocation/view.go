@@ -41,7 +41,9 @@ func (v *View) Apply(revocations ...authority.Revocation) {
 	for _, r := range revocations {
 		n := name{r.Kind, r.Key}
 		if !r.IsEpoch() {
-			v.ended[n] = r.ExpiresAt
+			if until, ended := v.ended[n]; !ended || r.ExpiresAt.After(until) {
+				v.ended[n] = r.ExpiresAt
+			}
 			continue
 		}
 		if r.NotBefore.After(v.epochs[n].notBefore) {
@@ -73,6 +75,20 @@ func (v *View) Dead(l authority.Lineage) bool {
 		v.isOlder(authority.EpochUser, l.Subject.ID, oldest) ||
 		// A person who is still signed in may grant anew to a client whose older grants were ended.
 		v.isOlder(authority.EpochClient, l.ClientID, l.Granted)
+}
+
+// NewestEpoch is the newest "not before" of this client, this person and
+// everything; zero for none. What was made at or before it is dead.
+func (v *View) NewestEpoch(clientID, subjectID string) time.Time {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	var newest time.Time
+	for _, n := range []name{{authority.EpochEverything, ""}, {authority.EpochUser, subjectID}, {authority.EpochClient, clientID}} {
+		if e := v.epochs[n]; e.notBefore.After(newest) {
+			newest = e.notBefore
+		}
+	}
+	return newest
 }
 
 func (v *View) isEnded(kind authority.RevocationKind, key string) bool {

@@ -48,15 +48,9 @@ func (s *Shell) mount(routes []route) http.Handler {
 	return s.guard(mux)
 }
 
-// guard refuses what no route should see, and catches what breaks.
+// guard refuses what no route should see.
 func (s *Shell) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() {
-			if broken := recover(); broken != nil && broken != http.ErrAbortHandler {
-				s.Log.Error("a request broke the server", "path", r.URL.Path, "panic", fmt.Sprint(broken), "stack", string(debug.Stack()))
-				http.Error(w, "internal error", http.StatusInternalServerError)
-			}
-		}()
 		h := w.Header()
 		h["X-Content-Type-Options"] = noSniff
 		h["Referrer-Policy"] = noReferrer
@@ -92,10 +86,16 @@ func (s *Shell) observe(route string, next http.HandlerFunc) http.HandlerFunc {
 			defer func() { endSpan(span, req, seen.status()) }()
 		}
 		w.Header()["X-Request-Id"] = []string{req.ID}
+		defer func() {
+			if broken := recover(); broken != nil && broken != http.ErrAbortHandler {
+				s.Log.Error("a request broke the server", "request_id", req.ID, "panic", fmt.Sprint(broken), "stack", string(debug.Stack()))
+				wire.Error(seen, r.WithContext(ctx), oauth.Errorf(oauth.ServerError, "internal error"))
+			}
+			took := s.Now().Sub(start)
+			metric.observe(r.Method, seen.status(), req.Log.Error, took)
+			s.line(ctx, r, route, req, seen.status(), took)
+		}()
 		next(seen, r.WithContext(ctx))
-		took := s.Now().Sub(start)
-		metric.observe(r.Method, seen.status(), req.Log.Error, took)
-		s.line(ctx, r, route, req, seen.status(), took)
 	}
 }
 

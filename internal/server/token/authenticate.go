@@ -44,14 +44,11 @@ func (a *Authenticator) Authenticate(r *http.Request, form wire.Params) (authori
 		return authority.Client{}, err
 	}
 	req := wire.RequestOf(r.Context())
-	if !a.Limit.Allows(proof.clientID, req.Remote) {
-		return authority.Client{}, wire.ErrTooMany
-	}
 	client, err := a.check(r.Context(), proof)
 	if err != nil {
 		var refused *oauth.Error
-		if errors.As(err, &refused) {
-			a.Limit.Failed(proof.clientID, req.Remote)
+		if errors.As(err, &refused) && !a.Limit.Failed(proof.clientID, req.Remote) {
+			return authority.Client{}, wire.ErrTooMany
 		}
 		return authority.Client{}, err
 	}

@@ -29,10 +29,7 @@ func (h *Handler) authorizationCode(ctx context.Context, req *request) (authorit
 	if !grant.Matches(code) || grant.ClientID != req.client.ID {
 		return authority.Authorization{}, errCode
 	}
-	if grant.State != authority.GrantPending {
-		return authority.Authorization{}, h.codeReused(ctx, req, grant)
-	}
-	if !req.at.Before(grant.Code.ExpiresAt) {
+	if grant.State == authority.GrantPending && !req.at.Before(grant.Code.ExpiresAt) {
 		return authority.Authorization{}, oauth.Errorf(oauth.InvalidGrant, "the authorization code has expired")
 	}
 	if req.form.Get("redirect_uri") != grant.Code.RedirectURI {
@@ -42,6 +39,11 @@ func (h *Handler) authorizationCode(ctx context.Context, req *request) (authorit
 		return authority.Authorization{}, oauth.Errorf(oauth.InvalidGrant, "%s", err)
 	}
 	grant.Scopes = grant.Scopes.Intersect(req.client.Scopes) // a scope may have been taken away since consent
+	if grant.State != authority.GrantPending {
+		// Only who could have redeemed it ends the grant: an old code out of a
+		// browser's history signs nobody out.
+		return authority.Authorization{}, h.codeReused(ctx, req, grant)
+	}
 	target, err := h.aim(ctx, req, grant.Scopes, false, grant.Resources)
 	if err != nil {
 		return authority.Authorization{}, err

@@ -413,6 +413,34 @@ func TestGrantIsAsOldAsItsID(t *testing.T) {
 	}
 }
 
+// 70: a resource that was taken from the client is gone from its grants.
+func TestResourceTakenFromTheClientIsGoneAtRefresh(t *testing.T) {
+	w := newWorld(t)
+	token := w.signIn("web", "openid read offline_access").text("refresh_token")
+	c := w.declared.Clients["web"]
+	c.Resources = []string{otherAPI}
+	w.declared.Clients["web"] = c
+	w.declare()
+	r := w.token("web", refreshForm(token))
+	if r.status != 200 || r.text("scope") != "openid offline_access" {
+		t.Fatalf("%d %v", r.status, r.body)
+	}
+	if r := w.introspect("api", r.text("access_token")); r.body["active"] != false {
+		t.Fatalf("the token is good at the resource: %v", r.body)
+	}
+}
+
+// A spent code out of a browser's history is not enough to sign somebody out.
+func TestSpentCodeWithoutItsVerifierEndsNothing(t *testing.T) {
+	w := newWorld(t)
+	_, code := w.approve("web", "openid read offline_access")
+	first := w.token("web", redeem(code))
+	w.token("web", with(redeem(code), "code_verifier", strings.Repeat("a", 43)))
+	if r := w.token("web", refreshForm(first.text("refresh_token"))); r.status != 200 {
+		t.Fatalf("%d %v", r.status, r.body)
+	}
+}
+
 // Failing storage is 503 and changes nothing: 69 of threats.md.
 func TestStorageFailure(t *testing.T) {
 	for _, what := range []string{"journal", "record", "redeem", "grant", "user"} {

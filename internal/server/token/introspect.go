@@ -78,7 +78,7 @@ func (h *Handler) introspect(r *http.Request, req *request) ([]byte, error) {
 }
 
 func (h *Handler) mayIntrospect(ctx context.Context, client authority.Client, token *issue.AccessToken) (bool, error) {
-	if token.Lineage.ClientID == client.ID || token.GoodAt(client.ID) {
+	if token.Lineage.ClientID == client.ID {
 		return true, nil
 	}
 	for _, id := range token.Audience {

@@ -1,15 +1,17 @@
 package token
 
 import (
+	"strings"
 	"time"
 
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/time/rate"
 )
 
-// Limiter slows down who guesses: failures are counted for each pair of
-// client and address, so that a stranger cannot lock a client out of where it
-// really runs.
+// Limiter counts failures for each pair of client and address. It refuses only
+// wrong answers: a right one always passes, since a stranger behind the same
+// address must not be able to lock a client out. What keeps guessers out is
+// that secrets have at least 128 bits.
 type Limiter struct {
 	failures *otter.Cache[limitKey, *rate.Limiter]
 	now      func() time.Time
@@ -31,18 +33,14 @@ func NewLimiter(now func() time.Time) *Limiter {
 	})}
 }
 
-// Allows says whether the pair may try (again).
-func (l *Limiter) Allows(clientID, remote string) bool {
-	failures, ok := l.failures.GetIfPresent(limitKey{clientID, remote})
-	return !ok || failures.TokensAt(l.now()) >= 1
-}
-
-// Failed counts a failure.
-func (l *Limiter) Failed(clientID, remote string) {
-	key := limitKey{clientID, remote}
+// Failed counts a failure, and says whether the pair may go on being told why.
+func (l *Limiter) Failed(clientID, remote string) bool {
+	// Cloned: the id is a part of the request's body, which must not stay in
+	// memory with it.
+	key := limitKey{strings.Clone(clientID), strings.Clone(remote)}
 	failures, ok := l.failures.GetIfPresent(key)
 	if !ok {
 		failures, _ = l.failures.SetIfAbsent(key, rate.NewLimiter(failurePerSec, failureBurst))
 	}
-	failures.AllowN(l.now(), 1)
+	return failures.AllowN(l.now(), 1)
 }

@@ -121,6 +121,9 @@ func (h *Handler) recordRefusal(ctx context.Context, req *request, err error) {
 func (h *Handler) aim(ctx context.Context, req *request, scopes oauth.Scopes, explicit bool, reach []string) (authority.Target, error) {
 	resources := make([]authority.Resource, 0, len(reach))
 	for _, id := range reach {
+		if !req.client.MayReach(id) {
+			continue // taken from the client since
+		}
 		r, err := h.Directory.Resource(ctx, id)
 		if errors.Is(err, authority.ErrNotFound) {
 			continue // removed since: nothing is good there any more
