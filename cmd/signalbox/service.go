@@ -257,7 +257,7 @@ func (s *service) publicHandler() http.Handler {
 		Authorize: &authorize.Handler{
 			Settings: s.settings, Directory: s.directory, Grants: s.db, Sessions: s.db,
 			Record: s.record, RecordLater: func(e authority.Event) { s.recordLater(context.Background(), e) },
-			Dead: s.follower.View.Dead, Took: s.follower.Took, VerifyHint: s.verifyHint,
+			Dead: s.follower.View.Dead, Epoch: s.follower.View.NewestEpoch, Took: s.follower.Took, VerifyHint: s.verifyHint,
 			State: seal.NewBox(s.master.Derive("authorization request"), "authorization request"),
 			Now:   time.Now, Insecure: strings.HasPrefix(cfg.Issuer, "http://"),
 		},

@@ -52,8 +52,10 @@ type GrantStore interface {
 	CountGrants(ctx context.Context, f GrantFilter) (int, error)
 
 	// Consented says whether the subject has an active grant for the client
-	// that covers these scopes and resources.
-	Consented(ctx context.Context, g Grant, now time.Time) (bool, error)
+	// that covers these scopes and resources and was made after since: an epoch
+	// ends grants without touching their rows. A grant is as old as the earlier
+	// of its id and CreatedAt, since the id is made with the consent page.
+	Consented(ctx context.Context, g Grant, since, now time.Time) (bool, error)
 }
 
 // GrantFilter selects grants; a zero field selects all.

@@ -22,7 +22,7 @@ func (h *Handler) hasConsented(r *http.Request, req request, s authority.Session
 	}
 	return h.Grants.Consented(r.Context(), authority.Grant{
 		ClientID: req.client.ID, Subject: s.Subject, Scopes: req.target.Scopes, Resources: req.target.ResourceIDs(),
-	}, now)
+	}, h.Epoch(req.client.ID, s.Subject.ID), now)
 }
 
 func (h *Handler) showConsent(w http.ResponseWriter, r *http.Request, req request, s authority.Session, user authority.User, now time.Time) {

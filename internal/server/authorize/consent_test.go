@@ -194,3 +194,35 @@ func TestScopesInWords(t *testing.T) {
 		}
 	}
 }
+
+// An epoch ends grants without touching their rows: none of them may answer
+// for the person any more.
+func TestConsentDoesNotOutliveAnEpoch(t *testing.T) {
+	for row, epochs := range map[string][]string{"of the client": {"web"}, "of the person": {"u-ada"}, "of another client": {"spa", "u-bob"}, "none": nil} {
+		wo := newWorld(t)
+		b := wo.signedIn()
+		wo.redeem(wo.grantOf(b.allow(b.get(asked()))))
+		wo.pass(time.Second)
+		wo.epochs = map[string]time.Time{}
+		for _, key := range epochs {
+			wo.epochs[key] = wo.now
+		}
+		wo.pass(time.Second)
+		mustAsk := row == "of the client" || row == "of the person"
+		if got := b.get(asked("prompt", "none")).back(); mustAsk != (got.Get("error") == "consent_required") {
+			t.Errorf("an epoch %s: prompt=none gives %v", row, got)
+		}
+		page := b.get(asked())
+		if mustAsk != (page.is() == "allow") {
+			t.Errorf("an epoch %s: %d %s", row, page.Code, page.is())
+			continue
+		}
+		if !mustAsk {
+			continue
+		}
+		wo.redeem(wo.grantOf(b.allow(page)))
+		if again := b.get(asked()); !again.back().Has("code") {
+			t.Errorf("an epoch %s: asked again after a new consent: %s", row, again.is())
+		}
+	}
+}

@@ -42,6 +42,9 @@ type Handler struct {
 	// Dead asks the revocation view; Took tells it at once what this node has ended.
 	Dead func(authority.Lineage) bool
 	Took func(...authority.Revocation)
+	// Epoch is the newest "not before" mark that concerns the client or the
+	// person: what they had allowed until then has to be asked about again.
+	Epoch func(clientID, subjectID string) time.Time
 	// VerifyHint reads an ID token of ours, also an expired one.
 	VerifyHint func(raw string) (clientID, subject, sid string, err error)
 	// State seals what travels through the browser.

@@ -113,14 +113,14 @@ func (m *memory) end(which func(authority.Grant) bool, reason string, at time.Ti
 	return ended
 }
 
-func (m *memory) Consented(_ context.Context, want authority.Grant, now time.Time) (bool, error) {
+func (m *memory) Consented(_ context.Context, want authority.Grant, since, now time.Time) (bool, error) {
 	if err := m.enter("Consented"); err != nil {
 		return false, err
 	}
 	defer m.mu.Unlock()
 	for _, g := range m.grants {
 		covers := g.Scopes.Covers(want.Scopes) && !slices.ContainsFunc(want.Resources, func(r string) bool { return !slices.Contains(g.Resources, r) })
-		if g.ClientID == want.ClientID && g.Subject == want.Subject && g.Alive(now) && covers {
+		if g.ClientID == want.ClientID && g.Subject == want.Subject && g.Alive(now) && covers && g.CreatedAt.After(since) {
 			return true, nil
 		}
 	}
@@ -221,7 +221,8 @@ type world struct {
 	later   []authority.Event
 	took    []authority.Revocation
 	dead    func(authority.Lineage) bool
-	noDisk  bool // the journal fails
+	epochs  map[string]time.Time // by client or person
+	noDisk  bool                 // the journal fails
 }
 
 func uri(s string) authority.RedirectURI {
@@ -293,6 +294,12 @@ func newWorld(t *testing.T) *world {
 			wo.mu.Lock()
 			defer wo.mu.Unlock()
 			wo.took = append(wo.took, r...)
+		},
+		Epoch: func(clientID, subjectID string) time.Time {
+			if e := wo.epochs[clientID]; e.After(wo.epochs[subjectID]) {
+				return e
+			}
+			return wo.epochs[subjectID]
 		},
 		VerifyHint: func(raw string) (string, string, string, error) {
 			client, subject, ok := strings.Cut(strings.TrimPrefix(raw, "hint-"), "-for-")

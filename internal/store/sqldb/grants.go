@@ -234,14 +234,22 @@ func grantFilter(f authority.GrantFilter) (where string, args []any, possible bo
 }
 
 // Consented implements authority.GrantStore.
-func (db *DB) Consented(ctx context.Context, g authority.Grant, now time.Time) (bool, error) {
+func (db *DB) Consented(ctx context.Context, g authority.Grant, since, now time.Time) (bool, error) {
 	covered := false
-	err := db.engine.query(ctx, `SELECT scopes, resources FROM grants
+	err := db.engine.query(ctx, `SELECT id, created_at, scopes, resources FROM grants
 		WHERE subject_id = $1 AND subject_issuer = $2 AND subject_kind = $3 AND client_id = $4
 		AND state = 'active' AND expires_at > $5 ORDER BY id DESC`,
 		[]any{g.Subject.ID, g.Subject.Issuer, string(g.Subject.Kind), g.ClientID, micros(now)}, func(r row) error {
-			var scopeText, resourceText string
-			if err := r.Scan(&scopeText, &resourceText); err != nil || covered {
+			var (
+				idBytes                 []byte
+				created                 int64
+				scopeText, resourceText string
+			)
+			if err := r.Scan(&idBytes, &created, &scopeText, &resourceText); err != nil || covered {
+				return err
+			}
+			id, err := idOf(idBytes)
+			if err != nil || !id.Time().After(since) || !timeOf(created).After(since) {
 				return err
 			}
 			scopes, err := oauth.ParseScopes(scopeText)

@@ -163,7 +163,7 @@ var failureChecks = []check{
 				return err
 			},
 			"CountGrants":   func(ctx context.Context) error { _, err := s.CountGrants(ctx, authority.GrantFilter{}); return err },
-			"Consented":     func(ctx context.Context) error { _, err := s.Consented(ctx, w.pending, start); return err },
+			"Consented":     func(ctx context.Context) error { _, err := s.Consented(ctx, w.pending, time.Time{}, start); return err },
 			"SessionByHash": func(ctx context.Context) error { _, err := s.SessionByHash(ctx, w.signed.Hash); return err },
 			"Keys":          func(ctx context.Context) error { _, err := s.Keys(ctx); return err },
 			"Revocations":   func(ctx context.Context) error { _, err := s.Revocations(ctx, 0, 10); return err },

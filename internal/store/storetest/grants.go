@@ -298,7 +298,30 @@ func checkConsent(t testing.TB, e Engine) {
 		asked := granted
 		asked.ID = authority.NewID(now)
 		r.change(&asked)
-		got, err := s.Consented(t.Context(), asked, now)
+		got, err := s.Consented(t.Context(), asked, time.Time{}, now)
+		noError(t, err)
+		if got != r.want {
+			t.Errorf("%s: consented is %v", r.name, got)
+		}
+	}
+
+	shownBefore := activeGrant(func(g *authority.Grant) {
+		g.ID, g.ClientID = authority.NewID(start.Add(-time.Minute)), "slow"
+	})
+	create(t, s, shownBefore)
+	for _, r := range []struct {
+		name  string
+		asked authority.Grant
+		since time.Time
+		want  bool
+	}{
+		{"made after the mark", granted, start.Add(-time.Millisecond), true},
+		{"made in the moment of the mark", granted, start, false},
+		{"made before the mark", granted, start.Add(time.Second), false},
+		{"its page shown and answered after the mark", shownBefore, start.Add(-time.Hour), true},
+		{"its page shown before the mark, answered after it", shownBefore, start.Add(-time.Second), false},
+	} {
+		got, err := s.Consented(t.Context(), r.asked, r.since, now)
 		noError(t, err)
 		if got != r.want {
 			t.Errorf("%s: consented is %v", r.name, got)

@@ -140,7 +140,8 @@ func (h *history) step() {
 		})
 	case "consented":
 		g := h.grant()
-		h.both("Consented", func(s Store) (any, error) { return s.Consented(h.ctx, g, at) })
+		since := pick(h, "since", time.Time{}, g.CreatedAt.Add(-time.Hour), g.CreatedAt, g.CreatedAt.Add(time.Hour))
+		h.both("Consented", func(s Store) (any, error) { return s.Consented(h.ctx, g, since, at) })
 	}
 }
 

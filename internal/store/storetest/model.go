@@ -142,11 +142,12 @@ func (m *model) CountGrants(_ context.Context, f authority.GrantFilter) (int, er
 	return len(m.sortedGrants(selects(f))), nil
 }
 
-func (m *model) Consented(_ context.Context, asked authority.Grant, now time.Time) (bool, error) {
+func (m *model) Consented(_ context.Context, asked authority.Grant, since, now time.Time) (bool, error) {
 	defer m.lock()()
 	return len(m.sortedGrants(func(g authority.Grant) bool {
 		_, _, err := g.Narrow(asked.Scopes, asked.Resources)
-		return g.Subject == asked.Subject && g.ClientID == asked.ClientID && g.Alive(now) && err == nil
+		return g.Subject == asked.Subject && g.ClientID == asked.ClientID && g.Alive(now) && err == nil &&
+			g.ID.Time().After(since) && g.CreatedAt.After(since)
 	})) > 0, nil
 }
 
