@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 )
@@ -41,13 +40,15 @@ func TestDiskFull(t *testing.T) {
 	fill.Close()
 
 	// The journal has some room that it took before; soon that is used up.
-	s.proc.wait(t, "the end of the room", func() bool {
+	for taken := 0; ; taken++ {
 		r := s.post(t, "/token", params("grant_type", "client_credentials", "resource", api), basic(machine))
-		if r.Status != http.StatusOK && !unavailable(r) {
-			t.Fatalf("client credentials with a full disk: %s", r)
+		if unavailable(r) {
+			break
 		}
-		return r.Status != http.StatusOK
-	})
+		if r.Status != http.StatusOK || taken > 20_000 {
+			t.Fatalf("client credentials with a full disk, %d tokens later: %s", taken, r)
+		}
+	}
 	for what, r := range map[string]reply{
 		"client credentials": s.post(t, "/token", params("grant_type", "client_credentials", "resource", api), basic(machine)),
 		"an opaque token":    s.post(t, "/token", params("grant_type", "client_credentials", "resource", "https://opaque.example.com"), basic(machine)),
@@ -60,10 +61,8 @@ func TestDiskFull(t *testing.T) {
 			t.Errorf("%s with a full disk: %s", what, r)
 		}
 	}
-	if r := s.get(t, "/readyz"); r.Status == http.StatusOK {
-		// The answer is remembered for a second.
-		s.proc.wait(t, "503 from /readyz", func() bool { return s.get(t, "/readyz").Status == http.StatusServiceUnavailable })
-	}
+	// The answer is remembered for a second.
+	s.proc.wait(t, "503 from /readyz", func() bool { return s.get(t, "/readyz").Status == http.StatusServiceUnavailable })
 	if !s.active(t, token) {
 		t.Error("introspection does not go on")
 	}
@@ -92,9 +91,6 @@ func TestDiskFull(t *testing.T) {
 		t.Error("what was ended came back")
 	}
 	s.machineToken(t)
-	if !strings.Contains(s.proc.out.String(), "serving") {
-		t.Error("no log")
-	}
 }
 
 // endless is a reader of zeros.
