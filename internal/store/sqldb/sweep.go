@@ -8,8 +8,10 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/authority"
 )
 
-// keep is how long a row stays after its end: the last token that it gave may
-// live on for that long, and a late message about it should still find it.
+// keep is how long a grant stays after its end: the last token that it gave may
+// live on for that long, and whoever asks about it should still find its grant.
+// All else goes when it is over: the leeway between clocks is in its expiry,
+// and a busy client spends a ticket with every request.
 const keep = authority.MaxTokenTTL + authority.Leeway
 
 // sweeper remembers how far the scan for idle grants has come.
@@ -20,12 +22,15 @@ type sweeper struct {
 
 // Each removes at most $2 rows that were over at $1. The highest revocation
 // stays, whatever its age, since on SQLite it is where the numbers go on from.
-var sweeps = []string{
-	`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE sweep_at < $1 ORDER BY sweep_at LIMIT $2) AND sweep_at < $1`,
-	`DELETE FROM tickets WHERE (kind, hash) IN (SELECT kind, hash FROM tickets WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`,
-	`DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`,
-	`DELETE FROM revocations WHERE seq IN (SELECT seq FROM revocations WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)
-		AND expires_at < $1 AND seq < (SELECT max(seq) FROM revocations)`,
+var sweeps = []struct {
+	keep      time.Duration
+	statement string
+}{
+	{keep, `DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE sweep_at < $1 ORDER BY sweep_at LIMIT $2) AND sweep_at < $1`},
+	{0, `DELETE FROM tickets WHERE (kind, hash) IN (SELECT kind, hash FROM tickets WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
+	{0, `DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
+	{0, `DELETE FROM revocations WHERE seq IN (SELECT seq FROM revocations WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)
+		AND expires_at < $1 AND seq < (SELECT max(seq) FROM revocations)`},
 }
 
 // A grant whose refresh token was left unused too long can only be found by
@@ -46,12 +51,11 @@ const (
 // and looks at no more than a bounded number. Call it again at once if it
 // removed limit, and now and then otherwise.
 func (db *DB) Sweep(ctx context.Context, now time.Time, limit int) (removed int, err error) {
-	over := micros(now.Add(-keep))
-	for _, statement := range sweeps {
+	for _, s := range sweeps {
 		if removed >= limit {
 			return removed, nil
 		}
-		rows, err := db.sweepSome(ctx, statement, over, limit-removed)
+		rows, err := db.sweepSome(ctx, s.statement, micros(now.Add(-s.keep)), limit-removed)
 		removed += int(rows)
 		if err != nil {
 			return removed, err
@@ -60,7 +64,7 @@ func (db *DB) Sweep(ctx context.Context, now time.Time, limit int) (removed int,
 	if removed >= limit {
 		return removed, nil
 	}
-	rows, err := db.sweepIdle(ctx, over, limit-removed)
+	rows, err := db.sweepIdle(ctx, micros(now.Add(-keep)), limit-removed)
 	return removed + int(rows), err
 }
 

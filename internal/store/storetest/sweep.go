@@ -85,6 +85,38 @@ var sweepChecks = []check{
 		equal(t, feedHas(t, s, authority.RevokeToken, "new"), 1)
 		equal(t, feedHas(t, s, authority.RevokeGrant, justEnded.ID.String()), 1)
 	}},
+	{"a sweep takes at once what nobody can use any more, an ended grant a day later", func(t testing.TB, e Engine) {
+		s := e.Open(t)
+		ended := activeGrant()
+		create(t, s, ended)
+		deadUntil := start.Add(authority.MaxTokenTTL + authority.Leeway)
+		_, err := s.EndGrant(t.Context(), ended.ID, "test", start, deadUntil)
+		noError(t, err)
+		over := start.Add(time.Minute)
+		for i := range 100 { // a client that signs an assertion for every request
+			noError(t, s.TakeTicket(t.Context(), authority.Ticket{Kind: authority.TicketAssertion, Hash: hash(i), ExpiresAt: over}))
+		}
+		old := session(func(s *authority.Session) { s.ExpiresAt = over })
+		noError(t, s.StartSession(t.Context(), old))
+		r := revocation(authority.RevokeToken, "old", start)
+		r.ExpiresAt = over
+		revoke(t, s, r)
+		revoke(t, s, revocation(authority.EpochUser, "last", start)) // the highest stays
+
+		equal(t, sweepAll(t, s, over, 50), 0)
+		equal(t, sweepAll(t, s, over.Add(time.Millisecond), 50), 100+1+1)
+		_, err = s.SessionByHash(t.Context(), old.Hash)
+		wantError(t, err, authority.ErrNotFound)
+		equal(t, feedHas(t, s, authority.RevokeToken, "old"), 0)
+		equal(t, feedHas(t, s, authority.RevokeGrant, ended.ID.String()), 1)
+		equal(t, grantOf(t, s, ended.ID).State, authority.GrantEnded)
+
+		sweepAll(t, s, deadUntil.Add(authority.MaxTokenTTL), 50)
+		equal(t, grantOf(t, s, ended.ID).State, authority.GrantEnded)
+		sweepAll(t, s, deadUntil.Add(authority.MaxTokenTTL+authority.Leeway+time.Millisecond), 50)
+		_, err = s.Grant(t.Context(), ended.ID)
+		wantError(t, err, authority.ErrNotFound)
+	}},
 	{"numbers of the feed are never given twice, even after a sweep and a restart", func(t testing.TB, e Engine) {
 		s := e.Open(t)
 		revoke(t, s, revocation(authority.RevokeToken, "a", start))
