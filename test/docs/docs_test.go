@@ -2,11 +2,13 @@ package docs
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 var update = flag.Bool("update", false, "write the generated pages of docs/reference anew")
@@ -159,12 +163,47 @@ func runPage(t *testing.T, blocks []block) {
 
 var devCommand = regexp.MustCompile(`^(go run \./cmd/signalbox|signalbox) dev( --data demo)?$`)
 
+const readersDatabase = "postgres://signalbox@db.example.com/signalbox?sslmode=verify-full"
+
+// ownDatabase makes a database for this page on the PostgreSQL that `make
+// test` has started.
+func ownDatabase(t *testing.T) string {
+	t.Helper()
+	address := os.Getenv("SIGNALBOX_TEST_POSTGRES")
+	if address == "" && os.Getenv("CI") != "true" {
+		t.Skip("NOT TESTED: this machine has no PostgreSQL (SIGNALBOX_TEST_POSTGRES; make test starts one)")
+	}
+	u, err := url.Parse(address)
+	if err != nil || address == "" {
+		t.Fatalf("SIGNALBOX_TEST_POSTGRES: %v", err)
+	}
+	name := fmt.Sprintf("docs_%d_%d", os.Getpid(), time.Now().UnixNano())
+	db, err := pgx.Connect(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(t.Context(), "CREATE DATABASE "+name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // after the services have ended: cleanups run last in, first out
+		ctx := context.Background()
+		if _, err := db.Exec(ctx, "DROP DATABASE "+name); err != nil {
+			t.Error(err)
+		}
+		_ = db.Close(ctx)
+	})
+	u.Path = "/" + name
+	return u.String()
+}
+
 // workplace is where the blocks of one page run.
 type workplace struct {
 	dir   string
 	env   []string
 	ports *strings.Replacer // from a default dev's addresses to those of this test
-	shell *shell
+	// database is this page's own, if it needs one.
+	database string
+	shell    *shell
 }
 
 func newWorkplace(t *testing.T, blocks []block) *workplace {
@@ -174,6 +213,10 @@ func newWorkplace(t *testing.T, blocks []block) *workplace {
 	w.ports = strings.NewReplacer()
 	if !slices.ContainsFunc(blocks, func(b block) bool { return b.mark == "run" || b.mark == "background" }) {
 		return w
+	}
+	w.database = readersDatabase
+	if slices.ContainsFunc(blocks, func(b block) bool { return b.mark == "run" && strings.Contains(b.text, readersDatabase) }) {
+		w.database = ownDatabase(t)
 	}
 	// A page about `serve` has its own service; the others meet a dev.
 	if slices.ContainsFunc(blocks, func(b block) bool { return b.mark == "background" && strings.Contains(b.text, " serve ") }) {
@@ -236,7 +279,8 @@ func (w *workplace) dev(t *testing.T) {
 func (w *workplace) ownService(t *testing.T) {
 	t.Helper()
 	public, admin := freePort(t), freePort(t)
-	w.ports = strings.NewReplacer("127.0.0.1:8443", "127.0.0.1:"+public, "sts.example.com:8443", "sts.example.com:"+public,
+	w.ports = strings.NewReplacer("127.0.0.1:8444", "127.0.0.1:"+freePort(t), "127.0.0.1:9091", "127.0.0.1:"+freePort(t),
+		readersDatabase, w.database, "/run/secrets", w.dir+"/run", "127.0.0.1:8443", "127.0.0.1:"+public, "sts.example.com:8443", "sts.example.com:"+public,
 		"127.0.0.1:9090", "127.0.0.1:"+admin, "/etc/signalbox", w.dir+"/etc", "/var/lib/signalbox", w.dir+"/var")
 	w.env = append(w.env, "SIGNALBOX_LISTEN_PUBLIC=127.0.0.1:"+public, "SIGNALBOX_LISTEN_ADMIN=127.0.0.1:"+admin,
 		"SIGNALBOX_ADMIN_URL=http://127.0.0.1:"+admin)
@@ -301,9 +345,12 @@ type process struct {
 	ended  chan struct{}
 }
 
+// program is where a command begins: behind the variables that it is given.
+var program = regexp.MustCompile(`(^|\s)signalbox `)
+
 func (w *workplace) start(t *testing.T, command string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command("bash", "-c", "exec "+strings.TrimSpace(command)), news: make(chan struct{}, 1), ended: make(chan struct{})}
+	p := &process{cmd: exec.Command("bash", "-c", program.ReplaceAllString(command, "${1}exec signalbox ")), news: make(chan struct{}, 1), ended: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = w.dir, w.env, p, p
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
