@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/signalbox-sts/signalbox/internal/password"
 	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
@@ -25,7 +26,7 @@ func (a *adminCLI) userCommand() *cobra.Command {
 				return []string{u.Username, u.UserID, u.Name, u.Email, enabled(u.Disabled), u.Source}
 			},
 		}.command(a, "List users", "  signalbox user list -o json"),
-		a.userShow(), a.userCreate(), a.userPassword(),
+		a.userShow(), a.userCreate(), a.userPassword(), a.userHashPassword(),
 		a.changeCommand(disable), a.changeCommand(enable), a.changeCommand(remove),
 		a.revokeCommand("revoke USER", "End everything of a user that is older than now; the account itself stays", "/users", "username", func(id string) admin.Revoke { return admin.Revoke{UserID: id} }),
 	)
@@ -116,6 +117,42 @@ func (a *adminCLI) userPassword() *cobra.Command {
 				return a.show(user)
 			}
 			return nil
+		},
+	}
+	passwordFlag(cmd, &passwordFile)
+	return cmd
+}
+
+// shortestPassword is what the service asks of every new password.
+const shortestPassword = 8
+
+// userHashPassword needs no service: the hash goes into the configuration file.
+func (a *adminCLI) userHashPassword() *cobra.Command {
+	var passwordFile string
+	cmd := &cobra.Command{
+		Use: "hash-password", Short: "Make the password_hash of a user in the configuration file; asks no service", Args: noArgs,
+		Example: `  signalbox user hash-password                              # asks for it
+  printf %s "$PASSWORD" | signalbox user hash-password --password-file -`,
+		RunE: func(*cobra.Command, []string) error {
+			if err := checkOutput(a.output); err != nil {
+				return err
+			}
+			secret, err := a.password(passwordFile)
+			if err != nil {
+				return err
+			}
+			if len(secret) < shortestPassword {
+				return fmt.Errorf("the password is shorter than %d characters", shortestPassword)
+			}
+			hash, err := password.Hash(secret)
+			if err != nil {
+				return err
+			}
+			if a.json() {
+				return printJSON(a.env.Out, map[string]string{"password_hash": hash})
+			}
+			_, err = fmt.Fprintln(a.env.Out, hash)
+			return err
 		},
 	}
 	passwordFlag(cmd, &passwordFile)

@@ -406,8 +406,8 @@ func checkArgon2id(s string) *mistake {
 	memory, _ := strconv.Atoi(m[1])
 	passes, _ := strconv.Atoi(m[2])
 	lanes, _ := strconv.Atoi(m[3])
-	if memory < 7168 || memory > 1<<20 || passes < 1 || passes > 20 || lanes < 1 || lanes > 16 {
-		return &mistake{"has a cost that is too low or too high", "use m from 7168 to 1048576 (KiB), t from 1 to 20, p from 1 to 16; m=65536,t=3,p=4 is a good start"}
+	if memory < 7168 || memory > 64<<10 || passes < 1 || passes > 10 || lanes < 1 || lanes > 4 {
+		return &mistake{"has a cost that is too low or too high", "use m from 7168 to 65536 (KiB), t from 1 to 10, p from 1 to 4; m=19456,t=2,p=1 is best, and signalbox user hash-password makes such a hash"}
 	}
 	for _, part := range m[4:] {
 		if _, err := base64.RawStdEncoding.DecodeString(part); err != nil {

@@ -56,6 +56,7 @@ func TestOneWrongThingGivesOneError(t *testing.T) {
 		{"short password", with(t, `password_hash: "`+testHash+`"`, "password_file: "+file("pw", "short")), "users[0].password_file", "fewer than 8"},
 		{"bcrypt hash", with(t, testHash, "$2a$10$abc"), "users[0].password_hash", "argon2id"},
 		{"cheap hash", with(t, "m=65536", "m=16"), "users[0].password_hash", "cost"},
+		{"hash with more memory than the service gives", with(t, "m=65536", "m=65537"), "users[0].password_hash", "cost"},
 		{"hash that eats all memory", with(t, "m=65536", "m=9999999"), "users[0].password_hash", "cost"},
 		{"bad e-mail", with(t, "username: ada", "username: ada, email: ada"), "users[0].email", "e-mail"},
 		{"verified nothing", with(t, "username: ada", "username: ada, email_verified: true"), "users[0].email_verified", "no email"},

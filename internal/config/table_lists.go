@@ -59,8 +59,8 @@ func userFields() []field {
 	return []field{
 		{key: "username", at: in(func(u *User) any { return &u.Username }), sample: true, need: true, example: "ada",
 			doc: "What the person types to sign in. Upper and lower case are the same."},
-		{key: "password_hash", at: in(func(u *User) any { return &u.PasswordHash }), secret: true, example: `"$argon2id$v=19$m=65536,t=3,p=4$…$…"`,
-			doc: "The password's argon2id hash as a PHC string. Or use password_file."},
+		{key: "password_hash", at: in(func(u *User) any { return &u.PasswordHash }), secret: true, example: `"$argon2id$v=19$m=19456,t=2,p=1$…$…"`,
+			doc: "The password's argon2id hash as a PHC string: signalbox user hash-password makes one. Or use password_file."},
 		{key: "password_file", at: in(func(u *User) any { return &u.PasswordFile }), sample: true, example: "/run/secrets/ada",
 			doc: "File with the password, at least 8 characters."},
 		{key: "sub", at: in(func(u *User) any { return &u.Sub }), example: "u-1842",

@@ -81,6 +81,10 @@ func Verify(ctx context.Context, phc, password string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	return stored.verify(ctx, password)
+}
+
+func (stored phcHash) verify(ctx context.Context, password string) (bool, error) {
 	if !fits(password) {
 		password = "\x00" // costs the same, and no password is a lone NUL: see fits
 	}
@@ -93,10 +97,11 @@ func Verify(ctx context.Context, phc, password string) (bool, error) {
 	return subtle.ConstantTimeCompare(sum, stored.sum) == 1, nil
 }
 
-// VerifyNobody takes the time of Verify for a user who does not exist. It
-// fails only as Verify does.
-func VerifyNobody(ctx context.Context, password string) error {
-	_, err := Verify(ctx, nobody, password)
+// VerifyNobody takes the time of Verify for a user who does not exist: as long
+// as the dearest of like, the hashes that were made elsewhere, and at least as
+// long as a hash of ours. It fails only as Verify does.
+func VerifyNobody(ctx context.Context, password string, like ...string) error {
+	_, err := nobody(like).verify(ctx, password)
 	return err
 }
 
@@ -106,10 +111,19 @@ func Check(phc string) error {
 	return err
 }
 
-// nobody costs what a new hash costs. Nobody knows a password for it, and
-// VerifyNobody would not say.
-var nobody = fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, memoryKiB, passes, lanes,
-	encoding.EncodeToString(make([]byte, saltSize)), encoding.EncodeToString(make([]byte, hashSize)))
+// nobody is a hash that nobody knows a password for, and VerifyNobody would
+// not say. argon2 takes time in proportion to memory times passes.
+func nobody(like []string) phcHash {
+	dearest := phcHash{memoryKiB: memoryKiB, passes: passes, lanes: lanes}
+	for _, phc := range like {
+		h, err := parse(phc)
+		if err == nil && h.memoryKiB*h.passes > dearest.memoryKiB*dearest.passes {
+			dearest = h
+		}
+	}
+	dearest.salt, dearest.sum = make([]byte, saltSize), make([]byte, hashSize)
+	return dearest
+}
 
 func fits(password string) bool {
 	return password != "" && len(password) <= MaxLength && password != "\x00"

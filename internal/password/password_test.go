@@ -101,10 +101,24 @@ func TestNobodyCostsWhatSomebodyCosts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, errA := parse(somebody)
-	b, errB := parse(nobody)
-	if errA != nil || errB != nil || a.memoryKiB != b.memoryKiB || a.passes != b.passes || a.lanes != b.lanes || len(a.sum) != len(b.sum) {
-		t.Fatalf("the cost of nobody is %+v, of somebody %+v", b, a)
+	dear := strings.Replace(cheap("x"), "m=8,t=1,p=1", "m=65536,t=3,p=4", 1)
+	for name, tc := range map[string]struct {
+		like []string
+		want string
+	}{
+		"no hash of another make":       {nil, somebody},
+		"our own hash":                  {[]string{somebody}, somebody},
+		"a cheap hash":                  {[]string{cheap("x")}, somebody},
+		"a dear hash among others":      {[]string{somebody, dear, cheap("x")}, dear},
+		"more memory but fewer passes":  {[]string{strings.Replace(dear, "m=65536,t=3", "m=30000,t=1", 1)}, somebody},
+		"a hash that cannot be used":    {[]string{"plain text", strings.Replace(dear, "t=3", "t=99", 1)}, somebody},
+		"as much memory as is accepted": {[]string{strings.Replace(dear, "t=3", "t=10", 1), dear}, strings.Replace(dear, "t=3", "t=10", 1)},
+	} {
+		a, err := parse(tc.want)
+		b := nobody(tc.like)
+		if err != nil || a.memoryKiB != b.memoryKiB || a.passes != b.passes || a.lanes != b.lanes || len(b.salt) != saltSize || len(b.sum) != hashSize {
+			t.Errorf("%s: the cost of nobody is %+v, of somebody %+v", name, b, a)
+		}
 	}
 	if err := VerifyNobody(t.Context(), "x"); err != nil {
 		t.Fatal(err)
@@ -158,7 +172,7 @@ func TestLimiter(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add(cheap("x"))
-	f.Add(nobody)
+	f.Add("$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
 	f.Add("$argon2id$v=19$m=8,t=1,p=1$$")
 	f.Fuzz(func(t *testing.T, phc string) {
 		h, err := parse(phc)

@@ -2,7 +2,9 @@ package authorize
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -289,5 +291,28 @@ func TestManyWrongPasswordsSlowDown(t *testing.T) {
 	wo.pass(time.Second)
 	if got := attacker.signIn(page, "ada", "lovelace"); got.is() != "allow" {
 		t.Errorf("after the wait: %d", got.Code)
+	}
+}
+
+// A hash that was made elsewhere may cost more than ours. What a check costs is
+// seen by the memory that it fills.
+func TestAnUnknownUserCostsWhatTheDearestDeclaredUserCosts(t *testing.T) {
+	wo := newWorld(t)
+	dear := strings.Replace(phc("x"), "m=8,", "m=65536,", 1)
+	err := wo.Directory.Declare(t.Context(), authority.Declared{Users: map[string]authority.User{
+		"u-dear": {ID: "u-dear", Username: "dear", PasswordHash: dear},
+		"u-none": {ID: "u-none", Username: "none", PasswordHash: "unusable"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"dear", "nobody", "none"} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, reason, err := wo.authenticate(httptest.NewRequest(http.MethodPost, "/login", nil), name, "guess")
+		runtime.ReadMemStats(&after)
+		if filled := after.TotalAlloc - before.TotalAlloc; err != nil || reason == "" || filled < 64<<20 {
+			t.Errorf("%s: %q, %v, %d MiB", name, reason, err, filled>>20)
+		}
 	}
 }
