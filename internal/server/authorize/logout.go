@@ -28,13 +28,16 @@ func (h *Handler) farewell(r *http.Request, p wire.Params) (farewell, error) {
 			return farewell{}, oauth.Errorf(oauth.InvalidRequest, "id_token_hint is longer than %d bytes", maxHint)
 		}
 		hinted, _, _, err := h.VerifyHint(hint)
-		if err != nil {
+		switch {
+		case err == nil && id != "" && id != hinted:
+			return farewell{}, oauth.Errorf(oauth.InvalidRequest, "client_id is not the client of id_token_hint")
+		case err == nil:
+			id = hinted
+		case id == "":
 			return farewell{}, oauth.Errorf(oauth.InvalidRequest, "id_token_hint is not an ID token of this issuer").Because(err)
 		}
-		if id != "" && id != hinted {
-			return farewell{}, oauth.Errorf(oauth.InvalidRequest, "client_id is not the client of id_token_hint")
-		}
-		id = hinted
+		// A hint that cannot be read, because its key has gone, says no more
+		// than client_id does; the person is asked in either case.
 	}
 	to := farewell{uri: p.Get("post_logout_redirect_uri"), state: p.Get("state")}
 	if id == "" {

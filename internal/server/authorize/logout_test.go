@@ -77,22 +77,25 @@ func TestSignOutRequests(t *testing.T) {
 		target string
 		want   string // page, sign-out, or where it redirects
 	}{
-		"nothing at all":                          {"/logout", "page"},
-		"a registered URI by client_id":           {leaving("client_id", "web", "post_logout_redirect_uri", bye), bye},
-		"a registered URI by hint, with state":    {leaving("id_token_hint", "hint-web-for-u-ada", "post_logout_redirect_uri", bye, "state", "x"), bye + "?state=x"},
-		"J 110: a hint of another person":         {leaving("id_token_hint", "hint-web-for-u-bob", "post_logout_redirect_uri", bye), bye},
-		"J 110: a URI with more":                  {leaving("client_id", "web", "post_logout_redirect_uri", bye+"?x=1"), "400"},
-		"J 110: another port on loopback":         {leaving("client_id", "web", "post_logout_redirect_uri", "http://127.0.0.1:99/bye"), "400"},
-		"J 110: a redirect URI of sign-in":        {leaving("client_id", "web", "post_logout_redirect_uri", callback), "400"},
-		"A 5: a scheme that runs":                 {leaving("client_id", "web", "post_logout_redirect_uri", "javascript:alert(1)"), "400"},
-		"a URI without a client":                  {leaving("post_logout_redirect_uri", bye), "400"},
-		"a URI with an unknown client":            {leaving("client_id", "nobody", "post_logout_redirect_uri", bye), "400"},
-		"a URI with a disabled client":            {leaving("client_id", "off", "post_logout_redirect_uri", bye), "400"},
-		"a hint that is not ours":                 {leaving("id_token_hint", "forged", "post_logout_redirect_uri", bye), "400"},
-		"a hint too long":                         {leaving("id_token_hint", strings.Repeat("x", 9000)), "400"},
-		"a hint of another client than client_id": {leaving("id_token_hint", "hint-web-for-u-ada", "client_id", "spa", "post_logout_redirect_uri", bye), "400"},
-		"A 13: state twice":                       {leaving("client_id", "web") + "&state=a&state=b", "400"},
-		"A 15: state too long":                    {leaving("client_id", "web", "state", strings.Repeat("x", 5000)), "400"},
+		"nothing at all":                               {"/logout", "page"},
+		"a registered URI by client_id":                {leaving("client_id", "web", "post_logout_redirect_uri", bye), bye},
+		"a registered URI by hint, with state":         {leaving("id_token_hint", "hint-web-for-u-ada", "post_logout_redirect_uri", bye, "state", "x"), bye + "?state=x"},
+		"J 110: a hint of another person":              {leaving("id_token_hint", "hint-web-for-u-bob", "post_logout_redirect_uri", bye), bye},
+		"J 110: a URI with more":                       {leaving("client_id", "web", "post_logout_redirect_uri", bye+"?x=1"), "400"},
+		"J 110: another port on loopback":              {leaving("client_id", "web", "post_logout_redirect_uri", "http://127.0.0.1:99/bye"), "400"},
+		"J 110: a redirect URI of sign-in":             {leaving("client_id", "web", "post_logout_redirect_uri", callback), "400"},
+		"A 5: a scheme that runs":                      {leaving("client_id", "web", "post_logout_redirect_uri", "javascript:alert(1)"), "400"},
+		"a URI without a client":                       {leaving("post_logout_redirect_uri", bye), "400"},
+		"a URI with an unknown client":                 {leaving("client_id", "nobody", "post_logout_redirect_uri", bye), "400"},
+		"a URI with a disabled client":                 {leaving("client_id", "off", "post_logout_redirect_uri", bye), "400"},
+		"a hint that is not ours":                      {leaving("id_token_hint", "forged", "post_logout_redirect_uri", bye), "400"},
+		"a hint whose key has gone, with client_id":    {leaving("id_token_hint", "forged", "client_id", "web", "post_logout_redirect_uri", bye), bye},
+		"a hint whose key has gone, and a foreign URI": {leaving("id_token_hint", "forged", "client_id", "web", "post_logout_redirect_uri", callback), "400"},
+		"a hint whose key has gone, an unknown client": {leaving("id_token_hint", "forged", "client_id", "nobody", "post_logout_redirect_uri", bye), "400"},
+		"a hint too long":                              {leaving("id_token_hint", strings.Repeat("x", 9000)), "400"},
+		"a hint of another client than client_id":      {leaving("id_token_hint", "hint-web-for-u-ada", "client_id", "spa", "post_logout_redirect_uri", bye), "400"},
+		"A 13: state twice":                            {leaving("client_id", "web") + "&state=a&state=b", "400"},
+		"A 15: state too long":                         {leaving("client_id", "web", "state", strings.Repeat("x", 5000)), "400"},
 	} {
 		got := wo.browser().get(tc.target) // nobody signed in
 		switch {
@@ -185,5 +188,17 @@ func TestHome(t *testing.T) {
 	}
 	if got := wo.signedIn().get("/"); !strings.Contains(got.Body.String(), "ada") {
 		t.Errorf("%d %s", got.Code, got.Body)
+	}
+}
+
+func TestAHintThatCannotBeReadLeavesTheQuestion(t *testing.T) {
+	wo := newWorld(t)
+	b := wo.signedIn()
+	page := b.get(leaving("id_token_hint", "forged", "client_id", "web", "post_logout_redirect_uri", bye))
+	if page.Code != http.StatusOK || page.is() != "sign-out" || len(wo.store.sessions) != 1 || !strings.Contains(page.Body.String(), "Example web app") {
+		t.Fatalf("%d %s, %d sessions", page.Code, page.is(), len(wo.store.sessions))
+	}
+	if got := b.signOut(page); got.Header().Get("Location") != bye || len(wo.store.sessions) != 0 {
+		t.Errorf("%d %q, %d sessions", got.Code, got.Header().Get("Location"), len(wo.store.sessions))
 	}
 }
