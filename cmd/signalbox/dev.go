@@ -30,8 +30,9 @@ func newDev(env *environment) *cobra.Command {
 		Short: "The whole service in one command, for trying it and for tests",
 		Long: `Run the whole service without any configuration: embedded database, generated
 keys, a demo user and demo clients. It prints a first token and what to try
-next. The data folder holds the configuration that it made (signalbox.yaml):
-read it, change it, and run it with signalbox serve.
+next. The data folder holds the configuration that it made (signalbox.yaml).
+dev writes that file anew at each start: copy it before you change it, and run
+the copy with signalbox serve.
 
 It speaks plain HTTP and listens on loopback only.`,
 		Example: `  signalbox dev
@@ -191,7 +192,8 @@ func keepSecret(dir, name string, make func() string) (string, error) {
 	return strings.TrimSpace(string(data)), err
 }
 
-const demoConfig = `# Written by signalbox dev. Run it by itself with: signalbox serve --config signalbox.yaml
+const demoConfig = `# Written by signalbox dev, anew at each start: copy it beside this file before you change it.
+# Run it by itself with: signalbox serve --config signalbox.yaml
 issuer: $ISSUER
 listen: {public: "$PUBLIC", admin: "$ADMIN"}
 tls: {off: true}                 # plain HTTP is for loopback only
@@ -344,7 +346,9 @@ func challengeOf(verifier string) string {
 }
 
 // writeReadyFile writes the file whole or not at all, so that whoever waits
-// for it never reads half of it. It holds secrets.
+// for it never reads half of it. It holds secrets, and its folder may be one
+// that others write to: the temporary file is a new one with a name that nobody
+// can know before.
 func writeReadyFile(file string, d *demo) error {
 	if file == "" {
 		return nil
@@ -353,9 +357,16 @@ func writeReadyFile(file string, d *demo) error {
 	if err != nil {
 		return err
 	}
-	temporary := file + ".tmp"
-	if err := os.WriteFile(temporary, append(body, '\n'), 0o600); err != nil {
+	temporary, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*.tmp") // mode 0600
+	if err != nil {
 		return err
 	}
-	return os.Rename(temporary, file)
+	_, err = temporary.Write(append(body, '\n'))
+	if err = errors.Join(err, temporary.Close()); err == nil {
+		err = os.Rename(temporary.Name(), file)
+	}
+	if err != nil {
+		_ = os.Remove(temporary.Name())
+	}
+	return err
 }
