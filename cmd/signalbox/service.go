@@ -42,6 +42,7 @@ import (
 type service struct {
 	config    atomic.Pointer[config.Config]
 	log       *slog.Logger
+	lines     *server.LineWriter
 	level     *slog.LevelVar
 	db        *sqldb.DB
 	master    keys.MasterKey
@@ -65,7 +66,8 @@ func openService(ctx context.Context, cfg *config.Config, env *environment) (_ *
 	s := &service{level: new(slog.LevelVar)}
 	s.config.Store(cfg)
 	s.setLogLevel(cfg)
-	s.log = server.NewLogger(env.Err, cfg.Log.Format, s.level)
+	s.lines = server.NewLineWriter(env.Err)
+	s.log = server.NewLogger(s.lines, cfg.Log.Format, s.level)
 	defer func() {
 		if err != nil {
 			s.close()
@@ -102,7 +104,7 @@ func openService(ctx context.Context, cfg *config.Config, env *environment) (_ *
 	s.reader = issue.NewReader(cfg.Issuer, s.ring.Find, opaque, s.follower.View.Dead, time.Now)
 	s.issuer = &issue.Issuer{
 		Settings: s.settings, User: s.directory.User, Dead: s.follower.View.Dead,
-		Signer: s.ring.Signer, Opaque: opaque, Record: s.record, Recordable: s.journal.Err,
+		Signer: s.ring.Signer, Opaque: opaque, Record: s.record, Recordable: s.journal.Ready,
 	}
 	s.metrics = server.NewMetrics(map[string]server.Gauge{
 		"signalbox_revocations": {Help: "Revocations held in memory.", Read: func() float64 { return float64(s.follower.View.Len()) }},
@@ -280,8 +282,12 @@ func (s *service) adminHandler() http.Handler {
 }
 
 func (s *service) shell() *server.Shell {
+	var lines *server.LineWriter
+	if s.config.Load().Log.Format == "json" {
+		lines = s.lines
+	}
 	return &server.Shell{
-		Log: s.log, Metrics: s.metrics, Tracer: s.tracer, TrustedProxies: s.config.Load().TLS.TrustedProxies, Now: time.Now,
+		Log: s.log, Lines: lines, Metrics: s.metrics, Tracer: s.tracer, TrustedProxies: s.config.Load().TLS.TrustedProxies, Now: time.Now,
 	}
 }
 
@@ -339,7 +345,7 @@ func (s *service) ready(ctx context.Context) error {
 	// to the next.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	err := errors.Join(s.journal.Err(), s.db.Ping(ctx), s.follower.Fresh())
+	err := errors.Join(s.journal.Ready(), s.db.Ping(ctx), s.follower.Fresh())
 	s.readyMemo.last.Store(&readiness{now, err})
 	return err
 }
@@ -453,6 +459,7 @@ func (s *service) serve(ctx context.Context, ln listeners, started func() error)
 // close ends what openService opened. The journal goes before the database,
 // since its last checkpoint is anchored there.
 func (s *service) close() {
+	defer func() { _ = s.lines.Flush() }()
 	if s.journal != nil {
 		if err := s.journal.Close(); err != nil {
 			s.log.Error("the journal did not close well", "error", err)

@@ -31,46 +31,24 @@ func (i *Issuer) plan(issuer authority.Issuer, a authority.Authorization) plan {
 	return plan{authority.NewID(a.At), issued, expires, a.Target.Audience(issuer.URL)}
 }
 
-// audience is one string where there is one, and an array where there are
-// more (RFC 7519 §4.1.3).
-type audience []string
-
-func (a audience) MarshalJSON() ([]byte, error) {
-	if len(a) == 1 {
-		return json.Marshal(a[0])
-	}
-	return json.Marshal([]string(a))
-}
-
-type accessClaims struct {
-	Issuer    string   `json:"iss"`
-	Subject   string   `json:"sub"`
-	Audience  audience `json:"aud"`
-	ClientID  string   `json:"client_id"`
-	Scope     string   `json:"scope,omitempty"`
-	IssuedAt  int64    `json:"iat"`
-	NotBefore int64    `json:"nbf"`
-	Expires   int64    `json:"exp"`
-	ID        string   `json:"jti"`
-	GrantID   string   `json:"grant_id"`
-	Session   string   `json:"sid,omitempty"`
-	AuthTime  int64    `json:"auth_time,omitempty"`
-	AMR       []string `json:"amr,omitempty"`
-}
-
 func (i *Issuer) accessToken(issuer authority.Issuer, a authority.Authorization, p plan) (string, error) {
-	claims := accessClaims{
-		Issuer: issuer.URL, Subject: a.Grant.Subject.ID, Audience: p.audience, ClientID: a.Client.ID,
-		Scope: a.Target.Scopes.String(), IssuedAt: p.issued.Unix(), NotBefore: p.issued.Unix(), Expires: p.expires.Unix(),
-		ID: p.id.String(), GrantID: a.Grant.ID.String(), Session: boundSession(a.Grant).String(), AMR: a.Grant.AMR,
-	}
+	o := newObject()
+	o.text("iss", issuer.URL)
+	o.text("sub", a.Grant.Subject.ID)
+	o.oneOrList("aud", p.audience)
+	o.text("client_id", a.Client.ID)
+	o.text("scope", a.Target.Scopes.String())
+	o.number("iat", p.issued.Unix())
+	o.number("nbf", p.issued.Unix())
+	o.number("exp", p.expires.Unix())
+	o.text("jti", p.id.String())
+	o.text("grant_id", a.Grant.ID.String())
+	o.text("sid", boundSession(a.Grant).String())
 	if !a.Grant.AuthTime.IsZero() {
-		claims.AuthTime = a.Grant.AuthTime.Unix()
+		o.number("auth_time", a.Grant.AuthTime.Unix())
 	}
-	body, err := json.Marshal(claims)
-	if err != nil {
-		return "", err
-	}
+	o.list("amr", a.Grant.AMR)
+	body := o.end()
 	if a.Target.Format() == authority.FormatOpaque {
 		return oauth.EncodeOpaque(oauth.PrefixAccessToken, i.Opaque.Seal(body, p.expires)), nil
 	}

@@ -37,12 +37,12 @@ type Issuer struct {
 
 // Response is the answer of the token endpoint (RFC 6749 §5.1).
 type Response struct {
-	AccessToken  string `json:"access_token"`
-	TokenType    string `json:"token_type"`
-	ExpiresIn    int64  `json:"expires_in"` // seconds
-	RefreshToken string `json:"refresh_token,omitempty"`
-	Scope        string `json:"scope,omitempty"`
-	IDToken      string `json:"id_token,omitempty"`
+	AccessToken  string
+	TokenType    string
+	ExpiresIn    int64  // seconds
+	RefreshToken string // empty for none
+	Scope        string
+	IDToken      string // empty for none
 }
 
 // Issue checks, signs, pays and records, and returns the tokens. What it

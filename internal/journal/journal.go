@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
@@ -95,7 +96,8 @@ type Journal struct {
 	anchors  chan Checkpoint
 	anchored chan struct{} // closed when the last anchor is told
 
-	later later
+	later   later
+	writing atomic.Pointer[time.Time] // since when the flusher has been waiting for the disk; nil for not
 
 	mu       sync.Mutex
 	err      error // why nothing can be appended any more
@@ -252,6 +254,19 @@ func (j *Journal) addLine(body []byte) {
 	j.unsigned++
 }
 
+// slow is how long a write may take before the disk counts as hanging.
+const slow = 2 * time.Second
+
+// Ready says why nothing can be recorded now: the journal is broken or closed,
+// or its disk has not answered for a while. Who asks before he changes
+// anything else need not take it back.
+func (j *Journal) Ready() error {
+	if began := j.writing.Load(); began != nil && time.Since(*began) > slow {
+		return ErrBehind
+	}
+	return j.Err()
+}
+
 // Err says why the journal takes no more records; nil while it does.
 func (j *Journal) Err() error {
 	j.mu.Lock()
@@ -296,9 +311,7 @@ func (j *Journal) run(tick <-chan time.Time) {
 	for {
 		select {
 		case <-j.wake:
-			// Those who were woken by the batch before are about to come back: let
-			// them run first, so that they share this write and not the next.
-			runtime.Gosched()
+			j.gather()
 			j.flush(false)
 		case <-tick:
 			j.flushLater(false)
@@ -307,6 +320,27 @@ func (j *Journal) run(tick <-chan time.Time) {
 			j.flush(true)
 			return
 		}
+	}
+}
+
+// maxGather bounds how often gather gives way.
+const maxGather = 16
+
+// gather gives way for as long as the batch grows by it: whoever can run is
+// about to append, and then shares this sync instead of waiting for the next.
+// When nobody else can run it returns at once, so that an idle machine has no
+// delay and a busy one has few syncs.
+func (j *Journal) gather() {
+	seen := -1
+	for range maxGather {
+		j.mu.Lock()
+		size := len(j.buf)
+		j.mu.Unlock()
+		if size == seen {
+			return
+		}
+		seen = size
+		runtime.Gosched()
 	}
 }
 
@@ -330,7 +364,11 @@ func (j *Journal) flush(checkpoint bool) {
 	j.buf, j.batch = j.idle[:0], newBatch()
 	j.mu.Unlock()
 
-	if err := j.write(buf); err != nil {
+	began := time.Now()
+	j.writing.Store(&began)
+	err := j.write(buf)
+	j.writing.Store(nil)
+	if err != nil {
 		j.poison(b, err)
 		return
 	}

@@ -572,3 +572,34 @@ func note(entered chan<- struct{}) {
 	default:
 	}
 }
+
+// A disk that neither writes nor fails must be noticed before anything is spent.
+func TestHangingDiskIsNotReady(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	j := open(t, t.TempDir(), Options{disk: &disk{write: realDisk.write, sync: func(f *os.File) error {
+		select {
+		case entered <- struct{}{}:
+			<-release
+		case <-release:
+		}
+		return syncData(f)
+	}}})
+	done := make(chan error, 1)
+	go func() { done <- j.Append(t.Context(), authority.Event{Type: authority.EventServiceStarted}) }()
+	<-entered
+	if err := j.Ready(); err != nil {
+		t.Fatal("a write that has just begun:", err)
+	}
+	longAgo := time.Now().Add(-slow - time.Second)
+	j.writing.Store(&longAgo)
+	if err := j.Ready(); !errors.Is(err, ErrBehind) {
+		t.Fatal(err)
+	}
+	close(release)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Ready(); err != nil {
+		t.Fatal("afterwards:", err)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/server/authorize"
 	"github.com/signalbox-sts/signalbox/internal/server/metadata"
 	"github.com/signalbox-sts/signalbox/internal/server/token"
+	"github.com/signalbox-sts/signalbox/internal/ui"
 )
 
 // Public is the public listener. All fields are required.
@@ -49,7 +50,7 @@ func (p Public) Handler(shell *Shell) http.Handler {
 	}
 	pages := http.NewServeMux()
 	p.Authorize.Mount(pages)
-	for _, path := range []string{"/authorize", "/login", "/consent", "/logout", "/"} {
+	for _, path := range []string{"/authorize", "/login", "/consent", "/logout", "/{$}", ui.StylePath()} {
 		routes = append(routes, route{"", path, pages.ServeHTTP, false})
 	}
 	discovery.Document = p.document(routes)
@@ -70,7 +71,9 @@ func (p Public) document(routes []route) metadata.Document {
 		TokenAuthMethods:       withPublic,
 		TokenAuthAlgs:          p.AssertionAlgs,
 		IntrospectAuthMethods:  confidential,
+		IntrospectAuthAlgs:     p.AssertionAlgs,
 		RevokeAuthMethods:      withPublic,
+		RevokeAuthAlgs:         p.AssertionAlgs,
 		CodeChallengeMethods:   []string{"S256"},
 		PromptValues:           []string{"none", "login", "consent", "select_account"},
 		ClaimsSupported: []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "amr", "sid", "at_hash",

@@ -24,6 +24,7 @@ import (
 // caller's address, limits, one log line, a metric and a span.
 type Shell struct {
 	Log            *slog.Logger
+	Lines          *LineWriter // what Log writes to, if that is JSON; nil otherwise
 	Metrics        *Metrics
 	Tracer         trace.Tracer   // nil for no traces
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
@@ -33,31 +34,76 @@ type Shell struct {
 // mount builds the handler of a listener from its routes.
 func (s *Shell) mount(routes []route) http.Handler {
 	mux := http.NewServeMux()
+	known := map[string]*observed{"": {"other", s.Metrics.route("other")}}
 	preflight := map[string]bool{}
 	for _, r := range routes {
-		serve := s.observe(r.path, r.serve)
+		serve := r.serve
 		if r.crossOrigin {
 			serve = crossOrigin(serve)
 			if !preflight[r.path] {
 				preflight[r.path] = true
 				mux.HandleFunc("OPTIONS "+r.path, answerPreflight)
+				known["OPTIONS "+r.path] = &observed{r.path, s.Metrics.route(r.path)}
 			}
 		}
-		mux.HandleFunc(strings.TrimSpace(r.method+" "+r.path), serve)
+		pattern := strings.TrimSpace(r.method + " " + r.path)
+		mux.HandleFunc(pattern, serve)
+		known[pattern] = &observed{r.path, s.Metrics.route(r.path)}
 	}
-	return s.guard(mux)
+	return s.observe(known, clean(mux))
 }
 
-// guard refuses what no route should see.
-func (s *Shell) guard(next http.Handler) http.Handler {
+// observed is a route as log and metrics name it.
+type observed struct {
+	path   string
+	metric *routeMetric
+}
+
+// observe gives a request its id, catches what breaks, and tells of it once
+// when it is over. The URL's query never goes into a log: it may hold a state,
+// a code or a hint.
+func (s *Shell) observe(known map[string]*observed, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := s.Now()
+		req := &wire.Request{ID: newRequestID(), Remote: s.remote(r)}
+		ctx := wire.WithRequest(r.Context(), req)
+		seen := &statusWriter{ResponseWriter: w}
+		var span trace.Span
+		if s.Tracer != nil {
+			ctx, span = s.startSpan(ctx, r)
+		}
+		r = r.WithContext(ctx)
 		h := w.Header()
+		h["X-Request-Id"] = []string{req.ID}
 		h["X-Content-Type-Options"] = noSniff
 		h["Referrer-Policy"] = noReferrer
-		// The mux would answer an unclean path with a redirect that repeats the
-		// POST and its credentials.
+		defer func() {
+			if broken := recover(); broken != nil && broken != http.ErrAbortHandler {
+				s.Log.Error("a request broke the server", "request_id", req.ID, "panic", fmt.Sprint(broken), "stack", string(debug.Stack()))
+				wire.Error(seen, r, oauth.Errorf(oauth.ServerError, "internal error"))
+			}
+			route := known[r.Pattern] // which the mux has filled in
+			if route == nil {
+				route = known[""]
+			}
+			took := s.Now().Sub(start)
+			route.metric.observe(r.Method, seen.status(), req.Log.Error, took)
+			s.line(ctx, r, route.path, req, seen.status(), took)
+			if span != nil {
+				endSpan(span, r, route.path, req, seen.status())
+			}
+		}()
+		next.ServeHTTP(seen, r)
+	})
+}
+
+// clean refuses unclean paths and bounds the body. The mux would answer an
+// unclean path with a redirect that repeats the POST and its credentials.
+func clean(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		escaped := r.URL.EscapedPath()
-		if clean := path.Clean(escaped); clean != escaped && clean+"/" != escaped {
+		cleaned := path.Clean(escaped)
+		if cleaned != escaped && (cleaned == "/" || cleaned+"/" != escaped) {
 			http.NotFound(w, r)
 			return
 		}
@@ -71,40 +117,19 @@ var (
 	noReferrer = []string{"no-referrer"}
 )
 
-// observe gives the request its id, and tells of it once when it is over. The
-// URL's query never goes into a log: it may hold a state, a code or a hint.
-func (s *Shell) observe(route string, next http.HandlerFunc) http.HandlerFunc {
-	metric := s.Metrics.route(route)
-	return func(w http.ResponseWriter, r *http.Request) {
-		start := s.Now()
-		req := &wire.Request{ID: newRequestID(), Remote: s.remote(r)}
-		ctx := wire.WithRequest(r.Context(), req)
-		seen := &statusWriter{ResponseWriter: w}
-		if s.Tracer != nil {
-			var span trace.Span
-			ctx, span = s.startSpan(ctx, r, route)
-			defer func() { endSpan(span, req, seen.status()) }()
-		}
-		w.Header()["X-Request-Id"] = []string{req.ID}
-		defer func() {
-			if broken := recover(); broken != nil && broken != http.ErrAbortHandler {
-				s.Log.Error("a request broke the server", "request_id", req.ID, "panic", fmt.Sprint(broken), "stack", string(debug.Stack()))
-				wire.Error(seen, r.WithContext(ctx), oauth.Errorf(oauth.ServerError, "internal error"))
-			}
-			took := s.Now().Sub(start)
-			metric.observe(r.Method, seen.status(), req.Log.Error, took)
-			s.line(ctx, r, route, req, seen.status(), took)
-		}()
-		next(seen, r.WithContext(ctx))
-	}
-}
-
 func (s *Shell) line(ctx context.Context, r *http.Request, route string, req *wire.Request, status int, took time.Duration) {
 	level := slog.LevelInfo
 	if status >= 500 {
 		level = slog.LevelError
 	}
 	if !s.Log.Enabled(ctx, level) {
+		return
+	}
+	note := req.Log
+	if s.Lines != nil && level == slog.LevelInfo && note.Cause == nil && isPlain(note.ClientID) && isPlain(req.Remote) && isPlain(r.Method) {
+		s.Lines.gather(func(buf []byte) []byte {
+			return appendRequestLine(buf, s.Now(), req.ID, r.Method, route, status, took, req.Remote, note.ClientID, note.Error)
+		})
 		return
 	}
 	attrs := make([]slog.Attr, 0, 9)

@@ -122,14 +122,16 @@ func NewTracer(ctx context.Context, endpoint, version string) (trace.Tracer, fun
 	return provider.Tracer("signalbox"), provider.Shutdown, nil
 }
 
-func (s *Shell) startSpan(ctx context.Context, r *http.Request, route string) (context.Context, trace.Span) {
+func (s *Shell) startSpan(ctx context.Context, r *http.Request) (context.Context, trace.Span) {
 	ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(r.Header))
-	return s.Tracer.Start(ctx, knownMethod(r.Method)+" "+route, trace.WithSpanKind(trace.SpanKindServer),
-		trace.WithAttributes(attribute.String("http.request.method", knownMethod(r.Method)), attribute.String("http.route", route)))
+	return s.Tracer.Start(ctx, knownMethod(r.Method), trace.WithSpanKind(trace.SpanKindServer),
+		trace.WithAttributes(attribute.String("http.request.method", knownMethod(r.Method))))
 }
 
-func endSpan(span trace.Span, req *wire.Request, status int) {
-	span.SetAttributes(attribute.Int("http.response.status_code", status), attribute.String("signalbox.request_id", req.ID))
+func endSpan(span trace.Span, r *http.Request, route string, req *wire.Request, status int) {
+	span.SetName(knownMethod(r.Method) + " " + route)
+	span.SetAttributes(attribute.String("http.route", route),
+		attribute.Int("http.response.status_code", status), attribute.String("signalbox.request_id", req.ID))
 	if req.Log.ClientID != "" {
 		span.SetAttributes(attribute.String("oauth.client_id", req.Log.ClientID))
 	}

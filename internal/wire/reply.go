@@ -50,6 +50,11 @@ func JSON(w http.ResponseWriter, status int, value any) {
 		http.Error(w, "", http.StatusInternalServerError)
 		return
 	}
+	RawJSON(w, status, body)
+}
+
+// RawJSON writes a value that is JSON already.
+func RawJSON(w http.ResponseWriter, status int, body []byte) {
 	h := w.Header()
 	h["Content-Type"] = jsonType
 	h["Cache-Control"] = noStore

@@ -41,7 +41,9 @@ type Document struct {
 	TokenAuthMethods       []oauth.AuthMethod `json:"token_endpoint_auth_methods_supported"`
 	TokenAuthAlgs          []string           `json:"token_endpoint_auth_signing_alg_values_supported"`
 	IntrospectAuthMethods  []oauth.AuthMethod `json:"introspection_endpoint_auth_methods_supported"`
+	IntrospectAuthAlgs     []string           `json:"introspection_endpoint_auth_signing_alg_values_supported"`
 	RevokeAuthMethods      []oauth.AuthMethod `json:"revocation_endpoint_auth_methods_supported"`
+	RevokeAuthAlgs         []string           `json:"revocation_endpoint_auth_signing_alg_values_supported"`
 	CodeChallengeMethods   []string           `json:"code_challenge_methods_supported"`
 	PromptValues           []string           `json:"prompt_values_supported"`
 	ClaimsSupported        []string           `json:"claims_supported"`

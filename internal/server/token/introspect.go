@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -26,11 +25,7 @@ func (h *Handler) Introspect(w http.ResponseWriter, r *http.Request) {
 		wire.Error(w, r, err)
 		return
 	}
-	header := w.Header()
-	header.Set("Content-Type", "application/json")
-	header.Set("Cache-Control", "no-store")
-	header.Set("Content-Length", strconv.Itoa(len(body)))
-	_, _ = w.Write(body)
+	wire.RawJSON(w, http.StatusOK, body)
 }
 
 var inactive = []byte(`{"active":false}`)

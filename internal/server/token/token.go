@@ -69,7 +69,7 @@ func (h *Handler) Token(w http.ResponseWriter, r *http.Request) {
 		wire.Error(w, r, err)
 		return
 	}
-	wire.JSON(w, http.StatusOK, response)
+	wire.RawJSON(w, http.StatusOK, response.JSON())
 }
 
 func (h *Handler) token(r *http.Request, req *request) (issue.Response, error) {

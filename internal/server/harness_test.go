@@ -1,0 +1,137 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/issue"
+	"github.com/signalbox-sts/signalbox/internal/jose"
+	"github.com/signalbox-sts/signalbox/internal/keys"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/revocation"
+	"github.com/signalbox-sts/signalbox/internal/seal"
+	"github.com/signalbox-sts/signalbox/internal/server/authorize"
+	"github.com/signalbox-sts/signalbox/internal/server/token"
+	"github.com/signalbox-sts/signalbox/internal/store/sqldb"
+)
+
+const testIssuer = "https://sts.example.com"
+
+// logBuffer is a log that a test may read while a server writes.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func newShell() (*Shell, *logBuffer) {
+	log := new(logBuffer)
+	return &Shell{Log: NewLogger(log, "json", slog.LevelInfo), Metrics: NewMetrics(nil), Now: time.Now}, log
+}
+
+// newPublic wires the public listener over a database of its own.
+func newPublic(t *testing.T) Public {
+	t.Helper()
+	db, err := sqldb.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "test.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	settings := func() authority.Issuer {
+		return authority.Issuer{URL: testIssuer, AccessTTL: 5 * time.Minute, IDTTL: 5 * time.Minute, CodeTTL: time.Minute}
+	}
+	directory := authority.NewDirectory(db)
+	err = directory.Declare(t.Context(), authority.Declared{Clients: map[string]authority.Client{"service": {
+		ID: "service", AuthMethod: oauth.AuthClientSecretBasic, GrantTypes: []oauth.GrantType{oauth.ClientCredentials},
+		Secrets: []authority.ClientSecret{{Hash: sha256.Sum256([]byte("the secret"))}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := jose.NewPublicKey("k1", jose.ES256, private.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	follower := &revocation.Follower{View: revocation.NewView(), Store: db, Now: time.Now}
+	if err := follower.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	record := func(context.Context, authority.Event) error { return nil }
+	box := seal.NewBox([32]byte{1}, "access token")
+	issuer := &issue.Issuer{
+		Settings: settings, User: directory.User, Dead: follower.View.Dead, Opaque: box, Record: record, Recordable: func() error { return nil },
+		Signer: func(_ jose.Algorithm, typ string) (*jose.Signer, error) {
+			return jose.NewSigner("k1", jose.ES256, typ, private)
+		},
+	}
+	return Public{
+		Issuer: settings(),
+		Token: &token.Handler{
+			Settings: settings, Directory: directory, Grants: db, Refresh: authority.NewRefreshKey([32]byte{2}),
+			Clients: &token.Authenticator{Issuer: testIssuer, Find: directory.Client, Tickets: db, Limit: token.NewLimiter(time.Now), Now: time.Now},
+			Issue:   issuer.Issue, Live: issue.NewReader(testIssuer, jose.KeySet{public}.Find, box, follower.View.Dead, time.Now).Live,
+			Dead: follower.View.Dead, Fresh: follower.Fresh, Revoke: follower.Revoke, Took: follower.Took,
+			Record: record, RecordLater: func(context.Context, authority.Event) {}, Now: time.Now,
+		},
+		Authorize: &authorize.Handler{
+			Settings: settings, Directory: directory, Grants: db, Sessions: db, Record: record, RecordLater: func(authority.Event) {},
+			Dead: follower.View.Dead, Took: follower.Took, State: seal.NewBox([32]byte{3}, "authorization request"), Now: time.Now,
+			VerifyHint: func(string) (string, string, string, error) { return "", "", "", authority.ErrNotFound },
+		},
+		KeySet:       func() ([]byte, string) { return []byte(`{"keys":[]}`), `"tag-1"` },
+		KeySetMaxAge: int(keys.MaxAge / time.Second), Algorithms: []string{"ES256"}, AssertionAlgs: token.AssertionAlgorithms(),
+		ResourceScopes: []string{"read"}, Ready: func(context.Context) error { return nil },
+	}
+}
+
+// ask sends one request to a handler.
+func ask(h http.Handler, method, target, body string, headers ...string) *http.Response {
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	if body != "" {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Add(headers[i], headers[i+1])
+	}
+	answer := httptest.NewRecorder()
+	h.ServeHTTP(answer, r)
+	return answer.Result()
+}
+
+func text(t *testing.T, r *http.Response) string {
+	t.Helper()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}

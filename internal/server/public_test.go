@@ -1,0 +1,299 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/keys"
+	"github.com/signalbox-sts/signalbox/internal/wire"
+)
+
+// raw sends one request line that no honest client would write.
+func raw(t *testing.T, server *httptest.Server, method, target, body string) *http.Response {
+	t.Helper()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s", method, target, len(body), body)
+	r, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	if err != nil {
+		t.Fatalf("%s %q: %v", method, target, err)
+	}
+	return r
+}
+
+func TestUncleanPathsLeadNowhere(t *testing.T) { // 3 and 10
+	shell, _ := newShell()
+	server := httptest.NewServer(newPublic(t).Handler(shell))
+	t.Cleanup(server.Close)
+	for _, target := range []string{
+		"//token", "/./token", "/x/../token", "/token/..", "/token/.", "/..", "/../token", "//evil.example", "//evil.example/..", "///token", "/token//", "//",
+		"/%2e%2e/token", "/%2e/token", "/x/%2e%2e/token", "/x%2f..%2ftoken", "/%2ftoken", "/token%2f", "/token%2f..", `/\evil.example`, "/%5cevil.example", `/x\..\token`,
+		"/token/", "/TOKEN", "/Token", "/token;x", "/token%00", "/token%20", "/..;/token", "/;/token", "/%252e%252e/token", "/login/", "/authorize/", "/jwks/", "/.well-known//openid-configuration",
+		"/.well-known/", "/.well-known/openid-configuration/", "/nosuch", "http://evil.example//token", "http://evil.example/x/../token", "http://evil.example",
+	} {
+		for _, method := range []string{"GET", "POST"} {
+			t.Run(method+" "+target, func(t *testing.T) {
+				r := raw(t, server, method, target, "grant_type=client_credentials")
+				if r.StatusCode >= 300 && r.StatusCode < 400 || r.Header.Get("Location") != "" {
+					t.Fatalf("%d to %q", r.StatusCode, r.Header.Get("Location"))
+				}
+				if r.StatusCode != 404 && r.StatusCode != 400 && r.StatusCode != 405 {
+					t.Fatalf("%d: it leads somewhere: %.200s", r.StatusCode, text(t, r))
+				}
+				if strings.Contains(text(t, r), "evil.example") {
+					t.Fatal("the answer repeats the path")
+				}
+			})
+		}
+	}
+	if r := raw(t, server, "POST", "/token", "grant_type=client_credentials"); r.StatusCode != 401 {
+		t.Fatalf("the clean path: %d", r.StatusCode)
+	}
+}
+
+func TestMethods(t *testing.T) { // 112
+	shell, _ := newShell()
+	h := newPublic(t).Handler(shell)
+	for path, allowed := range map[string][]string{
+		"/token": {"POST"}, "/introspect": {"POST"}, "/revoke": {"POST"}, "/userinfo": {"GET", "HEAD", "POST"}, "/jwks": {"GET", "HEAD"},
+		"/.well-known/openid-configuration": {"GET", "HEAD"}, "/readyz": {"GET", "HEAD"},
+		"/authorize": {"GET", "POST"}, "/login": {"POST"}, "/consent": {"POST"}, "/logout": {"GET", "POST"},
+	} {
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "MADEUP"} {
+			r := ask(h, method, path, "")
+			if slices.Contains(allowed, method) {
+				if r.StatusCode == 404 || r.StatusCode == 405 {
+					t.Errorf("%s %s: %d", method, path, r.StatusCode)
+				}
+				continue
+			}
+			if r.StatusCode != 405 || r.Header.Get("Allow") == "" {
+				t.Errorf("%s %s: %d, Allow %q", method, path, r.StatusCode, r.Header.Get("Allow"))
+			}
+		}
+	}
+}
+
+func TestCrossOrigin(t *testing.T) { // 112
+	shell, _ := newShell()
+	h := newPublic(t).Handler(shell)
+	for _, row := range []struct {
+		name, method, path, origin string
+		want                       string
+	}{
+		{"a script reads the metadata", "GET", "/.well-known/openid-configuration", "https://app.example", "*"},
+		{"a script reads the keys", "GET", "/jwks", "https://app.example", "*"},
+		{"a script redeems a code", "POST", "/token", "https://app.example", "*"},
+		{"a script revokes", "POST", "/revoke", "https://app.example", "*"},
+		{"a script asks for UserInfo", "GET", "/userinfo", "https://app.example", "*"},
+		{"a script introspects", "POST", "/introspect", "https://app.example", ""},
+		{"a script reads the sign-in page", "GET", "/authorize", "https://app.example", ""},
+		{"a script signs in", "POST", "/login", "https://app.example", ""},
+		{"a script signs out", "GET", "/logout", "https://app.example", ""},
+		{"112: the origin null", "POST", "/token", "null", ""},
+		{"112: the origin null asks first", "OPTIONS", "/token", "null", ""},
+		{"no origin", "POST", "/token", "", ""},
+		{"a script asks first", "OPTIONS", "/token", "https://app.example", "*"},
+		{"a script asks first about introspection", "OPTIONS", "/introspect", "https://app.example", ""},
+		{"a script asks first about sign-in", "OPTIONS", "/login", "https://app.example", ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			var headers []string
+			if row.origin != "" {
+				headers = []string{"Origin", row.origin, "Access-Control-Request-Method", "POST", "Cookie", "__Host-signalbox_session=x"}
+			}
+			r := ask(h, row.method, row.path, "", headers...)
+			if got := r.Header.Get("Access-Control-Allow-Origin"); got != row.want {
+				t.Errorf("Access-Control-Allow-Origin is %q, want %q", got, row.want)
+			}
+			if r.Header.Get("Access-Control-Allow-Credentials") != "" {
+				t.Error("112: credentials with a wildcard")
+			}
+			allowed := r.Header.Get("Access-Control-Allow-Headers")
+			if row.method == "OPTIONS" && row.want != "" && (r.StatusCode != 204 || !strings.Contains(allowed, "Authorization") || !strings.Contains(allowed, "Content-Type")) {
+				t.Errorf("the preflight: %d %v", r.StatusCode, r.Header)
+			}
+		})
+	}
+}
+
+func TestEveryAnswer(t *testing.T) {
+	shell, log := newShell()
+	h := newPublic(t).Handler(shell)
+	for _, row := range []struct{ method, path, body string }{
+		{"POST", "/token", "grant_type=client_credentials"}, {"POST", "/introspect", "token=x"}, {"POST", "/revoke", "token=x"}, {"GET", "/userinfo", ""},
+		{"GET", "/jwks", ""}, {"GET", "/.well-known/openid-configuration", ""}, {"GET", "/readyz", ""}, {"GET", "/authorize", ""}, {"GET", "/", ""}, {"GET", "/nosuch", ""}, {"POST", "/login", ""},
+	} {
+		r := ask(h, row.method, row.path, row.body, "X-Request-Id", "chosen-by-the-caller", "X-Correlation-Id", "chosen-by-the-caller")
+		id := r.Header.Get("X-Request-Id")
+		if r.Header.Get("X-Content-Type-Options") != "nosniff" || r.Header.Get("Referrer-Policy") != "no-referrer" || r.Header.Get("Server") != "" {
+			t.Errorf("%s %s: %v", row.method, row.path, r.Header)
+		}
+		if len(id) != 24 || !strings.Contains(log.String(), id) {
+			t.Errorf("%s %s: the id %q is not in the log", row.method, row.path, id)
+		}
+		var body struct {
+			Error string `json:"error"`
+			ID    string `json:"request_id"`
+		}
+		if said := text(t, r); strings.HasPrefix(said, `{"error"`) && (json.Unmarshal([]byte(said), &body) != nil || body.ID != id) {
+			t.Errorf("%s %s: the error names another id: %s", row.method, row.path, said)
+		}
+	}
+	if strings.Contains(log.String(), "chosen-by-the-caller") {
+		t.Error("114: the caller chose the id")
+	}
+	if r := ask(h, "GET", "//unclean", ""); r.Header.Get("X-Content-Type-Options") != "nosniff" || r.Header.Get("Referrer-Policy") != "no-referrer" {
+		t.Errorf("an unclean path: %v", r.Header)
+	}
+}
+
+func TestLargeBodies(t *testing.T) { // 112
+	shell, _ := newShell()
+	server := httptest.NewServer(newPublic(t).Handler(shell))
+	t.Cleanup(server.Close)
+	for _, path := range []string{"/token", "/introspect", "/revoke"} {
+		for name, body := range map[string]io.Reader{
+			"announced":     strings.NewReader("a=" + strings.Repeat("b", wire.MaxBody)),
+			"not announced": io.MultiReader(strings.NewReader("a="), strings.NewReader(strings.Repeat("b", wire.MaxBody))),
+		} {
+			r, err := server.Client().Post(server.URL+path, "application/x-www-form-urlencoded", body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if said := text(t, r); r.StatusCode != 413 || !strings.Contains(said, "invalid_request") {
+				t.Errorf("%s, %s: %d %s", path, name, r.StatusCode, said)
+			}
+			_ = r.Body.Close()
+		}
+	}
+}
+
+func TestDiscovery(t *testing.T) {
+	shell, _ := newShell()
+	h := newPublic(t).Handler(shell)
+	r := ask(h, "GET", "/.well-known/openid-configuration", "", "Host", "evil.example", "X-Forwarded-Host", "evil.example", "Forwarded", "host=evil.example")
+	said := text(t, r)
+	if other := text(t, ask(h, "GET", "/.well-known/oauth-authorization-server", "")); other != said || strings.Contains(said, "evil.example") {
+		t.Fatalf("102: two documents, or one that the caller wrote: %s", said)
+	}
+	var document map[string]any
+	if err := json.Unmarshal([]byte(said), &document); err != nil {
+		t.Fatal(err)
+	}
+	if document["issuer"] != testIssuer || r.Header.Get("Content-Type") != "application/json" {
+		t.Errorf("%v", document["issuer"])
+	}
+	// Every endpoint that is listed is served, and answers for itself.
+	want := map[string]struct {
+		method, path string
+		status       int
+	}{
+		"authorization_endpoint": {"GET", "/authorize", 400}, "token_endpoint": {"POST", "/token", 401}, "jwks_uri": {"GET", "/jwks", 200}, "userinfo_endpoint": {"GET", "/userinfo", 401},
+		"introspection_endpoint": {"POST", "/introspect", 401}, "revocation_endpoint": {"POST", "/revoke", 401}, "end_session_endpoint": {"GET", "/logout", 200},
+	}
+	for name, value := range document {
+		if !strings.HasSuffix(name, "_endpoint") && name != "jwks_uri" {
+			continue
+		}
+		row, known := want[name]
+		if !known || value != testIssuer+row.path {
+			t.Errorf("%s is %v", name, value)
+			continue
+		}
+		delete(want, name)
+		if got := ask(h, row.method, row.path, map[string]string{"POST": "a=b"}[row.method]).StatusCode; got != row.status {
+			t.Errorf("%s: %s %s is %d, want %d", name, row.method, row.path, got, row.status)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("served and not listed: %v", want)
+	}
+	// What is not built is not promised.
+	for _, later := range []string{"registration_endpoint", "device_authorization_endpoint", "pushed_authorization_request_endpoint"} {
+		if document[later] != nil {
+			t.Errorf("%s is listed", later)
+		}
+	}
+	list := func(name string) (values []string) {
+		for _, v := range document[name].([]any) {
+			values = append(values, v.(string))
+		}
+		return values
+	}
+	for name, exact := range map[string][]string{
+		"code_challenge_methods_supported":      {"S256"},
+		"response_types_supported":              {"code"},
+		"grant_types_supported":                 {"authorization_code", "client_credentials", "refresh_token"},
+		"id_token_signing_alg_values_supported": {"ES256"},
+		"token_endpoint_auth_methods_supported": {"none", "client_secret_basic", "client_secret_post", "private_key_jwt"},
+		"scopes_supported":                      {"openid", "profile", "email", "offline_access", "read"},
+	} {
+		if got := list(name); !slices.Equal(got, exact) {
+			t.Errorf("%s: %q, want %q", name, got, exact)
+		}
+	}
+	if document["authorization_response_iss_parameter_supported"] != true || document["request_uri_parameter_supported"] != false { // 20
+		t.Errorf("%s", said)
+	}
+	for _, endpoint := range []string{"token", "introspection", "revocation"} { // RFC 8414 §2
+		methods := list(endpoint + "_endpoint_auth_methods_supported")
+		algorithms, _ := document[endpoint+"_endpoint_auth_signing_alg_values_supported"].([]any)
+		if !slices.Contains(methods, "private_key_jwt") || len(algorithms) == 0 || slices.Contains(algorithms, any("none")) {
+			t.Errorf("%s: methods %q, algorithms %v", endpoint, methods, algorithms)
+		}
+	}
+	if slices.Contains(list("introspection_endpoint_auth_methods_supported"), "none") {
+		t.Error("73: introspection without authentication is listed")
+	}
+}
+
+func TestKeySetIsForgottenBeforeAKeySigns(t *testing.T) { // 63
+	if keys.MaxAge >= keys.Lead {
+		t.Fatalf("a copy of the key set lives %s, and a key signs %s after it was published", keys.MaxAge, keys.Lead)
+	}
+	shell, _ := newShell()
+	r := ask(newPublic(t).Handler(shell), "GET", "/jwks", "")
+	if got, want := r.Header.Get("Cache-Control"), fmt.Sprintf("public, max-age=%d", int(keys.MaxAge.Seconds())); got != want {
+		t.Fatalf("%q, want %q", got, want)
+	}
+}
+
+func TestReadiness(t *testing.T) {
+	shell, log := newShell()
+	p := newPublic(t)
+	var failure error
+	p.Ready = func(ctx context.Context) error {
+		if _, bounded := ctx.Deadline(); !bounded {
+			t.Error("a check may hang for ever")
+		}
+		return failure
+	}
+	h := p.Handler(shell)
+	if r := ask(h, "GET", "/readyz", ""); r.StatusCode != 200 {
+		t.Fatalf("%d", r.StatusCode)
+	}
+	failure = errors.New("postgres://signalbox@db.internal: no such host")
+	r := ask(h, "GET", "/readyz", "")
+	if said := text(t, r); r.StatusCode != 503 || r.Header.Get("Retry-After") == "" || strings.Contains(said, "db.internal") {
+		t.Fatalf("%d %s", r.StatusCode, said)
+	}
+	if !strings.Contains(log.String(), "db.internal") {
+		t.Error("the log does not say why")
+	}
+}
