@@ -67,6 +67,9 @@ func (i *Issuer) Issue(ctx context.Context, a authority.Authorization) (Response
 	if response.AccessToken, err = i.accessToken(issuer, a, token); err != nil {
 		return Response{}, err
 	}
+	if !readable(response.AccessToken) {
+		return Response{}, oauth.Errorf(oauth.InvalidTarget, "the access token would be too large: ask for fewer resources or scopes at once")
+	}
 	if a.IDToken {
 		if response.IDToken, err = i.idToken(issuer, a, user, response.AccessToken); err != nil {
 			return Response{}, err

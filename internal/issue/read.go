@@ -77,9 +77,26 @@ func (r *Reader) Live(raw string) (*AccessToken, error) {
 	return token, nil
 }
 
+// The largest access tokens, in bytes.
+const (
+	maxJWT    = 16 << 10
+	maxSealed = 8 << 10 // inside an opaque one
+)
+
 var accessTokenJWT = jose.Expect{
 	Algorithms: []jose.Algorithm{jose.ES256, jose.RS256, jose.EdDSA},
 	Types:      []string{oauth.TypAccessToken},
+	MaxSize:    maxJWT,
+}
+
+// readable says whether a token of ours is one that parse takes. Another could
+// be neither introspected nor revoked, while offline verifiers accept it.
+func readable(token string) bool {
+	if !strings.HasPrefix(token, string(oauth.PrefixAccessToken)) {
+		return len(token) <= maxJWT
+	}
+	_, err := oauth.DecodeOpaque(oauth.PrefixAccessToken, token, maxSealed)
+	return err == nil
 }
 
 func (r *Reader) parse(raw string) (*AccessToken, error) {
@@ -90,7 +107,7 @@ func (r *Reader) parse(raw string) (*AccessToken, error) {
 		}
 		return r.fromClaims(verified.Claims, verified.Header.KeyID)
 	}
-	sealed, err := oauth.DecodeOpaque(oauth.PrefixAccessToken, raw, 8192)
+	sealed, err := oauth.DecodeOpaque(oauth.PrefixAccessToken, raw, maxSealed)
 	if err != nil {
 		return nil, err
 	}
