@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
@@ -113,12 +112,6 @@ func userOf(u config.User) (authority.User, error) {
 	user := authority.User{
 		ID: u.Sub, Username: u.Username, PasswordHash: string(u.PasswordHash.Bytes()), Name: u.Name,
 		Email: u.Email, EmailVerified: u.EmailVerified, Disabled: u.Disabled, Source: authority.FromFile,
-	}
-	if user.ID == "" {
-		// Stable over restarts, and not the username, which may be given to
-		// somebody else one day.
-		sum := sha256.Sum256([]byte("signalbox sub\x00" + u.Username))
-		user.ID = hex.EncodeToString(sum[:16])
 	}
 	if user.PasswordHash == "" {
 		hash, err := password.Hash(string(u.Password.Bytes()))

@@ -121,3 +121,19 @@ func TestMasterKey(t *testing.T) {
 		}
 	}
 }
+
+// The derived sub follows the username, not the person, and the key's text says
+// what to do about it.
+func TestADerivedSubFollowsTheUsername(t *testing.T) {
+	first := mustParse(t, good).Users[0]
+	next := mustParse(t, with(t, "username: ada", "username: Ada, name: Ada the Second")).Users[0]
+	given := mustParse(t, with(t, "username: ada", "username: ada, sub: u-2")).Users[0]
+	if first.Sub == "" || next.Sub != first.Sub || given.Sub != "u-2" {
+		t.Errorf("%q, %q, %q", first.Sub, next.Sub, given.Sub)
+	}
+	text, err := Explain("users.sub")
+	words := strings.Join(strings.Fields(text), " ")
+	if err != nil || !strings.Contains(words, "derived from the username") || !strings.Contains(words, "When a username goes to another person, give the new one a sub") {
+		t.Errorf("%v: %s", err, text)
+	}
+}
