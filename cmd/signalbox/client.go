@@ -17,7 +17,7 @@ func (a *adminCLI) clientCommand() *cobra.Command {
 	return a.group("client", "Administer clients: applications and machines that ask for tokens",
 		`  signalbox client list
   signalbox client create night-job --grant-type client_credentials --resource https://api.example.com --scope orders:read
-  signalbox client rotate night-job --keep-old 1h`,
+  signalbox client rotate night-job --keep-old 1h --secret-file night-job.secret`,
 		listing[admin.Client]{
 			path: "/clients", columns: []string{"CLIENT", "NAME", "AUTHENTICATION", "SCOPE", "STATE", "SOURCE"},
 			row: func(c admin.Client) []string {
@@ -99,9 +99,8 @@ func (a *adminCLI) changeCommand(c change) *cobra.Command {
 			return nil
 		},
 	}
-	if c.question != "" {
-		cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
-	}
+	// Taken by all of them, so that a script need not know which one asks.
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
 }
 
@@ -171,6 +170,7 @@ func (f *clientFlags) fields(cmd *cobra.Command) (admin.ClientFields, error) {
 
 func (a *adminCLI) clientCreate() *cobra.Command {
 	var f clientFlags
+	var secretFile string
 	cmd := &cobra.Command{
 		Use: "create [ID]", Short: "Create a client; its secret is shown this once",
 		Example: `  signalbox client create night-job --grant-type client_credentials --resource https://api.example.com --scope orders:read
@@ -195,22 +195,45 @@ func (a *adminCLI) clientCreate() *cobra.Command {
 			if err := a.call(cmd.Context(), http.MethodPost, "/clients", nil, body, &created); err != nil {
 				return err
 			}
-			return a.showCredentials(created)
+			return a.showCredentials(created, secretFile)
 		},
 	}
 	f.add(cmd)
+	secretFileFlag(cmd, &secretFile)
 	return cmd
 }
 
-func (a *adminCLI) showCredentials(c admin.ClientCredentials) error {
-	if c.ClientSecret != "" {
+func (a *adminCLI) showCredentials(c admin.ClientCredentials, secretFile string) error {
+	switch {
+	case c.ClientSecret == "":
+	case secretFile == "":
 		a.done("the secret is shown this once: only its hash is kept")
+	default:
+		f, err := os.OpenFile(secretFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			// The secret is made and nobody else has it: rather shown than lost.
+			return errors.Join(err, a.show(c))
+		}
+		if _, err := f.WriteString(c.ClientSecret + "\n"); err != nil {
+			return errors.Join(err, f.Close(), a.show(c))
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+		c.ClientSecret = ""
+		a.done("the secret is in %s and nowhere else", secretFile)
 	}
 	return a.show(c)
 }
 
+func secretFileFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVar(file, "secret-file", "", "write the secret to this new file and not to the terminal")
+	_ = cmd.MarkFlagFilename("secret-file")
+}
+
 func (a *adminCLI) clientUpdate() *cobra.Command {
 	var f clientFlags
+	var secretFile string
 	cmd := &cobra.Command{
 		Use: "update ID", Short: "Change a client: what is given replaces what was there", Args: oneArg("client's id"),
 		Example:           "  signalbox client update web --redirect-uri https://app.example.com/callback --redirect-uri https://beta.example.com/callback",
@@ -227,21 +250,22 @@ func (a *adminCLI) clientUpdate() *cobra.Command {
 			if err := a.call(cmd.Context(), http.MethodPatch, at("/clients", args[0]), nil, fields, &updated); err != nil {
 				return err
 			}
-			return a.showCredentials(updated)
+			return a.showCredentials(updated, secretFile)
 		},
 	}
 	f.add(cmd)
+	secretFileFlag(cmd, &secretFile)
 	return cmd
 }
 
 func (a *adminCLI) clientRotate() *cobra.Command {
-	keep := time.Duration(0)
+	keep, secretFile := time.Duration(0), ""
 	cmd := &cobra.Command{
 		Use: "rotate ID", Short: "Give a client a new secret, shown this once", Args: oneArg("client's id"),
 		Long: `Give a client a new secret, shown this once. Without --keep-old the old secret
 ends now. Tokens that were got with it live on: if it leaked, run
 signalbox panic --client as well.`,
-		Example:           "  signalbox client rotate night-job --keep-old 1h",
+		Example:           "  signalbox client rotate night-job --keep-old 1h --secret-file night-job.secret",
 		ValidArgsFunction: a.completeIDs("/clients", "client_id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if keep < 0 {
@@ -252,9 +276,10 @@ signalbox panic --client as well.`,
 			if err := a.call(cmd.Context(), http.MethodPost, at("/clients", args[0], "/secret"), nil, body, &rotated); err != nil {
 				return err
 			}
-			return a.showCredentials(rotated)
+			return a.showCredentials(rotated, secretFile)
 		},
 	}
 	cmd.Flags().DurationVar(&keep, "keep-old", 0, "how long the old secret still works, at most 720h")
+	secretFileFlag(cmd, &secretFile)
 	return cmd
 }

@@ -35,7 +35,7 @@ func newInit(env *environment) *cobra.Command {
 			if _, err := f.Write(text); err != nil {
 				return errors.Join(err, f.Close())
 			}
-			fmt.Fprintf(env.Err, "%s is written. Next: make the master key that it names, then signalbox config validate --config %s\n", output, output)
+			fmt.Fprintf(env.Err, "%s is written. Next: make the master key that it names, then signalbox config validate %s\n", output, output)
 			return f.Close()
 		},
 	}
@@ -48,19 +48,24 @@ func newConfig(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "config",
 		Short:   "Check and explain the configuration",
-		Example: "  signalbox config validate --config signalbox.yaml\n  signalbox config explain tokens.refresh_grace",
+		Example: "  signalbox config validate signalbox.yaml\n  signalbox config explain tokens.refresh_grace",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	var file string
 	validate := &cobra.Command{
-		Use:     "validate --config FILE",
+		Use:     "validate FILE",
 		Short:   "Check a configuration file without starting anything",
-		Example: "  signalbox config validate --config signalbox.yaml",
-		Args:    noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if file == "" {
-				return &usageError{errors.New("--config is needed")}
+		Example: "  signalbox config validate signalbox.yaml",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 || (len(args) == 1) == (file != "") {
+				return &usageError{errors.New("name one configuration file; see signalbox config validate --help")}
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				file = args[0]
 			}
 			cfg, err := config.Load(file, os.Environ())
 			if err != nil {
@@ -80,7 +85,7 @@ func newConfig(env *environment) *cobra.Command {
 			return nil
 		},
 	}
-	validate.Flags().StringVarP(&file, "config", "c", "", "configuration file (YAML)")
+	validate.Flags().StringVarP(&file, "config", "c", "", "configuration file (YAML), as serve takes it")
 	_ = validate.MarkFlagFilename("config", "yaml", "yml")
 	explain := &cobra.Command{
 		Use:     "explain KEY",

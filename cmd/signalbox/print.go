@@ -97,6 +97,10 @@ func fieldText(raw json.RawMessage) string {
 	if json.Unmarshal(raw, &list) == nil {
 		return strings.Join(list, ", ")
 	}
+	var things []json.RawMessage
+	if json.Unmarshal(raw, &things) == nil {
+		return fmt.Sprintf("%d: %s", len(things), raw)
+	}
 	return string(raw)
 }
 

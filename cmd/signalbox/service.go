@@ -85,6 +85,10 @@ func openService(ctx context.Context, cfg *config.Config, env *environment) (_ *
 	s.follower = &revocation.Follower{
 		View: revocation.NewView(), Store: s.db, Now: time.Now, Log: s.log, Applied: s.revoked,
 	}
+	s.metrics = server.NewMetrics(map[string]server.Gauge{
+		"signalbox_revocations": {Help: "Revocations held in memory.", Read: func() float64 { return float64(s.follower.View.Len()) }},
+		"signalbox_journal_seq": {Help: "Number of the newest journal record.", Read: func() float64 { return float64(s.journal.Head()) }},
+	})
 	s.ring = &keys.Ring{Store: s.db, Settings: s.keySettings, Now: time.Now, Record: s.record, Log: s.log}
 	if err = s.ring.Open(ctx, s.master); err != nil {
 		return nil, err
@@ -100,16 +104,12 @@ func openService(ctx context.Context, cfg *config.Config, env *environment) (_ *
 	if err = s.directory.Declare(ctx, declared); err != nil {
 		return nil, err
 	}
-	opaque := seal.NewBox(s.master.Derive("opaque access token"), "access token")
+	opaque := seal.NewBox(s.master.Derive("opaque access token"), "access token "+cfg.Issuer)
 	s.reader = issue.NewReader(cfg.Issuer, s.ring.Find, opaque, s.follower.View.Dead, time.Now)
 	s.issuer = &issue.Issuer{
 		Settings: s.settings, User: s.directory.User, Dead: s.follower.View.Dead,
 		Signer: s.ring.Signer, Opaque: opaque, Record: s.record, Recordable: s.journal.Ready,
 	}
-	s.metrics = server.NewMetrics(map[string]server.Gauge{
-		"signalbox_revocations": {Help: "Revocations held in memory.", Read: func() float64 { return float64(s.follower.View.Len()) }},
-		"signalbox_journal_seq": {Help: "Number of the newest journal record.", Read: func() float64 { return float64(s.journal.Head()) }},
-	})
 	if endpoint := cfg.Telemetry.OTLPEndpoint; endpoint != "" {
 		if s.tracer, s.endTracer, err = server.NewTracer(ctx, endpoint, version); err != nil {
 			return nil, fmt.Errorf("telemetry.otlp_endpoint: %w", err)
@@ -260,7 +260,7 @@ func (s *service) publicHandler() http.Handler {
 			Settings: s.settings, Directory: s.directory, Grants: s.db, Sessions: s.db,
 			Record: s.record, RecordLater: func(e authority.Event) { s.recordLater(context.Background(), e) },
 			Dead: s.follower.View.Dead, Epoch: s.follower.View.NewestEpoch, Took: s.follower.Took, VerifyHint: s.verifyHint,
-			State: seal.NewBox(s.master.Derive("authorization request"), "authorization request"),
+			State: seal.NewBox(s.master.Derive("authorization request"), "authorization request "+cfg.Issuer),
 			Now:   time.Now, Insecure: strings.HasPrefix(cfg.Issuer, "http://"),
 		},
 		KeySet: s.ring.JWKS, KeySetMaxAge: int(keys.MaxAge / time.Second),
@@ -350,11 +350,14 @@ func (s *service) ready(ctx context.Context) error {
 	return err
 }
 
-// background runs what a node does by itself until ctx ends.
-func (s *service) background(ctx context.Context) {
-	go s.follower.Run(ctx, s.db.Changes(ctx))
-	go s.ring.Run(ctx)
-	go s.sweep(ctx)
+// background runs what a node does by itself until ctx ends. The returned
+// group is done when all of it has ended.
+func (s *service) background(ctx context.Context) *sync.WaitGroup {
+	var group sync.WaitGroup
+	group.Go(func() { s.follower.Run(ctx, s.db.Changes(ctx)) })
+	group.Go(func() { s.ring.Run(ctx) })
+	group.Go(func() { s.sweep(ctx) })
+	return &group
 }
 
 const (
@@ -431,7 +434,7 @@ func (s *silentConns) close() {
 func (s *service) serve(ctx context.Context, ln listeners, started func() error) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	s.background(work)
+	background := s.background(work)
 	public, private := httpServer(s.publicHandler()), httpServer(s.adminHandler())
 	private.WriteTimeout = 0 // the journal can be followed
 	private.BaseContext = func(net.Listener) context.Context { return ctx }
@@ -453,6 +456,8 @@ func (s *service) serve(ctx context.Context, ln listeners, started func() error)
 	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	err = errors.Join(err, public.Shutdown(drain), private.Shutdown(drain))
+	stop()
+	background.Wait() // whatever it changes last is still recorded
 	return errors.Join(err, s.record(drain, authority.Event{Type: authority.EventServiceStopped}))
 }
 

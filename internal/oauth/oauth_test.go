@@ -153,6 +153,7 @@ func TestChallenge(t *testing.T) { // 29
 		{"a character long", challenge + "A", "S256", false},
 		{"with padding", challenge + "=", "S256", false},
 		{"bits left over", challenge[:42] + "N", "S256", false},
+		{"a line break in it", challenge[:20] + "\n" + challenge[20:], "S256", false},
 		{"the other base64", strings.ReplaceAll(challenge, "-", "+"), "S256", false},
 	} {
 		t.Run(row.name, func(t *testing.T) {

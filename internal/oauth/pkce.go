@@ -23,7 +23,7 @@ func ParseChallenge(challenge, method string) (Challenge, error) {
 		return Challenge{}, errors.New("code_challenge_method must be S256")
 	}
 	sum, err := base64.RawURLEncoding.Strict().DecodeString(challenge)
-	if err != nil || len(sum) != sha256.Size {
+	if err != nil || len(sum) != sha256.Size || len(challenge) != 43 { // the decoder skips line breaks
 		return Challenge{}, errors.New("code_challenge must be the base64url SHA-256 of the verifier, 43 characters")
 	}
 	return Challenge{challenge}, nil

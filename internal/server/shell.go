@@ -78,7 +78,10 @@ func (s *Shell) observe(known map[string]*observed, next http.Handler) http.Hand
 		h["X-Content-Type-Options"] = noSniff
 		h["Referrer-Policy"] = noReferrer
 		defer func() {
-			if broken := recover(); broken != nil && broken != http.ErrAbortHandler {
+			broken := recover()
+			if broken == http.ErrAbortHandler {
+				defer panic(broken) // for net/http, which then cuts the connection
+			} else if broken != nil {
 				s.Log.Error("a request broke the server", "request_id", req.ID, "panic", fmt.Sprint(broken), "stack", string(debug.Stack()))
 				wire.Error(seen, r, oauth.Errorf(oauth.ServerError, "internal error"))
 			}
