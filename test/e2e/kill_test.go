@@ -51,7 +51,7 @@ func TestKill(t *testing.T) {
 				s.goOn(t, told)
 			}
 		}
-		told.check(t, w)
+		told.check(t, w.server)
 		verifyJournal(t, w.server)
 
 		w.shiftRefresh(t, 61)
@@ -93,10 +93,10 @@ func (o *told) add(token string) {
 }
 
 // check looks for every token in the journal, by its hash.
-func (o *told) check(t *testing.T, w *world) {
+func (o *told) check(t *testing.T, s *server) {
 	t.Helper()
 	recorded := map[string]bool{}
-	err := journal.Search(t.Context(), filepath.Join(w.dir, "journal"), journal.Query{Types: []string{"token.issued"}}, func(r journal.Record) error {
+	err := journal.Search(t.Context(), filepath.Join(s.dir, "journal"), journal.Query{Types: []string{"token.issued"}}, func(r journal.Record) error {
 		recorded[r.TokenHash] = true
 		return nil
 	})

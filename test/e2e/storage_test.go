@@ -66,7 +66,7 @@ func TestStorageGone(t *testing.T) {
 		// A code that could not be redeemed is as good as before.
 		checkTokenAnswer(t, w.post(t, "/token", code, basic(webTwo)), "")
 	}
-	told.check(t, w)
+	told.check(t, w.server)
 	verifyJournal(t, w.server)
 	if n := w.number(t, "SELECT count(*) FROM grants WHERE state = 'ended'"); n != 0 {
 		t.Errorf("the outage ended %d grants", n)
