@@ -10,8 +10,9 @@ import (
 
 // keep is how long a grant stays after its end: the last token that it gave may
 // live on for that long, and whoever asks about it should still find its grant.
-// All else goes when it is over: the leeway between clocks is in its expiry,
-// and a busy client spends a ticket with every request.
+// A revocation stays as long, since they are few, and a node whose clock has
+// run ahead must not take from the others what they still need. All else goes
+// when it is over: a busy client spends a ticket with every request.
 const keep = authority.MaxTokenTTL + authority.Leeway
 
 // sweeper remembers how far the scan for idle grants has come.
@@ -29,7 +30,7 @@ var sweeps = []struct {
 	{keep, `DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE sweep_at < $1 ORDER BY sweep_at LIMIT $2) AND sweep_at < $1`},
 	{0, `DELETE FROM tickets WHERE (kind, hash) IN (SELECT kind, hash FROM tickets WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
 	{0, `DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
-	{0, `DELETE FROM revocations WHERE seq IN (SELECT seq FROM revocations WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)
+	{keep, `DELETE FROM revocations WHERE seq IN (SELECT seq FROM revocations WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)
 		AND expires_at < $1 AND seq < (SELECT max(seq) FROM revocations)`},
 }
 

