@@ -169,7 +169,7 @@ func (s *Shell) remote(r *http.Request) string {
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0 && s.trusts(host); i-- {
 		addr, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil {
+		if err != nil || addr.Zone() != "" { // a zone may be any text
 			break
 		}
 		host = addr.Unmap().String()
