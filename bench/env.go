@@ -91,7 +91,7 @@ func (b *bench) startStored(ctx context.Context, name string, count int) (*env, 
 		return nil, err
 	}
 	if strings.HasPrefix(name, "postgres") {
-		if e.storage, err = b.newDatabase(ctx, "bench_"+strings.ReplaceAll(name, "-", "_")); err != nil {
+		if e.storage, err = b.newDatabase(ctx, databaseName(name)); err != nil {
 			return nil, err
 		}
 	} else {
@@ -109,6 +109,11 @@ func (b *bench) startStored(ctx context.Context, name string, count int) (*env, 
 	fmt.Fprintf(os.Stderr, "  storing %d grants in %s\n", count, name)
 	if err := seedGrants(ctx, e.storage, e.issuer, count); err != nil {
 		return nil, fmt.Errorf("store %d grants: %w", count, err)
+	}
+	if strings.HasPrefix(name, "postgres") {
+		if err := b.settle(ctx, name); err != nil {
+			return nil, err
+		}
 	}
 	if err := b.serve(ctx, e); err != nil {
 		return nil, err
