@@ -102,7 +102,7 @@ func TestAListHandedOutIsACopy(t *testing.T) {
 	if s.Has("admin") {
 		t.Fatal("a caller changed a set")
 	}
-	base := MustScopes("a", "b", "c").Filter(func(n string) bool { return n != "c" })
+	base := MustScopes("a", "b", "c", "d").Filter(func(n string) bool { return n != "d" }) // with room for one more
 	x, y := base.Union(MustScopes("x")), base.Union(MustScopes("y"))
 	if x.Has("y") || y.Has("x") {
 		t.Fatalf("two unions share their memory: %q %q", x, y)
@@ -235,6 +235,38 @@ func TestOpaque(t *testing.T) { // 72
 	}
 	if _, err := DecodeOpaque(PrefixClientSecret, secret[:len(secret)-1]+"_", 32); !errors.Is(err, ErrTypo) {
 		t.Errorf("a typo is not told from a lie: %v", err)
+	}
+}
+
+func TestOpaqueHasOneSpelling(t *testing.T) {
+	for size := range 9 {
+		value := EncodeOpaque(PrefixAccessToken, make([]byte, size))
+		if _, err := DecodeOpaque(PrefixAccessToken, value, 100); err != nil {
+			t.Fatalf("%d bytes: %v", size, err)
+		}
+		for _, other := range []string{
+			value[:len(value)-1] + string(rune(value[len(value)-1]+1)), // bits left over, or a typo
+			value + "\n", value[:9] + "\r" + value[9:], value + "=",
+		} {
+			if _, err := DecodeOpaque(PrefixAccessToken, other, 100); err == nil {
+				t.Errorf("%d bytes: %q is %q", size, other, value)
+			}
+		}
+		moved := string(PrefixRefreshToken) + strings.TrimPrefix(value, string(PrefixAccessToken))
+		if _, err := DecodeOpaque(PrefixRefreshToken, moved, 100); err == nil {
+			t.Errorf("%d bytes: good under another prefix", size)
+		}
+	}
+}
+
+func TestScopesOfSingleValues(t *testing.T) {
+	for _, name := range []string{"", " ", "read write", "re\"ad"} {
+		if s, err := ScopesOf("a", name); err == nil {
+			t.Errorf("%q is one value of %q", name, s)
+		}
+	}
+	if s, err := ScopesOf(); err != nil || !s.IsEmpty() {
+		t.Errorf("%q %v", s, err)
 	}
 }
 

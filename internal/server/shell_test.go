@@ -69,6 +69,7 @@ func TestRemote(t *testing.T) { // 102
 // address, and a peer that is no proxy of ours cannot choose it.
 func FuzzRemote(f *testing.F) {
 	f.Add("203.0.113.9, 10.0.0.2", "x")
+	f.Add("x", "fe80::1%evil\nline")
 	f.Add(" 203.0.113.9\t", "::ffff:10.0.0.1")
 	shell := &Shell{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fe80::/10")}}
 	f.Fuzz(func(t *testing.T, first, second string) {
