@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -111,6 +112,23 @@ func TestPanic(t *testing.T) {
 	}
 	if r := ask(h, "GET", "/works", ""); r.StatusCode != 204 {
 		t.Fatalf("afterwards: %d", r.StatusCode)
+	}
+}
+
+func TestAHandlerThatAbortsCutsTheConnection(t *testing.T) {
+	shell, _ := newShell()
+	server := httptest.NewServer(shell.mount([]route{{"GET", "/aborts", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("half"))
+		panic(http.ErrAbortHandler)
+	}, false}}))
+	t.Cleanup(server.Close)
+	r, err := server.Client().Get(server.URL + "/aborts")
+	if err != nil {
+		return // not even a status came through
+	}
+	defer r.Body.Close()
+	if _, err := io.ReadAll(r.Body); err == nil {
+		t.Fatal("half an answer is taken for a whole one")
 	}
 }
 

@@ -1,0 +1,109 @@
+package authority
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+)
+
+// fewRows is a database with one client, one user and one resource.
+type fewRows struct {
+	DirectoryStore
+	err error
+}
+
+func (f fewRows) found(ok bool) error {
+	if f.err != nil {
+		return f.err
+	}
+	if !ok {
+		return ErrNotFound
+	}
+	return nil
+}
+
+func (f fewRows) Client(_ context.Context, id string) (Client, error) {
+	return Client{ID: id, Source: FromDatabase}, f.found(id == "stored")
+}
+
+func (f fewRows) User(_ context.Context, id string) (User, error) {
+	return User{ID: id, Source: FromDatabase}, f.found(id == "stored-id")
+}
+
+func (f fewRows) UserByName(_ context.Context, name string) (User, error) {
+	return User{ID: "stored-id", Username: name, Source: FromDatabase}, f.found(name == "stored")
+}
+
+func (f fewRows) Resource(_ context.Context, id string) (Resource, error) {
+	return Resource{ID: id, Source: FromDatabase}, f.found(id == "https://stored.example")
+}
+
+func TestDirectory(t *testing.T) {
+	ctx := t.Context()
+	d := NewDirectory(fewRows{})
+	good := Declared{
+		Clients: map[string]Client{"web": {ID: "web", Source: FromFile}}, Users: map[string]User{"ada-id": {ID: "ada-id", Username: "Ada", Source: FromFile}},
+		Resources: map[string]Resource{"https://a.example": {ID: "https://a.example", Source: FromFile}},
+	}
+	if err := d.Declare(ctx, good); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"Ada", "ada", "ADA"} {
+		if u, err := d.UserByName(ctx, name); err != nil || u.ID != "ada-id" {
+			t.Errorf("104: %s is %q %v", name, u.ID, err)
+		}
+	}
+	if u, err := d.UserByName(ctx, "STORED"); err != nil || u.ID != "stored-id" {
+		t.Errorf("104: a stored name in another letter case: %v", err)
+	}
+	if c, err := d.Client(ctx, "web"); err != nil || c.Source != FromFile {
+		t.Errorf("%+v %v", c, err)
+	}
+	if c, err := d.Client(ctx, "stored"); err != nil || c.Source != FromDatabase {
+		t.Errorf("%+v %v", c, err)
+	}
+	if _, err := d.Client(ctx, "Web"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a client in another letter case: %v", err)
+	}
+	if r, err := d.Resource(ctx, AdminResource); err != nil || !r.Scopes.Has("journal:read") {
+		t.Errorf("%+v %v", r, err)
+	}
+	for name, bad := range map[string]Declared{
+		"a client that is stored":          {Clients: map[string]Client{"stored": {}}},
+		"a user that is stored":            {Users: map[string]User{"stored-id": {Username: "x"}}},
+		"a username that is stored":        {Users: map[string]User{"x": {Username: "Stored"}}},
+		"a resource that is stored":        {Resources: map[string]Resource{"https://stored.example": {}}},
+		"the resource of the admin API":    {Resources: map[string]Resource{AdminResource: {}}},
+		"a good client beside a bad other": {Clients: map[string]Client{"new": {}, "stored": {}}},
+	} {
+		if err := d.Declare(ctx, bad); err == nil || !strings.Contains(err.Error(), "cannot be declared") && !strings.Contains(err.Error(), "in the database") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := d.Client(ctx, "new"); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: it changed something: %v", name, err)
+		}
+		if c, err := d.Client(ctx, "web"); err != nil || c.ID != "web" {
+			t.Errorf("%s: what was there is gone: %v", name, err)
+		}
+	}
+	if len(good.Resources) != 1 {
+		t.Error("the caller's map was changed")
+	}
+	if err := d.Declare(ctx, Declared{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Client(ctx, "web"); !errors.Is(err, ErrNotFound) {
+		t.Error("42: a client that was taken out of the file is still there")
+	}
+	if _, err := d.UserByName(ctx, "ada"); !errors.Is(err, ErrNotFound) {
+		t.Error("70: a user who was taken out of the file is still there")
+	}
+	down := errors.New("the database is away")
+	if err := NewDirectory(fewRows{err: down}).Declare(ctx, good); !errors.Is(err, down) {
+		t.Errorf("69: what cannot be checked is declared: %v", err)
+	}
+	if _, err := NewDirectory(fewRows{err: down}).Client(ctx, "x"); !errors.Is(err, down) {
+		t.Errorf("69: %v", err)
+	}
+}
