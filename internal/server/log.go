@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"regexp"
@@ -125,7 +126,7 @@ var looksSecret = regexp.MustCompile(`sbx_[a-z]{2}_[A-Za-z0-9_-]{8,}|eyJ[A-Za-z0
 // neverSecret are the attributes of the request line, which hold words and
 // numbers of ours; the pattern need not be run over them.
 var neverSecret = map[string]bool{
-	slog.TimeKey: true, slog.LevelKey: true, slog.MessageKey: true,
+	slog.TimeKey: true, slog.LevelKey: true,
 	"request_id": true, "method": true, "path": true, "status": true, "took": true, "remote": true,
 }
 
@@ -137,9 +138,7 @@ func redact(_ []string, a slog.Attr) slog.Attr {
 	case slog.KindString:
 		a.Value = slog.StringValue(looksSecret.ReplaceAllString(a.Value.String(), "[redacted]"))
 	case slog.KindAny:
-		if err, ok := a.Value.Any().(error); ok {
-			a.Value = slog.StringValue(looksSecret.ReplaceAllString(err.Error(), "[redacted]"))
-		}
+		a.Value = slog.StringValue(looksSecret.ReplaceAllString(fmt.Sprint(a.Value.Any()), "[redacted]"))
 	}
 	return a
 }

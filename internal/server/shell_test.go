@@ -325,3 +325,14 @@ func TestFastLineIsTheSameLine(t *testing.T) {
 		}
 	}
 }
+
+// What some code may one day hand to the log: a message, a form, a header.
+func TestLogRedactsWhateverItGets(t *testing.T) {
+	var out strings.Builder
+	log := NewLogger(&out, "json", slog.LevelInfo)
+	secret := "sbx_rt_0123456789abcdefghij"
+	log.Info("the token is "+secret, "form", url.Values{"refresh_token": {secret}}, "header", http.Header{"X": {secret}}, "error", errors.New(secret))
+	if strings.Contains(out.String(), secret) || strings.Count(out.String(), "[redacted]") < 4 {
+		t.Fatal(out.String())
+	}
+}
