@@ -140,18 +140,28 @@ func TestReload(t *testing.T) {
 		}
 		checkTokenAnswer(t, s.refresh(t, webApp, people.str("refresh_token")), "invalid_grant")
 	})
+	t.Run("a new password in the file ends what rests on the old one", func(t *testing.T) {
+		tokens := s.signedIn(t, webApp, ada)
+		if err := os.WriteFile(filepath.Join(s.dir, "ada.password"), []byte("another pass phrase of ada"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s.proc.wait(t, "the end of the token", func() bool { return !s.active(t, tokens.str("access_token")) })
+		checkTokenAnswer(t, s.refresh(t, webApp, tokens.str("refresh_token")), "invalid_grant")
+		s.signedIn(t, webApp, user{ada.Username, "another pass phrase of ada"})
+	})
 	verifyJournal(t, s)
 }
 
 // E70: a client that left the file while the service was down is dead when it starts.
 func TestRemovedWhileDown(t *testing.T) {
 	s := newHouse(t)
-	people := s.signedIn(t, webTwo, ada)
+	people, other := s.signedIn(t, webTwo, ada), s.signedIn(t, webApp, bob)
 	token := s.machineToken(t)
 	s.stop()
 	s.edit(t, func(c string) string {
 		c = c[:strings.Index(c, "  - client_id: web-two\n")] + c[strings.Index(c, "  - client_id: native\n"):]
 		c = strings.Replace(c, "  - client_id: machine\n", "  - client_id: machine-renamed\n", 1)
+		c = strings.Replace(c, "username: bob, password_file: bob.password}", "username: bob, password_file: bob.password, disabled: true}", 1)
 		return c
 	})
 	s.serve(t)
@@ -162,6 +172,10 @@ func TestRemovedWhileDown(t *testing.T) {
 		t.Errorf("UserInfo: %s", r)
 	}
 	checkTokenAnswer(t, s.refresh(t, webTwo, people.str("refresh_token")), "invalid_client")
+	if s.active(t, other.str("access_token")) {
+		t.Error("the token of a user who is disabled is active")
+	}
+	checkTokenAnswer(t, s.refresh(t, webApp, other.str("refresh_token")), "invalid_grant")
 }
 
 // TestDrain: SIGTERM stops listening and finishes what is under way.
