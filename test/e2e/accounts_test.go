@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -70,6 +71,39 @@ func TestAccounts(t *testing.T) {
 			}
 			dead(t, c, tokens, "invalid_grant") // what was ended stays ended
 			checkTokenAnswer(t, w.post(t, "/token", redeem, basic(c)), "invalid_grant")
+		})
+		t.Run("C42 what a client gets at the last moment is dead too", func(t *testing.T) {
+			c := w.newClient(t, "hasty")
+			var wg sync.WaitGroup
+			var mu sync.Mutex
+			var got []string
+			for i := range 4 {
+				wg.Go(func() {
+					for !t.Failed() {
+						r := nodes[i%len(nodes)].post(t, "/token", params("grant_type", "client_credentials", "resource", api), basic(c))
+						if r.Status != http.StatusOK {
+							checkTokenAnswer(t, r, "invalid_client")
+							return
+						}
+						mu.Lock()
+						got = append(got, r.str("access_token"))
+						mu.Unlock()
+					}
+				})
+			}
+			w.proc.wait(t, "some tokens", func() bool { mu.Lock(); defer mu.Unlock(); return len(got) > 50 })
+			w.manage(t, "POST", "/clients/hasty/disable", nil)
+			wg.Wait()
+			w.manage(t, "POST", "/clients/hasty/enable", nil)
+			for _, n := range nodes {
+				n.proc.wait(t, "the client's return", func() bool { return own(n, c).Status == http.StatusOK })
+				n.proc.wait(t, "the end of its last token", func() bool { return !n.active(t, got[len(got)-1]) })
+				for i, token := range got {
+					if n.active(t, token) {
+						t.Fatalf("token %d of %d from before it was disabled is active", i+1, len(got))
+					}
+				}
+			}
 		})
 		t.Run("C42 a deleted client is out at once", func(t *testing.T) {
 			c := w.newClient(t, "deleted")
