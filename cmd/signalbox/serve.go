@@ -190,6 +190,10 @@ func (s *service) reload(ctx context.Context, file string) error {
 		s.log.Warn(warning)
 	}
 	s.log.Info("the configuration was reloaded", slog.Int("clients", len(next.Clients)), slog.Int("users", len(next.Users)))
+	// And once more, for what was issued between the ending and the change.
+	if err := s.endRemoved(ctx, clients, users, declared, newPasswords(old, next)); err != nil {
+		s.log.Error("what was issued during the reload could not be ended", "error", err)
+	}
 	return nil
 }
 

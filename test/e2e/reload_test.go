@@ -145,6 +145,11 @@ func TestReload(t *testing.T) {
 		})
 		s.hangUp(t)
 		s.proc.wait(t, "the client again", func() bool { return token(t, asNewcomer).Status == http.StatusOK })
+		for i, token := range old {
+			if s.active(t, token) {
+				t.Fatalf("token %d of %d that the client had before it was removed is active again", i+1, len(old))
+			}
+		}
 		s.proc.wait(t, "bob again", func() bool {
 			b := newBrowser(t)
 			p := b.follow(b.get(s.authorizeURL(newCodeRequest(webApp).query)))
