@@ -807,3 +807,15 @@ func BenchmarkReload(b *testing.B) {
 		}
 	}
 }
+
+func TestKidIsNeverTakenForAFlag(t *testing.T) {
+	for range 1000 { // one thumbprint in 64 begins with a hyphen
+		_, public, err := newKeyPair(jose.EdDSA)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kid := public.KeyID(); kid != public.Thumbprint() || strings.HasPrefix(kid, "-") {
+			t.Fatalf("kid %q", kid)
+		}
+	}
+}

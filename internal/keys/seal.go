@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
@@ -45,18 +46,29 @@ func bound(kid string, alg jose.Algorithm) []byte {
 	return fmt.Appendf(nil, "%q %q", kid, string(alg))
 }
 
-// generate makes a key pair. Its kid is its thumbprint (RFC 7638), so a kid can never stand for two keys.
+// newKeyPair makes a key pair. Its kid is its thumbprint (RFC 7638), so a kid can never stand for two keys.
+func newKeyPair(alg jose.Algorithm) (crypto.Signer, jose.PublicKey, error) {
+	for {
+		private, err := newPrivateKey(alg)
+		if err != nil {
+			return nil, jose.PublicKey{}, err
+		}
+		unnamed, err := jose.NewPublicKey("", alg, private.Public())
+		if err != nil {
+			return nil, jose.PublicKey{}, err
+		}
+		kid := unnamed.Thumbprint()
+		if strings.HasPrefix(kid, "-") {
+			continue // One kid in 64. `signalbox key remove -yx…` would read it as flags, and it is typed in an emergency.
+		}
+		public, err := jose.NewPublicKey(kid, alg, private.Public())
+		return private, public, err
+	}
+}
+
+// generate makes a key pair and seals its private part.
 func (s sealer) generate(alg jose.Algorithm, state authority.KeyState, now func() time.Time) (authority.Key, error) {
-	private, err := newPrivateKey(alg)
-	if err != nil {
-		return authority.Key{}, err
-	}
-	unnamed, err := jose.NewPublicKey("", alg, private.Public())
-	if err != nil {
-		return authority.Key{}, err
-	}
-	kid := unnamed.Thumbprint()
-	public, err := jose.NewPublicKey(kid, alg, private.Public())
+	private, public, err := newKeyPair(alg)
 	if err != nil {
 		return authority.Key{}, err
 	}
@@ -68,10 +80,10 @@ func (s sealer) generate(alg jose.Algorithm, state authority.KeyState, now func(
 	if err != nil {
 		return authority.Key{}, err
 	}
-	sealed := s.aead.Seal([]byte{sealVersion}, nil, der, bound(kid, alg))
+	sealed := s.aead.Seal([]byte{sealVersion}, nil, der, bound(public.KeyID(), alg))
 	clear(der)
 	// The clock is read last: an RSA key takes a while to find, and the lead is counted from CreatedAt.
-	key := authority.Key{ID: kid, Algorithm: string(alg), Public: jwk, Sealed: sealed, State: state, CreatedAt: now().UTC()}
+	key := authority.Key{ID: public.KeyID(), Algorithm: string(alg), Public: jwk, Sealed: sealed, State: state, CreatedAt: now().UTC()}
 	if state == authority.KeyCurrent {
 		key.PromotedAt = key.CreatedAt
 	}
