@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -56,8 +55,9 @@ type Options struct {
 	// time and outside the way of appenders; of several that wait, only the latest.
 	Anchor func(Checkpoint)
 
-	tick <-chan time.Time // instead of a ticker, for tests
-	disk *disk            // instead of a real disk, for tests
+	tick  <-chan time.Time                     // instead of a ticker, for tests
+	after func(time.Duration) <-chan time.Time // instead of time.After, for tests
+	disk  *disk                                // instead of a real disk, for tests
 }
 
 // disk is the part of a file that can fail.
@@ -76,8 +76,7 @@ var realDisk = disk{
 // Journal is the audit record of one node.
 //
 // One goroutine writes. While one write and sync runs, the lines of the next
-// batch gather in a buffer; there is no timer and nothing to tune: the more
-// callers wait, the more records share a sync.
+// batch gather in a buffer: the more callers wait, the more records share a sync.
 type Journal struct {
 	dir, node  string
 	now        func() time.Time
@@ -85,12 +84,15 @@ type Journal struct {
 	maxSegment int64
 	disk       disk
 	lock       *os.File
-	file       *os.File // only the flusher touches it
-	size       int64    // of the lines in file; only the flusher touches it
-	padded     int64    // size with the zeros behind; only the flusher touches it
-	idle       []byte   // the buffer for the next batch; only the flusher touches it
+	file       *os.File      // only the flusher touches it
+	size       int64         // of the lines in file; only the flusher touches it
+	padded     int64         // size with the zeros behind; only the flusher touches it
+	idle       []byte        // the buffer for the next batch; only the flusher touches it
+	took       time.Duration // the last write; only the flusher touches it
+	after      func(time.Duration) <-chan time.Time
 
 	wake     chan struct{}
+	full     chan struct{} // the batch has reached fullAt
 	quit     chan struct{}
 	stopped  chan struct{} // closed when the flusher has ended
 	anchors  chan Checkpoint
@@ -108,6 +110,8 @@ type Journal struct {
 	head     [32]byte // its hash
 	unsigned uint64   // lines since the last checkpoint
 	durable  uint64   // the last seq that is on disk
+	busy     uint64   // how many callers there seem to be, up to enough
+	fullAt   uint64   // the seq that gather waits for; zero while it does not wait
 	waiters  chan struct{}
 }
 
@@ -147,7 +151,7 @@ func Open(dir, node string, opts Options) (_ *Journal, err error) {
 		dir: dir, node: node,
 		now: opts.Now, sign: opts.Sign, maxSegment: opts.MaxSegment, disk: realDisk,
 		lock: lock, file: end.file, size: end.size, padded: end.size,
-		wake: make(chan struct{}, 1), quit: make(chan struct{}), stopped: make(chan struct{}),
+		wake: make(chan struct{}, 1), full: make(chan struct{}, 1), quit: make(chan struct{}), stopped: make(chan struct{}),
 		anchors: make(chan Checkpoint, 1), anchored: make(chan struct{}),
 		later: later{seen: map[laterKey]*repeated{}},
 		batch: newBatch(), seq: end.seq, head: end.head, durable: end.seq, unsigned: end.unsigned,
@@ -161,6 +165,9 @@ func Open(dir, node string, opts Options) (_ *Journal, err error) {
 	}
 	if opts.disk != nil {
 		j.disk = *opts.disk
+	}
+	if j.after = opts.after; j.after == nil {
+		j.after = time.After
 	}
 	tick, stopTick := opts.tick, func() {}
 	if tick == nil {
@@ -235,6 +242,12 @@ func (j *Journal) enqueue(e *authority.Event, count uint64) (*batch, error) {
 	first := len(j.buf) == 0
 	j.addLine(*body)
 	b := j.batch
+	if j.seq == j.fullAt {
+		select {
+		case j.full <- struct{}{}:
+		default:
+		}
+	}
 	j.mu.Unlock()
 	if first {
 		select {
@@ -323,25 +336,36 @@ func (j *Journal) run(tick <-chan time.Time) {
 	}
 }
 
-// maxGather bounds how often gather gives way.
-const maxGather = 16
+const (
+	enough    = 16               // sharers make a sync cheap for each of them
+	patience  = 3                // syncs; with 16 busy callers and 2 cores it takes about as long until all are back
+	maxLinger = time.Millisecond // however slow the disk is
+)
 
-// gather gives way for as long as the batch grows by it: whoever can run is
-// about to append, and then shares this sync instead of waiting for the next.
-// When nobody else can run it returns at once, so that an idle machine has no
-// delay and a busy one has few syncs.
+// gather waits for callers who are about to come, so that they share this sync
+// instead of paying for the next. The last batch tells how many that may be:
+// those whom it released will come back, if they are as busy as before, to those
+// who came while it was written. So a caller who is alone never waits here, and
+// nobody waits longer than a few syncs take.
 func (j *Journal) gather() {
-	seen := -1
-	for range maxGather {
-		j.mu.Lock()
-		size := len(j.buf)
+	j.mu.Lock()
+	if j.seq-j.durable >= j.busy {
 		j.mu.Unlock()
-		if size == seen {
-			return
-		}
-		seen = size
-		runtime.Gosched()
+		return
 	}
+	select {
+	case <-j.full: // of an earlier batch, after its time was up
+	default:
+	}
+	j.fullAt = j.durable + j.busy
+	j.mu.Unlock()
+	select {
+	case <-j.full:
+	case <-j.after(min(patience*j.took, maxLinger)):
+	}
+	j.mu.Lock()
+	j.fullAt = 0
+	j.mu.Unlock()
 }
 
 // flush writes the batch that gathered, with a checkpoint if one is due, and
@@ -353,6 +377,7 @@ func (j *Journal) flush(checkpoint bool) {
 		return
 	}
 	full := j.size+int64(len(j.buf)) >= j.maxSegment
+	released := j.seq - j.durable
 	var cp *Checkpoint
 	if j.unsigned >= checkpointEvery || j.unsigned > 0 && (checkpoint || full) {
 		cp = j.addCheckpoint()
@@ -367,6 +392,7 @@ func (j *Journal) flush(checkpoint bool) {
 	began := time.Now()
 	j.writing.Store(&began)
 	err := j.write(buf)
+	j.took = time.Since(began)
 	j.writing.Store(nil)
 	if err != nil {
 		j.poison(b, err)
@@ -378,6 +404,7 @@ func (j *Journal) flush(checkpoint bool) {
 	}
 	j.mu.Lock()
 	j.durable = seq
+	j.busy = min(released+j.seq-seq, enough)
 	close(j.waiters)
 	j.waiters = make(chan struct{})
 	j.mu.Unlock()
