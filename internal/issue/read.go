@@ -48,7 +48,7 @@ const readerCacheSize = 8192
 func NewReader(issuer string, find func(kid string, alg jose.Algorithm) (jose.PublicKey, bool), opaque *seal.Box, dead func(authority.Lineage) bool, now func() time.Time) *Reader {
 	cache := otter.Must(&otter.Options[[32]byte, *AccessToken]{
 		MaximumSize: readerCacheSize,
-		// A goroutine for the upkeep after each new token, as is usual, costs five times the upkeep.
+		// A goroutine for the upkeep after each new token, as is usual, costs several times the upkeep.
 		Executor: func(task func()) { task() },
 	})
 	return &Reader{issuer, find, opaque, dead, now, cache}
