@@ -135,6 +135,25 @@ func (d *Directory) UserByName(ctx context.Context, username string) (User, erro
 	return d.store.UserByName(ctx, username)
 }
 
+// Alive asks for the accounts that a token hangs on, and returns the person's,
+// zero for a client that acts for itself. ErrEnded if one of them is disabled
+// or gone: epochs end the tokens of an account that is disabled, but one that
+// went from the configuration file while the service was down has left none.
+func (d *Directory) Alive(ctx context.Context, l Lineage) (User, error) {
+	client, err := d.Client(ctx, l.ClientID)
+	if errors.Is(err, ErrNotFound) || err == nil && client.Disabled {
+		return User{}, fmt.Errorf("%w: client %q is disabled or gone", ErrEnded, l.ClientID)
+	}
+	if err != nil || l.Subject.Kind == SubjectClient {
+		return User{}, err
+	}
+	user, err := d.User(ctx, l.Subject.ID)
+	if errors.Is(err, ErrNotFound) || err == nil && user.Disabled {
+		return User{}, fmt.Errorf("%w: user %q is disabled or gone", ErrEnded, l.Subject.ID)
+	}
+	return user, err
+}
+
 // Resource finds a resource. ErrNotFound.
 func (d *Directory) Resource(ctx context.Context, id string) (Resource, error) {
 	if r, ok := d.declared.Load().Resources[id]; ok {

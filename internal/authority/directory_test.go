@@ -107,3 +107,41 @@ func TestDirectory(t *testing.T) {
 		t.Errorf("69: %v", err)
 	}
 }
+
+func TestATokenIsAliveWithItsAccounts(t *testing.T) {
+	broken := errors.New("disk")
+	declared := Declared{
+		Clients: map[string]Client{"web": {ID: "web"}, "off": {ID: "off", Disabled: true}},
+		Users:   map[string]User{"ada": {ID: "ada", Username: "ada"}, "eve": {ID: "eve", Username: "eve", Disabled: true}},
+	}
+	person := func(id string) Subject { return Subject{ID: id, Kind: SubjectUser} }
+	for _, row := range []struct {
+		name   string
+		client string
+		who    Subject
+		store  error
+		user   string
+		want   error
+	}{
+		{"both are there", "web", person("ada"), nil, "ada", nil},
+		{"both are in the database", "stored", person("stored-id"), nil, "stored-id", nil},
+		{"a client acts for itself", "web", Subject{ID: "web", Kind: SubjectClient}, nil, "", nil},
+		{"the client is disabled", "off", person("ada"), nil, "", ErrEnded},
+		{"the client is gone", "gone", person("ada"), nil, "", ErrEnded},
+		{"a client that acted for itself is gone", "gone", Subject{ID: "gone", Kind: SubjectClient}, nil, "", ErrEnded},
+		{"the user is disabled", "web", person("eve"), nil, "", ErrEnded},
+		{"the user is gone", "web", person("gone"), nil, "", ErrEnded},
+		{"the client cannot be asked for", "stored", person("ada"), broken, "", broken},
+		{"the user cannot be asked for", "web", person("stored-id"), broken, "", broken},
+	} {
+		d := NewDirectory(fewRows{})
+		if err := d.Declare(t.Context(), declared); err != nil {
+			t.Fatal(err)
+		}
+		d.store = fewRows{err: row.store}
+		user, err := d.Alive(t.Context(), Lineage{ClientID: row.client, Subject: row.who})
+		if !errors.Is(err, row.want) || err == nil && user.ID != row.user || errors.Is(err, ErrEnded) != (row.want == ErrEnded) {
+			t.Errorf("%s: %q, %v", row.name, user.ID, err)
+		}
+	}
+}

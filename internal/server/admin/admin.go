@@ -81,6 +81,15 @@ type emit func(record any) error
 
 func reads(answer any) plan { return plan{answer: answer} }
 
+// ends are the records of what ends access by an epoch: what was done, and why
+// the epoch was set.
+func ends(e authority.Event, done, why string) []authority.Event {
+	epoch := e
+	e.Reason = done
+	epoch.Type, epoch.Reason = authority.EventEpochSet, why
+	return []authority.Event{e, epoch}
+}
+
 // act is the road of every route: who asks and may they; what do they want;
 // on the record; do it. What changes something is recorded before it is done:
 // a record too many does no harm, a change without one does.
@@ -208,26 +217,12 @@ func (a *API) authenticate(ctx context.Context, header http.Header) (*issue.Acce
 	if !token.GoodAt(authority.AdminResource) {
 		return nil, errToken("the access token is not meant for the resource " + authority.AdminResource)
 	}
-	client, err := a.Directory.Client(ctx, token.Lineage.ClientID)
-	switch {
-	case errors.Is(err, authority.ErrNotFound):
-		return nil, errToken("the client of the access token no longer exists")
-	case err != nil:
-		return nil, err
-	case client.Disabled:
-		return nil, errToken("the client of the access token is disabled")
+	_, err = a.Directory.Alive(ctx, token.Lineage)
+	if errors.Is(err, authority.ErrEnded) {
+		return nil, errToken("the client or the user of the access token no longer exists or is disabled").because(err)
 	}
-	if token.Lineage.Subject.Kind != authority.SubjectUser {
-		return token, nil
-	}
-	user, err := a.Directory.User(ctx, token.Lineage.Subject.ID)
-	switch {
-	case errors.Is(err, authority.ErrNotFound):
-		return nil, errToken("the user of the access token no longer exists")
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case user.Disabled:
-		return nil, errToken("the user of the access token is disabled")
 	}
 	return token, nil
 }

@@ -226,52 +226,39 @@ func (a *API) enableClient(ctx context.Context, c *call) (plan, error) {
 }
 
 func (a *API) disableClient(ctx context.Context, c *call) (plan, error) {
-	client, err := a.storedClient(ctx, c.id)
-	if err != nil {
-		return plan{}, err
-	}
-	return plan{
-		endsAccess: true,
-		events: []authority.Event{
-			{ClientID: client.ID, Target: client.ID, Reason: "disabled"},
-			{Type: authority.EventEpochSet, ClientID: client.ID, Target: client.ID, Reason: "the client was disabled"},
-		},
-		apply: func(ctx context.Context) (any, error) {
-			client, err := a.endClient(ctx, client)
-			return showClient(client, c.now), err
-		},
-	}, nil
+	return a.endClient(ctx, c, "disabled", func(_ context.Context, client authority.Client) (any, error) {
+		return showClient(client, c.now), nil
+	})
 }
 
+// deleteClient deletes last: after a failure on the way it can be asked for again.
 func (a *API) deleteClient(ctx context.Context, c *call) (plan, error) {
-	client, err := a.storedClient(ctx, c.id)
-	if err != nil {
-		return plan{}, err
-	}
-	return plan{
-		endsAccess: true,
-		events: []authority.Event{
-			{ClientID: client.ID, Target: client.ID, Reason: "deleted"},
-			{Type: authority.EventEpochSet, ClientID: client.ID, Target: client.ID, Reason: "the client was deleted"},
-		},
-		// Deleting comes last: after a failure on the way it can be asked for again.
-		apply: func(ctx context.Context) (any, error) {
-			if _, err := a.endClient(ctx, client); err != nil {
-				return nil, err
-			}
-			return nil, a.Store.DeleteClient(ctx, client.ID)
-		},
-	}, nil
+	return a.endClient(ctx, c, "deleted", func(ctx context.Context, client authority.Client) (any, error) {
+		return nil, a.Store.DeleteClient(ctx, client.ID)
+	})
 }
 
 // endClient disables first and sets the epoch then: the other way round, a
 // token could be issued in between that is newer than the epoch.
-func (a *API) endClient(ctx context.Context, client authority.Client) (authority.Client, error) {
-	client, err := a.setClientDisabled(ctx, client, true)
+func (a *API) endClient(ctx context.Context, c *call, how string, then func(context.Context, authority.Client) (any, error)) (plan, error) {
+	client, err := a.storedClient(ctx, c.id)
 	if err != nil {
-		return client, err
+		return plan{}, err
 	}
-	return client, a.epoch(ctx, authority.EpochClient, client.ID)
+	return plan{
+		endsAccess: true,
+		events:     ends(authority.Event{ClientID: client.ID, Target: client.ID}, how, "the client was "+how),
+		apply: func(ctx context.Context) (any, error) {
+			client, err := a.setClientDisabled(ctx, client, true)
+			if err != nil {
+				return nil, err
+			}
+			if err := a.epoch(ctx, authority.EpochClient, client.ID); err != nil {
+				return nil, err
+			}
+			return then(ctx, client)
+		},
+	}, nil
 }
 
 func (a *API) setClientDisabled(ctx context.Context, client authority.Client, disabled bool) (authority.Client, error) {

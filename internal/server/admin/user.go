@@ -124,10 +124,7 @@ func (a *API) setPassword(ctx context.Context, c *call) (plan, error) {
 	user.UpdatedAt = later(c.now, old.UpdatedAt)
 	return plan{
 		endsAccess: true,
-		events: []authority.Event{
-			{Subject: a.subject(user.ID), Target: user.ID, Reason: "password set"},
-			{Type: authority.EventEpochSet, Subject: a.subject(user.ID), Target: user.ID, Reason: "the password was set"},
-		},
+		events:     ends(authority.Event{Subject: a.subject(user.ID), Target: user.ID}, "password set", "the password was set"),
 		apply: func(ctx context.Context) (any, error) {
 			if err := a.Store.UpdateUser(ctx, user, old.UpdatedAt); err != nil {
 				return nil, err
@@ -152,50 +149,37 @@ func (a *API) enableUser(ctx context.Context, c *call) (plan, error) {
 }
 
 func (a *API) disableUser(ctx context.Context, c *call) (plan, error) {
-	user, err := a.storedUser(ctx, c.id)
-	if err != nil {
-		return plan{}, err
-	}
-	return plan{
-		endsAccess: true,
-		events: []authority.Event{
-			{Subject: a.subject(user.ID), Target: user.ID, Reason: "disabled"},
-			{Type: authority.EventEpochSet, Subject: a.subject(user.ID), Target: user.ID, Reason: "the user was disabled"},
-		},
-		apply: func(ctx context.Context) (any, error) {
-			user, err := a.endUser(ctx, user)
-			return showUser(user), err
-		},
-	}, nil
+	return a.endUser(ctx, c, "disabled", func(_ context.Context, user authority.User) (any, error) {
+		return showUser(user), nil
+	})
 }
 
 func (a *API) deleteUser(ctx context.Context, c *call) (plan, error) {
+	return a.endUser(ctx, c, "deleted", func(ctx context.Context, user authority.User) (any, error) {
+		return nil, a.Store.DeleteUser(ctx, user.ID)
+	})
+}
+
+// endUser disables first and sets the epoch then, like endClient.
+func (a *API) endUser(ctx context.Context, c *call, how string, then func(context.Context, authority.User) (any, error)) (plan, error) {
 	user, err := a.storedUser(ctx, c.id)
 	if err != nil {
 		return plan{}, err
 	}
 	return plan{
 		endsAccess: true,
-		events: []authority.Event{
-			{Subject: a.subject(user.ID), Target: user.ID, Reason: "deleted"},
-			{Type: authority.EventEpochSet, Subject: a.subject(user.ID), Target: user.ID, Reason: "the user was deleted"},
-		},
+		events:     ends(authority.Event{Subject: a.subject(user.ID), Target: user.ID}, how, "the user was "+how),
 		apply: func(ctx context.Context) (any, error) {
-			if _, err := a.endUser(ctx, user); err != nil {
+			user, err := a.setUserDisabled(ctx, user, true)
+			if err != nil {
 				return nil, err
 			}
-			return nil, a.Store.DeleteUser(ctx, user.ID)
+			if err := a.epoch(ctx, authority.EpochUser, user.ID); err != nil {
+				return nil, err
+			}
+			return then(ctx, user)
 		},
 	}, nil
-}
-
-// endUser disables first and sets the epoch then, like endClient.
-func (a *API) endUser(ctx context.Context, user authority.User) (authority.User, error) {
-	user, err := a.setUserDisabled(ctx, user, true)
-	if err != nil {
-		return user, err
-	}
-	return user, a.epoch(ctx, authority.EpochUser, user.ID)
 }
 
 func (a *API) setUserDisabled(ctx context.Context, user authority.User, disabled bool) (authority.User, error) {

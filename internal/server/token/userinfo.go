@@ -47,16 +47,12 @@ func (h *Handler) userInfo(r *http.Request) (userInfo, error) {
 	if !token.GoodAt(h.Settings().URL) {
 		return userInfo{}, errBearer
 	}
-	alive, err := h.accountsAlive(r.Context(), token.Lineage)
-	if err != nil {
-		return userInfo{}, err
-	}
-	if !alive {
+	if token.Lineage.Subject.Kind != authority.SubjectUser {
 		return userInfo{}, errBearer
 	}
-	user, err := h.Directory.User(r.Context(), token.Lineage.Subject.ID)
-	if errors.Is(err, authority.ErrNotFound) {
-		return userInfo{}, errBearer
+	user, err := h.Directory.Alive(r.Context(), token.Lineage)
+	if errors.Is(err, authority.ErrEnded) {
+		return userInfo{}, errBearer.Because(err)
 	}
 	if err != nil {
 		return userInfo{}, err
