@@ -128,33 +128,17 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 
 // fields are those that were given on the command line, and no others.
 func (f *clientFlags) fields(cmd *cobra.Command) (admin.ClientFields, error) {
-	given := cmd.Flags().Changed
-	var fields admin.ClientFields
-	if given("name") {
-		fields.ClientName = &f.name
+	fields := admin.ClientFields{
+		ClientName:   given(cmd, "name", &f.name),
+		RedirectURIs: given(cmd, "redirect-uri", &f.redirects),
+		PostLogout:   given(cmd, "post-logout-redirect-uri", &f.postLogout),
+		GrantTypes:   given(cmd, "grant-type", &f.grants),
+		AuthMethod:   given(cmd, "auth-method", &f.method),
+		Scope:        given(cmd, "scope", &f.scope),
+		Resources:    given(cmd, "resource", &f.resources),
+		IDTokenAlg:   given(cmd, "id-token-alg", &f.alg),
 	}
-	if given("auth-method") {
-		fields.AuthMethod = &f.method
-	}
-	if given("scope") {
-		fields.Scope = &f.scope
-	}
-	if given("id-token-alg") {
-		fields.IDTokenAlg = &f.alg
-	}
-	if given("redirect-uri") {
-		fields.RedirectURIs = &f.redirects
-	}
-	if given("post-logout-redirect-uri") {
-		fields.PostLogout = &f.postLogout
-	}
-	if given("grant-type") {
-		fields.GrantTypes = &f.grants
-	}
-	if given("resource") {
-		fields.Resources = &f.resources
-	}
-	if given("jwks-file") {
+	if cmd.Flags().Changed("jwks-file") {
 		text, err := os.ReadFile(f.jwksFile)
 		if err != nil {
 			return fields, err
@@ -166,6 +150,14 @@ func (f *clientFlags) fields(cmd *cobra.Command) (admin.ClientFields, error) {
 		fields.JWKS = &raw
 	}
 	return fields, nil
+}
+
+// given is the flag's value, or nil if it was not on the command line.
+func given[T any](cmd *cobra.Command, flag string, value *T) *T {
+	if !cmd.Flags().Changed(flag) {
+		return nil
+	}
+	return value
 }
 
 func (a *adminCLI) clientCreate() *cobra.Command {
