@@ -30,6 +30,10 @@ scripts/postgres.sh install || {
 	postgres=
 	missing PostgreSQL "the tests that need it are skipped"
 }
+# The certificate authority that Let's Encrypt wrote to test ACME clients with.
+pebble=github.com/letsencrypt/pebble/v2/cmd
+GOBIN="$PWD/.cache/tools" go install "$pebble/pebble@v2.10.1" "$pebble/pebble-challtestsrv@v2.10.1" ||
+	missing Pebble "the test of automatic certificates is skipped"
 go version
 # Everything is fetched before anything is timed, so a lost network fails here with its own words.
 go mod download

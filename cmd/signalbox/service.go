@@ -95,7 +95,7 @@ func openService(ctx context.Context, cfg *config.Config, env *environment) (_ *
 		Signer: s.ring.Signer, Opaque: opaque, Record: s.record, Recordable: s.journal.Ready,
 	}
 	if endpoint := cfg.Telemetry.OTLPEndpoint; endpoint != "" {
-		if s.tracer, s.endTracer, err = server.NewTracer(ctx, endpoint, version); err != nil {
+		if s.tracer, s.endTracer, err = server.NewTracer(ctx, endpoint, version, s.log); err != nil {
 			return nil, fmt.Errorf("telemetry.otlp_endpoint: %w", err)
 		}
 	}

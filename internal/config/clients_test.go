@@ -67,6 +67,7 @@ func TestOneWrongThingGivesOneError(t *testing.T) {
 		{"rotation every minute", good + "keys: {rotate_every: 1m}\n", "keys.rotate_every", "out of range"},
 		{"idle shorter than access", good + "tokens: {refresh_idle_ttl: 1m}\n", "tokens.refresh_idle_ttl", "shorter than access_ttl"},
 		{"negative lifetime", good + "tokens: {access_ttl: -5m}\n", "tokens.access_ttl", "out of range"},
+		{"a key in the URL that traces go to", good + "telemetry: {otlp_endpoint: 'https://otel.example.com/?api_key=k'}\n", "telemetry.otlp_endpoint", "without a password and a query"},
 		{"traces to nowhere", good + "telemetry: {otlp_endpoint: 'otel:4318'}\n", "telemetry.otlp_endpoint", "URL"},
 		{"line break in a name", with(t, "username: ada", `username: ada, name: "a\nb"`), "users[0].name", "control character"},
 	} {

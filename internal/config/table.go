@@ -214,7 +214,7 @@ func init() {
 		}},
 		{key: "telemetry", doc: "Traces.", fields: []field{
 			{key: "otlp_endpoint", at: in(func(c *Config) any { return &c.Telemetry.OTLPEndpoint }), example: "https://otel.example.com:4318",
-				doc: "Where traces are sent (OTLP over HTTP). Empty: off."},
+				doc: "Where traces are sent (OTLP over HTTP). A URL without a path stands for its /v1/traces. Empty: off."},
 		}},
 		{key: "log", doc: "The service's own log, on standard error.", sample: true, fields: []field{
 			{key: "format", at: in(func(c *Config) any { return &c.Log.Format }), def: "json", oneOf: []string{"text", "json"}, sample: true,

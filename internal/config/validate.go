@@ -292,8 +292,8 @@ func (d *document) telemetry() {
 	if s == "" {
 		return
 	}
-	if u, err := url.Parse(s); err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil {
-		d.fail("telemetry.otlp_endpoint", "expected an http or https URL without a password", "write it like https://otel.example.com:4318")
+	if u, err := url.Parse(s); err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		d.fail("telemetry.otlp_endpoint", "expected an http or https URL without a password and a query", "write it like https://otel.example.com:4318")
 	}
 }
 

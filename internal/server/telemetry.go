@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
+	"net/url"
 	"strconv"
 	"sync"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
@@ -108,12 +111,21 @@ func knownMethod(method string) string {
 }
 
 // NewTracer sends spans to an OTLP endpoint over HTTP. The returned function
-// flushes and ends it.
-func NewTracer(ctx context.Context, endpoint, version string) (trace.Tracer, func(context.Context) error, error) {
-	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(endpoint))
+// flushes and ends it. Spans that cannot be sent are lost, and the log says so.
+func NewTracer(ctx context.Context, endpoint, version string, log *slog.Logger) (trace.Tracer, func(context.Context) error, error) {
+	u, err := url.Parse(endpoint)
 	if err != nil {
 		return nil, nil, err
 	}
+	if u.Path == "" || u.Path == "/" {
+		u.Path = "/v1/traces" // where every collector listens; the library would post to "/"
+	}
+	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(u.String()))
+	if err != nil {
+		return nil, nil, err
+	}
+	// The library has one handler for the whole process, and would print by itself.
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("traces could not be sent", "cause", err) }))
 	provider := sdktrace.NewTracerProvider(
 		sdktrace.WithBatcher(exporter),
 		sdktrace.WithResource(resource.NewSchemaless(

@@ -205,6 +205,14 @@ func startServe(t *testing.T, config string, files map[string]string) *server {
 // joins another's.
 func runServe(t *testing.T, dir, issuer, config string, files map[string]string) *server {
 	t.Helper()
+	s := configure(t, dir, issuer, config, files)
+	s.serve(t)
+	return s
+}
+
+// configure writes what runServe starts.
+func configure(t *testing.T, dir, issuer, config string, files map[string]string) *server {
+	t.Helper()
 	c := serveConfig{Issuer: issuer, Public: freeAddress(t), Admin: freeAddress(t), Dir: dir}
 	if issuer == "" {
 		c.Issuer = "http://" + c.Public
@@ -223,9 +231,7 @@ func runServe(t *testing.T, dir, issuer, config string, files map[string]string)
 		write(name, content)
 	}
 	write("signalbox.yaml", text.String())
-	s := &server{Issuer: "http://" + c.Public, AdminURL: "http://" + c.Admin, dir: dir}
-	s.serve(t)
-	return s
+	return &server{Issuer: "http://" + c.Public, AdminURL: "http://" + c.Admin, dir: dir}
 }
 
 // sharedDir is a directory that lives until the last test has ended.
@@ -272,7 +278,7 @@ func freeAddress(t *testing.T) string {
 
 var givenAddresses sync.Map
 
-// process is one running signalbox.
+// process is one running program: a signalbox, or what it talks to.
 type process struct {
 	cmd  *exec.Cmd
 	out  *lockedBuffer // stdout and stderr, as they came
@@ -282,9 +288,15 @@ type process struct {
 
 func start(t *testing.T, dir string, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(binary, args...), out: new(lockedBuffer), done: make(chan struct{})}
-	p.cmd.Dir = dir
-	p.cmd.Env = append(os.Environ(), env...)
+	cmd := exec.Command(binary, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
+	return startProgram(t, cmd)
+}
+
+func startProgram(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{cmd: cmd, out: new(lockedBuffer), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -295,10 +307,14 @@ func start(t *testing.T, dir string, env []string, args ...string) *process {
 	}()
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("signalbox %s said:\n%s", strings.Join(args, " "), p.out.tail(8<<10))
+			t.Logf("%s said:\n%s", p, p.out.tail(8<<10))
 		}
 	})
 	return p
+}
+
+func (p *process) String() string {
+	return strings.Join(append([]string{filepath.Base(p.cmd.Path)}, p.cmd.Args[1:]...), " ")
 }
 
 // wait polls for what only another process can bring about, so there is no event.
@@ -309,7 +325,7 @@ func (p *process) wait(t *testing.T, what string, ready func() bool) {
 	for !ready() {
 		select {
 		case <-p.done:
-			t.Fatalf("signalbox ended (%v) before %s:\n%s", p.err, what, p.out.tail(8<<10))
+			t.Fatalf("%s ended (%v) before %s:\n%s", p, p.err, what, p.out.tail(8<<10))
 		case <-limit.C:
 			p.stop(syscall.SIGKILL)
 			t.Fatalf("no %s within %v:\n%s", what, startLimit, p.out.tail(8<<10))
@@ -412,4 +428,17 @@ func readAll(resp *http.Response) (reply, error) {
 	r := reply{Status: resp.StatusCode, Header: resp.Header, Body: body}
 	_ = json.Unmarshal(body, &r.JSON)
 	return r, err
+}
+
+// tool is a program that `make test` builds: a server of others' making that
+// the service talks to.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join("../../.cache/tools", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = os.Stat(path)
+	need(t, err == nil, name)
+	return path
 }
