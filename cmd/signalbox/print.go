@@ -110,10 +110,3 @@ func when(t *time.Time) string {
 	}
 	return t.UTC().Format(time.RFC3339)
 }
-
-func yesNo(b bool) string {
-	if b {
-		return "yes"
-	}
-	return "no"
-}

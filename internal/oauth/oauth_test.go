@@ -210,7 +210,7 @@ func TestOpaque(t *testing.T) { // 72
 	if err != nil || len(payload) != 32 {
 		t.Fatalf("%d %v", len(payload), err)
 	}
-	if NewSecret(PrefixClientSecret) == NewSecret(PrefixClientSecret) {
+	if other := NewSecret(PrefixClientSecret); other.Reveal() == secret {
 		t.Fatal("two secrets are the same")
 	}
 	swapped := []byte(secret)
