@@ -276,6 +276,7 @@ func word(s string) string {
 
 func (a *adminCLI) auditVerify() *cobra.Command {
 	var configFile, masterKeyFile string
+	var archived bool
 	cmd := &cobra.Command{
 		Use: "verify DIR | --config FILE", Short: "Prove that no record of a journal was removed or changed; works offline",
 		Long: `Check every line of every journal in a folder, from the first to the last.
@@ -284,8 +285,8 @@ The hash chain alone shows accidents. With --master-key-file the signatures of
 the checkpoints are checked too: they show a forger who computed the chain
 anew. With --config, folder and master key come from the service's own
 configuration, and the heads that the database keeps are compared as well: they
-show a journal whose end was cut off. The service need not run, and may go on
-writing.`,
+show a journal whose end was cut off. With --archived the first files may be
+kept elsewhere. The service need not run, and may go on writing.`,
 		Example: `  signalbox audit verify --config /etc/signalbox/signalbox.yaml
   signalbox audit verify --master-key-file master.key /var/lib/signalbox/journal`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -303,6 +304,7 @@ writing.`,
 				if err != nil {
 					return err
 				}
+				options.Archived = archived
 				return a.verify(dir, options)
 			}
 			var options journal.VerifyOptions
@@ -319,11 +321,13 @@ writing.`,
 					return err
 				}
 			}
+			options.Archived = archived
 			return a.verify(args[0], options)
 		},
 	}
 	cmd.Flags().StringVarP(&configFile, "config", "c", "", "the service's configuration: folder, master key and database")
 	cmd.Flags().StringVar(&masterKeyFile, "master-key-file", "", "the service's master key, to check signatures too")
+	cmd.Flags().BoolVar(&archived, "archived", false, "begin with the first file that is here: those before it are kept elsewhere")
 	_ = cmd.MarkFlagFilename("master-key-file")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
 	return cmd
@@ -401,16 +405,23 @@ func (a *adminCLI) verify(dir string, options journal.VerifyOptions) error {
 
 func nodeText(n journal.NodeReport, options journal.VerifyOptions) string {
 	if n.Problem != nil {
-		return fmt.Sprintf("node %s: BROKEN after %d sound records: %s", n.Node, n.Records, n.Problem)
+		text := fmt.Sprintf("node %s: BROKEN after record %d: %s", n.Node, n.Records, n.Problem)
+		if n.Problem.Kind == journal.Removed && n.Problem.Line == 0 && !options.Archived {
+			text += "; if they are archived elsewhere, add --archived"
+		}
+		return text
 	}
-	text := fmt.Sprintf("node %s: ok, %d records in %d files, %d checkpoints", n.Node, n.Records, n.Segments, n.Checkpoints)
+	text := fmt.Sprintf("node %s: ok, %d records in %d files, %d checkpoints", n.Node, n.Records-n.First+1, n.Segments, n.Checkpoints)
+	if n.First > 1 {
+		text += fmt.Sprintf(", beginning with record %d", n.First)
+	}
 	if options.CheckSignature != nil {
 		text += fmt.Sprintf(", signed up to record %d", n.SignedSeq)
 	}
 	if len(options.Anchors) > 0 {
 		text += fmt.Sprintf(", anchored up to record %d", n.AnchoredSeq)
 	}
-	if n.Records > 0 {
+	if n.Records >= n.First {
 		text += fmt.Sprintf(", from %s to %s", n.From.UTC().Format(time.RFC3339), n.Until.UTC().Format(time.RFC3339))
 	}
 	if n.Writing > 0 {

@@ -23,6 +23,10 @@ type VerifyOptions struct {
 	// Anchors are heads that were kept elsewhere (Options.Anchor). Load them before
 	// the call, so that a journal that is being written is ahead of them.
 	Anchors []Checkpoint
+	// Archived lets a journal begin with a later segment: those before it are kept
+	// elsewhere. What the first line links to is then believed, and signed by the
+	// next checkpoint like the rest.
+	Archived bool
 	// Progress, if not nil, is called now and then with bytes read and in all.
 	Progress func(done, total int64)
 }
@@ -58,7 +62,8 @@ func (p Problem) String() string {
 type NodeReport struct {
 	Node        string
 	Segments    int
-	Records     uint64 // sound ones, up to the problem if there is one
+	First       uint64 // the first record: 1, unless earlier segments are archived
+	Records     uint64 // the last sound one, up to the problem if there is one
 	Head        string // hash of the last record; empty if there is a problem
 	From, Until time.Time
 	Checkpoints uint64
@@ -151,6 +156,7 @@ type chain struct {
 	NodeReport
 	anchors []Checkpoint // those ahead, in order
 	head    [32]byte
+	adopt   bool   // the first line is still to say what head is
 	signed  bool   // the last line is a checkpoint
 	file    string // of the last line
 	line    int
@@ -165,7 +171,10 @@ func (v *verifier) node(node string, segments []segment, anchors []Checkpoint) (
 		}
 		return 1
 	})
-	c := &chain{NodeReport: NodeReport{Node: node, Segments: len(segments)}, anchors: anchors, head: genesis(node), file: v.dir}
+	c := &chain{NodeReport: NodeReport{Node: node, Segments: len(segments), First: 1}, anchors: anchors, head: genesis(node), file: v.dir}
+	if v.opts.Archived && len(segments) > 0 && segments[0].first > 1 {
+		c.First, c.Records, c.adopt = segments[0].first, segments[0].first-1, true
+	}
 	for i, s := range segments {
 		c.expectSegment(s, i)
 		if c.Problem == nil {
@@ -261,6 +270,12 @@ func (v *verifier) segment(c *chain, s segment, last bool) error {
 func (v *verifier) line(c *chain, l *lines, line []byte) {
 	f, ok := parseFrame(line)
 	want := c.Records + 1
+	if ok && c.adopt && f.seq == want {
+		c.adopt, c.head = false, f.prev
+		if !c.agrees(l.path, l.number) {
+			return
+		}
+	}
 	switch {
 	case !ok:
 		c.problem(l.path, l.number, Changed, "not a line of a journal")
@@ -297,15 +312,24 @@ func (v *verifier) line(c *chain, l *lines, line []byte) {
 		c.from = slices.Clone(f.time)
 	}
 	c.until = append(c.until[:0], f.time...)
+	c.agrees(l.path, l.number)
+}
+
+// agrees compares the last record with the anchors that have been reached.
+func (c *chain) agrees(file string, line int) bool {
 	for len(c.anchors) > 0 && c.anchors[0].Seq <= c.Records {
 		a := c.anchors[0]
 		c.anchors = c.anchors[1:]
-		if a.Seq == c.Records && a.Head != hex.EncodeToString(c.head[:]) {
-			c.problem(l.path, l.number, Changed, fmt.Sprintf("an anchor says that record %d has the hash %s", a.Seq, a.Head))
-			return
+		if a.Seq < c.Records {
+			continue // of an archived record
 		}
-		c.AnchoredSeq = max(c.AnchoredSeq, a.Seq)
+		if a.Head != hex.EncodeToString(c.head[:]) {
+			c.problem(file, line, Changed, fmt.Sprintf("an anchor says that record %d has the hash %s", a.Seq, a.Head))
+			return false
+		}
+		c.AnchoredSeq = a.Seq
 	}
+	return true
 }
 
 // ahead explains a line that came too early.

@@ -211,3 +211,75 @@ func TestVerifyReportsProgressAndSeveralNodes(t *testing.T) {
 		t.Error("an empty directory verifies")
 	}
 }
+
+func TestVerifyBeginsBehindWhatIsArchived(t *testing.T) {
+	var anchors []Checkpoint
+	dir := t.TempDir()
+	j := open(t, dir, Options{MaxSegment: 2 << 10, Anchor: func(c Checkpoint) { anchors = append(anchors, c) }})
+	appendN(t, j, 0, 20)
+	closed(t, j)
+	whole := sound(t, dir)
+	f := files(t, dir)
+	if len(f) < 4 {
+		t.Fatalf("%d segments", len(f))
+	}
+	if err := os.Remove(f[0]); err != nil {
+		t.Fatal(err)
+	}
+	var first uint64
+	if _, err := fmt.Sscanf(strings.TrimSuffix(f[1][len(f[1])-len("00000000000000000000.jsonl"):], ".jsonl"), "%d", &first); err != nil {
+		t.Fatal(err)
+	}
+	check := func(anchors ...Checkpoint) NodeReport {
+		t.Helper()
+		r, err := Verify(dir, VerifyOptions{CheckSignature: testCheck, Archived: true, Anchors: anchors})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Nodes[0]
+	}
+
+	got := check(anchors...)
+	if got.Problem != nil || got.First != first || got.Records != whole.Records || got.Head != whole.Head || got.SignedSeq != whole.SignedSeq || got.AnchoredSeq == 0 {
+		t.Errorf("%+v, want from %d what %+v has", got, first, whole)
+	}
+	// An anchor of an archived record proves nothing, but for the last one, which the first line links to.
+	if got := check(Checkpoint{Node: "a-1", Seq: first - 2, Head: "?"}); got.Problem != nil || got.AnchoredSeq != 0 {
+		t.Errorf("an anchor of what is not here: %+v", got)
+	}
+	if got := check(Checkpoint{Node: "a-1", Seq: first - 1, Head: "?"}); got.Problem == nil || got.Problem.Line != 1 || got.Problem.Kind != Changed {
+		t.Errorf("an anchor of the record before the first: %+v", got)
+	}
+	for _, c := range []struct {
+		name   string
+		change func([]byte) []byte
+		kind   ProblemKind
+	}{
+		{"what the first line links to", replace(1, `"prev":"`, `"prev":"0`), Changed},
+		{"the first line", replace(1, "client-", "Client-"), Changed},
+		{"the first line gone", dropLine(1), Removed},
+		{"the second line gone", dropLine(2), Removed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before, err := os.ReadFile(f[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = os.WriteFile(f[1], before, 0o600) }()
+			plant(t, f[1], c.change)
+			if got := check(); got.Problem == nil || got.Problem.Kind != c.kind || got.Problem.File != f[1] {
+				t.Errorf("%+v", got.Problem)
+			}
+		})
+	}
+	if err := os.Remove(f[2]); err != nil {
+		t.Fatal(err)
+	}
+	if got := check(); got.Problem == nil || got.Problem.Kind != Truncated {
+		t.Errorf("a gap in the middle is no archive: %+v", got.Problem)
+	}
+	// The service goes on writing.
+	j = open(t, dir, Options{})
+	appendN(t, j, 20, 2)
+	closed(t, j)
+}
