@@ -349,7 +349,7 @@ const (
 // nobody waits longer than a few syncs take.
 func (j *Journal) gather() {
 	j.mu.Lock()
-	if j.seq-j.durable >= j.busy {
+	if n := j.seq - j.durable; n == 0 || n >= j.busy { // a tick may have written them already
 		j.mu.Unlock()
 		return
 	}

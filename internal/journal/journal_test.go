@@ -562,7 +562,9 @@ func TestAnonymousRefusalsAreCountedNotListed(t *testing.T) {
 	}
 	closed(t, j)
 	n := sound(t, dir)
-	if n.Records > before+maxLater+2 {
+	// Besides the 256: what was omitted, the last checkpoint, and perhaps one of the
+	// last tick, which may still have been at work.
+	if n.Records > before+maxLater+3 {
 		t.Errorf("%d records from a flood", n.Records-before)
 	}
 	if got := records(t, dir, Query{Types: []string{string(TypeOmitted)}}); len(got) != 1 || got[0].Count != 100_000-maxLater {
