@@ -183,44 +183,40 @@ func (a *adminCLI) clientCreate() *cobra.Command {
 			if len(args) == 1 {
 				body.ClientID = args[0]
 			}
+			file, err := newSecretFile(secretFile)
+			if err != nil {
+				return err
+			}
+			defer file.discard()
 			var created admin.ClientCredentials
 			if err := a.call(cmd.Context(), http.MethodPost, "/clients", nil, body, &created); err != nil {
 				return err
 			}
-			return a.showCredentials(created, secretFile)
+			return a.showCredentials(created, file, "client "+created.ClientID+" is created")
 		},
 	}
 	f.add(cmd)
-	secretFileFlag(cmd, &secretFile)
+	secretFileFlag(cmd, &secretFile, "write the secret to this new file and not to the terminal")
 	return cmd
 }
 
-func (a *adminCLI) showCredentials(c admin.ClientCredentials, secretFile string) error {
+// showCredentials shows a client, and its new secret unless that goes to a
+// file. past says what has happened already, should the file fail now.
+func (a *adminCLI) showCredentials(c admin.ClientCredentials, file *secretFile, past string) error {
 	switch {
+	case c.ClientSecret == "" && file != nil:
+		a.done("no secret was made, so none was written")
 	case c.ClientSecret == "":
-	case secretFile == "":
+	case file == nil:
 		a.done("the secret is shown this once: only its hash is kept")
 	default:
-		f, err := os.OpenFile(secretFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			// The secret is made and nobody else has it: rather shown than lost.
-			return errors.Join(err, a.show(c))
+		if err := file.save(c.ClientSecret); err != nil {
+			return fmt.Errorf("%s, but its new secret could not be written and is lost: %w; run signalbox client rotate %s", past, err, c.ClientID)
 		}
-		if _, err := f.WriteString(c.ClientSecret + "\n"); err != nil {
-			return errors.Join(err, f.Close(), a.show(c))
-		}
-		if err := f.Close(); err != nil {
-			return err
-		}
-		c.ClientSecret = ""
-		a.done("the secret is in %s and nowhere else", secretFile)
+		c.ClientSecret, c.SecretExpiresAt = "", nil
+		a.done("the secret is in %s and nowhere else", file.path)
 	}
 	return a.show(c)
-}
-
-func secretFileFlag(cmd *cobra.Command, file *string) {
-	cmd.Flags().StringVar(file, "secret-file", "", "write the secret to this new file and not to the terminal")
-	_ = cmd.MarkFlagFilename("secret-file")
 }
 
 func (a *adminCLI) clientUpdate() *cobra.Command {
@@ -238,17 +234,25 @@ func (a *adminCLI) clientUpdate() *cobra.Command {
 			if fields == (admin.ClientFields{}) {
 				return &usageError{errors.New("nothing to change was given")}
 			}
+			file, err := newSecretFile(secretFile)
+			if err != nil {
+				return err
+			}
+			defer file.discard()
 			var updated admin.ClientCredentials
 			if err := a.call(cmd.Context(), http.MethodPatch, at("/clients", args[0]), nil, fields, &updated); err != nil {
 				return err
 			}
-			return a.showCredentials(updated, secretFile)
+			return a.showCredentials(updated, file, "client "+args[0]+" is changed")
 		},
 	}
 	f.add(cmd)
-	secretFileFlag(cmd, &secretFile)
+	secretFileFlag(cmd, &secretFile, "write the secret to this new file and not to the terminal")
 	return cmd
 }
+
+// maxKeepOld is the most that the service takes.
+const maxKeepOld = 720 * time.Hour
 
 func (a *adminCLI) clientRotate() *cobra.Command {
 	keep, secretFile := time.Duration(0), ""
@@ -256,22 +260,32 @@ func (a *adminCLI) clientRotate() *cobra.Command {
 		Use: "rotate ID", Short: "Give a client a new secret, shown this once", Args: oneArg("client's id"),
 		Long: `Give a client a new secret, shown this once. Without --keep-old the old secret
 ends now. Tokens that were got with it live on: if it leaked, run
-signalbox panic --client as well.`,
+signalbox panic --client as well. With --secret-file the file is replaced in one
+step, with mode 0600; it may be the one with the old secret.`,
 		Example:           "  signalbox client rotate night-job --keep-old 1h --secret-file night-job.secret",
 		ValidArgsFunction: a.completeIDs("/clients", "client_id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if keep < 0 {
-				return &usageError{errors.New("--keep-old must not be negative")}
+			if keep < 0 || keep > maxKeepOld {
+				return &usageError{errors.New("--keep-old must be from 0 to 720h")}
 			}
-			var rotated admin.ClientCredentials
-			body := admin.RotateSecret{OldExpiresIn: int64(keep / time.Second)}
-			if err := a.call(cmd.Context(), http.MethodPost, at("/clients", args[0], "/secret"), nil, body, &rotated); err != nil {
+			file, err := replaceSecretFile(secretFile)
+			if err != nil {
 				return err
 			}
-			return a.showCredentials(rotated, secretFile)
+			defer file.discard()
+			var rotated admin.ClientCredentials
+			seconds := int64((keep + time.Second - 1) / time.Second) // half a second must not mean "now"
+			if err := a.call(cmd.Context(), http.MethodPost, at("/clients", args[0], "/secret"), nil, admin.RotateSecret{OldExpiresIn: seconds}, &rotated); err != nil {
+				return err
+			}
+			past := "the old secret of " + args[0] + " has ended"
+			if keep > 0 {
+				past = "the old secret of " + args[0] + " ends in " + keep.String()
+			}
+			return a.showCredentials(rotated, file, past)
 		},
 	}
 	cmd.Flags().DurationVar(&keep, "keep-old", 0, "how long the old secret still works, at most 720h")
-	secretFileFlag(cmd, &secretFile)
+	secretFileFlag(cmd, &secretFile, "write the secret to this file, in place of what is there, and not to the terminal")
 	return cmd
 }
