@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -252,5 +253,29 @@ func TestMarks(t *testing.T) {
 		if err := holds(c.output, c.wanted); (err == nil) != c.ok {
 			t.Errorf("%s: got %v", name, err)
 		}
+	}
+}
+
+var (
+	execStart  = regexp.MustCompile(`(?m)^ExecStart=(\S+) `)
+	publicPort = regexp.MustCompile(`(?m)^listen: \{public: ":(\d+)", admin`)
+)
+
+// TestTheUnitFitsItsPage: what TestPages cannot see, since its service has a
+// free port and its program lies elsewhere.
+func TestTheUnitFitsItsPage(t *testing.T) {
+	page := read(t, "docs/how-to/run-in-production.md")
+	program, port := execStart.FindStringSubmatch(page), publicPort.FindStringSubmatch(page)
+	if program == nil || port == nil {
+		t.Fatal("the page has no ExecStart, or its configuration no listen.public")
+	}
+	if !strings.Contains(page, "bin/signalbox "+program[1]+"\n") {
+		t.Errorf("no step installs %s, which the unit starts", program[1])
+	}
+	if number, err := strconv.Atoi(port[1]); err != nil || number < 1024 && !strings.Contains(page, "\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n") {
+		t.Errorf("the unit may not listen on port %s", port[1])
+	}
+	if issuer := "issuer: https://sts.example.com\n"; !strings.Contains(page, issuer) || port[1] != "443" {
+		t.Errorf("the issuer is at port 443 and the listener at %s", port[1])
 	}
 }

@@ -221,7 +221,9 @@ func newWorkplace(t *testing.T, blocks []block) *workplace {
 		w.database = ownDatabase(t)
 	}
 	// A page about `serve` has its own service; the others meet a dev.
-	if slices.ContainsFunc(blocks, func(b block) bool { return b.mark == "background" && strings.Contains(b.text, " serve ") }) {
+	if slices.ContainsFunc(blocks, func(b block) bool {
+		return (b.mark == "background" || b.mark == "file") && strings.Contains(b.text, " serve ")
+	}) {
 		w.ownService(t)
 	} else if slices.ContainsFunc(blocks, func(b block) bool { return strings.Contains(b.text, "127.0.0.1") || strings.Contains(b.text, "demo/") }) {
 		w.dev(t)
@@ -281,11 +283,54 @@ func (w *workplace) dev(t *testing.T) {
 func (w *workplace) ownService(t *testing.T) {
 	t.Helper()
 	public, admin := freePort(t), freePort(t)
+	owner, become := w.serviceUser(t)
 	w.ports = strings.NewReplacer("127.0.0.1:8444", "127.0.0.1:"+freePort(t), "127.0.0.1:9091", "127.0.0.1:"+freePort(t),
-		readersDatabase, w.database, "/run/secrets", w.dir+"/run", "127.0.0.1:8443", "127.0.0.1:"+public, "sts.example.com:8443", "sts.example.com:"+public,
-		"127.0.0.1:9090", "127.0.0.1:"+admin, "/etc/signalbox", w.dir+"/etc", "/var/lib/signalbox", w.dir+"/var")
+		readersDatabase, w.database, "/run/secrets", w.dir+"/run", "127.0.0.1:8443", "127.0.0.1:"+public,
+		"sts.example.com:443", "sts.example.com:"+public, "https://sts.example.com/token", "https://sts.example.com:"+public+"/token",
+		"127.0.0.1:9090", "127.0.0.1:"+admin, "/etc/signalbox", w.dir+"/etc", "/var/lib/signalbox", w.dir+"/var",
+		"/usr/local/bin/signalbox", "signalbox", "runuser -u signalbox -- ", become,
+		"-o signalbox -g signalbox", "-o "+owner+" -g "+owner, "chown -R signalbox:signalbox", "chown -R "+owner+":"+owner)
 	w.env = append(w.env, "SIGNALBOX_LISTEN_PUBLIC=127.0.0.1:"+public, "SIGNALBOX_LISTEN_ADMIN=127.0.0.1:"+admin,
 		"SIGNALBOX_ADMIN_URL=http://127.0.0.1:"+admin)
+}
+
+// serviceUser stands for the user that a page has made: owner is its number,
+// and become goes before a command that runs as that user. Only root can be
+// somebody else; for anybody else the two are one, and what belongs to the
+// wrong one does not show.
+func (w *workplace) serviceUser(t *testing.T) (owner, become string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		return fmt.Sprint(os.Getuid()), ""
+	}
+	for _, dir := range []string{binDir, filepath.Dir(w.dir), w.dir} { // which may be for root alone
+		if err := os.Chmod(dir, 0o711); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return "65534", "setpriv --reuid=65534 --regid=65534 --clear-groups "
+}
+
+// systemctl stands in for systemd: it is the command of the page's unit, as
+// the user of the unit.
+func (w *workplace) systemctl(t *testing.T) string {
+	t.Helper()
+	units, err := filepath.Glob(filepath.Join(w.dir, "etc", "*.service"))
+	if err != nil || len(units) != 1 {
+		t.Fatalf("the page starts a service, and its units are %v", units)
+	}
+	unit, err := os.ReadFile(units[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	setting := func(name string) string {
+		m := regexp.MustCompile(`(?m)^` + name + `=(.+)$`).FindSubmatch(unit)
+		if m == nil {
+			t.Fatalf("the unit has no %s", name)
+		}
+		return string(m[1])
+	}
+	return w.local("runuser -u "+setting("User")+" -- ") + setting("ExecStart")
 }
 
 func freePort(t *testing.T) string {
@@ -342,7 +387,11 @@ func (w *workplace) run(t *testing.T, b block) string {
 
 func (w *workplace) background(t *testing.T, b block) {
 	t.Helper()
-	w.start(t, w.local(b.text)).await(t, b.more)
+	command := w.local(b.text)
+	if strings.HasPrefix(command, "systemctl ") {
+		command = w.systemctl(t)
+	}
+	w.start(t, command).await(t, b.more)
 }
 
 // process is a command that runs beside the page until the page ends.
@@ -354,12 +403,13 @@ type process struct {
 	ended  chan struct{}
 }
 
-// program is where a command begins: behind the variables that it is given.
-var program = regexp.MustCompile(`(^|\s)signalbox `)
+// program is where a command begins: behind the variables that it is given,
+// and with what makes it another user's.
+var program = regexp.MustCompile(`(^|\s)((?:setpriv [-=a-z0-9 ]+ )?signalbox )`)
 
 func (w *workplace) start(t *testing.T, command string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command("bash", "-c", program.ReplaceAllString(command, "${1}exec signalbox ")), news: make(chan struct{}, 1), ended: make(chan struct{})}
+	p := &process{cmd: exec.Command("bash", "-c", program.ReplaceAllString(command, "${1}exec ${2}")), news: make(chan struct{}, 1), ended: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = w.dir, w.env, p, p
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
