@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -157,14 +158,36 @@ func TestClientCommands(t *testing.T) {
 	s.run("client", "show", "night-job").wants(1, "no client", "request")
 
 	s.run("client", "disable", "demo-service").wants(1, "configuration file")
-	s.run("client", "create", "bad", "--grant-type", "implicit").wants(1, "implicit")
+	s.run("client", "create", "bad", "--grant-type", "implicit").wants(2, "--grant-type", "implicit")
+	s.run("client", "create", "bad", "--auth-method", "foo", "--grant-type", "none").wants(2, "--auth-method", "private_key_jwt")
 	s.run("client", "create", "bad", "worse").wants(2, "one id")
+	s.run("client", "rotate", "night-job", "--keep-old", "1000h").wants(2, "--keep-old", "720h")
 	s.run("client", "show").wants(2, "needed")
 	s.run("client", "update", "x").wants(2, "nothing to change")
 	s.run("client", "list", "-o", "yaml").wants(2, "text or json")
 	s.run("client", "list", "--limit", "-1").wants(2)
 	s.run("client", "nonsense").wants(2)
 	s.run("client", "list", "--nonsense").wants(2)
+}
+
+func TestClientGrantTypesAndScopes(t *testing.T) {
+	s := newShell(t)
+	var web, api admin.Client
+	s.run("client", "create", "web", "--redirect-uri", "https://app.example.com/callback", "-o", "json", "--scope", "openid profile", "--scope", "email").wants(0).into(&web)
+	if !slices.Equal(web.GrantTypes, []string{"authorization_code"}) || web.Scope != "openid profile email" {
+		t.Fatalf("%+v", web)
+	}
+	s.run("client", "update", "web", "-o", "json", "--scope", "openid", "--scope", "email").wants(0, `"openid email"`)
+	s.run("client", "create", "nothing").wants(2, "--redirect-uri", "--grant-type none")
+	s.run("client", "show", "nothing").wants(1, "no client")
+	// An API that only introspects.
+	for id, none := range map[string]string{"api-1": "none", "api-2": ""} {
+		s.run("client", "create", id, "--grant-type", none, "-o", "json").wants(0).into(&api)
+		if len(api.GrantTypes) != 0 {
+			t.Fatalf("%+v", api)
+		}
+	}
+	s.run("client", "create", "both", "--grant-type", "none,client_credentials").wants(2, "none alone")
 }
 
 func TestUserCommands(t *testing.T) {
@@ -210,6 +233,8 @@ func TestKeyResourceAndGrantCommands(t *testing.T) {
 	s.run("resource", "delete", api, "--yes").wants(0, "deleted")
 	s.run("resource", "show", api).wants(1, "no resource")
 	s.run("resource", "create", "no-uri").wants(1, "absolute URI")
+	s.run("resource", "create", api, "--token-format", "xml").wants(2, "--token-format")
+	s.run("resource", "create", api, "--access-ttl", "2h").wants(2, "--access-ttl")
 
 	s.run("grant", "list", "--user", "ada", "--client", "demo-web", "--active").wants(0, "GRANT")
 	s.run("grant", "list", "-o", "json").wants(0, "[]")

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -104,37 +106,67 @@ func (a *adminCLI) changeCommand(c change) *cobra.Command {
 	return cmd
 }
 
+var (
+	authMethods = []string{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"}
+	grantTypes  = []string{"authorization_code", "refresh_token", "client_credentials"}
+)
+
 // clientFlags are the members of a client that may be set.
 type clientFlags struct {
-	name, method, scope, alg, jwksFile       string
-	redirects, postLogout, grants, resources []string
+	name, method, alg, jwksFile                      string
+	redirects, postLogout, grants, scopes, resources []string
 }
 
 func (f *clientFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.name, "name", "", "the name that people see")
 	flags.StringVar(&f.method, "auth-method", "", "none, client_secret_basic, client_secret_post or private_key_jwt (default client_secret_basic)")
-	flags.StringVar(&f.scope, "scope", "", "scopes that it may ask for, parted by spaces")
+	flags.StringArrayVar(&f.scopes, "scope", nil, "scopes that it may ask for, parted by spaces; may be repeated")
 	flags.StringVar(&f.alg, "id-token-alg", "", "algorithm of its ID tokens (default: the service's first)")
 	flags.StringVar(&f.jwksFile, "jwks-file", "", "file with its public keys (JSON Web Key Set), for private_key_jwt")
 	flags.StringArrayVar(&f.redirects, "redirect-uri", nil, "where its users come back to; may be repeated")
 	flags.StringArrayVar(&f.postLogout, "post-logout-redirect-uri", nil, "where its users go after signing out; may be repeated")
-	flags.StringSliceVar(&f.grants, "grant-type", nil, "authorization_code, refresh_token, client_credentials; may be repeated")
+	flags.StringSliceVar(&f.grants, "grant-type", nil, "authorization_code, refresh_token, client_credentials; may be repeated; none for a client that only introspects")
 	flags.StringArrayVar(&f.resources, "resource", nil, "an API that it may get tokens for; may be repeated")
-	_ = cmd.RegisterFlagCompletionFunc("grant-type", cobra.FixedCompletions([]string{"authorization_code", "refresh_token", "client_credentials"}, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("auth-method", cobra.FixedCompletions([]string{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("grant-type", cobra.FixedCompletions(append(slices.Clone(grantTypes), "none"), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("auth-method", cobra.FixedCompletions(authMethods, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.MarkFlagFilename("jwks-file", "json")
+}
+
+// check refuses what the service would refuse in its own words.
+func (f *clientFlags) check(cmd *cobra.Command) error {
+	if slices.Equal(f.grants, []string{"none"}) {
+		f.grants = []string{}
+	}
+	for _, grant := range f.grants {
+		if !slices.Contains(grantTypes, grant) {
+			return &usageError{fmt.Errorf("--grant-type %q is not one of %s, or none alone", grant, strings.Join(grantTypes, ", "))}
+		}
+	}
+	return oneOf(cmd, "auth-method", f.method, authMethods)
+}
+
+// oneOf refuses a value that the flag does not know, if it was given.
+func oneOf(cmd *cobra.Command, flag, value string, allowed []string) error {
+	if cmd.Flags().Changed(flag) && !slices.Contains(allowed, value) {
+		return &usageError{fmt.Errorf("--%s %q is not one of %s", flag, value, strings.Join(allowed, ", "))}
+	}
+	return nil
 }
 
 // fields are those that were given on the command line, and no others.
 func (f *clientFlags) fields(cmd *cobra.Command) (admin.ClientFields, error) {
+	if err := f.check(cmd); err != nil {
+		return admin.ClientFields{}, err
+	}
+	scope := strings.Join(f.scopes, " ")
 	fields := admin.ClientFields{
 		ClientName:   given(cmd, "name", &f.name),
 		RedirectURIs: given(cmd, "redirect-uri", &f.redirects),
 		PostLogout:   given(cmd, "post-logout-redirect-uri", &f.postLogout),
 		GrantTypes:   given(cmd, "grant-type", &f.grants),
 		AuthMethod:   given(cmd, "auth-method", &f.method),
-		Scope:        given(cmd, "scope", &f.scope),
+		Scope:        given(cmd, "scope", &scope),
 		Resources:    given(cmd, "resource", &f.resources),
 		IDTokenAlg:   given(cmd, "id-token-alg", &f.alg),
 	}
@@ -165,9 +197,13 @@ func (a *adminCLI) clientCreate() *cobra.Command {
 	var secretFile string
 	cmd := &cobra.Command{
 		Use: "create [ID]", Short: "Create a client; its secret is shown this once",
+		Long: `Create a client; its secret is shown this once. Without --grant-type a client
+with a --redirect-uri gets authorization_code. An API that only introspects has
+no grant type: --grant-type none, as "grant_types: []" in the configuration file.`,
 		Example: `  signalbox client create night-job --grant-type client_credentials --resource https://api.example.com --scope orders:read
   signalbox client create web --grant-type authorization_code,refresh_token --redirect-uri https://app.example.com/callback --scope "openid profile"
-  signalbox client create app --auth-method none --grant-type authorization_code --redirect-uri com.example.app:/callback`,
+  signalbox client create app --auth-method none --redirect-uri com.example.app:/callback
+  signalbox client create orders-api --grant-type none --secret-file orders-api.secret   # an API that only introspects`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return &usageError{fmt.Errorf("one id at most; see %s --help", cmd.CommandPath())}
@@ -177,6 +213,9 @@ func (a *adminCLI) clientCreate() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			fields, err := f.fields(cmd)
 			if err != nil {
+				return err
+			}
+			if err := defaultGrant(cmd, &fields); err != nil {
 				return err
 			}
 			body := admin.NewClient{ClientFields: fields}
@@ -198,6 +237,21 @@ func (a *adminCLI) clientCreate() *cobra.Command {
 	f.add(cmd)
 	secretFileFlag(cmd, &secretFile, "write the secret to this new file and not to the terminal")
 	return cmd
+}
+
+// defaultGrant is that of the configuration file and of RFC 7591 §2. A client
+// without a redirect URI cannot use it, and one without any grant type can do
+// so little that it must be asked for.
+func defaultGrant(cmd *cobra.Command, fields *admin.ClientFields) error {
+	if fields.GrantTypes != nil {
+		return nil
+	}
+	if fields.RedirectURIs == nil {
+		return &usageError{errors.New("say what the client is for: --redirect-uri URI for an application that people sign in to, --grant-type client_credentials for a machine, " +
+			"--grant-type none for an API that only introspects; see " + cmd.CommandPath() + " --help")}
+	}
+	fields.GrantTypes = &[]string{"authorization_code"}
+	return nil
 }
 
 // showCredentials shows a client, and its new secret unless that goes to a

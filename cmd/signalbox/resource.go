@@ -27,6 +27,8 @@ func (a *adminCLI) resourceCommand() *cobra.Command {
 	)
 }
 
+var tokenFormats = []string{"jwt", "opaque"}
+
 // resourceFlags are the members of a resource that may be set.
 type resourceFlags struct {
 	scopes, introspectors []string
@@ -40,12 +42,18 @@ func (f *resourceFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.format, "token-format", "", "jwt or opaque (default jwt)")
 	flags.DurationVar(&f.ttl, "access-ttl", 0, "life of its access tokens, at most 1h; 0 for the issuer's")
 	flags.StringArrayVar(&f.introspectors, "introspection-client", nil, "a client that may introspect its tokens; may be repeated")
-	_ = cmd.RegisterFlagCompletionFunc("token-format", cobra.FixedCompletions([]string{"jwt", "opaque"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("token-format", cobra.FixedCompletions(tokenFormats, cobra.ShellCompDirectiveNoFileComp))
 }
 
-func (f *resourceFlags) fields(cmd *cobra.Command) admin.ResourceFields {
+func (f *resourceFlags) fields(cmd *cobra.Command) (admin.ResourceFields, error) {
 	given := cmd.Flags().Changed
 	var fields admin.ResourceFields
+	if err := oneOf(cmd, "token-format", f.format, tokenFormats); err != nil {
+		return fields, err
+	}
+	if f.ttl < 0 || f.ttl > time.Hour || f.ttl%time.Second != 0 {
+		return fields, &usageError{errors.New("--access-ttl must be whole seconds from 1s to 1h, or 0 for the issuer's")}
+	}
 	if given("scope") {
 		fields.Scopes = &f.scopes
 	}
@@ -59,7 +67,7 @@ func (f *resourceFlags) fields(cmd *cobra.Command) admin.ResourceFields {
 	if given("introspection-client") {
 		fields.IntrospectionClients = &f.introspectors
 	}
-	return fields
+	return fields, nil
 }
 
 func (a *adminCLI) resourceCreate() *cobra.Command {
@@ -68,8 +76,12 @@ func (a *adminCLI) resourceCreate() *cobra.Command {
 		Use: "create URI", Short: "Create a resource", Args: oneArg("URI"),
 		Example: "  signalbox resource create https://api.example.com --scope orders:read --scope orders:write --introspection-client orders-api",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			fields, err := f.fields(cmd)
+			if err != nil {
+				return err
+			}
 			var created admin.Resource
-			body := admin.NewResource{ID: args[0], ResourceFields: f.fields(cmd)}
+			body := admin.NewResource{ID: args[0], ResourceFields: fields}
 			if err := a.call(cmd.Context(), http.MethodPost, "/resources", nil, body, &created); err != nil {
 				return err
 			}
@@ -87,7 +99,10 @@ func (a *adminCLI) resourceUpdate() *cobra.Command {
 		Example:           "  signalbox resource update https://api.example.com --token-format opaque",
 		ValidArgsFunction: a.completeIDs("/resources", "id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			fields := f.fields(cmd)
+			fields, err := f.fields(cmd)
+			if err != nil {
+				return err
+			}
 			if fields == (admin.ResourceFields{}) {
 				return &usageError{errors.New("nothing to change was given")}
 			}
