@@ -30,6 +30,7 @@ type service struct {
 	level     *slog.LevelVar
 	db        *sqldb.DB
 	master    keys.MasterKey
+	refresh   authority.RefreshKey
 	ring      *keys.Ring
 	node      string
 	journal   *journal.Journal
@@ -60,6 +61,7 @@ func openService(ctx context.Context, cfg *config.Config, env *environment) (_ *
 	if s.master, err = masterKeyOf(cfg); err != nil {
 		return nil, err
 	}
+	s.refresh = authority.NewRefreshKey(s.master.Derive("refresh token"))
 	if s.db, err = sqldb.Open(ctx, cfg.Storage.URL.Reveal()); err != nil {
 		return nil, err
 	}

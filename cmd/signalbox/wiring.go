@@ -28,7 +28,7 @@ func (s *service) publicHandler() http.Handler {
 		Issuer: s.settings(),
 		Token: &token.Handler{
 			Settings: s.settings, Directory: s.directory, Clients: clients, Grants: s.db,
-			Refresh: authority.NewRefreshKey(s.master.Derive("refresh token")),
+			Refresh: s.refresh,
 			Issue:   s.issuer.Issue, Live: s.reader.Live, Dead: s.follower.View.Dead, Fresh: s.follower.Fresh,
 			Revoke: s.follower.Revoke, Took: s.follower.Took, Record: s.record, RecordLater: s.recordLater, Now: time.Now,
 		},
@@ -50,7 +50,8 @@ func (s *service) publicHandler() http.Handler {
 func (s *service) adminHandler() http.Handler {
 	api := &admin.API{
 		Settings: s.settings, Directory: s.directory, Store: s.db, Grants: s.db, Follower: s.follower, Live: s.reader.Live,
-		Keys: s.ring.Keys, RotateKey: s.ring.Rotate, RemoveKey: s.ring.Remove, HashPassword: password.Hash,
+		GrantOf: func(raw string) (authority.ID, error) { token, err := s.refresh.Parse(raw); return token.GrantID, err },
+		Keys:    s.ring.Keys, RotateKey: s.ring.Rotate, RemoveKey: s.ring.Remove, HashPassword: password.Hash,
 		Record: s.record, RecordLater: func(e authority.Event) { s.recordLater(context.Background(), e) },
 		Journal: s.journal, JournalDir: s.config.Load().Journal.Dir, Node: s.node, Now: time.Now,
 	}

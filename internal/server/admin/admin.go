@@ -31,6 +31,8 @@ type API struct {
 	Grants    authority.GrantStore
 	Follower  *revocation.Follower
 	Live      func(token string) (*issue.AccessToken, error) // issue.Reader.Live
+	// GrantOf reads a refresh token of ours, of whatever generation.
+	GrantOf func(refreshToken string) (authority.ID, error)
 
 	Keys      func() []authority.Key                                            // keys.Ring.Keys
 	RotateKey func(ctx context.Context, alg jose.Algorithm, actor string) error // keys.Ring.Rotate

@@ -369,7 +369,6 @@ func TestRevocations(t *testing.T) {
 		{"with_grant without a token", object{"client_id": "web", "with_grant": true}},
 		{"everything: false is nothing", object{"everything": false}},
 		{"a grant id that is none", object{"grant_id": "x"}},
-		{"a refresh token", object{"token": "sbx_rt_abc"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s.T = t
@@ -378,7 +377,9 @@ func TestRevocations(t *testing.T) {
 	}
 	s.T = t
 	for name, body := range map[string]object{
-		"a token of nobody": {"token": "abc"}, "a client of nobody": {"client_id": "nobody"}, "a user of nobody": {"user_id": "nobody"}, "a name of nobody": {"username": "nobody"},
+		"a token of nobody": {"token": "abc"}, "a damaged refresh token": {"token": "sbx_rt_abc"},
+		"somebody else's refresh token": {"token": authority.NewRefreshKey([32]byte{3}).Reveal(refreshKey.First(authority.NewID(s.clock.Now())))},
+		"a client of nobody":            {"client_id": "nobody"}, "a user of nobody": {"user_id": "nobody"}, "a name of nobody": {"username": "nobody"},
 	} {
 		if got := s.call(s.admin(), "POST", "/revocations", body); got.status != 404 {
 			t.Errorf("%s: %d %s", name, got.status, got.body)
@@ -402,6 +403,12 @@ func TestADryRunTouchesNothing(t *testing.T) {
 			return object{"token": token, "with_grant": true}
 		}, 0, "grant"},
 		{"a grant", func(_ *service, _ User, g authority.Grant, _ string) object { return object{"grant_id": g.ID.String()} }, 2, "grant"},
+		{"the grant of a refresh token", func(_ *service, _ User, g authority.Grant, _ string) object {
+			return object{"token": refreshKey.Reveal(refreshKey.First(g.ID))}
+		}, 2, "grant"},
+		{"the grant of a refresh token of an older generation", func(_ *service, _ User, g authority.Grant, _ string) object {
+			return object{"token": refreshKey.Reveal(refreshKey.Successor(refreshKey.First(g.ID)))}
+		}, 2, "grant"},
 		{"a client", func(*service, User, authority.Grant, string) object { return object{"client_id": "web"} }, 2, "client"},
 		{"a user by id", func(_ *service, bob User, _ authority.Grant, _ string) object { return object{"user_id": bob.UserID} }, 2, "user"},
 		{"a user by name", func(*service, User, authority.Grant, string) object { return object{"username": "bob"} }, 2, "user"},

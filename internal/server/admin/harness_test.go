@@ -30,6 +30,8 @@ import (
 
 const issuerURL = "https://sts.example.com"
 
+var refreshKey = authority.NewRefreshKey([32]byte{2})
+
 // clock stands still until it is moved.
 type clock struct {
 	mu sync.Mutex
@@ -144,7 +146,8 @@ func newService(t *testing.T) *service {
 	}
 	s.api = &API{
 		Settings: settings, Directory: directory, Store: db, Grants: db, Follower: follower, Live: reader.Live,
-		Keys: ring.Keys, RotateKey: ring.Rotate, RemoveKey: ring.Remove,
+		GrantOf: func(raw string) (authority.ID, error) { token, err := refreshKey.Parse(raw); return token.GrantID, err },
+		Keys:    ring.Keys, RotateKey: ring.Rotate, RemoveKey: ring.Remove,
 		HashPassword: func(p string) (string, error) { return "hash of " + p, nil },
 		Record:       record,
 		RecordLater: func(e authority.Event) {

@@ -17,7 +17,7 @@ import (
 
 // Revoke names what is to end: exactly one thing.
 type Revoke struct {
-	Token      string `json:"token,omitempty" doc:"An access token of this issuer."`
+	Token      string `json:"token,omitempty" doc:"An access token of this issuer; or a refresh token, and then its grant ends."`
 	WithGrant  bool   `json:"with_grant,omitempty" doc:"With token: end its grant too, and all that came from it."`
 	GrantID    string `json:"grant_id,omitempty"`
 	ClientID   string `json:"client_id,omitempty" doc:"Everything of this client that is older than now."`
@@ -82,7 +82,11 @@ func (a *API) revoke(ctx context.Context, c *call) (plan, error) {
 
 func (a *API) revokeToken(ctx context.Context, c *call, body Revoke) (plan, error) {
 	if strings.HasPrefix(body.Token, string(oauth.PrefixRefreshToken)) {
-		return plan{}, invalid("this is a refresh token: end its grant by grant_id")
+		grantID, err := a.GrantOf(body.Token)
+		if err != nil {
+			return plan{}, notFound("this is not a refresh token of this issuer, or it is damaged, so there is nothing to end")
+		}
+		return a.revokeGrant(ctx, c, grantID.String())
 	}
 	token, err := a.Live(body.Token)
 	if err != nil || len(body.Token) > maxToken {
