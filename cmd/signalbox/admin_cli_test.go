@@ -210,7 +210,7 @@ func TestUserCommands(t *testing.T) {
 	s.run("user", "disable", "bob").wants(0, "disabled")
 	s.run("user", "show", "bob", "-o", "json").wants(0, `"disabled": true`)
 	s.run("user", "enable", "bob").wants(0)
-	s.run("user", "revoke", "bob", "--yes").wants(0, "Blast radius of user "+bob.UserID)
+	s.run("user", "revoke", "bob", "--yes").wants(0, "Blast radius of user bob ("+bob.UserID+")")
 	s.run("user", "delete", "bob", "--yes").wants(0)
 	s.run("user", "show", "bob").wants(1, "no user")
 	s.run("user", "password", "ada", "--password-file", file).wants(1, "configuration file")
@@ -251,7 +251,7 @@ func TestPanicShowsItsBlastRadiusFirst(t *testing.T) {
 	s.run("panic").wants(2, "exactly one")
 	s.run("panic", "--user", "ada", "--everything").wants(2, "exactly one")
 	s.run("panic", "--client", "nobody", "--yes").wants(1, "no client")
-	s.run("panic", "--user", "ada").wants(2, "Blast radius of user", "--yes")
+	s.run("panic", "--user", "ada").wants(2, "Blast radius of user ada (", "--yes")
 	null, err := os.Open(os.DevNull) // a device, but nobody sits there
 	if err != nil {
 		t.Fatal(err)
@@ -304,7 +304,7 @@ func TestAuditCommands(t *testing.T) {
 
 	journals := filepath.Join(s.dir, "data", "journal")
 	key := filepath.Join(s.dir, "data", "master.key")
-	s.run("audit", "verify", journals).wants(0, "ok", "records")
+	s.run("audit", "verify", journals).wants(0, "ok", "records in 1 file,")
 	s.run("audit", "verify", "--master-key-file", key, journals).wants(0, "signed up to record")
 	s.run("audit", "verify", "-o", "json", journals).wants(0, "Nodes")
 	s.run("audit", "verify", filepath.Join(s.dir, "nothing")).wants(1)

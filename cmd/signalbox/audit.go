@@ -411,7 +411,7 @@ func nodeText(n journal.NodeReport, options journal.VerifyOptions) string {
 		}
 		return text
 	}
-	text := fmt.Sprintf("node %s: ok, %d records in %d files, %d checkpoints", n.Node, n.Records-n.First+1, n.Segments, n.Checkpoints)
+	text := fmt.Sprintf("node %s: ok, %s in %s, %s", n.Node, count(n.Records-n.First+1, "record"), count(n.Segments, "file"), count(n.Checkpoints, "checkpoint"))
 	if n.First > 1 {
 		text += fmt.Sprintf(", beginning with record %d", n.First)
 	}
@@ -425,7 +425,7 @@ func nodeText(n journal.NodeReport, options journal.VerifyOptions) string {
 		text += fmt.Sprintf(", from %s to %s", n.From.UTC().Format(time.RFC3339), n.Until.UTC().Format(time.RFC3339))
 	}
 	if n.Writing > 0 {
-		text += fmt.Sprintf("; %d bytes of an unfinished line, which is being written or was cut off", n.Writing)
+		text += fmt.Sprintf("; %s of an unfinished line, which is being written or was cut off", count(n.Writing, "byte"))
 	}
 	return text
 }

@@ -21,6 +21,9 @@ func newInit(env *environment) *cobra.Command {
 		Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			text := config.Sample(issuer)
+			if err := issuerProblem(text); err != nil {
+				return &usageError{fmt.Errorf("--issuer: %w", err)}
+			}
 			if output == "" {
 				_, err := env.Out.Write(text)
 				return err
@@ -42,6 +45,20 @@ func newInit(env *environment) *cobra.Command {
 	cmd.Flags().StringVar(&issuer, "issuer", "https://sts.example.com", "the issuer's URL")
 	cmd.Flags().StringVarP(&output, "output", "f", "", "write to this file, which must not exist (default: standard output)")
 	return cmd
+}
+
+// issuerProblem is what config validate would say of the issuer. The files that
+// the sample names need not be there yet.
+func issuerProblem(text []byte) error {
+	_, err := config.Parse("signalbox.yaml", text, nil)
+	var found config.Errors
+	errors.As(err, &found)
+	for _, e := range found {
+		if e.Key == "issuer" || e.Key == "" { // no key: it broke the document
+			return errors.New(e.Problem + ": " + e.Mend)
+		}
+	}
+	return nil
 }
 
 func newConfig(env *environment) *cobra.Command {
@@ -80,8 +97,8 @@ func newConfig(env *environment) *cobra.Command {
 			for _, warning := range cfg.Warnings {
 				fmt.Fprintln(env.Err, "warning:", warning)
 			}
-			fmt.Fprintf(env.Err, "%s is valid: issuer %s, %d clients, %d users, %d resources\n",
-				file, cfg.Issuer, len(cfg.Clients), len(cfg.Users), len(cfg.Resources))
+			fmt.Fprintf(env.Err, "%s is valid: issuer %s, %s, %s, %s\n",
+				file, cfg.Issuer, count(len(cfg.Clients), "client"), count(len(cfg.Users), "user"), count(len(cfg.Resources), "resource"))
 			return nil
 		},
 	}

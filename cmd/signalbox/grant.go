@@ -42,13 +42,13 @@ grant of an access token that was found somewhere, and the token itself.`,
 		ValidArgsFunction: a.completeIDs("/grants", "grant_id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if tokenFile == "" {
-				return a.revoke(cmd.Context(), admin.Revoke{GrantID: args[0]}, yes, dryRun)
+				return a.revoke(cmd.Context(), admin.Revoke{GrantID: args[0]}, "", yes, dryRun)
 			}
 			token, err := readSecret(a.env, tokenFile)
 			if err != nil {
 				return err
 			}
-			return a.revoke(cmd.Context(), admin.Revoke{Token: token, WithGrant: true}, yes, dryRun)
+			return a.revoke(cmd.Context(), admin.Revoke{Token: token, WithGrant: true}, "", yes, dryRun)
 		},
 	}
 	cmd.Flags().StringVar(&tokenFile, "token-file", "", "file with an access token, - for standard input")

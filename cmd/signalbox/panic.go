@@ -47,7 +47,7 @@ signs in again, or asks for a new token, and goes on.`,
 					body.Username = user
 				}
 			}
-			return a.revoke(cmd.Context(), body, yes, dryRun)
+			return a.revoke(cmd.Context(), body, user, yes, dryRun)
 		},
 	}
 	cmd.Flags().StringVar(&user, "user", "", "everything of this user, by username or id")
@@ -75,7 +75,7 @@ func (a *adminCLI) revokeCommand(use, short, path, member string, body func(id s
 					return err
 				}
 			}
-			return a.revoke(cmd.Context(), body(id), yes, dryRun)
+			return a.revoke(cmd.Context(), body(id), args[0], yes, dryRun)
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
@@ -83,15 +83,16 @@ func (a *adminCLI) revokeCommand(use, short, path, member string, body func(id s
 	return cmd
 }
 
-// revoke looks first, asks, and then does it.
-func (a *adminCLI) revoke(ctx context.Context, body admin.Revoke, yes, dryRun bool) error {
+// revoke looks first, asks, and then does it. typed is what the caller called
+// it, if that may be another name than the service's.
+func (a *adminCLI) revoke(ctx context.Context, body admin.Revoke, typed string, yes, dryRun bool) error {
 	var would, did admin.Revoked
 	look := body
 	look.DryRun = true
 	if err := a.call(ctx, http.MethodPost, "/revocations", nil, look, &would); err != nil {
 		return err
 	}
-	blastRadius(a.env.Err, would)
+	blastRadius(a.env.Err, would, typed)
 	if dryRun {
 		if a.json() {
 			return a.show(would)
@@ -115,20 +116,27 @@ func (a *adminCLI) revoke(ctx context.Context, body admin.Revoke, yes, dryRun bo
 }
 
 // blastRadius says in words what would end.
-func blastRadius(w io.Writer, r admin.Revoked) {
+func blastRadius(w io.Writer, r admin.Revoked, typed string) {
 	what := r.Kind + " " + r.Key
-	if r.Kind == "everything" {
-		what = "everything"
+	switch {
+	case r.Kind == "everything":
+		what = r.Kind
+	case typed != "" && typed != r.Key:
+		what = r.Kind + " " + typed + " (" + r.Key + ")"
 	}
 	atMost := ""
 	if !r.Exact {
 		atMost = "at most "
 	}
 	fmt.Fprintf(w, "Blast radius of %s:\n", explain.Printable(what))
-	fmt.Fprintf(w, "  %s%d standing grants end, and every token that came from them\n", atMost, r.ActiveGrants)
+	if r.ActiveGrants == 1 {
+		fmt.Fprintf(w, "  %s1 standing grant ends, and every token that came from it\n", atMost)
+	} else {
+		fmt.Fprintf(w, "  %s%d standing grants end, and every token that came from them\n", atMost, r.ActiveGrants)
+	}
 	for i, c := range r.ByClient {
 		if i == 10 {
-			fmt.Fprintf(w, "    … and %d more clients\n", len(r.ByClient)-i)
+			fmt.Fprintf(w, "    … and %s\n", count(len(r.ByClient)-i, "more client"))
 			break
 		}
 		fmt.Fprintf(w, "    %6d  of client %s\n", c.ActiveGrants, explain.Printable(c.ClientID))

@@ -104,6 +104,14 @@ func fieldText(raw json.RawMessage) string {
 	return string(raw)
 }
 
+// count is a number with its noun.
+func count[N int | int64 | uint64](n N, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
 func when(t *time.Time) string {
 	if t == nil {
 		return ""
