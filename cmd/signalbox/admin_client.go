@@ -335,6 +335,9 @@ func (a *adminCLI) confirm(question string, yes bool) error {
 	}
 	fmt.Fprintf(a.env.Err, "%s Type yes to go on: ", explain.Printable(question))
 	line, err := bufio.NewReader(io.LimitReader(a.env.In, 1024)).ReadString('\n')
+	if err != nil { // no Enter has ended the line of the question
+		fmt.Fprintln(a.env.Err)
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}

@@ -42,7 +42,9 @@ const (
 )
 
 func run(ctx context.Context, env *environment, args []string) int {
-	root := newRoot(env)
+	interruptible := *env
+	interruptible.In = input{ctx, env.In}
+	root := newRoot(&interruptible)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,18 +13,70 @@ import (
 // maxPasswordFile is above every password that the service takes.
 const maxPasswordFile = 4 << 10
 
+// errInterrupted is Ctrl-C or SIGTERM while a command waited for input. Every
+// command reads before it changes something.
+var errInterrupted = errors.New("interrupted: nothing was changed")
+
+// input is a stream that does not outlast the command: when ctx ends, a Read
+// that waits for a person or a pipe returns, so that what it would have been
+// the answer to is undone, such as hidden input.
+type input struct {
+	ctx  context.Context
+	from io.Reader
+}
+
+// Read reads in a goroutine, because nothing else can leave a read from a
+// terminal. An interrupted one is left behind with a buffer of its own.
+func (in input) Read(p []byte) (int, error) {
+	if in.ctx.Err() != nil {
+		return 0, errInterrupted
+	}
+	type answer struct {
+		data []byte
+		err  error
+	}
+	answers := make(chan answer, 1)
+	buffer := make([]byte, len(p))
+	go func() {
+		n, err := in.from.Read(buffer)
+		answers <- answer{buffer[:n], err}
+	}()
+	select {
+	case a := <-answers:
+		return copy(p, a.data), a.err
+	case <-in.ctx.Done():
+		return 0, errInterrupted
+	}
+}
+
+// openInput opens a file, or standard input for -. A person at a terminal is
+// told what is waited for.
+func openInput(env *environment, file, what string) (in io.Reader, name string, end func(), err error) {
+	if file == "-" {
+		if isTerminal(env.In) {
+			fmt.Fprintf(env.Err, "waiting for %s on standard input: press Enter and Ctrl-D after it\n", what)
+		}
+		return env.In, "standard input", func() {}, nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, "", nil, err
+	}
+	in = f
+	if from, ok := env.In.(input); ok { // it may be a pipe
+		in = input{from.ctx, f}
+	}
+	return in, file, func() { _ = f.Close() }, nil
+}
+
 // readPassword takes a password from a file or standard input, without the
 // line break that editors add. Spaces are part of it.
 func readPassword(env *environment, file string) (string, error) {
-	in := env.In
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return "", err
-		}
-		defer func() { _ = f.Close() }()
-		in = f
+	in, name, end, err := openInput(env, file, "a password")
+	if err != nil {
+		return "", err
 	}
+	defer end()
 	data, err := io.ReadAll(io.LimitReader(in, maxPasswordFile+1))
 	if err != nil {
 		return "", err
@@ -31,11 +84,11 @@ func readPassword(env *environment, file string) (string, error) {
 	password := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
 	switch {
 	case len(data) > maxPasswordFile:
-		return "", fmt.Errorf("%s is too long for a password", file)
+		return "", fmt.Errorf("%s is too long for a password", name)
 	case password == "":
-		return "", fmt.Errorf("%s is empty", file)
+		return "", fmt.Errorf("%s is empty", name)
 	case strings.ContainsAny(password, "\r\n"):
-		return "", fmt.Errorf("%s has more than one line", file)
+		return "", fmt.Errorf("%s has more than one line", name)
 	}
 	return password, nil
 }
@@ -43,7 +96,7 @@ func readPassword(env *environment, file string) (string, error) {
 // readHidden reads one line from a terminal that does not show it. It reads
 // byte by byte: what follows the line belongs to whoever reads next.
 func readHidden(in io.Reader) (string, error) {
-	file, ok := in.(*os.File)
+	file, ok := fileOf(in)
 	if !ok {
 		return "", errors.New("not a terminal")
 	}
@@ -55,7 +108,7 @@ func readHidden(in io.Reader) (string, error) {
 	var line bytes.Buffer
 	var one [1]byte
 	for line.Len() <= maxPasswordFile {
-		n, err := file.Read(one[:])
+		n, err := in.Read(one[:])
 		if n == 1 && one[0] == '\n' || errors.Is(err, io.EOF) {
 			return strings.TrimSuffix(line.String(), "\r"), nil
 		}
@@ -69,6 +122,14 @@ func readHidden(in io.Reader) (string, error) {
 
 // isTerminal says whether a person sits at the other end.
 func isTerminal(stream any) bool {
-	file, ok := stream.(*os.File)
+	file, ok := fileOf(stream)
 	return ok && isTerminalFile(file)
+}
+
+func fileOf(stream any) (*os.File, bool) {
+	if in, ok := stream.(input); ok {
+		stream = in.from
+	}
+	file, ok := stream.(*os.File)
+	return file, ok
 }

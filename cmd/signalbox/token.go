@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -61,22 +60,22 @@ func (c *caller) secret(env *environment) (string, error) {
 const maxSecretFile = 64 << 10
 
 func readSecret(env *environment, file string) (string, error) {
-	in := env.In
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return "", err
-		}
-		defer func() { _ = f.Close() }()
-		in = f
+	return readValue(env, file, "a secret")
+}
+
+func readValue(env *environment, file, what string) (string, error) {
+	in, name, end, err := openInput(env, file, what)
+	if err != nil {
+		return "", err
 	}
+	defer end()
 	data, err := io.ReadAll(io.LimitReader(in, maxSecretFile))
 	if err != nil {
 		return "", err
 	}
 	value := strings.TrimSpace(string(data))
 	if value == "" {
-		return "", fmt.Errorf("%s is empty", file)
+		return "", fmt.Errorf("%s is empty: %s was expected there", name, what)
 	}
 	return value, nil
 }
@@ -159,13 +158,13 @@ func explainOAuth(err error) error {
 // readToken takes the token from the argument, a file, or standard input.
 func readToken(env *environment, args []string) (string, error) {
 	if len(args) == 0 {
-		return readSecret(env, "-")
+		return readValue(env, "-", "a token")
 	}
 	if strings.Count(args[0], ".") == 2 && strings.HasPrefix(args[0], "eyJ") || strings.HasPrefix(args[0], "sbx_") {
 		fmt.Fprintln(env.Err, "warning: a token on the command line stays in the shell's history; standard input does not")
 		return args[0], nil
 	}
-	return readSecret(env, args[0])
+	return readValue(env, args[0], "a token")
 }
 
 func oneToken(cmd *cobra.Command, args []string) error {
