@@ -107,9 +107,11 @@ func (h *Handler) approve(w http.ResponseWriter, r *http.Request, req request, s
 	}
 	if err := h.Grants.CreateGrant(ctx, grant); err != nil {
 		// The grant's id travelled in the form: if it is there already, with
-		// another code, this is the same answer given twice.
+		// another code, this is the same answer given twice. A double click shows
+		// what comes of the second, and access was given: so begin once more. It
+		// cannot go round, since only a click on the page comes by here.
 		if there, again := h.Grants.Grant(ctx, grantID); again == nil && !there.Matches(code) {
-			h.problem(w, r, http.StatusBadRequest, "This page is out of date", "It has been answered before. Go back to the application and start again.", err)
+			seeOther(w, h.base()+"/authorize?"+req.signedIn())
 			return
 		}
 		h.fail(w, r, err)

@@ -104,14 +104,35 @@ func TestConsentIsOfThePersonWhoSawThePage(t *testing.T) {
 	}
 }
 
+// A double click on Allow: the browser shows what comes of the second.
 func TestAnsweredTwice(t *testing.T) {
-	wo := newWorld(t)
-	b := wo.signedIn()
-	page := b.get(asked())
-	wo.grantOf(b.allow(page))
-	got := b.allow(page)
-	if got.Code != http.StatusBadRequest || got.location() != "" || len(wo.store.grants) != 1 {
-		t.Errorf("the second answer: %d %q, %d grants", got.Code, got.location(), len(wo.store.grants))
+	for row, tc := range map[string]struct {
+		redeemed bool
+		change   []string
+		want     string // what /authorize then shows
+	}{
+		"the first code is not redeemed yet":      {false, nil, "allow"},
+		"the first code is redeemed":              {true, nil, "redirect"},
+		"the client wants to hear it every time":  {true, []string{"prompt", "consent"}, "allow"},
+		"anybody could pose as the client":        {true, []string{"client_id", "cli", "redirect_uri", "http://127.0.0.1:5000/cb"}, "allow"},
+		"the request was for a sign-in of today":  {true, []string{"max_age", "60"}, "redirect"},
+		"the request was for the person named so": {true, []string{"id_token_hint", "hint-web-for-u-ada"}, "redirect"},
+	} {
+		wo := newWorld(t)
+		b := wo.signedIn()
+		page := b.get(asked(tc.change...))
+		first := wo.grantOf(b.allow(page))
+		if tc.redeemed {
+			wo.redeem(first)
+		}
+		got := b.allow(page)
+		if got.Code != http.StatusSeeOther || !strings.HasPrefix(got.location(), "/authorize?") || len(wo.store.grants) != 1 {
+			t.Errorf("%s: the second answer: %d %q, %d grants", row, got.Code, got.location(), len(wo.store.grants))
+			continue
+		}
+		if then := b.get(got.location()); then.is() != tc.want || (tc.want == "redirect" && !then.back().Has("code")) {
+			t.Errorf("%s: then %d %s %v", row, then.Code, then.is(), then.back())
+		}
 	}
 }
 
