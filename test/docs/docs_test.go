@@ -285,7 +285,7 @@ func (w *workplace) ownService(t *testing.T) {
 	public, admin := freePort(t), freePort(t)
 	owner, become := w.serviceUser(t)
 	w.ports = strings.NewReplacer("127.0.0.1:8444", "127.0.0.1:"+freePort(t), "127.0.0.1:9091", "127.0.0.1:"+freePort(t),
-		readersDatabase, w.database, "/run/secrets", w.dir+"/run", "127.0.0.1:8443", "127.0.0.1:"+public,
+		readersDatabase, w.database, "127.0.0.1:8443", "127.0.0.1:"+public,
 		"sts.example.com:443", "sts.example.com:"+public, "https://sts.example.com/token", "https://sts.example.com:"+public+"/token",
 		"127.0.0.1:9090", "127.0.0.1:"+admin, "/etc/signalbox", w.dir+"/etc", "/var/lib/signalbox", w.dir+"/var",
 		"/usr/local/bin/signalbox", "signalbox", "runuser -u signalbox -- ", become,
@@ -403,13 +403,9 @@ type process struct {
 	ended  chan struct{}
 }
 
-// program is where a command begins: behind the variables that it is given,
-// and with what makes it another user's.
-var program = regexp.MustCompile(`(^|\s)((?:setpriv [-=a-z0-9 ]+ )?signalbox )`)
-
 func (w *workplace) start(t *testing.T, command string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command("bash", "-c", program.ReplaceAllString(command, "${1}exec ${2}")), news: make(chan struct{}, 1), ended: make(chan struct{})}
+	p := &process{cmd: exec.Command("bash", "-c", "exec env "+command), news: make(chan struct{}, 1), ended: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = w.dir, w.env, p, p
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
