@@ -1,6 +1,7 @@
 package authorize
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -68,25 +69,55 @@ func (h *Handler) postConsent(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, err)
 		return
 	}
+	grantID, err := authority.ParseID(f.Grant)
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
 	switch form.Get("decision") {
 	case "allow":
-		grantID, err := authority.ParseID(f.Grant)
-		if err != nil {
-			h.fail(w, r, err)
-			return
-		}
 		h.approve(w, r, req, session, grantID, now)
 	case "deny":
-		e := h.event(r, authority.EventConsentDenied, now)
-		e.ClientID, e.Subject, e.SessionID, e.Scope = req.client.ID, session.Subject, session.ID, req.target.Scopes.String()
-		if err := h.Record(r.Context(), e); err != nil {
-			h.fail(w, r, err)
-			return
-		}
-		h.answerError(w, r, req.destination, oauth.Errorf(oauth.AccessDenied, "the person did not allow it"))
+		h.deny(w, r, req, session, grantID, now)
 	default:
 		h.problem(w, r, http.StatusBadRequest, "Neither allowed nor denied", "Go back and choose one of the two.", nil)
 	}
+}
+
+// deny tells the client no. The person may have allowed it on the same page a
+// moment before: the last answer holds, so what came of the first ends. It ends
+// before it is recorded: access that is gone unrecorded is better than a record
+// of a refusal while the access lives.
+func (h *Handler) deny(w http.ResponseWriter, r *http.Request, req request, s authority.Session, grantID authority.ID, now time.Time) {
+	const reason = "denied after it was allowed"
+	ended, err := h.endGrant(r.Context(), grantID, reason, now)
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	e := h.event(r, authority.EventConsentDenied, now)
+	e.ClientID, e.Subject, e.SessionID, e.Scope = req.client.ID, s.Subject, s.ID, req.target.Scopes.String()
+	if ended {
+		e.GrantID, e.Reason = grantID, reason
+	}
+	if err := h.Record(r.Context(), e); err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	h.answerError(w, r, req.destination, oauth.Errorf(oauth.AccessDenied, "the person did not allow it"))
+}
+
+// endGrant ends a grant if there is one, and says whether it did.
+func (h *Handler) endGrant(ctx context.Context, id authority.ID, reason string, now time.Time) (bool, error) {
+	ended, err := h.Grants.EndGrant(ctx, id, reason, now, now.Add(authority.MaxTokenTTL+authority.Leeway))
+	switch {
+	case errors.Is(err, authority.ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	h.Took(ended...)
+	return len(ended) > 0, nil
 }
 
 // approve makes the grant and hands out its code. The grant is stored and
@@ -120,7 +151,7 @@ func (h *Handler) approve(w http.ResponseWriter, r *http.Request, req request, s
 	// A sign-out that ran meanwhile may have missed the grant: see endSession.
 	if _, _, err := h.session(r, now); err != nil {
 		if errors.Is(err, authority.ErrNotFound) {
-			_, err = h.Grants.EndGrant(ctx, grantID, "signed out while consenting", now, now.Add(authority.MaxTokenTTL+authority.Leeway))
+			_, err = h.endGrant(ctx, grantID, "signed out while consenting", now)
 		}
 		if err != nil {
 			h.fail(w, r, err)

@@ -20,11 +20,42 @@ func TestDeny(t *testing.T) {
 	if back.Get("error") != "access_denied" || back.Get("state") != "xyz" || back.Get("iss") != issuerURL || len(wo.store.grants) != 0 {
 		t.Errorf("%v, %d grants", back, len(wo.store.grants))
 	}
-	if last := wo.journal[len(wo.journal)-1]; last.Type != authority.EventConsentDenied || last.ClientID != "web" {
+	if last := wo.journal[len(wo.journal)-1]; last.Type != authority.EventConsentDenied || last.ClientID != "web" || !last.GrantID.IsZero() || last.Reason != "" {
 		t.Errorf("the journal ends with %+v", last)
 	}
 	if got := b.decide(b.get(asked()), "perhaps"); got.Code != http.StatusBadRequest || len(wo.store.grants) != 0 {
 		t.Errorf("neither: %d", got.Code)
+	}
+}
+
+// The last answer holds, also if the code has been redeemed in between.
+func TestDenyAfterAllow(t *testing.T) {
+	for _, redeemed := range []bool{false, true} {
+		wo := newWorld(t)
+		b := wo.signedIn()
+		page := b.get(asked())
+		g := wo.grantOf(b.allow(page))
+		if redeemed {
+			wo.redeem(g)
+		}
+		wo.store.broken["EndGrant"] = true
+		records := len(wo.journal)
+		if got := b.decide(page, "deny"); got.Code != http.StatusServiceUnavailable || len(wo.journal) != records {
+			t.Errorf("redeemed %v, EndGrant fails: %d, %d records; a refusal that does not hold was recorded", redeemed, got.Code, len(wo.journal)-records)
+		}
+		wo.store.broken["EndGrant"] = false
+		if got := b.decide(page, "deny"); got.back().Get("error") != "access_denied" {
+			t.Errorf("redeemed %v: %d %v", redeemed, got.Code, got.back())
+		}
+		if state := wo.store.grants[g.ID].State; state != authority.GrantEnded || len(wo.took) != 1 || wo.took[0].Key != g.ID.String() {
+			t.Errorf("redeemed %v: the grant is %s, this node's view took %v", redeemed, state, wo.took)
+		}
+		if last := wo.journal[len(wo.journal)-1]; last.Type != authority.EventConsentDenied || last.GrantID != g.ID || last.Reason != "denied after it was allowed" {
+			t.Errorf("redeemed %v: the journal ends with %+v", redeemed, last)
+		}
+		if got := b.decide(page, "deny"); got.back().Get("error") != "access_denied" || len(wo.took) != 1 {
+			t.Errorf("redeemed %v: denied twice: %v, took %v", redeemed, got.back(), wo.took)
+		}
 	}
 }
 

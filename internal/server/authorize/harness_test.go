@@ -89,6 +89,9 @@ func (m *memory) EndGrant(_ context.Context, id authority.ID, reason string, at,
 		return nil, err
 	}
 	defer m.mu.Unlock()
+	if _, ok := m.grants[id]; !ok {
+		return nil, authority.ErrNotFound
+	}
 	m.writes++
 	return m.end(func(g authority.Grant) bool { return g.ID == id }, reason, at), nil
 }
