@@ -148,16 +148,24 @@ func TestClientCommands(t *testing.T) {
 		t.Fatalf("%+v", rotated)
 	}
 	s.run("client", "update", "night-job", "--name", "Day job").wants(0, "Day job")
-	s.run("client", "disable", "night-job").wants(0, "disabled")
+	s.run("client", "disable", "night-job").wants(2, "--yes")
+	s.run("client", "show", "night-job", "-o", "json").wants(0, `"disabled": false`)
+	s.run("client", "disable", "night-job", "--yes").wants(0, "disabled")
 	s.run("client", "show", "night-job", "-o", "json").wants(0, `"disabled": true`)
 	s.run("client", "enable", "night-job").wants(0, "enabled")
 	s.run("client", "revoke", "night-job", "--dry-run").wants(0, "Blast radius of client night-job", "0 standing grants")
 	s.run("client", "revoke", "night-job", "--yes", "-o", "json").wants(0, `"kind": "client"`)
 	s.run("client", "delete", "night-job").wants(2, "--yes")
 	s.run("client", "delete", "night-job", "--yes").wants(0, "deleted")
+	s.run("client", "create", "day-job", "--grant-type", "none").wants(0)
+	var gone map[string]any
+	s.run("client", "delete", "day-job", "--yes", "-o", "json").wants(0).into(&gone)
+	if len(gone) != 2 || gone["client_id"] != "day-job" || gone["deleted"] != true {
+		t.Fatal(gone)
+	}
 	s.run("client", "show", "night-job").wants(1, "no client", "request")
 
-	s.run("client", "disable", "demo-service").wants(1, "configuration file")
+	s.run("client", "disable", "demo-service", "--yes").wants(1, "configuration file")
 	s.run("client", "create", "bad", "--grant-type", "implicit").wants(2, "--grant-type", "implicit")
 	s.run("client", "create", "bad", "--auth-method", "foo", "--grant-type", "none").wants(2, "--auth-method", "private_key_jwt")
 	s.run("client", "create", "bad", "worse").wants(2, "one id")
@@ -207,11 +215,15 @@ func TestUserCommands(t *testing.T) {
 	s.run("user", "show", "bob").wants(0, bob.UserID, "bob@example.com")
 	s.run("user", "show", bob.UserID).wants(0, "bob@example.com")
 	s.typing("another password", "user", "password", "bob", "--password-file", "-").wants(0, "is set")
-	s.run("user", "disable", "bob").wants(0, "disabled")
+	s.run("user", "disable", "bob").wants(2, "--yes")
+	s.run("user", "disable", "bob", "--yes").wants(0, "disabled")
 	s.run("user", "show", "bob", "-o", "json").wants(0, `"disabled": true`)
 	s.run("user", "enable", "bob").wants(0)
 	s.run("user", "revoke", "bob", "--yes").wants(0, "Blast radius of user bob ("+bob.UserID+")")
-	s.run("user", "delete", "bob", "--yes").wants(0)
+	s.run("user", "delete", "bob", "--yes", "-o", "json").wants(0, `"user_id": "`+bob.UserID+`"`, `"deleted": true`)
+	for _, args := range [][]string{{"show", "bob"}, {"enable", "bob"}, {"delete", "bob", "--yes"}, {"password", "bob", "--password-file", file}} {
+		s.run(append([]string{"user"}, args...)...).wants(1, `no user with the username or the id "bob"`)
+	}
 	s.run("user", "show", "bob").wants(1, "no user")
 	s.run("user", "password", "ada", "--password-file", file).wants(1, "configuration file")
 }
@@ -377,7 +389,7 @@ func TestHostileAnswersStayOffTheTerminal(t *testing.T) {
 	defer server.Close()
 	vars := map[string]string{"SIGNALBOX_ADMIN_URL": server.URL, "SIGNALBOX_ADMIN_TOKEN": "t"}
 	for _, args := range [][]string{
-		{"client", "list"}, {"client", "list", "-o", "json"}, {"client", "show", "x"}, {"client", "disable", hostile}, {"client", "show", "redirect"},
+		{"client", "list"}, {"client", "list", "-o", "json"}, {"client", "show", "x"}, {"client", "enable", hostile}, {"user", "show", hostile}, {"client", "show", "redirect"},
 		{"audit", "search"}, {"audit", "search", "-o", "json"},
 	} {
 		r := execute(t, t.Context(), vars, strings.NewReader(""), args...)
@@ -404,7 +416,7 @@ func TestEveryCommandHelps(t *testing.T) {
 		if cmd.Short == "" || !strings.Contains(cmd.Example, "signalbox ") || cmd.Args == nil || cmd.RunE == nil {
 			t.Errorf("%s has no summary, example, argument check or action", cmd.CommandPath())
 		}
-		if strings.Contains(cmd.Example, "s list") || strings.Contains(cmd.Example, "client disable ID") {
+		if strings.Contains(cmd.Example, "s list") || regexp.MustCompile(` (CLIENT|USER|GRANT|RESOURCE|URI|KID|ID)\b`).MatchString(cmd.Example) {
 			t.Errorf("%s: odd example %q", cmd.CommandPath(), cmd.Example)
 		}
 		for _, name := range []string{"password", "secret", "token"} {

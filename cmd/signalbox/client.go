@@ -26,12 +26,12 @@ func (a *adminCLI) clientCommand() *cobra.Command {
 				return []string{c.ClientID, c.ClientName, c.AuthMethod, c.Scope, enabled(c.Disabled), c.Source}
 			},
 		}.command(a, "List clients", "  signalbox client list -o json"),
-		a.showCommand("client", "/clients", "client_id", &admin.Client{}),
+		a.showCommand("client", "/clients", "client_id", "night-job", &admin.Client{}),
 		a.clientCreate(), a.clientUpdate(), a.clientRotate(),
-		a.changeCommand(change{use: "disable CLIENT", short: "Disable a client and end its tokens and grants", path: "/clients", member: "client_id", suffix: "/disable", said: "client %s is disabled; its tokens and grants have ended"}),
-		a.changeCommand(change{use: "enable CLIENT", short: "Enable a client again; what was ended stays ended", path: "/clients", member: "client_id", suffix: "/enable", said: "client %s is enabled"}),
-		a.changeCommand(change{use: "delete CLIENT", short: "Delete a client and end its tokens and grants", path: "/clients", member: "client_id", method: http.MethodDelete, question: "Delete client %s and end all its tokens?", said: "client %s is deleted"}),
-		a.revokeCommand("revoke CLIENT", "End everything of a client that is older than now; the client itself stays", "/clients", "client_id", func(id string) admin.Revoke { return admin.Revoke{ClientID: id} }),
+		a.changeCommand(change{use: "disable CLIENT", example: "night-job", short: "Disable a client and end its tokens and grants", path: "/clients", member: "client_id", suffix: "/disable", question: "Disable client %s and end all its tokens?", said: "client %s is disabled; its tokens and grants have ended"}),
+		a.changeCommand(change{use: "enable CLIENT", example: "night-job", short: "Enable a client again; what was ended stays ended", path: "/clients", member: "client_id", suffix: "/enable", said: "client %s is enabled"}),
+		a.changeCommand(change{use: "delete CLIENT", example: "night-job", short: "Delete a client and end its tokens and grants", path: "/clients", member: "client_id", method: http.MethodDelete, question: "Delete client %s and end all its tokens?", said: "client %s is deleted"}),
+		a.revokeCommand("revoke CLIENT", "night-job", "End everything of a client that is older than now; the client itself stays", "/clients", "client_id", func(id string) admin.Revoke { return admin.Revoke{ClientID: id} }),
 	)
 }
 
@@ -43,10 +43,10 @@ func enabled(disabled bool) string {
 }
 
 // showCommand shows one thing by its id.
-func (a *adminCLI) showCommand(what, path, member string, into any) *cobra.Command {
+func (a *adminCLI) showCommand(what, path, member, example string, into any) *cobra.Command {
 	return &cobra.Command{
 		Use: "show ID", Short: "Show one " + what, Args: oneArg(what + "'s id"),
-		Example:           "  signalbox " + what + " show ID -o json",
+		Example:           "  signalbox " + what + " show " + example + "\n  signalbox " + what + " show " + example + " -o json",
 		ValidArgsFunction: a.completeIDs(path, member),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.call(cmd.Context(), http.MethodGet, at(path, args[0]), nil, nil, into); err != nil {
@@ -60,6 +60,7 @@ func (a *adminCLI) showCommand(what, path, member string, into any) *cobra.Comma
 // change is a command that does one thing to one thing.
 type change struct {
 	use, short   string
+	example      string // an id
 	path, member string
 	method       string // empty means POST
 	suffix       string
@@ -71,7 +72,7 @@ func (a *adminCLI) changeCommand(c change) *cobra.Command {
 	yes := false
 	cmd := &cobra.Command{
 		Use: c.use, Short: c.short, Args: oneArg("id"),
-		Example:           "  signalbox " + c.path[1:len(c.path)-1] + " " + c.use,
+		Example:           c.examples(),
 		ValidArgsFunction: a.completeIDs(c.path, c.member),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id := args[0]
@@ -92,18 +93,42 @@ func (a *adminCLI) changeCommand(c change) *cobra.Command {
 			}
 			var answer json.RawMessage
 			if err := a.call(cmd.Context(), method, at(c.path, id, c.suffix), nil, nil, &answer); err != nil {
+				if c.path == "/users" {
+					err = noSuchUser(err, args[0])
+				}
 				return err
 			}
 			a.done(c.said, args[0])
-			if a.json() && answer != nil {
-				return a.show(answer)
+			switch {
+			case !a.json():
+				return nil
+			case answer == nil:
+				return a.show(map[string]any{c.idMember(): id, "deleted": true})
 			}
-			return nil
+			return a.show(answer)
 		},
 	}
-	// Taken by all of them, so that a script need not know which one asks.
-	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	if c.question != "" {
+		cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	}
 	return cmd
+}
+
+// idMember is what the API calls the id; people name users by another member.
+func (c change) idMember() string {
+	if c.path == "/users" {
+		return "user_id"
+	}
+	return c.member
+}
+
+func (c change) examples() string {
+	verb, _, _ := strings.Cut(c.use, " ")
+	example := "  signalbox " + c.path[1:len(c.path)-1] + " " + verb + " " + c.example
+	if c.question != "" {
+		example += "\n" + example + " --yes      # in a script"
+	}
+	return example
 }
 
 var (

@@ -10,13 +10,16 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
+// exampleGrant is an id as grant list shows them.
+const exampleGrant = "019a3f5c-7d2e-7b41-9c55-2f1e08d6a9b3"
+
 func (a *adminCLI) grantCommand() *cobra.Command {
 	return a.group("grant", "Look at standing permissions, and end them",
 		`  signalbox grant list --user ada --active
-  signalbox grant show GRANT
-  signalbox grant revoke GRANT`,
+  signalbox grant show `+exampleGrant+`
+  signalbox grant revoke `+exampleGrant,
 		a.grantList(),
-		a.showCommand("grant", "/grants", "grant_id", &admin.GrantWithChildren{}),
+		a.showCommand("grant", "/grants", "grant_id", exampleGrant, &admin.GrantWithChildren{}),
 		a.grantRevoke(),
 	)
 }
@@ -28,7 +31,7 @@ func (a *adminCLI) grantRevoke() *cobra.Command {
 		Use: "revoke GRANT", Short: "End a grant with all its descendants and their tokens",
 		Long: `End a grant with all its descendants and their tokens. With --token-file: the
 grant of an access token that was found somewhere, and the token itself.`,
-		Example: `  signalbox grant revoke GRANT --dry-run
+		Example: `  signalbox grant revoke ` + exampleGrant + ` --dry-run
   signalbox grant revoke --token-file - < leaked-token.txt`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if tokenFile != "" && len(args) > 0 {

@@ -8,11 +8,14 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
+// exampleKey is the thumbprint of RFC 7638 §3.1, as key list shows them.
+const exampleKey = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+
 func (a *adminCLI) keyCommand() *cobra.Command {
 	return a.group("key", "Administer signing keys",
 		`  signalbox key list
   signalbox key rotate ES256
-  signalbox key remove KID      # it has leaked`,
+  signalbox key remove `+exampleKey+`      # it has leaked`,
 		listing[admin.Key]{
 			path: "/keys", columns: []string{"KEY", "ALGORITHM", "STATE", "CREATED", "SIGNS SINCE", "RETIRED"},
 			row: func(k admin.Key) []string {
@@ -21,7 +24,7 @@ func (a *adminCLI) keyCommand() *cobra.Command {
 		}.command(a, "List signing keys", "  signalbox key list -o json"),
 		a.keyRotate(),
 		a.changeCommand(change{
-			use: "remove KID", short: "Emergency: remove a key now; every token that it signed is dead", path: "/keys", member: "kid", method: http.MethodDelete,
+			use: "remove KID", example: exampleKey, short: "Emergency: remove a key now; every token that it signed is dead", path: "/keys", member: "kid", method: http.MethodDelete,
 			question: "Remove key %s? Every token that it signed is dead at once.", said: "key %s is removed",
 		}),
 	)

@@ -61,11 +61,11 @@ signs in again, or asks for a new token, and goes on.`,
 }
 
 // revokeCommand ends everything of one thing, after showing how much that is.
-func (a *adminCLI) revokeCommand(use, short, path, member string, body func(id string) admin.Revoke) *cobra.Command {
+func (a *adminCLI) revokeCommand(use, example, short, path, member string, body func(id string) admin.Revoke) *cobra.Command {
 	var yes, dryRun bool
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: oneArg("id"),
-		Example:           "  signalbox " + path[1:len(path)-1] + " " + use + " --dry-run",
+		Example:           "  signalbox " + path[1:len(path)-1] + " revoke " + example + " --dry-run\n  signalbox " + path[1:len(path)-1] + " revoke " + example + " --yes      # in a script",
 		ValidArgsFunction: a.completeIDs(path, member),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id := args[0]

@@ -21,9 +21,9 @@ func (a *adminCLI) resourceCommand() *cobra.Command {
 				return []string{r.ID, strings.Join(r.Scopes, " "), r.TokenFormat, r.Source}
 			},
 		}.command(a, "List resources", "  signalbox resource list -o json"),
-		a.showCommand("resource", "/resources", "id", &admin.Resource{}),
+		a.showCommand("resource", "/resources", "id", "https://api.example.com", &admin.Resource{}),
 		a.resourceCreate(), a.resourceUpdate(),
-		a.changeCommand(change{use: "delete RESOURCE", short: "Delete a resource that no client names any more", path: "/resources", member: "id", method: http.MethodDelete, question: "Delete resource %s?", said: "resource %s is deleted"}),
+		a.changeCommand(change{use: "delete RESOURCE", example: "https://api.example.com", short: "Delete a resource that no client names any more", path: "/resources", member: "id", method: http.MethodDelete, question: "Delete resource %s?", said: "resource %s is deleted"}),
 	)
 }
 

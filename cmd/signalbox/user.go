@@ -14,9 +14,9 @@ import (
 )
 
 func (a *adminCLI) userCommand() *cobra.Command {
-	disable := change{use: "disable USER", short: "Disable a user and end tokens, grants and sessions", path: "/users", member: "username", suffix: "/disable", said: "user %s is disabled; tokens and grants have ended"}
-	enable := change{use: "enable USER", short: "Enable a user again; what was ended stays ended", path: "/users", member: "username", suffix: "/enable", said: "user %s is enabled"}
-	remove := change{use: "delete USER", short: "Delete a user and end tokens, grants and sessions", path: "/users", member: "username", method: http.MethodDelete, question: "Delete user %s and end all tokens?", said: "user %s is deleted"}
+	disable := change{use: "disable USER", example: "bob", question: "Disable user %s and end all tokens, grants and sessions?", short: "Disable a user and end tokens, grants and sessions", path: "/users", member: "username", suffix: "/disable", said: "user %s is disabled; tokens and grants have ended"}
+	enable := change{use: "enable USER", example: "bob", short: "Enable a user again; what was ended stays ended", path: "/users", member: "username", suffix: "/enable", said: "user %s is enabled"}
+	remove := change{use: "delete USER", example: "bob", short: "Delete a user and end tokens, grants and sessions", path: "/users", member: "username", method: http.MethodDelete, question: "Delete user %s and end all tokens?", said: "user %s is deleted"}
 	return a.group("user", "Administer users: people with an account here",
 		`  signalbox user create bob --email bob@example.com --password-file -
   signalbox user disable bob`,
@@ -28,7 +28,7 @@ func (a *adminCLI) userCommand() *cobra.Command {
 		}.command(a, "List users", "  signalbox user list -o json"),
 		a.userShow(), a.userCreate(), a.userPassword(), a.userHashPassword(),
 		a.changeCommand(disable), a.changeCommand(enable), a.changeCommand(remove),
-		a.revokeCommand("revoke USER", "End everything of a user that is older than now; the account itself stays", "/users", "username", func(id string) admin.Revoke { return admin.Revoke{UserID: id} }),
+		a.revokeCommand("revoke USER", "bob", "End everything of a user that is older than now; the account itself stays", "/users", "username", func(id string) admin.Revoke { return admin.Revoke{UserID: id} }),
 	)
 }
 
@@ -47,6 +47,15 @@ func (a *adminCLI) userID(ctx context.Context, nameOrID string) (string, error) 
 	return nameOrID, nil
 }
 
+// noSuchUser: the service was asked by id, whatever the caller gave.
+func noSuchUser(err error, nameOrID string) error {
+	var refused *refusedError
+	if !errors.As(err, &refused) || refused.said.Status != http.StatusNotFound {
+		return err
+	}
+	return fmt.Errorf("there is no user with the username or the id %q", nameOrID)
+}
+
 func (a *adminCLI) userShow() *cobra.Command {
 	return &cobra.Command{
 		Use: "show USER", Short: "Show one user, by username or id", Args: oneArg("user"),
@@ -59,7 +68,7 @@ func (a *adminCLI) userShow() *cobra.Command {
 			}
 			var user admin.User
 			if err := a.call(cmd.Context(), http.MethodGet, at("/users", id), nil, nil, &user); err != nil {
-				return err
+				return noSuchUser(err, args[0])
 			}
 			return a.show(user)
 		},
@@ -110,7 +119,7 @@ func (a *adminCLI) userPassword() *cobra.Command {
 			}
 			var user admin.User
 			if err := a.call(cmd.Context(), http.MethodPost, at("/users", id, "/password"), nil, admin.SetPassword{Password: password}, &user); err != nil {
-				return err
+				return noSuchUser(err, args[0])
 			}
 			a.done("the password of %s is set; what rested on the old one has ended", args[0])
 			if a.json() {
