@@ -90,6 +90,8 @@ func (h *Handler) postConsent(w http.ResponseWriter, r *http.Request) {
 // of a refusal while the access lives.
 func (h *Handler) deny(w http.ResponseWriter, r *http.Request, req request, s authority.Session, grantID authority.ID, now time.Time) {
 	const reason = "denied after it was allowed"
+	r, done := lasting(r)
+	defer done()
 	ended, err := h.endGrant(r.Context(), grantID, reason, now)
 	if err != nil {
 		h.fail(w, r, err)
@@ -123,6 +125,8 @@ func (h *Handler) endGrant(ctx context.Context, id authority.ID, reason string, 
 // approve makes the grant and hands out its code. The grant is stored and
 // recorded before the code leaves.
 func (h *Handler) approve(w http.ResponseWriter, r *http.Request, req request, s authority.Session, grantID authority.ID, now time.Time) {
+	r, done := lasting(r)
+	defer done()
 	ctx := r.Context()
 	code := authority.NewAuthorizationCode(grantID)
 	expires := now.Add(min(h.Settings().CodeTTL, codeLife))

@@ -278,7 +278,10 @@ func newWorld(t *testing.T) *world {
 	wo.Handler = &Handler{
 		Settings:  func() authority.Issuer { return authority.Issuer{URL: issuerURL, CodeTTL: time.Minute} },
 		Directory: directory, Grants: store, Sessions: store,
-		Record: func(_ context.Context, e authority.Event) error {
+		Record: func(ctx context.Context, e authority.Event) error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			wo.mu.Lock()
 			defer wo.mu.Unlock()
 			if wo.noDisk {
@@ -334,6 +337,7 @@ type browser struct {
 	mu      sync.Mutex
 	cookies map[string]string
 	ip      string
+	ctx     context.Context // of its next requests; nil for the test's
 }
 
 func (wo *world) browser() *browser {
@@ -367,7 +371,11 @@ func (b *browser) do(method, target string, form url.Values, change ...func(*htt
 	for _, c := range change {
 		c(r)
 	}
-	r = r.WithContext(wire.WithRequest(b.t.Context(), &wire.Request{ID: "req-1", Remote: b.ip}))
+	ctx := b.ctx
+	if ctx == nil {
+		ctx = b.t.Context()
+	}
+	r = r.WithContext(wire.WithRequest(ctx, &wire.Request{ID: "req-1", Remote: b.ip}))
 	w := httptest.NewRecorder()
 	b.mux.ServeHTTP(w, r)
 	s := shown{b.t, w, w.Result().Cookies()}

@@ -1,6 +1,7 @@
 package authorize
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
@@ -179,6 +180,70 @@ func TestStorageFailureAtSignOut(t *testing.T) {
 			t.Errorf("%s failed, then works: %d, %d sessions", method, got.Code, len(wo.store.sessions))
 		}
 	}
+}
+
+// Who closes the tab in the middle leaves nothing that is done and not recorded.
+func TestWhoHangsUpLeavesNothingUnrecorded(t *testing.T) {
+	for method, tc := range map[string]struct {
+		prepare func(b *browser) (act func())
+		want    authority.EventType
+	}{
+		"StartSession": {func(b *browser) func() {
+			page := b.get(asked("prompt", "login"))
+			return func() { b.signIn(page, "ada", "lovelace") }
+		}, authority.EventSignedIn},
+		"CreateGrant": {func(b *browser) func() {
+			page := b.get(asked())
+			return func() { b.allow(page) }
+		}, authority.EventGrantCreated},
+		"EndGrant": {func(b *browser) func() {
+			page := b.get(asked())
+			b.allow(page)
+			return func() { b.decide(page, "deny") }
+		}, authority.EventConsentDenied},
+		"EndSessionGrants": {func(b *browser) func() {
+			page := b.get("/logout")
+			return func() { b.signOut(page) }
+		}, authority.EventSignedOut},
+		"EndSession": {func(b *browser) func() {
+			page := b.get("/logout")
+			return func() { b.signOut(page) }
+		}, authority.EventSignedOut},
+	} {
+		wo := newWorld(t)
+		b := wo.signedIn()
+		act := tc.prepare(b)
+		ctx, hangUp := context.WithCancel(t.Context())
+		b.ctx = ctx
+		wo.store.hook = func(m string) {
+			if m == method {
+				hangUp()
+			}
+		}
+		before := len(wo.journal)
+		act()
+		if ctx.Err() == nil || len(wo.journal) <= before || wo.journal[len(wo.journal)-1].Type != tc.want {
+			t.Errorf("hung up during %s: the journal has %d new records; want %s", method, len(wo.journal)-before, tc.want)
+		}
+		hangUp()
+	}
+}
+
+// What a store that fails returns beside its error is nothing that happened.
+func TestOnlyWhatWasEndedIsTaken(t *testing.T) {
+	wo := newWorld(t)
+	b := wo.signedIn()
+	page := b.get("/logout")
+	wo.Grants = halfway{wo.store}
+	if got := b.signOut(page); got.Code != http.StatusServiceUnavailable || len(wo.took) != 0 {
+		t.Errorf("%d, this node's view took %v", got.Code, wo.took)
+	}
+}
+
+type halfway struct{ authority.GrantStore }
+
+func (halfway) EndSessionGrants(context.Context, authority.ID, string, time.Time, time.Time) ([]authority.Revocation, error) {
+	return []authority.Revocation{{Kind: authority.RevokeGrant, Key: "rolled back"}}, errStorage
 }
 
 func TestHome(t *testing.T) {

@@ -1,6 +1,7 @@
 package authorize
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -36,9 +37,18 @@ func (h *Handler) session(r *http.Request, now time.Time) (authority.Session, au
 	return session, user, nil
 }
 
+// lasting is for a change and its record: a caller who hangs up does not leave
+// a change that is done in part, or one that the journal knows nothing of.
+func lasting(r *http.Request) (*http.Request, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 30*time.Second)
+	return r.WithContext(ctx), cancel
+}
+
 // startSession signs a person in. The cookie is a new one every time, whatever
 // the browser brought (threats.md E 76).
 func (h *Handler) startSession(w http.ResponseWriter, r *http.Request, user authority.User, now time.Time) error {
+	r, done := lasting(r)
+	defer done()
 	before, _, err := h.session(r, now)
 	if err != nil && !errors.Is(err, authority.ErrNotFound) {
 		return err
@@ -73,12 +83,17 @@ func (h *Handler) startSession(w http.ResponseWriter, r *http.Request, user auth
 // more at the end, for a grant that was made between. approve looks at the
 // session after it has made its grant, so one of the two sees the other.
 func (h *Handler) endSession(r *http.Request, s authority.Session, reason string, now time.Time) error {
+	r, done := lasting(r)
+	defer done()
 	ctx := r.Context()
 	deadUntil := now.Add(authority.MaxTokenTTL + authority.Leeway)
 	endGrants := func() error {
 		ended, err := h.Grants.EndSessionGrants(ctx, s.ID, reason, now, deadUntil)
+		if err != nil {
+			return err
+		}
 		h.Took(ended...)
-		return err
+		return nil
 	}
 	if err := endGrants(); err != nil {
 		return err
