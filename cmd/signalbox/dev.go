@@ -82,11 +82,19 @@ func dev(ctx context.Context, env *environment, address, data, readyFile string)
 		}
 		defer func() { _ = os.RemoveAll(data) }()
 	}
-	d, err := writeDemo(data, issuer, ln)
+	// What an earlier run left tells of another service, and may be taken for this one.
+	if err := os.Remove(readyFile); readyFile != "" && err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("--ready-file: %w", err)
+	}
+	// Under its own name once the folder is known to be ours: another dev may be
+	// running on it, whose configuration this is.
+	file := filepath.Join(data, "signalbox.yaml")
+	d, err := writeDemo(data, file+".new", issuer, ln)
+	defer func() { _ = os.Remove(file + ".new") }()
 	if err != nil {
 		return err
 	}
-	cfg, err := config.Load(filepath.Join(data, "signalbox.yaml"), nil)
+	cfg, err := config.Load(file+".new", nil)
 	if err != nil {
 		return err
 	}
@@ -95,6 +103,9 @@ func dev(ctx context.Context, env *environment, address, data, readyFile string)
 		return err
 	}
 	defer s.close()
+	if err := os.Rename(file+".new", file); err != nil {
+		return err
+	}
 	return s.serve(ctx, ln, func() error {
 		ctx := context.WithoutCancel(ctx)
 		d.AdminURL = "http://" + ln.admin.Addr().String()
@@ -144,7 +155,7 @@ const demoPassword = "ada-loves-trains"
 // writeDemo makes the configuration, its secrets and the demo's clients, or
 // takes up those of an earlier run. A new port makes a new issuer, so the
 // configuration itself is written anew each time.
-func writeDemo(dir, issuer string, ln listeners) (*demo, error) {
+func writeDemo(dir, file, issuer string, ln listeners) (*demo, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -178,7 +189,7 @@ func writeDemo(dir, issuer string, ln listeners) (*demo, error) {
 		return nil, err
 	}
 	text := strings.NewReplacer("$ISSUER", issuer, "$PUBLIC", ln.public.Addr().String(), "$ADMIN", ln.admin.Addr().String()).Replace(demoConfig)
-	return d, os.WriteFile(filepath.Join(dir, "signalbox.yaml"), []byte(text), 0o600)
+	return d, os.WriteFile(file, []byte(text), 0o600)
 }
 
 // keepSecret returns what the file holds, or fills it first.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -53,7 +55,7 @@ func TestDevWritesItsConfigurationAnewAndSaysSo(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "signalbox.yaml")
 	for range 2 {
-		if _, err := writeDemo(dir, issuer, ln); err != nil {
+		if _, err := writeDemo(dir, file, issuer, ln); err != nil {
 			t.Fatal(err)
 		}
 		text, err := os.ReadFile(file)
@@ -67,5 +69,31 @@ func TestDevWritesItsConfigurationAnewAndSaysSo(t *testing.T) {
 	}
 	if help := newDev(&environment{}).Long; !strings.Contains(help, "anew at each start") {
 		t.Errorf("the help: %s", help)
+	}
+}
+
+func TestASecondDevLeavesTheFirstOnesFolderAlone(t *testing.T) {
+	_, file := testService(t)
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready := filepath.Join(t.TempDir(), "ready.json")
+	if err := os.WriteFile(ready, []byte("of an earlier run"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	err = dev(context.Background(), &environment{Out: &out, Err: &out, Getenv: os.Getenv}, "127.0.0.1:0", filepath.Dir(file), ready)
+	if err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Fatalf("a second dev on the folder: %v", err)
+	}
+	if after, err := os.ReadFile(file); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the configuration of the running one was replaced: %v\n%s", err, after)
+	}
+	if _, err := os.Stat(file + ".new"); err == nil {
+		t.Error("the second one's configuration was left behind")
+	}
+	if _, err := os.Stat(ready); err == nil {
+		t.Error("whoever waits for the ready file takes an earlier run's for this one's")
 	}
 }

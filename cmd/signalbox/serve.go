@@ -104,19 +104,16 @@ func listen(cfg *config.Config) (listeners, error) {
 
 const watchEvery = 2 * time.Second
 
-// followConfig reloads on SIGHUP and when one of the files has changed. It
-// looks at the files' times and sizes, which also works for the symbolic links
-// that Kubernetes swaps, where file events do not.
+// followConfig reloads on SIGHUP and when one of the files has changed.
 func (s *service) followConfig(ctx context.Context, file string) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
-	files := s.config.Load().Files
-	seen := fingerprint(files)
+	files, again := s.config.Load().Files, false
 	for {
-		asked := false
+		asked := again
 		select {
 		case <-ctx.Done():
 			return
@@ -124,46 +121,32 @@ func (s *service) followConfig(ctx context.Context, file string) {
 			asked = true
 		case <-ticker.C:
 		}
-		now := fingerprint(files)
-		if now == seen && !asked {
+		if !asked && !config.Changed(files) {
 			continue
 		}
-		seen = now
-		if err := s.reload(ctx, file); err != nil {
-			if errors.Is(err, errTryAgain) {
-				seen = "" // differs from every fingerprint
-			}
+		looked, err := s.reload(ctx, file)
+		files, again = looked, errors.Is(err, errTryAgain)
+		if err != nil {
 			s.log.Error("the new configuration is refused, the one before it stays", "error", err)
 			_ = s.record(ctx, authority.Event{Type: authority.EventConfigRefused, Target: file, Reason: err.Error()})
-			continue
 		}
-		files = s.config.Load().Files
-		seen = fingerprint(files)
 	}
-}
-
-func fingerprint(files []string) string {
-	print := ""
-	for _, f := range files {
-		info, err := os.Stat(f)
-		if err != nil {
-			print += f + ": gone\n"
-			continue
-		}
-		print += fmt.Sprintf("%s %d %d\n", f, info.Size(), info.ModTime().UnixNano())
-	}
-	return print
 }
 
 // errTryAgain is a reload that failed through no fault of the file's.
 var errTryAgain = errors.New("it is tried again")
 
-// reload puts a new configuration in place, or changes nothing.
-func (s *service) reload(ctx context.Context, file string) error {
+// reload puts a new configuration in place, or changes nothing. It returns the
+// files that this rests on.
+func (s *service) reload(ctx context.Context, file string) ([]config.File, error) {
 	next, err := config.Load(file, os.Environ())
 	if err != nil {
-		return err
+		return config.FilesOf(err), err
 	}
+	return next.Files, s.replace(ctx, file, next)
+}
+
+func (s *service) replace(ctx context.Context, file string, next *config.Config) error {
 	old := s.config.Load()
 	if fixed := needsRestart(old, next); fixed != "" {
 		return fmt.Errorf("%s cannot change while the service runs: restart it", fixed)
@@ -171,6 +154,9 @@ func (s *service) reload(ctx context.Context, file string) error {
 	declared, err := declaredOf(next)
 	if err != nil {
 		return err
+	}
+	if err := s.directory.Check(ctx, declared); err != nil {
+		return unlessOverlap(err)
 	}
 	clients, users := s.directory.DeclaredClients(), s.directory.DeclaredUsers()
 	// Recorded first: nothing is in force that is not on record. Then what has
@@ -182,7 +168,7 @@ func (s *service) reload(ctx context.Context, file string) error {
 		return errors.Join(errTryAgain, err)
 	}
 	if err := s.directory.Declare(ctx, declared); err != nil {
-		return err
+		return unlessOverlap(err)
 	}
 	s.config.Store(next)
 	s.setLogLevel(next)
@@ -195,6 +181,15 @@ func (s *service) reload(ctx context.Context, file string) error {
 		s.log.Error("what was issued during the reload could not be ended", "error", err)
 	}
 	return nil
+}
+
+// unlessOverlap: a database that did not answer is asked again; one that holds
+// an id of the file too will go on doing so.
+func unlessOverlap(err error) error {
+	if errors.Is(err, authority.ErrOverlap) {
+		return err
+	}
+	return errors.Join(errTryAgain, err)
 }
 
 func needsRestart(old, next *config.Config) string {
@@ -220,18 +215,18 @@ func needsRestart(old, next *config.Config) string {
 	return ""
 }
 
-// newPasswords are the users whose password the new file changes. The hashes of
+// newPasswords are the users, by `sub`, whose password the new file changes. The hashes of
 // password files cannot be compared, since each is made with a new salt.
 func newPasswords(old, next *config.Config) map[string]bool {
 	before := map[string]config.User{}
 	for _, u := range old.Users {
-		before[u.Username] = u
+		before[u.Sub] = u
 	}
 	changed := map[string]bool{}
 	for _, u := range next.Users {
-		was, there := before[u.Username]
+		was, there := before[u.Sub]
 		if there && (was.Password.Reveal() != u.Password.Reveal() || was.PasswordHash.Reveal() != u.PasswordHash.Reveal()) {
-			changed[u.Username] = true
+			changed[u.Sub] = true
 		}
 	}
 	return changed
@@ -263,7 +258,7 @@ func (s *service) endRemoved(ctx context.Context, clients []authority.Client, us
 		switch {
 		case !there || is.Disabled && !was.Disabled:
 			end(authority.EpochUser, was.ID, removed)
-		case newPassword[was.Username]:
+		case newPassword[was.ID]:
 			end(authority.EpochUser, was.ID, "new password in the configuration")
 		}
 	}

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config"
@@ -22,10 +24,10 @@ func testService(t *testing.T) (s *service, file string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _, _ = ln.public.Close(), ln.admin.Close() })
-	if _, err := writeDemo(dir, issuer, ln); err != nil {
+	file = filepath.Join(dir, "signalbox.yaml")
+	if _, err := writeDemo(dir, file, issuer, ln); err != nil {
 		t.Fatal(err)
 	}
-	file = filepath.Join(dir, "signalbox.yaml")
 	cfg, err := config.Load(file, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +81,7 @@ func TestReload(t *testing.T) {
 			s, file := testService(t)
 			before := s.config.Load()
 			row.change(t, file)
-			err := s.reload(context.Background(), file)
+			_, err := s.reload(context.Background(), file)
 			if row.refused != "" {
 				if err == nil || !strings.Contains(err.Error(), row.refused) {
 					t.Fatalf("want a refusal with %q, got %v", row.refused, err)
@@ -137,5 +139,54 @@ func TestAuditVerifyWithTheConfiguration(t *testing.T) {
 	}
 	if code, out := verify(); code != exitFailed || !strings.Contains(out, "truncated") {
 		t.Fatalf("%d %s", code, out)
+	}
+}
+
+func TestAReloadThatMeetsAnOutageIsTriedAgain(t *testing.T) {
+	s, file := testService(t)
+	before := s.config.Load()
+	edit(t, file, "client_id: demo-spa", "client_id: other-spa")
+	if err := s.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	looked, err := s.reload(context.Background(), file)
+	if !errors.Is(err, errTryAgain) || s.config.Load() != before {
+		t.Fatalf("%v", err)
+	}
+	err = journal.Search(context.Background(), before.Journal.Dir, journal.Query{Types: []string{"config.loaded", "epoch.set"}}, func(r journal.Record) error {
+		t.Errorf("on record, though nothing has changed: %s %s", r.Type, r.Reason)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What is written after the file was read is a change, however long the reload took.
+	edit(t, file, "client_id: other-spa", "client_id: another-spa")
+	if !config.Changed(looked) {
+		t.Error("a change after the file was read is not seen")
+	}
+}
+
+func TestAnIdOfTheDatabaseIsNotTriedAgain(t *testing.T) {
+	s, file := testService(t)
+	now := time.Now()
+	if err := s.db.CreateClient(context.Background(), authority.Client{ID: "u-42", CreatedAt: now, UpdatedAt: now}); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, file, "username: ada\n", "username: ada\n    sub: u-42\n")
+	if _, err := s.reload(context.Background(), file); err == nil || errors.Is(err, errTryAgain) || !strings.Contains(err.Error(), `"u-42"`) {
+		t.Fatalf("a user with a client's id: %v", err)
+	}
+}
+
+func TestANewNameDoesNotHideANewPassword(t *testing.T) {
+	user := func(name, password string) *config.Config {
+		return &config.Config{Users: []config.User{{Username: name, Sub: "u-1", Password: config.NewSecret(password)}}}
+	}
+	if got := newPasswords(user("ada", "one"), user("ada.lovelace", "two")); !got["u-1"] {
+		t.Errorf("%v", got)
+	}
+	if got := newPasswords(user("ada", "one"), user("ada.lovelace", "one")); len(got) != 0 {
+		t.Errorf("%v", got)
 	}
 }

@@ -34,6 +34,9 @@ var AdminScopes = oauth.MustScopes(
 	"grants:read", "grants:write", "resources:read", "resources:write", "journal:read",
 )
 
+// ErrOverlap is an id that the configuration file and the database both hold.
+var ErrOverlap = errors.New("in the configuration file and in the database")
+
 // NewDirectory makes a directory over a store. Declare fills in the rest.
 func NewDirectory(store DirectoryStore) *Directory {
 	d := &Directory{store: store}
@@ -45,26 +48,42 @@ func NewDirectory(store DirectoryStore) *Directory {
 // of those before, all at once. It refuses an id that the database has too,
 // and then changes nothing.
 func (d *Directory) Declare(ctx context.Context, next Declared) error {
+	if err := d.Check(ctx, next); err != nil {
+		return err
+	}
 	next.Resources = maps.Clone(next.Resources)
 	if next.Resources == nil {
 		next.Resources = map[string]Resource{}
-	}
-	if _, exists := next.Resources[AdminResource]; exists {
-		return fmt.Errorf("resource %q is built in and cannot be declared", AdminResource)
 	}
 	next.Resources[AdminResource] = Resource{ID: AdminResource, Scopes: AdminScopes, Format: FormatJWT, Source: FromFile}
 	next.usersByName = map[string]string{}
 	for id, u := range next.Users {
 		next.usersByName[strings.ToLower(u.Username)] = id
 	}
+	d.declared.Store(&next)
+	return nil
+}
+
+// Check says why Declare would refuse: ErrOverlap, unless the store fails. `sub` tells users and clients apart by
+// their ids, so these must not overlap either (RFC 9068 §5).
+func (d *Directory) Check(ctx context.Context, next Declared) error {
+	if _, exists := next.Resources[AdminResource]; exists {
+		return fmt.Errorf("resource %q is built in and cannot be declared", AdminResource)
+	}
 	for id := range next.Clients {
 		if _, err := d.store.Client(ctx, id); !errors.Is(err, ErrNotFound) {
 			return overlap(err, "client", id)
+		}
+		if _, err := d.store.User(ctx, id); !errors.Is(err, ErrNotFound) {
+			return overlap(err, "id", id)
 		}
 	}
 	for id, u := range next.Users {
 		if _, err := d.store.User(ctx, id); !errors.Is(err, ErrNotFound) {
 			return overlap(err, "user", id)
+		}
+		if _, err := d.store.Client(ctx, id); !errors.Is(err, ErrNotFound) {
+			return overlap(err, "id", id)
 		}
 		if _, err := d.store.UserByName(ctx, strings.ToLower(u.Username)); !errors.Is(err, ErrNotFound) {
 			return overlap(err, "user", u.Username)
@@ -75,7 +94,6 @@ func (d *Directory) Declare(ctx context.Context, next Declared) error {
 			return overlap(err, "resource", id)
 		}
 	}
-	d.declared.Store(&next)
 	return nil
 }
 
@@ -83,7 +101,7 @@ func overlap(err error, kind, id string) error {
 	if err != nil {
 		return err
 	}
-	return fmt.Errorf("%s %q is in the configuration file and in the database: remove one of them", kind, id)
+	return fmt.Errorf("%s %q is %w: remove one of them", kind, id, ErrOverlap)
 }
 
 // DeclaredClients returns the clients of the configuration file, sorted by id.

@@ -72,6 +72,8 @@ func TestDirectory(t *testing.T) {
 	for name, bad := range map[string]Declared{
 		"a client that is stored":          {Clients: map[string]Client{"stored": {}}},
 		"a user that is stored":            {Users: map[string]User{"stored-id": {Username: "x"}}},
+		"a user with a stored client's id": {Users: map[string]User{"stored": {Username: "x"}}},
+		"a client with a stored user's id": {Clients: map[string]Client{"stored-id": {}}},
 		"a username that is stored":        {Users: map[string]User{"x": {Username: "Stored"}}},
 		"a resource that is stored":        {Resources: map[string]Resource{"https://stored.example": {}}},
 		"the resource of the admin API":    {Resources: map[string]Resource{AdminResource: {}}},

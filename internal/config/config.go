@@ -39,7 +39,7 @@ type Config struct {
 	Warnings []string
 	// Files are all files that were read, the configuration first: what a
 	// reload has to watch.
-	Files []string
+	Files []File
 
 	origin *document // for Refuse
 }
@@ -178,32 +178,42 @@ func Default() *Config {
 }
 
 // Load reads, completes and validates the file at path. env is os.Environ().
-// A wrong file gives Errors. Relative paths in the file are relative to it.
+// A wrong file gives Errors; FilesOf tells what they rest on. Relative paths in the file are relative to it.
 func Load(path string, env []string) (*Config, error) {
+	files := []File{look(path)}
 	f, err := os.Open(path)
 	if err != nil {
 		var pe *os.PathError
 		if errors.As(err, &pe) {
 			err = pe.Err
 		}
-		return nil, fmt.Errorf("configuration %s: %w", path, err)
+		return nil, &refused{fmt.Errorf("configuration %s: %w", path, err), files}
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxDocument+1))
 	if err != nil {
-		return nil, fmt.Errorf("configuration %s: %w", path, err)
+		return nil, &refused{fmt.Errorf("configuration %s: %w", path, err), files}
 	}
-	c, err := Parse(path, data, env)
-	if err != nil {
-		return nil, err
+	d := evaluate(path, data, env)
+	files = append(files, d.config.Files...)
+	if len(d.errors) > 0 {
+		return nil, &refused{d.errors.sorted(), files}
 	}
-	c.Files = append([]string{path}, c.Files...)
-	return c, nil
+	d.config.Files = files
+	return d.config, nil
 }
 
 // Parse is Load for a document at hand. name stands in errors, and its folder
 // is where relative paths start.
 func Parse(name string, data []byte, env []string) (*Config, error) {
+	d := evaluate(name, data, env)
+	if len(d.errors) > 0 {
+		return nil, d.errors.sorted()
+	}
+	return d.config, nil
+}
+
+func evaluate(name string, data []byte, env []string) *document {
 	d := newDocument(name, data)
 	setDefaults(table, d.config)
 	if root := d.yaml(data); root != nil {
@@ -214,11 +224,8 @@ func Parse(name string, data []byte, env []string) (*Config, error) {
 		d.environment(env)
 		d.validate()
 	}
-	if len(d.errors) > 0 {
-		return nil, d.errors.sorted()
-	}
 	d.config.origin = d
-	return d.config, nil
+	return d
 }
 
 // path resolves a path written in the file.

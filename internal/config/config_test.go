@@ -184,7 +184,7 @@ func TestEnvironmentOverrides(t *testing.T) {
 	if c.Storage.URL.Reveal() != "postgres://u:pw@h/d" || c.Log.Format != "text" || len(c.TLS.TrustedProxies) != 2 {
 		t.Errorf("%+v", c)
 	}
-	if len(c.Files) != 1 || c.Files[0] != url {
+	if len(c.Files) != 1 || c.Files[0].Path != url {
 		t.Errorf("files to watch: %q", c.Files)
 	}
 }
@@ -248,7 +248,7 @@ users: [{username: ada, password_file: ada.password}]
 	if len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "chmod 600") {
 		t.Errorf("warnings: %q", c.Warnings)
 	}
-	if len(c.Files) != 5 || c.Files[0] != path {
+	if len(c.Files) != 5 || c.Files[0].Path != path {
 		t.Errorf("files to watch: %q", c.Files)
 	}
 	if _, err := Load(filepath.Join(dir, "nothing.yaml"), nil); err == nil || strings.Count(err.Error(), "nothing.yaml") != 1 {

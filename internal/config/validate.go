@@ -310,13 +310,13 @@ func (d *document) read(path, file string) (data []byte, world, ok bool) {
 	if d.failed[path] {
 		return nil, false, false
 	}
+	if !slices.ContainsFunc(d.config.Files, func(f File) bool { return f.Path == file }) {
+		d.config.Files = append(d.config.Files, look(file))
+	}
 	data, world, err := readFile(file)
 	if err != nil {
 		d.fail(path, quote(file)+" "+err.Error(), "make the file, or correct the path (it starts at the folder of the configuration)")
 		return nil, false, false
-	}
-	if !slices.Contains(d.config.Files, file) {
-		d.config.Files = append(d.config.Files, file)
 	}
 	if len(data) == 0 {
 		d.fail(path, quote(file)+" is empty", "write the value into it")
