@@ -53,11 +53,15 @@ func (h *Handler) startSession(w http.ResponseWriter, r *http.Request, user auth
 	if err != nil && !errors.Is(err, authority.ErrNotFound) {
 		return err
 	}
-	// Somebody else was signed in here, and cannot sign out here any more. The
-	// same person's earlier session stays until it expires: the applications
-	// that rest on it must not fall because one of them asked for a fresh sign-in.
-	if !before.ID.IsZero() && before.Subject.ID != user.ID {
-		if err := h.endSession(r, before, "another user signed in in the same browser", now); err != nil {
+	// This browser loses the earlier session's cookie, and nobody could sign it
+	// out any more. So it ends here, whoever's it is: a cookie that was stolen
+	// from it must not outlive a sign-out. What rests on it ends with it.
+	if !before.ID.IsZero() {
+		reason := "another user signed in in the same browser"
+		if before.Subject.ID == user.ID {
+			reason = "signed in again in the same browser"
+		}
+		if err := h.endSession(r, before, reason, now); err != nil {
 			return err
 		}
 	}

@@ -97,8 +97,36 @@ func TestSignInMakesANewSession(t *testing.T) {
 	first := b.cookies["__Host-signalbox_session"]
 	b.signIn(b.get(asked("prompt", "login")), "ada", "lovelace")
 	second := b.cookies["__Host-signalbox_session"]
-	if first == planted || second == first || len(wo.store.sessions) != 2 {
+	if first == planted || second == first || len(wo.store.sessions) != 1 {
 		t.Errorf("cookies %q, %q; %d sessions", first, second, len(wo.store.sessions))
+	}
+}
+
+// A cookie that was stolen is worth nothing once its owner signs in anew, and
+// after the sign-out there is no session left of this browser.
+func TestAFreshSignInEndsTheEarlierSession(t *testing.T) {
+	wo := newWorld(t)
+	b := wo.signedIn()
+	rests := wo.grantOf(b.allow(b.get(asked())))
+	stays := wo.grantOf(b.allow(b.get(asked("scope", "openid offline_access"))))
+	wo.redeem(rests)
+	thief := wo.browser()
+	thief.cookies["__Host-signalbox_session"] = b.cookies["__Host-signalbox_session"]
+	wo.pass(time.Minute)
+	b.signIn(b.get(asked("prompt", "login")), "ada", "lovelace")
+	if got := thief.get(asked()); got.is() != "sign-in" {
+		t.Errorf("the earlier cookie after a fresh sign-in: %d %s", got.Code, got.is())
+	}
+	if len(wo.store.sessions) != 1 || wo.store.grants[rests.ID].State != authority.GrantEnded || wo.store.grants[stays.ID].State == authority.GrantEnded {
+		t.Errorf("%d sessions, the grant that rests on the earlier is %s, the offline grant %s", len(wo.store.sessions), wo.store.grants[rests.ID].State, wo.store.grants[stays.ID].State)
+	}
+	last := wo.journal[len(wo.journal)-2:]
+	if last[0].Type != authority.EventSignedOut || last[0].Reason != "signed in again in the same browser" || last[1].Type != authority.EventSignedIn {
+		t.Errorf("the journal ends with %+v", last)
+	}
+	b.signOut(b.get("/logout"))
+	if len(wo.store.sessions) != 0 {
+		t.Errorf("after the sign-out: %d sessions", len(wo.store.sessions))
 	}
 }
 
