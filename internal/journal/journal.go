@@ -153,7 +153,7 @@ func Open(dir, node string, opts Options) (_ *Journal, err error) {
 		lock: lock, file: end.file, size: end.size, padded: end.size,
 		wake: make(chan struct{}, 1), full: make(chan struct{}, 1), quit: make(chan struct{}), stopped: make(chan struct{}),
 		anchors: make(chan Checkpoint, 1), anchored: make(chan struct{}),
-		later: later{seen: map[laterKey]*repeated{}},
+		later: later{types: map[authority.EventType]*refusals{}},
 		batch: newBatch(), seq: end.seq, head: end.head, durable: end.seq, unsigned: end.unsigned,
 		waiters: make(chan struct{}),
 	}

@@ -572,6 +572,34 @@ func TestAnonymousRefusalsAreCountedNotListed(t *testing.T) {
 	}
 }
 
+func TestAFloodOfOneKindHidesNoOther(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, Options{})
+	for i := range 3 * maxLater {
+		e := authority.Event{Type: authority.EventTokenRefused, ClientID: "spa", Error: "invalid_scope", Remote: "192.0.2.1"}
+		e.Reason = fmt.Sprintf("scope \"s%d\" was not granted", i) // the caller's own text
+		j.AppendLater(e)
+		e.Remote = fmt.Sprintf("198.51.100.%d", i)
+		j.AppendLater(e)
+	}
+	for _, id := range []string{"bob", "ada", "ada", "ada"} {
+		j.AppendLater(authority.Event{
+			Type: authority.EventSignInFailed, Remote: "192.0.2.1", Subject: authority.Subject{Issuer: "https://sts.example.com", ID: id, Kind: authority.SubjectUser},
+		})
+	}
+	closed(t, j)
+	got := records(t, dir, Query{Types: []string{string(authority.EventSignInFailed)}})
+	if len(got) != 3 || got[0].Subject.ID != "bob" || got[1].Subject.ID != "ada" || got[2].Subject == nil || got[2].Subject.ID != "ada" || got[2].Count != 2 {
+		t.Errorf("%+v", got)
+	}
+	if got := records(t, dir, Query{Remote: "192.0.2.1", Types: []string{string(authority.EventTokenRefused)}}); len(got) != 2 || got[1].Count != 3*maxLater-1 || got[1].Reason == "" {
+		t.Errorf("one caller's refusals, each with another text: %+v", got)
+	}
+	if got := records(t, dir, Query{Types: []string{string(TypeOmitted)}}); len(got) != 1 || !strings.Contains(got[0].Reason, "token.refused") {
+		t.Errorf("%+v", got)
+	}
+}
+
 // note tells the first ten times, and never waits.
 func note(entered chan<- struct{}) {
 	select {
