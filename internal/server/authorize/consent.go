@@ -1,9 +1,12 @@
 package authorize
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
@@ -29,7 +32,7 @@ func (h *Handler) hasConsented(r *http.Request, req request, s authority.Session
 func (h *Handler) showConsent(w http.ResponseWriter, r *http.Request, req request, s authority.Session, user authority.User, now time.Time) {
 	sealed, err := h.seal(flow{
 		Step: stepConsent, Browser: h.ensureBrowser(w, r), Query: req.query(),
-		Session: s.ID.String(), Grant: authority.NewID(now).String(),
+		Session: s.ID.String(), Grant: authority.NewID(now).String(), Outcome: req.outcome(),
 	}, now)
 	if err != nil {
 		h.fail(w, r, err)
@@ -40,6 +43,15 @@ func (h *Handler) showConsent(w http.ResponseWriter, r *http.Request, req reques
 		Flow: sealed, ClientName: nameOf(req.client), Username: user.Username,
 		Where: whereTo(req.redirectURI), Unverified: req.mayBePosed(), About: about, Resources: resources,
 	})
+}
+
+// outcome is a hash of what consent to the request gives, and of where the
+// answer goes. Both follow from the client as it is, so the same request may
+// come to something else ten minutes later.
+func (req request) outcome() []byte {
+	given := append([]string{req.redirectURI, req.target.Scopes.String()}, req.target.ResourceIDs()...)
+	sum := sha256.Sum256([]byte(strings.Join(given, "\n"))) // none of them has a line break in it
+	return sum[:]
 }
 
 // postConsent takes the person's answer.
@@ -76,6 +88,12 @@ func (h *Handler) postConsent(w http.ResponseWriter, r *http.Request) {
 	}
 	switch form.Get("decision") {
 	case "allow":
+		// What is allowed must be what was shown (threats.md A 22). A page that
+		// is out of step is shown anew; a refusal holds whatever was shown.
+		if !bytes.Equal(req.outcome(), f.Outcome) {
+			seeOther(w, h.base()+"/authorize?"+req.query())
+			return
+		}
 		h.approve(w, r, req, session, grantID, now)
 	case "deny":
 		h.deny(w, r, req, session, grantID, now)

@@ -121,6 +121,55 @@ func TestScopeRemovedSince(t *testing.T) {
 	}
 }
 
+// threats.md A 22: what is given is what was shown, however the client changes
+// in between.
+func TestWhatIsAllowedIsWhatWasShown(t *testing.T) {
+	const billing = "https://billing.example.com"
+	for row, tc := range map[string]struct {
+		ask    []string
+		change func(*authority.Client)
+		shown  string // on the page that is shown anew; empty if the answer holds
+	}{
+		"nothing changed":     {[]string{"scope", ""}, func(*authority.Client) {}, ""},
+		"what nobody can see": {[]string{"scope", ""}, func(c *authority.Client) { c.PostLogoutRedirectURIs = nil }, ""},
+		"a scope more, of no resource of it": {[]string{"scope", ""}, func(c *authority.Client) {
+			c.Scopes = oauth.MustScopes("openid", "orders:read", "orders:write", "bills:read")
+		}, ""},
+		"a scope less": {[]string{"scope", ""}, func(c *authority.Client) { c.Scopes = oauth.MustScopes("openid", "orders:read") }, "orders:read"},
+		"a resource more": {[]string{"scope", ""}, func(c *authority.Client) {
+			c.Resources = []string{api, billing}
+			c.Scopes = oauth.MustScopes("orders:read", "orders:write", "bills:read")
+		}, "bills:read"},
+		"another redirect URI": {[]string{"scope", "orders:read", "redirect_uri", ""}, func(c *authority.Client) {
+			c.RedirectURIs = []authority.RedirectURI{uri("https://elsewhere.example.net/cb")}
+		}, "elsewhere.example.net"},
+		"one more, and one sent": {nil, func(c *authority.Client) { c.RedirectURIs = append(c.RedirectURIs, uri("https://app.example.com/b")) }, ""},
+	} {
+		wo := newWorld(t)
+		b := wo.signedIn()
+		page := b.get(asked(tc.ask...))
+		wo.change("web", tc.change)
+		got := b.allow(page)
+		if tc.shown == "" {
+			wo.grantOf(got)
+			continue
+		}
+		if !strings.HasPrefix(got.location(), "/authorize?") || len(wo.store.grants) != 0 {
+			t.Errorf("%s: %d %q, %d grants", row, got.Code, got.Header().Get("Location"), len(wo.store.grants))
+			continue
+		}
+		again := b.get(got.location())
+		if again.is() != "allow" || !strings.Contains(again.Body.String(), tc.shown) {
+			t.Errorf("%s: then %d %s without %q", row, again.Code, again.is(), tc.shown)
+			continue
+		}
+		wo.grantOf(b.allow(again))
+		if got := b.decide(page, "deny"); got.back().Get("error") != "access_denied" {
+			t.Errorf("%s: a refusal of the first page: %d %v", row, got.Code, got.back())
+		}
+	}
+}
+
 func TestConsentIsOfThePersonWhoSawThePage(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()

@@ -25,6 +25,7 @@ type flow struct {
 	Query   string `json:"query,omitempty"`
 	Session string `json:"session,omitempty"` // whom the page was shown to
 	Grant   string `json:"grant,omitempty"`   // id of the grant to be: the same form cannot make two
+	Outcome []byte `json:"outcome,omitempty"` // hash of what the page says would be given
 }
 
 type step string
