@@ -55,23 +55,30 @@ func (h *Handler) postLogin(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, err)
 		return
 	}
+	failed := h.event(r, authority.EventSignInFailed, now)
+	failed.ClientID, failed.Reason = req.client.ID, reason
+	if user.ID != "" {
+		failed.Subject = authority.Subject{Issuer: h.Settings().URL, ID: user.ID, Kind: authority.SubjectUser}
+	}
 	if reason != "" {
-		e := h.event(r, authority.EventSignInFailed, now)
-		e.ClientID, e.Reason = req.client.ID, reason
-		if user.ID != "" {
-			e.Subject = authority.Subject{Issuer: h.Settings().URL, ID: user.ID, Kind: authority.SubjectUser}
-		}
-		h.RecordLater(e) // without the name that was typed: it may be a password
+		h.RecordLater(failed) // without the name that was typed: it may be a password
 		wire.RequestOf(r.Context()).Log.Error = string(oauth.AccessDenied)
 		refuse(http.StatusForbidden, "The username or the password is not right.")
 		return
 	}
-	try.forgive(true)
 	if req.subject != "" && req.subject != user.ID {
-		// OpenID Connect Core §3.1.2.1: the client asked for somebody else.
-		h.answerError(w, r, req.destination, oauth.Errorf(oauth.LoginRequired, "another person than the one in id_token_hint signed in"))
+		// OpenID Connect Core §3.1.2.1: the client asked for somebody else. The
+		// answer says that the password was right, and gives no session: who
+		// tries stolen passwords this way stands in the journal, and has to wait.
+		failed.Reason = "another person than the one in id_token_hint signed in"
+		if err := h.Record(r.Context(), failed); err != nil {
+			h.fail(w, r, err)
+			return
+		}
+		h.answerError(w, r, req.destination, oauth.Errorf(oauth.LoginRequired, "%s", failed.Reason))
 		return
 	}
+	try.forgive(true)
 	if err := h.startSession(w, r, user, now); err != nil {
 		h.fail(w, r, err)
 		return

@@ -154,8 +154,31 @@ func TestSignInAsAnotherThanTheHint(t *testing.T) {
 	if got.back().Get("error") != "login_required" || len(wo.store.sessions) != 0 {
 		t.Errorf("%v, %d sessions", got.back(), len(wo.store.sessions))
 	}
+	if len(wo.journal) != 1 || wo.journal[0].Type != authority.EventSignInFailed || wo.journal[0].Subject.ID != "u-ada" || wo.journal[0].ClientID != "web" || wo.journal[0].Reason == "" {
+		t.Errorf("a right password was confirmed, and the journal has %+v", wo.journal)
+	}
 	if got := b.signIn(b.get(asked("id_token_hint", "hint-web-for-u-bob")), "bob", "builder"); got.is() != "allow" {
 		t.Errorf("the person of the hint: %d %s", got.Code, got.Body)
+	}
+}
+
+// The hint is no way around the limit, nor around the journal.
+func TestAHintDoesNotHelpGuessing(t *testing.T) {
+	wo := newWorld(t)
+	b := wo.browser()
+	page := b.get(asked("id_token_hint", "hint-web-for-u-bob"))
+	wo.noDisk = true
+	if got := b.signIn(page, "ada", "lovelace"); got.Code != http.StatusServiceUnavailable || got.back() != nil {
+		t.Errorf("the journal fails: %d %v", got.Code, got.back())
+	}
+	wo.noDisk = false
+	for range freeTries - 1 {
+		if got := b.signIn(page, "ada", "lovelace"); got.back().Get("error") != "login_required" {
+			t.Fatalf("%d %v", got.Code, got.back())
+		}
+	}
+	if got := b.signIn(page, "ada", "lovelace"); got.Code != http.StatusTooManyRequests || len(wo.journal) != freeTries-1 {
+		t.Errorf("J 104: one more: %d %v, %d records", got.Code, got.back(), len(wo.journal))
 	}
 }
 
