@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -249,7 +251,9 @@ func TestKeyResourceAndGrantCommands(t *testing.T) {
 	s.run("resource", "create", api, "--access-ttl", "2h").wants(2, "--access-ttl")
 
 	s.run("grant", "list", "--user", "ada", "--client", "demo-web", "--active").wants(0, "GRANT")
-	s.run("grant", "list", "-o", "json").wants(0, "[]")
+	s.run("grant", "list", "-o", "json").wants(0, "[]", "no grants")
+	s.run("grant", "list", "--user", "nobody").wants(0, "no grants")
+	s.run("grant", "list", "--limit", "-1").wants(2)
 	s.run("grant", "show", "nothing").wants(1, "no grant")
 	s.run("grant", "revoke", "nothing", "--yes").wants(1)
 	s.run("grant", "revoke").wants(2)
@@ -290,7 +294,17 @@ func TestAuditCommands(t *testing.T) {
 	s.run("audit", "search", "--since", "2000-01-01", "--until", "2000-01-02").wants(0)
 	s.run("audit", "search", "--since", "yesterday").wants(2, "--since")
 	s.run("audit", "search", "--limit", "0").wants(2)
-	s.run("audit", "search", "--user", "ada").wants(0)
+	s.run("audit", "search", "--user", "ada").wants(0, "no records")
+	s.run("audit", "search", "--type", "nosuch", "-o", "json").wants(0, "no records")
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(s.ready.AdminToken)))
+	for _, hash := range []string{sum, sum[:32], strings.ToUpper(sum)} {
+		s.run("audit", "search", "--token-hash", hash).wants(0, "token.issued client=demo-admin")
+	}
+	for _, hash := range []string{s.ready.AdminToken, sum[:31], sum[:40], "sbx_at_x"} {
+		if r := s.run("audit", "search", "--token-hash", hash).wants(2, "sha256sum"); strings.Contains(r.out+r.err, hash) {
+			t.Fatalf("what may be a token is shown: %s", r.err)
+		}
+	}
 
 	ctx, stop := context.WithCancel(t.Context())
 	out, in := io.Pipe()
@@ -318,7 +332,10 @@ func TestAuditCommands(t *testing.T) {
 	key := filepath.Join(s.dir, "data", "master.key")
 	s.run("audit", "verify", journals).wants(0, "ok", "records in 1 file,")
 	s.run("audit", "verify", "--master-key-file", key, journals).wants(0, "signed up to record")
-	s.run("audit", "verify", "-o", "json", journals).wants(0, "Nodes")
+	if r := s.run("audit", "verify", "-o", "json", journals).wants(0, `"ok": true`, `"checkpoints": `); regexp.MustCompile(`"[A-Z]\w*":|signed_seq`).MatchString(r.out) {
+		t.Fatal(r.out)
+	}
+	s.run("audit", "verify", "-o", "json", "--master-key-file", key, journals).wants(0, `"signed_seq": `)
 	s.run("audit", "verify", filepath.Join(s.dir, "nothing")).wants(1)
 	s.run("audit", "verify").wants(2)
 }
@@ -344,6 +361,7 @@ func TestAuditVerifyNoticesAChangedRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.run("audit", "verify", forged).wants(1, "BROKEN", "tampered")
+	s.run("audit", "verify", forged, "-o", "json").wants(1, `"ok": false`, `"kind": "changed"`, `"line": `)
 }
 
 func TestWhereTheTokenComesFrom(t *testing.T) {

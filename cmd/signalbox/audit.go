@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,7 +46,7 @@ func (f *auditFilter) add(a *adminCLI, cmd *cobra.Command) {
 	flags.StringVar(&f.user, "user", "", "only records about this user, by username or id")
 	flags.StringVar(&f.grant, "grant", "", "only records about this grant")
 	flags.StringVar(&f.token, "jti", "", "only records about the token with this id")
-	flags.StringVar(&f.tokenHash, "token-hash", "", "only records about the token with this hash")
+	flags.StringVar(&f.tokenHash, "token-hash", "", "only records about the token with this SHA-256, in hexadecimal: 64 digits, or the first 32")
 	flags.StringVar(&f.request, "request-id", "", "only records of this request")
 	flags.StringVar(&f.remote, "remote", "", "only records of this IP address")
 	_ = cmd.RegisterFlagCompletionFunc("client", a.completeIDs("/clients", "client_id"))
@@ -54,8 +55,12 @@ func (f *auditFilter) add(a *adminCLI, cmd *cobra.Command) {
 
 func (f *auditFilter) query(ctx context.Context, a *adminCLI) (url.Values, error) {
 	query := url.Values{}
+	hash, err := journalHash(f.tokenHash)
+	if err != nil {
+		return nil, err
+	}
 	for name, value := range map[string]string{
-		"type": f.kind, "client_id": f.client, "grant_id": f.grant, "jti": f.token, "token_hash": f.tokenHash, "request_id": f.request, "remote": f.remote,
+		"type": f.kind, "client_id": f.client, "grant_id": f.grant, "jti": f.token, "token_hash": hash, "request_id": f.request, "remote": f.remote,
 	} {
 		if value != "" {
 			query.Set(name, value)
@@ -70,6 +75,17 @@ func (f *auditFilter) query(ctx context.Context, a *adminCLI) (url.Values, error
 	}
 	query.Set("subject", id)
 	return query, err
+}
+
+// journalHash takes the whole SHA-256 of a token's value, as sha256sum prints
+// it, or the half of it that the journal holds. What is neither is not
+// repeated: it may be the token.
+func journalHash(s string) (string, error) {
+	_, err := hex.DecodeString(s)
+	if err != nil || len(s) != 0 && len(s) != 32 && len(s) != 64 {
+		return "", &usageError{errors.New(`--token-hash must be the SHA-256 of the token in hexadecimal, 64 digits or the first 32 of them: printf %s "$TOKEN" | sha256sum`)}
+	}
+	return strings.ToLower(s[:min(len(s), 32)]), nil
 }
 
 func (a *adminCLI) auditSearch() *cobra.Command {
@@ -112,6 +128,9 @@ func (a *adminCLI) auditSearch() *cobra.Command {
 			}
 			if more {
 				fmt.Fprintln(a.env.Err, "there are older ones: raise --limit")
+			}
+			if len(records) == 0 { // else a mistyped name looks like a quiet day
+				a.done("no records")
 			}
 			out := bufio.NewWriter(a.env.Out)
 			for _, r := range slices.Backward(records) {
@@ -389,7 +408,7 @@ func (a *adminCLI) verify(dir string, options journal.VerifyOptions) error {
 		return err
 	}
 	if a.json() {
-		if err := printJSON(a.env.Out, report); err != nil {
+		if err := printJSON(a.env.Out, shownReport(report, options)); err != nil {
 			return err
 		}
 	} else {
@@ -401,6 +420,59 @@ func (a *adminCLI) verify(dir string, options journal.VerifyOptions) error {
 		return fmt.Errorf("the journal in %s was tampered with or is damaged", explain.Printable(dir))
 	}
 	return nil
+}
+
+// verified is the report as JSON shows it: its names are ours to keep, not
+// those of a package.
+type verified struct {
+	OK    bool           `json:"ok"`
+	Bytes int64          `json:"bytes"`
+	Nodes []verifiedNode `json:"nodes"`
+}
+
+type verifiedNode struct {
+	Node        string           `json:"node"`
+	Segments    int              `json:"segments"`
+	First       uint64           `json:"first"`
+	Records     uint64           `json:"records"`
+	Head        string           `json:"head,omitempty"`
+	From        *time.Time       `json:"from,omitempty"`
+	Until       *time.Time       `json:"until,omitempty"`
+	Checkpoints uint64           `json:"checkpoints"`
+	SignedSeq   *uint64          `json:"signed_seq,omitempty"`   // missing: signatures were not checked
+	AnchoredSeq *uint64          `json:"anchored_seq,omitempty"` // missing: there was no anchor
+	Writing     int64            `json:"writing"`
+	Problem     *verifiedProblem `json:"problem,omitempty"`
+}
+
+type verifiedProblem struct {
+	File   string `json:"file"`
+	Line   int    `json:"line"`
+	Kind   string `json:"kind"`
+	Detail string `json:"detail"`
+}
+
+func shownReport(report journal.Report, options journal.VerifyOptions) verified {
+	shown := verified{OK: report.OK(), Bytes: report.Bytes, Nodes: []verifiedNode{}}
+	for _, n := range report.Nodes {
+		node := verifiedNode{
+			Node: n.Node, Segments: n.Segments, First: n.First, Records: n.Records, Head: n.Head, Checkpoints: n.Checkpoints, Writing: n.Writing,
+		}
+		if !n.From.IsZero() {
+			node.From, node.Until = &n.From, &n.Until
+		}
+		if options.CheckSignature != nil {
+			node.SignedSeq = &n.SignedSeq
+		}
+		if len(options.Anchors) > 0 {
+			node.AnchoredSeq = &n.AnchoredSeq
+		}
+		if p := n.Problem; p != nil {
+			node.Problem = &verifiedProblem{p.File, p.Line, string(p.Kind), p.Detail}
+		}
+		shown.Nodes = append(shown.Nodes, node)
+	}
+	return shown
 }
 
 func nodeText(n journal.NodeReport, options journal.VerifyOptions) string {

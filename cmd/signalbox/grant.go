@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"net/http"
 	"net/url"
 
 	"github.com/spf13/cobra"
@@ -61,42 +63,78 @@ grant of an access token that was found somewhere, and the token itself.`,
 	return cmd
 }
 
+// grantFilter are the flags of grant list.
+type grantFilter struct {
+	client, user string
+	active       bool
+}
+
+func (f *grantFilter) query(ctx context.Context, a *adminCLI) (url.Values, error) {
+	query := url.Values{}
+	if f.client != "" {
+		query.Set("client_id", f.client)
+	}
+	if f.active {
+		query.Set("active", "true")
+	}
+	if f.user == "" {
+		return query, nil
+	}
+	id, err := a.userID(ctx, f.user)
+	if err != nil && !isStatus(err, http.StatusForbidden) { // grants:read alone does not find names
+		return nil, err
+	}
+	query.Set("subject", cmp.Or(id, f.user))
+	return query, nil
+}
+
+// grantRow stands in a table.
+func grantRow(g admin.Grant) []string {
+	state := g.State
+	if state == "active" && !g.Alive {
+		state = "dead" // expired, or an epoch has passed over it
+	}
+	return []string{g.GrantID, g.ClientID, g.Subject.ID, g.Scope, state, when(g.CreatedAt), when(g.ExpiresAt)}
+}
+
 func (a *adminCLI) grantList() *cobra.Command {
-	var client, user string
-	active := false
-	cmd := listing[admin.Grant]{
-		path: "/grants", columns: []string{"GRANT", "CLIENT", "SUBJECT", "SCOPE", "STATE", "CREATED", "EXPIRES"},
-		row: func(g admin.Grant) []string {
-			state := g.State
-			if state == "active" && !g.Alive {
-				state = "dead" // expired, or an epoch has passed over it
+	var filter grantFilter
+	limit := 0
+	cmd := &cobra.Command{
+		Use: "list", Short: "List grants, oldest first", Args: noArgs,
+		Example: "  signalbox grant list --client web --active -o json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if limit < 0 {
+				return &usageError{errors.New("--limit must not be negative")}
 			}
-			return []string{g.GrantID, g.ClientID, g.Subject.ID, g.Scope, state, when(g.CreatedAt), when(g.ExpiresAt)}
+			query, err := filter.query(cmd.Context(), a)
+			if err != nil {
+				return err
+			}
+			grants, rows := []admin.Grant{}, [][]string{{"GRANT", "CLIENT", "SUBJECT", "SCOPE", "STATE", "CREATED", "EXPIRES"}}
+			more, err := each(cmd.Context(), a, "/grants", query, limit, func(g admin.Grant) error {
+				grants, rows = append(grants, g), append(rows, grantRow(g))
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			if more {
+				a.done("there are more: raise --limit, or --limit 0 for all")
+			}
+			if len(grants) == 0 { // else a mistyped name looks like a person without any
+				a.done("no grants")
+			}
+			if a.json() {
+				return printJSON(a.env.Out, grants)
+			}
+			return printTable(a.env.Out, rows)
 		},
-		query: func(ctx context.Context) (url.Values, error) {
-			query := url.Values{}
-			if client != "" {
-				query.Set("client_id", client)
-			}
-			if active {
-				query.Set("active", "true")
-			}
-			if user != "" {
-				id, err := a.userID(ctx, user)
-				if err != nil && !isStatus(err, 403) { // grants:read alone does not find names
-					return nil, err
-				}
-				if id == "" {
-					id = user
-				}
-				query.Set("subject", id)
-			}
-			return query, nil
-		},
-	}.command(a, "List grants, oldest first", "  signalbox grant list --client web --active -o json")
-	cmd.Flags().StringVar(&client, "client", "", "only grants of this client")
-	cmd.Flags().StringVar(&user, "user", "", "only grants of this user, by username or id")
-	cmd.Flags().BoolVar(&active, "active", false, "only grants that can still give tokens")
+	}
+	cmd.Flags().IntVar(&limit, "limit", 1000, "how many at most; 0 for all")
+	cmd.Flags().StringVar(&filter.client, "client", "", "only grants of this client")
+	cmd.Flags().StringVar(&filter.user, "user", "", "only grants of this user, by username or id")
+	cmd.Flags().BoolVar(&filter.active, "active", false, "only grants that can still give tokens")
 	_ = cmd.RegisterFlagCompletionFunc("client", a.completeIDs("/clients", "client_id"))
 	_ = cmd.RegisterFlagCompletionFunc("user", a.completeIDs("/users", "username"))
 	return cmd

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"unicode/utf16"
 
 	"github.com/signalbox-sts/signalbox/internal/explain"
+	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
 // What the API sends may hold what somebody else chose: a client's name, a
@@ -83,12 +86,19 @@ func printFields(w io.Writer, value any) error {
 		if err := decoder.Decode(&raw); err != nil {
 			return err
 		}
-		rows = append(rows, []string{fmt.Sprint(name), fieldText(raw)})
+		rows = append(rows, []string{fmt.Sprint(name), fieldText(fmt.Sprint(name), raw)})
 	}
 	return printTable(w, rows)
 }
 
-func fieldText(raw json.RawMessage) string {
+// fieldText says a member in words: no brackets, braces or quotes. JSON is
+// what -o json is for.
+func fieldText(name string, raw json.RawMessage) string {
+	if say, ok := inWords[name]; ok {
+		if text := say(raw); text != "" {
+			return text
+		}
+	}
 	var text string
 	if json.Unmarshal(raw, &text) == nil {
 		return text
@@ -99,9 +109,92 @@ func fieldText(raw json.RawMessage) string {
 	}
 	var things []json.RawMessage
 	if json.Unmarshal(raw, &things) == nil {
-		return fmt.Sprintf("%d: %s", len(things), raw)
+		texts := make([]string, len(things))
+		for i, thing := range things {
+			texts[i] = fieldText("", thing)
+		}
+		return fmt.Sprintf("%d: %s", len(things), strings.Join(texts, "; "))
+	}
+	var members map[string]json.RawMessage
+	if json.Unmarshal(raw, &members) == nil && members != nil {
+		var texts []string
+		for _, member := range slices.Sorted(maps.Keys(members)) {
+			texts = append(texts, member+" "+fieldText(member, members[member]))
+		}
+		return strings.Join(texts, ", ")
 	}
 	return string(raw)
+}
+
+// inWords are the members that need a word of their own. An empty answer means
+// that the value is not what was expected.
+var inWords = map[string]func(json.RawMessage) string{
+	"secrets":                  secretsText,
+	"client_secret_expires_at": endText,
+	"public":                   publicKeyText,
+	"subject":                  subjectText,
+	"children":                 childrenText,
+}
+
+func secretsText(raw json.RawMessage) string {
+	var secrets []admin.LiveSecret
+	if json.Unmarshal(raw, &secrets) != nil {
+		return ""
+	}
+	texts := make([]string, len(secrets))
+	for i, secret := range secrets {
+		texts[i] = "one until it is rotated"
+		if secret.ExpiresAt != nil {
+			texts[i] = "one until " + when(secret.ExpiresAt)
+		}
+	}
+	return strings.Join(texts, ", ")
+}
+
+// endText: 0 is how RFC 7591 §3.2.1 writes that it does not expire.
+func endText(raw json.RawMessage) string {
+	var seconds int64
+	if json.Unmarshal(raw, &seconds) != nil {
+		return ""
+	}
+	if seconds == 0 {
+		return "never"
+	}
+	end := time.Unix(seconds, 0)
+	return when(&end)
+}
+
+// publicKeyText names the kind of key: nobody reads the numbers of one.
+func publicKeyText(raw json.RawMessage) string {
+	var key struct{ Kty, Crv string }
+	if json.Unmarshal(raw, &key) != nil || key.Kty == "" {
+		return ""
+	}
+	return strings.TrimSpace(key.Kty+" "+key.Crv) + " (in full with -o json)"
+}
+
+func subjectText(raw json.RawMessage) string {
+	var subject admin.Subject
+	if json.Unmarshal(raw, &subject) != nil {
+		return ""
+	}
+	text := strings.TrimSpace(subject.Kind + " " + subject.ID)
+	if subject.Issuer != "" {
+		text += " of " + subject.Issuer
+	}
+	return text
+}
+
+func childrenText(raw json.RawMessage) string {
+	var children []admin.Grant
+	if json.Unmarshal(raw, &children) != nil {
+		return ""
+	}
+	ids := make([]string, len(children))
+	for i, child := range children {
+		ids[i] = child.GrantID
+	}
+	return strings.Join(ids, ", ")
 }
 
 // count is a number with its noun.
