@@ -18,7 +18,11 @@ import (
 func masterKeyOf(c *config.Config) (keys.MasterKey, error) {
 	master, err := keys.ParseMasterKey(c.Secrets.MasterKey.Bytes())
 	if err != nil {
-		return master, c.Refuse("secrets.master_key_file", err.Error(), "make one with: openssl rand -base64 32 > master.key")
+		path := "secrets.master_key_file"
+		if c.Secrets.MasterKeyFile == "" {
+			path = "secrets.master_key" // of the environment
+		}
+		return master, c.Refuse(path, err.Error(), "make one with: openssl rand -base64 32 > master.key")
 	}
 	return master, nil
 }

@@ -190,3 +190,28 @@ func TestANewNameDoesNotHideANewPassword(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+func TestAWrongMasterKeyIsBlamedOnItsSource(t *testing.T) {
+	const wrong = "this is a passphrase longer than 32 chars"
+	blame := func(file string, env ...string) string {
+		cfg, err := config.Load(file, env)
+		if err == nil {
+			_, err = masterKeyOf(cfg)
+		}
+		if err == nil || strings.Contains(err.Error(), wrong) {
+			t.Fatalf("%v", err)
+		}
+		return err.Error()
+	}
+	_, file := testService(t)
+	if err := os.WriteFile(filepath.Join(filepath.Dir(file), "master.key"), []byte(wrong), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := blame(file); !strings.Contains(got, "signalbox.yaml:") {
+		t.Error(got)
+	}
+	edit(t, file, "secrets: {master_key_file: master.key}\n", "")
+	if got := blame(file, "SIGNALBOX_SECRETS_MASTER_KEY="+wrong); !strings.Contains(got, "SIGNALBOX_SECRETS_MASTER_KEY") {
+		t.Error(got)
+	}
+}

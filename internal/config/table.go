@@ -169,7 +169,7 @@ func init() {
 		}},
 		{key: "secrets", doc: "The master key, which seals private keys and derives refresh secrets.", sample: true, fields: []field{
 			{key: "master_key_file", at: in(func(c *Config) any { return &c.Secrets.MasterKeyFile }), example: "master.key", sample: true,
-				doc:    "File with the master key, at least 32 characters. Make it with: openssl rand -base64 32",
+				doc:    "File with the master key: 32 random bytes, as they are, in base64 or in hex. Make it with: openssl rand -base64 32",
 				danger: "Without it the signing keys in the database cannot be opened: back it up, apart from the database."},
 			{key: "master_key", at: in(func(c *Config) any { return &c.Secrets.MasterKey }), secret: true, envOnly: true,
 				doc:    "The master key itself. Only through the environment; it may not stand in the file.",

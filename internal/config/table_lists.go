@@ -36,7 +36,7 @@ func clientFields() []field {
 		{key: "client_secret_file", at: in(func(c *Client) any { return &c.SecretFile }), sample: true, example: "/run/secrets/web",
 			doc: "File with the client's secret, at least 22 characters. Make it with: openssl rand -hex 32. Or use client_secret_hash."},
 		{key: "client_secret_hash", at: in(func(c *Client) any { return &c.SecretHash }), example: `"sha256:` + exampleHash + `"`,
-			doc:    "SHA-256 of the client's secret: sha256: and 64 hexadecimal digits. Make it with: printf %s SECRET | sha256sum",
+			doc:    "SHA-256 of the client's secret: sha256: and 64 hexadecimal digits. Make it with: " + hashCommand,
 			danger: "A fast hash: only for secrets made by a machine, never for a word that a person chose."},
 		{key: "jwks", at: in(func(c *Client) any { return &c.JWKS }), example: "{keys: [{kty: EC, crv: P-256, x: …, y: …}]}",
 			doc:    "The client's public keys, for private_key_jwt. Or use jwks_file.",

@@ -46,7 +46,7 @@ func assign(f field, to any, s string) *mistake {
 		digits, ok := strings.CutPrefix(s, "sha256:")
 		sum, err := hex.DecodeString(digits)
 		if !ok || err != nil || len(sum) != 32 {
-			return &mistake{"expected sha256: and 64 hexadecimal digits", "make it with: printf %s SECRET | sha256sum"}
+			return &mistake{"expected sha256: and 64 hexadecimal digits", "make it from the file that holds the secret: " + hashCommand}
 		}
 		*to = sum
 	case *[]string, *[]netip.Prefix:
@@ -128,3 +128,6 @@ func durationAdvice(s string) string {
 	}
 	return "write a number with its unit, such as 90s, 5m or 24h"
 }
+
+// hashCommand reads the secret from a file: what is typed stays in the shell's history.
+const hashCommand = `printf 'sha256:%s\n' "$(tr -d '\r\n' < FILE | sha256sum | cut -d ' ' -f 1)"`

@@ -239,6 +239,8 @@ func (r *Ring) create(ctx context.Context, alg jose.Algorithm, state authority.K
 	if err != nil {
 		return fmt.Errorf("store a new signing key: %w", err)
 	}
+	// A first key in the log of a service that should have had one: it looks at another database.
+	r.Log.InfoContext(ctx, "a signing key was made", "kid", key.ID, "alg", string(alg), "state", string(state))
 	return r.done(ctx, key.ID, "service", fmt.Sprintf("%s key created as %s", alg, state))
 }
 
