@@ -81,6 +81,8 @@ func TestErrorsBeforeThereIsARedirectURIArePages(t *testing.T) {
 		"A 8: an unknown client":                        asked("client_id", "nobody")[11:],
 		"A 8: no client":                                asked("client_id", "")[11:],
 		"A 8: a disabled client":                        asked("client_id", "off")[11:],
+		"A 8: a client without the code grant":          asked("client_id", "daemon")[11:],
+		"A 14: a state that is not UTF-8":               asked("state", "a\xffb")[11:],
 		"A 8: a client id without end":                  asked("client_id", strings.Repeat("x", 5000))[11:],
 		"A 8: another client's redirect URI":            asked("redirect_uri", "https://spa.example.com/cb")[11:],
 		"A 13: redirect_uri twice":                      good().Encode() + "&redirect_uri=" + url.QueryEscape(callback),
@@ -103,6 +105,23 @@ func TestErrorsBeforeThereIsARedirectURIArePages(t *testing.T) {
 	}
 	if wo.store.writes != 0 || len(wo.journal) != 0 {
 		t.Errorf("%d writes, %d journal entries for anonymous requests", wo.store.writes, len(wo.journal))
+	}
+}
+
+// Nobody learns which clients there are from the pages that are open to all.
+func TestAClientThatNobodySignsInToIsLikeAnUnknownOne(t *testing.T) {
+	wo := newWorld(t)
+	for _, target := range []func(client string) string{
+		func(client string) string { return asked("client_id", client) },
+		func(client string) string { return asked("client_id", client, "redirect_uri", "https://nowhere.example.com") },
+		func(client string) string { return leaving("client_id", client) },
+	} {
+		unknown := wo.browser().get(target("nobody"))
+		for _, client := range []string{"daemon", "off"} {
+			if got := wo.browser().get(target(client)); got.Code != unknown.Code || got.Body.String() != unknown.Body.String() {
+				t.Errorf("%s: %d %s\nan unknown one: %d %s", target(client), got.Code, got.Body, unknown.Code, unknown.Body)
+			}
+		}
 	}
 }
 
@@ -134,8 +153,8 @@ func TestErrorsAfterThatGoToTheClient(t *testing.T) {
 		"max_age that does not fit":                      {asked("max_age", "99999999999999999999"), oauth.InvalidRequest},
 		"A 24: a request object":                         {asked("request", "eyJ"), oauth.RequestNotSupported},
 		"A 23: a request URI":                            {asked("request_uri", "https://app.example.com/r"), oauth.RequestURINotSupported},
-		"a client without the code grant":                {asked("client_id", "daemon"), oauth.UnauthorizedClient},
 		"A 15: nonce too long":                           {asked("nonce", strings.Repeat("n", maxNonce+1)), oauth.InvalidRequest},
+		"A 14: a nonce that JSON would change":           {asked("nonce", "a\xffb"), oauth.InvalidRequest},
 		"A 15: login_hint too long":                      {asked("login_hint", strings.Repeat("n", maxName+1)), oauth.InvalidRequest},
 		"A 15: acr_values too long":                      {asked("acr_values", strings.Repeat("n", maxIgnored+1)), oauth.InvalidRequest},
 		"A 25: claims without end":                       {asked("claims", strings.Repeat(`{"a":`, 2000)), oauth.InvalidRequest},
@@ -460,7 +479,7 @@ func FuzzRequest(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if !to.client.AllowsRedirect(to.redirectURI) || to.client.Disabled {
+		if !to.client.AllowsRedirect(to.redirectURI) || to.client.Disabled || !to.client.MayUse(oauth.AuthorizationCode) {
 			t.Fatalf("%q goes to %q", query, to.redirectURI)
 		}
 		req, err := wo.request(t.Context(), params, to)

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
@@ -77,14 +78,19 @@ func (h *Handler) destination(ctx context.Context, p wire.Params) (destination, 
 	default:
 		to.redirectURI = client.RedirectURIs[0].String()
 	}
+	// A client must not get another state than it sent.
+	if !utf8.ValidString(to.state) {
+		return destination{}, oauth.Errorf(oauth.InvalidRequest, "state is not valid UTF-8")
+	}
 	if len(to.state) > maxState {
-		// It cannot go back intact, and a client must not get another one.
 		return destination{}, oauth.Errorf(oauth.InvalidRequest, "state is longer than %d bytes", maxState)
 	}
 	return to, nil
 }
 
-// client finds an enabled client. A disabled one is answered like an unknown one.
+// client finds an enabled client that people sign in to. All others are
+// answered like an unknown one: nobody need know here which services and
+// administrators there are.
 func (h *Handler) client(ctx context.Context, id string) (authority.Client, error) {
 	unknown := oauth.Errorf(oauth.InvalidRequest, "client_id is not known here")
 	if len(id) > maxClientID {
@@ -98,6 +104,8 @@ func (h *Handler) client(ctx context.Context, id string) (authority.Client, erro
 		return authority.Client{}, err
 	case client.Disabled:
 		return authority.Client{}, unknown.Because(errors.New("the client is disabled"))
+	case !client.MayUse(oauth.AuthorizationCode):
+		return authority.Client{}, unknown.Because(errors.New("the client may not use the authorization code flow"))
 	}
 	wire.RequestOf(ctx).Log.ClientID = client.ID
 	return client, nil
@@ -111,9 +119,6 @@ func (h *Handler) request(ctx context.Context, p wire.Params, to destination) (r
 	}
 	if p.Has("request_uri") {
 		return request{}, oauth.Errorf(oauth.RequestURINotSupported, "request_uri is not supported")
-	}
-	if !to.client.MayUse(oauth.AuthorizationCode) {
-		return request{}, oauth.Errorf(oauth.UnauthorizedClient, "the client may not use the authorization code flow")
 	}
 	switch p.Get("response_type") {
 	case "code":
@@ -132,6 +137,10 @@ func (h *Handler) request(ctx context.Context, p wire.Params, to destination) (r
 		if len(p.Get(name)) > most {
 			return request{}, oauth.Errorf(oauth.InvalidRequest, "%s is longer than %d bytes", name, most)
 		}
+	}
+	if !utf8.ValidString(req.nonce) {
+		// It goes into JSON, which would change it.
+		return request{}, oauth.Errorf(oauth.InvalidRequest, "nonce is not valid UTF-8")
 	}
 	var err error
 	if req.challenge, err = oauth.ParseChallenge(p.Get("code_challenge"), p.Get("code_challenge_method")); err != nil {
