@@ -80,6 +80,11 @@ func (i *Issuer) Issue(ctx context.Context, a authority.Authorization) (Response
 	if err := i.Recordable(); err != nil {
 		return Response{}, err
 	}
+	if err := ctx.Err(); err != nil { // nobody is there to take the tokens
+		return Response{}, err
+	}
+	ctx, cancel := Settle(ctx)
+	defer cancel()
 	if a.Spend != nil {
 		if err := a.Spend(ctx); err != nil {
 			return Response{}, err
@@ -95,6 +100,16 @@ func (i *Issuer) Issue(ctx context.Context, a authority.Authorization) (Response
 		return Response{}, err
 	}
 	return response, nil
+}
+
+// settleTimeout is longer than the storage lets a caller wait, and shorter
+// than the server waits for an answer.
+const settleTimeout = 30 * time.Second
+
+// Settle gives the context for a change of state and its record: whoever
+// hangs up in between must not leave a change that the journal never saw.
+func Settle(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 }
 
 // account refuses disabled clients and users, whatever the flow.

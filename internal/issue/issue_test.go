@@ -165,6 +165,31 @@ func TestIssueInOrder(t *testing.T) {
 	}
 }
 
+func TestIssueToACallerWhoHangsUp(t *testing.T) {
+	b := newBench(t)
+	ctx, hangUp := context.WithCancel(t.Context())
+	alive := func(ctx context.Context) error {
+		if _, bounded := ctx.Deadline(); !bounded {
+			t.Error("nothing bounds the wait")
+		}
+		return ctx.Err()
+	}
+	a := b.decision()
+	a.Spend = func(ctx context.Context) error {
+		hangUp()
+		return alive(ctx)
+	}
+	record := b.Record
+	b.Record = func(ctx context.Context, e authority.Event) error { return errors.Join(alive(ctx), record(ctx, e)) }
+	if _, err := b.Issue(ctx, a); err != nil || len(b.events) != 1 {
+		t.Fatalf("what was spent was not recorded: %v, %d events", err, len(b.events))
+	}
+	a.Spend = func(context.Context) error { t.Error("spent for a caller who was gone before"); return nil }
+	if r, err := b.Issue(ctx, a); !errors.Is(err, context.Canceled) || r != (Response{}) || len(b.events) != 1 {
+		t.Fatalf("%+v, %v, %d events", r, err, len(b.events))
+	}
+}
+
 // What is refused or fails hands out nothing; what fails before Spend has
 // changed nothing (69).
 func TestIssueRefuses(t *testing.T) {

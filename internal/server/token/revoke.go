@@ -48,6 +48,8 @@ func (h *Handler) revoke(r *http.Request, req *request) error {
 	if err != nil || token.Lineage.ClientID != req.client.ID {
 		return nil // nothing of this client's, so nothing to do (RFC 7009 §2.2)
 	}
+	ctx, cancel := issue.Settle(ctx)
+	defer cancel()
 	err = h.Revoke(ctx, authority.Revocation{
 		Kind: authority.RevokeToken, Key: token.Lineage.TokenID.String(),
 		NotBefore: req.at, ExpiresAt: token.Expires.Add(authority.Leeway),

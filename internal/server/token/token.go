@@ -138,6 +138,8 @@ func (h *Handler) aim(ctx context.Context, req *request, scopes oauth.Scopes, ex
 
 // endGrant ends a grant for good, here and everywhere, before the caller is told.
 func (h *Handler) endGrant(ctx context.Context, g authority.Grant, event authority.EventType, reason string, at time.Time) error {
+	ctx, cancel := issue.Settle(ctx)
+	defer cancel()
 	ended, err := h.Grants.EndGrant(ctx, g.ID, reason, at, at.Add(authority.MaxTokenTTL+authority.Leeway))
 	if err != nil {
 		return err

@@ -50,6 +50,7 @@ type world struct {
 	now    time.Time
 	events []authority.Event
 	later  []authority.Event
+	hangUp func()
 	fail   map[string]error // what must fail: "journal", "record", "redeem", "rotate", "end", "grant", "ticket", "user"
 }
 
@@ -143,7 +144,12 @@ func newWorld(t *testing.T) *world {
 		Clients: &Authenticator{Issuer: testIssuer, Find: w.directory.Client, Tickets: failingTickets{db, w}, Limit: NewLimiter(w.clock), Now: w.clock},
 		Grants:  failingGrants{db, w}, Refresh: authority.NewRefreshKey([32]byte{2}),
 		Issue: issuer.Issue, Live: reader.Live, Dead: w.follower.View.Dead, Fresh: w.follower.Fresh,
-		Revoke: w.follower.Revoke, Took: w.follower.Took, Record: w.record, Now: w.clock,
+		Revoke: func(ctx context.Context, r authority.Revocation) error {
+			err := w.follower.Revoke(ctx, r)
+			w.changed()
+			return err
+		},
+		Took: w.follower.Took, Record: w.record, Now: w.clock,
 		RecordLater: func(_ context.Context, e authority.Event) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -182,8 +188,8 @@ func (w *world) settings() authority.Issuer {
 	}
 }
 
-func (w *world) record(_ context.Context, e authority.Event) error {
-	if err := errors.Join(w.failing("journal"), w.failing("record")); err != nil {
+func (w *world) record(ctx context.Context, e authority.Event) error {
+	if err := errors.Join(ctx.Err(), w.failing("journal"), w.failing("record")); err != nil {
 		return err
 	}
 	w.mu.Lock()
@@ -202,6 +208,23 @@ func (w *world) setFailing(what string, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.fail[what] = err
+}
+
+// hangUpAtTheChange makes the caller of a request hang up when it has changed the state.
+func (w *world) hangUpAtTheChange(r *http.Request) {
+	ctx, cancel := context.WithCancel(r.Context())
+	*r = *r.WithContext(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hangUp = cancel
+}
+
+func (w *world) changed() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.hangUp != nil {
+		w.hangUp()
+	}
 }
 
 func (w *world) count(event authority.EventType) int {
@@ -233,21 +256,27 @@ func (f failingGrants) RedeemCode(ctx context.Context, id authority.ID, hash [32
 	if err := f.w.failing("redeem"); err != nil {
 		return err
 	}
-	return f.GrantStore.RedeemCode(ctx, id, hash, r, expires, now)
+	err := f.GrantStore.RedeemCode(ctx, id, hash, r, expires, now)
+	f.w.changed()
+	return err
 }
 
 func (f failingGrants) RotateRefresh(ctx context.Context, id authority.ID, from, to authority.Refresh) error {
 	if err := f.w.failing("rotate"); err != nil {
 		return err
 	}
-	return f.GrantStore.RotateRefresh(ctx, id, from, to)
+	err := f.GrantStore.RotateRefresh(ctx, id, from, to)
+	f.w.changed()
+	return err
 }
 
 func (f failingGrants) EndGrant(ctx context.Context, id authority.ID, reason string, at, until time.Time) ([]authority.Revocation, error) {
 	if err := f.w.failing("end"); err != nil {
 		return nil, err
 	}
-	return f.GrantStore.EndGrant(ctx, id, reason, at, until)
+	ended, err := f.GrantStore.EndGrant(ctx, id, reason, at, until)
+	f.w.changed()
+	return ended, err
 }
 
 type failingTickets struct {

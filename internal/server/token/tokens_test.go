@@ -411,6 +411,45 @@ func TestRevocation(t *testing.T) { // 73
 	}
 }
 
+// What a caller changes and does not wait for stands in the journal all the same.
+func TestHangUpAtTheChangeIsRecorded(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		run  func(w *world, hangUp func(*http.Request))
+		want authority.EventType
+	}{
+		{"a code is redeemed", func(w *world, hangUp func(*http.Request)) {
+			_, code := w.approve("web", "openid read")
+			w.token("web", redeem(code), hangUp)
+		}, authority.EventTokenIssued},
+		{"a code is used twice", func(w *world, hangUp func(*http.Request)) {
+			_, code := w.approve("web", "openid read")
+			w.token("web", redeem(code))
+			w.token("web", redeem(code), hangUp)
+		}, authority.EventGrantEnded},
+		{"a refresh token is used again", func(w *world, hangUp func(*http.Request)) {
+			old := w.signIn("web", "openid read").text("refresh_token")
+			w.token("web", refreshForm(old))
+			w.wait(time.Minute)
+			w.token("web", refreshForm(old), hangUp)
+		}, authority.EventRefreshReused},
+		{"a refresh token is revoked", func(w *world, hangUp func(*http.Request)) {
+			w.post(w.h.Revocation, "web", form("token", w.signIn("web", "openid read").text("refresh_token")), hangUp)
+		}, authority.EventGrantEnded},
+		{"an access token is revoked", func(w *world, hangUp func(*http.Request)) {
+			w.post(w.h.Revocation, "web", form("token", w.signIn("web", "openid read").text("access_token")), hangUp)
+		}, authority.EventTokenRevoked},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			w := newWorld(t)
+			row.run(w, w.hangUpAtTheChange)
+			if n := w.count(row.want); n != 1 {
+				t.Fatalf("%d events %s in the journal", n, row.want)
+			}
+		})
+	}
+}
+
 func TestRevokingARotatedTokenEndsTheGrant(t *testing.T) {
 	w := newWorld(t)
 	old := w.signIn("web", "openid read offline_access").text("refresh_token")

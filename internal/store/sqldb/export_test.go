@@ -1,6 +1,9 @@
 package sqldb
 
-import "testing"
+import (
+	"context"
+	"testing"
+)
 
 // FailAfter lets n more statements pass and then fails them all; below 0 it heals.
 func (db *DB) FailAfter(n int) {
@@ -22,4 +25,35 @@ func (db *DB) Exec(t testing.TB, sql string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// BeforeCommit runs f in every transition of several statements, after the last one.
+func (db *DB) BeforeCommit(f func()) { db.engine = &watched{engine: db.engine, beforeCommit: f} }
+
+// CountRows counts the rows that reads outside transitions are given.
+func (db *DB) CountRows() *int {
+	w := &watched{engine: db.engine}
+	db.engine = w
+	return &w.rows
+}
+
+type watched struct {
+	engine
+	beforeCommit func()
+	rows         int
+}
+
+func (w *watched) transact(ctx context.Context, fn func(tx) error) error {
+	return w.engine.transact(ctx, func(t tx) error {
+		err := fn(t)
+		w.beforeCommit()
+		return err
+	})
+}
+
+func (w *watched) query(ctx context.Context, sql string, args []any, each func(row) error) error {
+	return w.engine.query(ctx, sql, args, func(r row) error {
+		w.rows++
+		return each(r)
+	})
 }

@@ -103,8 +103,9 @@ func (db *DB) RotateRefresh(ctx context.Context, id authority.ID, from, to autho
 }
 
 // EndGrant implements authority.GrantStore.
-func (db *DB) EndGrant(ctx context.Context, id authority.ID, reason string, at, deadUntil time.Time) (ended []authority.Revocation, err error) {
-	err = db.transact(ctx, func(t tx) error {
+func (db *DB) EndGrant(ctx context.Context, id authority.ID, reason string, at, deadUntil time.Time) ([]authority.Revocation, error) {
+	var ended []authority.Revocation
+	err := db.transact(ctx, func(t tx) (err error) {
 		var known int
 		if err := t.query(`SELECT count(*) FROM grants WHERE id = $1`, []any{id.Bytes()}, func(r row) error { return r.Scan(&known) }); err != nil {
 			return err
@@ -115,16 +116,23 @@ func (db *DB) EndGrant(ctx context.Context, id authority.ID, reason string, at, 
 		ended, err = endGrants(t, `id = $1`, id, reason, at, deadUntil)
 		return err
 	})
-	return ended, err
+	if err != nil {
+		return nil, err // what an attempt found that was undone
+	}
+	return ended, nil
 }
 
 // EndSessionGrants implements authority.GrantStore.
-func (db *DB) EndSessionGrants(ctx context.Context, session authority.ID, reason string, at, deadUntil time.Time) (ended []authority.Revocation, err error) {
-	err = db.transact(ctx, func(t tx) (err error) {
+func (db *DB) EndSessionGrants(ctx context.Context, session authority.ID, reason string, at, deadUntil time.Time) ([]authority.Revocation, error) {
+	var ended []authority.Revocation
+	err := db.transact(ctx, func(t tx) (err error) {
 		ended, err = endGrants(t, `session_id = $1 AND NOT outlives_session`, session, reason, at, deadUntil)
 		return err
 	})
-	return ended, err
+	if err != nil {
+		return nil, err
+	}
+	return ended, nil
 }
 
 // endGrants ends the grants that `which` selects, and all below them.

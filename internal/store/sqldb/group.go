@@ -3,6 +3,7 @@ package sqldb
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
 // maxGroup bounds what one commit carries, and so how long a caller waits for
@@ -22,6 +23,10 @@ type op struct {
 	answer error // what fn refused with: an answer of the store, nothing was written
 	err    error // the storage failed
 	done   chan struct{}
+
+	// taken is won once: by the committer that will run it, or by the caller
+	// who leaves before, and then nobody runs it.
+	taken atomic.Bool
 }
 
 func newOp(ctx context.Context, key, sql string, args []any) *op {
@@ -47,8 +52,10 @@ func newGroups(committers int, commit func([]*op)) *groups {
 	return g
 }
 
-// submit returns once o has been answered. After an early return because ctx
-// ended, o may still be committed: nobody may look at it any more.
+// submit returns once o has been answered. A caller whose ctx ends may leave
+// while o still waits for its turn, and then it is never run. Once a committer
+// has it, its answer is waited for: who is told of a failure could not record
+// what stands, and o writes to what the caller reads.
 func (g *groups) submit(ctx context.Context, o *op) error {
 	select {
 	case <-g.closing:
@@ -65,7 +72,10 @@ func (g *groups) submit(ctx context.Context, o *op) error {
 	select {
 	case <-o.done:
 	case <-ctx.Done():
-		return ctx.Err()
+		if o.taken.CompareAndSwap(false, true) {
+			return ctx.Err()
+		}
+		<-o.done
 	case <-g.stopped:
 		select {
 		case <-o.done:
@@ -105,12 +115,9 @@ func (g *groups) work(commit func([]*op)) {
 		}
 		live := group[:0]
 		for _, o := range group {
-			if err := o.ctx.Err(); err != nil { // its caller has left
-				o.err = err
-				close(o.done)
-				continue
+			if o.ctx.Err() == nil && o.taken.CompareAndSwap(false, true) { // else its caller leaves, or has left
+				live = append(live, o)
 			}
-			live = append(live, o)
 		}
 		if len(live) == 0 {
 			continue

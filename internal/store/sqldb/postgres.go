@@ -108,14 +108,17 @@ func (p *postgres) write(ctx context.Context, o *op) error { return p.groups.sub
 
 // commit answers a group. Deadlocks and serialization failures are tried
 // again. A statement that fails otherwise undoes the group, and then each runs
-// alone, so that nobody's bad transition fails its neighbours.
+// alone, so that nobody's bad transition fails its neighbours. All of it has
+// one deadline, since its callers wait for it even when they want to leave.
 func (p *postgres) commit(group []*op) {
+	ctx, cancel := context.WithTimeout(context.Background(), groupTimeout)
+	defer cancel()
 	slices.SortStableFunc(group, func(a, b *op) int { return strings.Compare(a.key, b.key) })
-	err := retry(func() error { return p.attempt(group) })
+	err := retry(func() error { return p.attempt(ctx, group) })
 	var refused *pgconn.PgError
 	if len(group) > 1 && errors.As(err, &refused) {
 		for _, o := range group {
-			o.err = retry(func() error { return p.attempt([]*op{o}) })
+			o.err = retry(func() error { return p.attempt(ctx, []*op{o}) })
 		}
 		return
 	}
@@ -127,9 +130,7 @@ func (p *postgres) commit(group []*op) {
 // attempt sends a whole group in one round trip. Between two Syncs of the
 // protocol the server runs everything as one transaction, which commits at the
 // second one: its failure comes out of Close.
-func (p *postgres) attempt(group []*op) error {
-	ctx, cancel := context.WithTimeout(context.Background(), groupTimeout)
-	defer cancel()
+func (p *postgres) attempt(ctx context.Context, group []*op) error {
 	batch := &pgx.Batch{}
 	for _, o := range group {
 		if err := p.fault.strike(); err != nil {
@@ -176,8 +177,13 @@ func readResult(results pgx.BatchResults, o *op) error {
 	return rows.Err()
 }
 
+// transact is not left half-way by a caller who hangs up: who is told of a
+// failure could not record what the server has committed all the same.
 func (p *postgres) transact(ctx context.Context, fn func(tx) error) error {
-	ctx, cancel := context.WithTimeout(ctx, groupTimeout)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), groupTimeout)
 	defer cancel()
 	return retry(func() error {
 		return pgx.BeginFunc(ctx, p.pool, func(t pgx.Tx) error {

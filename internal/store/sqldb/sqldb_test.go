@@ -216,6 +216,35 @@ func TestChangesEndWithTheirContext(t *testing.T) {
 	})
 }
 
+// A caller who hangs up while a grant ends is told what has become of it:
+// whoever is told of a failure records nothing, and the next finds nothing to record.
+func TestHangUpWhileGrantsEnd(t *testing.T) {
+	everyEngine(t, func(t *testing.T, url string) {
+		db := open(t, url)
+		var hangUp context.CancelFunc
+		db.BeforeCommit(func() { hangUp() })
+		at := time.Now()
+		for i := range 20 {
+			g := newGrant(i)
+			g.Scopes, g.SessionID = oauth.MustScopes("orders:read"), authority.NewID(at)
+			if err := db.CreateGrant(t.Context(), g); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			hangUp = cancel
+			end := func() ([]authority.Revocation, error) { return db.EndGrant(ctx, g.ID, "test", at, at.Add(time.Hour)) }
+			if i%2 == 1 {
+				end = func() ([]authority.Revocation, error) {
+					return db.EndSessionGrants(ctx, g.SessionID, "test", at, at.Add(time.Hour))
+				}
+			}
+			if ended, err := end(); err != nil || len(ended) != 1 {
+				t.Fatalf("%v, %v", ended, err)
+			}
+		}
+	})
+}
+
 func TestUrlsThatCannotBeOpened(t *testing.T) {
 	for _, url := range []string{"", "mysql://x", "sqlite:", "sqlite:/tmp/a?mode=memory", "signalbox.db", "postgres://user:hunter2@%zz/db", "postgres://user:hunter2@127.0.0.1:1/db"} {
 		db, err := sqldb.Open(t.Context(), url)
