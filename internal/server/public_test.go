@@ -72,7 +72,7 @@ func TestMethods(t *testing.T) { // 112
 	for path, allowed := range map[string][]string{
 		"/token": {"POST"}, "/introspect": {"POST"}, "/revoke": {"POST"}, "/userinfo": {"GET", "HEAD", "POST"}, "/jwks": {"GET", "HEAD"},
 		"/.well-known/openid-configuration": {"GET", "HEAD"}, "/readyz": {"GET", "HEAD"},
-		"/authorize": {"GET", "POST"}, "/login": {"POST"}, "/consent": {"POST"}, "/logout": {"GET", "POST"},
+		"/authorize": {"GET", "POST"}, "/login": {"GET", "POST"}, "/consent": {"GET", "POST"}, "/logout": {"GET", "POST"},
 	} {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "MADEUP"} {
 			r := ask(h, method, path, "")

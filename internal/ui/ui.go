@@ -25,6 +25,7 @@ type SignIn struct {
 	ClientName string // empty if the client is not to be named
 	Username   string // filled in already
 	Problem    string // why the last attempt failed; empty for the first
+	Invalid    bool   // the problem is with what was typed
 	RequestID  string
 }
 

@@ -16,7 +16,7 @@ func permissions(words string) []Permission { return []Permission{{Words: words,
 // filled is every page with every field set to s.
 func filled(s string) map[string]View {
 	return map[string]View{
-		"sign-in":          SignIn{Flow: s, ClientName: s, Username: s, Problem: s, RequestID: s},
+		"sign-in":          SignIn{Flow: s, ClientName: s, Username: s, Problem: s, Invalid: true, RequestID: s},
 		"consent":          Consent{Flow: s, ClientName: s, Username: s, Where: s, Unverified: true, About: permissions(s), Resources: []ResourcePermissions{{s, permissions(s)}}},
 		"sign-out":         SignOut{Flow: s, ClientName: s, Username: s},
 		"signed-out":       SignedOut{},
@@ -99,6 +99,40 @@ func TestEveryPageIsAccessible(t *testing.T) {
 		for _, id := range described {
 			if ids[id] == 0 {
 				t.Errorf("%s: %q is referred to and does not exist", name, id)
+			}
+		}
+	}
+}
+
+// What a screen reader says with each field is the problem alone, and a field
+// is called wrong only if it is.
+func TestTheProblemIsReadOutWithTheFields(t *testing.T) {
+	for row, tc := range map[string]struct {
+		view               SignIn
+		described, invalid string
+	}{
+		"at once":        {SignIn{}, "", ""},
+		"wrong":          {SignIn{Problem: "Not right.", Invalid: true, RequestID: "req-1"}, "Not right.", "true"},
+		"too many tries": {SignIn{Problem: "Wait.", RequestID: "req-1"}, "Wait.", ""},
+	} {
+		text, described := map[string]string{}, map[string]string{}
+		each(t, render(t, tc.view).Body.String(), func(n *html.Node) {
+			at := attributes(n)
+			for c := range n.Descendants() {
+				if c.Type == html.TextNode && at["id"] != "" {
+					text[at["id"]] += c.Data
+				}
+			}
+			if id := at["id"]; id == "username" || id == "password" {
+				described[id] = at["aria-describedby"]
+				if at["aria-invalid"] != tc.invalid {
+					t.Errorf("%s: %s has aria-invalid %q; want %q", row, id, at["aria-invalid"], tc.invalid)
+				}
+			}
+		})
+		for _, id := range []string{"username", "password"} {
+			if got := text[described[id]]; got != tc.described {
+				t.Errorf("%s: %s is described by %q; want %q", row, id, got, tc.described)
 			}
 		}
 	}

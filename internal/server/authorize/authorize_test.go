@@ -113,7 +113,9 @@ func TestAClientThatNobodySignsInToIsLikeAnUnknownOne(t *testing.T) {
 	wo := newWorld(t)
 	for _, target := range []func(client string) string{
 		func(client string) string { return asked("client_id", client) },
-		func(client string) string { return asked("client_id", client, "redirect_uri", "https://nowhere.example.com") },
+		func(client string) string {
+			return asked("client_id", client, "redirect_uri", "https://nowhere.example.com")
+		},
 		func(client string) string { return leaving("client_id", client) },
 	} {
 		unknown := wo.browser().get(target("nobody"))
@@ -391,16 +393,13 @@ func TestPostedRequestBecomesAGet(t *testing.T) {
 
 func TestOtherMethods(t *testing.T) {
 	wo := newWorld(t)
-	for path, allow := range map[string]string{"/authorize": "GET, POST", "/login": "POST", "/consent": "POST", "/logout": "GET, POST", "/": "GET"} {
+	for path, allow := range map[string]string{"/authorize": "GET, POST", "/login": "GET, POST", "/consent": "GET, POST", "/logout": "GET, POST", "/": "GET"} {
 		for _, method := range []string{"HEAD", "PUT", "DELETE", "OPTIONS", "TRACE", "get"} {
 			got := wo.browser().do(method, path, nil)
 			if got.Code != http.StatusMethodNotAllowed || got.Header().Get("Allow") != allow {
 				t.Errorf("%s %s: %d, Allow %q", method, path, got.Code, got.Header().Get("Allow"))
 			}
 		}
-	}
-	if got := wo.browser().get("/login"); got.Code != http.StatusMethodNotAllowed {
-		t.Errorf("GET /login: %d", got.Code)
 	}
 }
 
@@ -412,7 +411,7 @@ func TestEveryAnswerCarriesTheSecurityHeaders(t *testing.T) {
 	consent := b.signIn(signIn, "ada", "lovelace")
 	for name, got := range map[string]shown{
 		"sign-in": signIn, "consent": consent, "error": b.get("/authorize"), "code": b.allow(consent),
-		"error at the client": b.get(asked("response_type", "token")), "sign-out": b.get("/logout"), "home": b.get("/"), "405": b.get("/login"),
+		"error at the client": b.get(asked("response_type", "token")), "sign-out": b.get("/logout"), "home": b.get("/"), "405": b.do(http.MethodPut, "/login", nil), "home from a form": b.get("/login"),
 	} {
 		h := got.Header()
 		if h.Get("Referrer-Policy") != "no-referrer" || h.Get("Cache-Control") != "no-store" || h.Get("X-Frame-Options") != "DENY" ||
@@ -458,6 +457,20 @@ func TestIssuerWithAPath(t *testing.T) {
 	page := wo.browser().get(asked())
 	if !strings.Contains(page.Body.String(), `action="/sts/login"`) || !strings.Contains(page.Body.String(), `href="/sts/static/`) {
 		t.Errorf("%s", page.Body)
+	}
+}
+
+// Whoever opens the address of a form again, from the address bar or a restored
+// window, gets a page and no error.
+func TestAFormsAddressOpenedAgain(t *testing.T) {
+	for base, want := range map[string]string{"": "/", "/sts": "/sts/"} {
+		wo := newWorld(t)
+		wo.Settings = func() authority.Issuer { return authority.Issuer{URL: issuerURL + base, CodeTTL: time.Minute} }
+		for _, path := range []string{"/login", "/consent"} {
+			if got := wo.browser().get(path); got.Code != http.StatusSeeOther || got.Header().Get("Location") != want {
+				t.Errorf("GET %s below %q: %d %q", path, base, got.Code, got.Header().Get("Location"))
+			}
+		}
 	}
 }
 

@@ -62,7 +62,7 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, form wire.Params,
 	}
 	browser, known := h.browser(r)
 	if !known || subtle.ConstantTimeCompare(browser, f.Browser) != 1 {
-		h.problem(w, r, http.StatusBadRequest, "This page belongs to another browser", "Or your browser does not keep cookies for this site: then allow them, go back to the application and start again.", nil)
+		h.problem(w, r, http.StatusBadRequest, "This page belongs to another browser", "It was opened in another browser, or this one does not keep cookies for this site. Allow cookies, go back to the application and start again.", nil)
 		return flow{}, false
 	}
 	return f, true

@@ -81,8 +81,8 @@ func (h *Handler) Mount(mux *http.ServeMux) {
 		get, post http.HandlerFunc
 	}{
 		{"/authorize", h.getAuthorize, h.postAuthorize},
-		{"/login", nil, guarded(h.postLogin)},
-		{"/consent", nil, guarded(h.postConsent)},
+		{"/login", h.home, guarded(h.postLogin)},
+		{"/consent", h.home, guarded(h.postConsent)},
 		{"/logout", h.getLogout, h.postLogout(guarded)},
 		{"/{$}", h.getNothing, nil},
 		{ui.StylePath(), ui.ServeStyle, nil},
@@ -107,6 +107,10 @@ func (h *Handler) Mount(mux *http.ServeMux) {
 		})
 	}
 }
+
+// home leads to the page for people who came without a request. Browsers open
+// the address of a form again when a window is restored or the address bar is used.
+func (h *Handler) home(w http.ResponseWriter, _ *http.Request) { seeOther(w, h.base()+"/") }
 
 func (h *Handler) getNothing(w http.ResponseWriter, r *http.Request) {
 	_, user, err := h.session(r, h.Now())
@@ -155,7 +159,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		h.problem(w, r, http.StatusServiceUnavailable, "Please try again", "The service cannot answer right now. Nothing has been changed. Wait a moment, go back to the application and start again.", err)
 		return
 	}
-	h.problem(w, r, http.StatusBadRequest, "This request cannot be answered",
+	h.problem(w, r, http.StatusBadRequest, "This request failed",
 		"The application that sent you here made a mistake: "+refused.Description+". Its developers have to mend it.", err)
 }
 

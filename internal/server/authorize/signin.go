@@ -34,7 +34,7 @@ func (h *Handler) postLogin(w http.ResponseWriter, r *http.Request) {
 	}
 	username, secret := strings.TrimSpace(form.Get("username")), form.Get("password")
 	refuse := func(status int, problem string) {
-		h.showSignIn(w, r, status, req, ui.SignIn{Username: username, Problem: problem}, now)
+		h.showSignIn(w, r, status, req, ui.SignIn{Username: username, Problem: problem, Invalid: status != http.StatusTooManyRequests}, now)
 	}
 	if username == "" || secret == "" || len(username) > maxName || !printable(username) {
 		if len(username) > maxName || !printable(username) {

@@ -23,7 +23,7 @@ func TestWrongSignIn(t *testing.T) {
 	} {
 		b := wo.browser()
 		got := b.signIn(b.get(asked()), who[0], who[1])
-		if got.Code != http.StatusForbidden || got.is() != "sign-in" || b.cookies["__Host-signalbox_session"] != "" {
+		if got.Code != http.StatusForbidden || got.is() != "sign-in" || got.attribute("password", "aria-invalid") != "true" || b.cookies["__Host-signalbox_session"] != "" {
 			t.Errorf("%s: %d %s", row, got.Code, got.is())
 		}
 		if got.attribute("username", "value") != who[0] || strings.Contains(got.Body.String(), who[1]) {
@@ -331,7 +331,7 @@ func TestManyWrongPasswordsSlowDown(t *testing.T) {
 		}
 	}
 	got := attacker.signIn(page, "ADA ", "lovelace")
-	if got.Code != http.StatusTooManyRequests || got.Header().Get("Retry-After") == "" || got.is() != "sign-in" {
+	if got.Code != http.StatusTooManyRequests || got.Header().Get("Retry-After") == "" || got.is() != "sign-in" || got.attribute("password", "aria-invalid") != "" {
 		t.Fatalf("J 104: the sixth try, spelled differently: %d %s", got.Code, got.Body)
 	}
 	victim := wo.browser()
