@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -117,6 +116,19 @@ var adminHTTP = &http.Client{CheckRedirect: func(*http.Request, []*http.Request)
 
 // request sends one request. Close the answer's body.
 func (a *adminCLI) request(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {
+	defer a.waiting()()
+	return a.send(ctx, method, path, query, in)
+}
+
+func (a *adminCLI) waiting() (answered func()) { return waiting(a.env.Err, a.target()) }
+
+func (a *adminCLI) target() string { return "the admin API at " + a.url }
+
+func (a *adminCLI) noAnswer(err error) error {
+	return noAnswer(err, a.target(), "--admin-url", adminTimeout)
+}
+
+func (a *adminCLI) send(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {
 	if err := checkOutput(a.output); err != nil {
 		return nil, err
 	}
@@ -150,11 +162,7 @@ func (a *adminCLI) request(ctx context.Context, method, path string, query url.V
 	}
 	response, err := adminHTTP.Do(request)
 	if err != nil {
-		var failed *net.OpError
-		if errors.As(err, &failed) && failed.Op == "dial" {
-			return nil, fmt.Errorf("the admin API cannot be reached at %s: is the service running, and is --admin-url right? (%w)", base, failed.Err)
-		}
-		return nil, err
+		return nil, a.noAnswer(err)
 	}
 	if response.StatusCode >= 300 {
 		defer func() { _ = response.Body.Close() }()
@@ -195,7 +203,8 @@ func isStatus(err error, status int) bool {
 func (a *adminCLI) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
-	response, err := a.request(ctx, method, path, query, in)
+	defer a.waiting()()
+	response, err := a.send(ctx, method, path, query, in)
 	if err != nil {
 		return err
 	}
@@ -205,9 +214,12 @@ func (a *adminCLI) call(ctx context.Context, method, path string, query url.Valu
 	}
 	data, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
-		return err
+		return a.noAnswer(err)
 	}
-	return json.Unmarshal(data, out)
+	if err := json.Unmarshal(data, out); err != nil {
+		return fmt.Errorf("what %s answered cannot be read: is --admin-url right?", explain.Printable(a.target()))
+	}
+	return nil
 }
 
 // at is the path of one thing.

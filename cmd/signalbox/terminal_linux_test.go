@@ -146,3 +146,56 @@ func TestAPasswordIsNotShownAndAnAnswerIsTaken(t *testing.T) {
 		t.Errorf("exit code %d: %s%s", got, out.String(), errs.String())
 	}
 }
+
+// typescript is what a command writes to a terminal; it tells when it said text.
+func typescript(keyboard *os.File, text string) *prompted {
+	p := newPrompted(text)
+	go func() { _, _ = io.Copy(p, keyboard) }()
+	return p
+}
+
+func TestAPersonIsToldWhomACommandWaitsFor(t *testing.T) {
+	file := t.TempDir() + "/secret"
+	if err := os.WriteFile(file, []byte("eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.e30.AAAA"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		silent string // the path that is not answered until the person was told
+		args   []string
+	}{
+		{"/admin/v1/clients", []string{"client", "list"}},
+		{"/admin/v1/journal/tail", []string{"audit", "tail", "--from", "1"}},
+		{"/.well-known/openid-configuration", []string{"token", "verify", file}},
+		{"/jwks", []string{"token", "verify", file}},
+		{"/token", []string{"token", "get", "--client-id", "a", "--client-secret-file", file}},
+		{"/revoke", []string{"token", "revoke", "--client-id", "a", file}},
+	} {
+		t.Run(row.silent, func(t *testing.T) {
+			t.Parallel() // each waits for a second
+			keyboard, screen := terminal(t)
+			told := typescript(keyboard, "waiting for an answer from ")
+			server := httptest.NewServer(nil)
+			defer server.Close()
+			server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == row.silent {
+					select {
+					case <-told.said:
+					case <-time.After(20 * time.Second): // only when it fails
+						t.Error("nothing was said")
+					}
+					w.WriteHeader(http.StatusTeapot)
+					return
+				}
+				_ = json.NewEncoder(w).Encode(issuerMetadata{server.URL, server.URL + "/token", server.URL + "/revoke", server.URL + "/jwks"})
+			})
+			vars := map[string]string{"SIGNALBOX_ADMIN_URL": server.URL, "SIGNALBOX_ADMIN_TOKEN": "t", "SIGNALBOX_ISSUER_URL": server.URL}
+			env := &environment{In: strings.NewReader(""), Out: io.Discard, Err: screen, Getenv: func(name string) string { return vars[name] }}
+			if code := run(t.Context(), env, row.args); code != exitFailed {
+				t.Errorf("exit code %d", code)
+			}
+			if !strings.Contains(told.String(), server.URL) {
+				t.Errorf("it says: %s", told.String())
+			}
+		})
+	}
+}

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/spf13/cobra"
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
@@ -26,6 +25,10 @@ func newToken(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
 		Short: "Get, explain, verify and revoke tokens",
+		Long: `Get, explain, verify and revoke tokens.
+
+If the issuer's certificate comes from an authority of your own, name the file
+with the authority's certificate in SSL_CERT_FILE.`,
 		Example: `  signalbox token get --issuer https://sts.example.com --client-id orders --client-secret-file secret.txt
   signalbox token inspect < token.txt`,
 		Args: noArgs,
@@ -45,16 +48,14 @@ func (c *caller) flags(cmd *cobra.Command, env *environment) {
 		"file with the client's secret, - for standard input (SIGNALBOX_CLIENT_SECRET_FILE)")
 }
 
-func (c *caller) secret(env *environment) (string, error) {
+func (c *caller) check() error {
 	switch {
 	case c.issuer == "":
-		return "", &usageError{errors.New("--issuer is needed")}
+		return &usageError{errors.New("--issuer is needed")}
 	case c.clientID == "":
-		return "", &usageError{errors.New("--client-id is needed")}
-	case c.secretFile == "":
-		return "", &usageError{errors.New("--client-secret-file is needed; - reads the secret from standard input")}
+		return &usageError{errors.New("--client-id is needed")}
 	}
-	return readSecret(env, c.secretFile)
+	return checkIssuer(c.issuer)
 }
 
 const maxSecretFile = 64 << 10
@@ -80,14 +81,6 @@ func readValue(env *environment, file, what string) (string, error) {
 	return value, nil
 }
 
-// discover reads the issuer's metadata. The issuer in it must be the one that
-// was asked for.
-func discover(ctx context.Context, issuer string) (context.Context, *oidc.Provider, error) {
-	ctx = oidc.ClientContext(ctx, &http.Client{Timeout: 15 * time.Second})
-	provider, err := oidc.NewProvider(ctx, issuer)
-	return ctx, provider, err
-}
-
 func newTokenGet(env *environment) *cobra.Command {
 	var who caller
 	var scope, output string
@@ -102,21 +95,27 @@ func newTokenGet(env *environment) *cobra.Command {
 			if err := checkOutput(output); err != nil {
 				return err
 			}
-			secret, err := who.secret(env)
+			if err := who.check(); err != nil {
+				return err
+			}
+			if who.secretFile == "" {
+				return &usageError{errors.New("--client-secret-file is needed; - reads the secret from standard input")}
+			}
+			secret, err := readSecret(env, who.secretFile)
 			if err != nil {
 				return err
 			}
-			ctx, provider, err := discover(cmd.Context(), who.issuer)
+			metadata, err := discover(cmd.Context(), env, who.issuer)
 			if err != nil {
 				return err
 			}
 			cc := clientcredentials.Config{
-				ClientID: who.clientID, ClientSecret: secret, TokenURL: provider.Endpoint().TokenURL,
+				ClientID: who.clientID, ClientSecret: secret, TokenURL: metadata.TokenEndpoint,
 				Scopes: strings.Fields(scope), EndpointParams: url.Values{"resource": resources}, AuthStyle: oauth2.AuthStyleInHeader,
 			}
-			token, err := cc.Token(ctx)
+			token, err := requestToken(cmd.Context(), env, cc)
 			if err != nil {
-				return explainOAuth(err)
+				return err
 			}
 			if output == "json" {
 				return json.NewEncoder(env.Out).Encode(map[string]any{
@@ -146,13 +145,31 @@ func checkOutput(output string) error {
 	return nil
 }
 
-// explainOAuth shows the server's own words and not the whole answer.
-func explainOAuth(err error) error {
+func requestToken(ctx context.Context, env *environment, cc clientcredentials.Config) (*oauth2.Token, error) {
+	defer waiting(env.Err, cc.TokenURL)()
+	token, err := cc.Token(context.WithValue(ctx, oauth2.HTTPClient, issuerHTTP))
 	var refused *oauth2.RetrieveError
-	if errors.As(err, &refused) && refused.ErrorCode != "" {
-		return fmt.Errorf("%s: %s", refused.ErrorCode, refused.ErrorDescription)
+	var unanswered *url.Error
+	switch {
+	case errors.As(err, &refused):
+		return nil, refusedBy(cc.TokenURL, refused.Response.Status, refused.ErrorCode, refused.ErrorDescription)
+	case errors.As(err, &unanswered):
+		return nil, noAnswer(err, cc.TokenURL, "--issuer", issuerTimeout)
+	case err != nil:
+		return nil, fmt.Errorf("%s gave no token: %s", explain.Printable(cc.TokenURL), explain.Printable(strings.TrimPrefix(err.Error(), "oauth2: ")))
 	}
-	return err
+	return token, nil
+}
+
+// refusedBy shows the issuer's own words and not the whole answer.
+func refusedBy(target, status, code, description string) error {
+	switch {
+	case code == "":
+		return fmt.Errorf("%s answered %s", explain.Printable(target), explain.Printable(status))
+	case description == "":
+		return errors.New(explain.Printable(code))
+	}
+	return fmt.Errorf("%s: %s", explain.Printable(code), explain.Printable(description))
 }
 
 // readToken takes the token from the argument, a file, or standard input.
@@ -192,7 +209,7 @@ func newTokenInspect(env *environment) *cobra.Command {
 			}
 			token, err := explain.Parse(raw, time.Now())
 			if err != nil {
-				return err
+				return tokenWords(err)
 			}
 			if output == "json" {
 				return json.NewEncoder(env.Out).Encode(token)
@@ -232,20 +249,39 @@ is only known to introspection, which needs a client.`,
 			if issuer == "" {
 				return &usageError{errors.New("--issuer is needed: a token cannot say by itself whom to trust")}
 			}
+			if err := checkIssuer(issuer); err != nil {
+				return err
+			}
 			raw, err := readToken(env, args)
 			if err != nil {
 				return err
 			}
-			claims, err := verifyOnline(cmd.Context(), issuer, audience, raw)
-			if err != nil {
+			if err := checkReadable(raw); err != nil {
 				return fmt.Errorf("the token is not good: %w", err)
+			}
+			if strings.HasPrefix(raw, "sbx_") {
+				return errors.New("this is no JWT but an opaque value: only its issuer can tell whether it is good, by introspection")
+			}
+			keys, err := publishedKeys(cmd.Context(), env, issuer)
+			if err != nil {
+				return err
+			}
+			claims, err := verifyToken(keys, issuer, audience, raw)
+			if err != nil {
+				return fmt.Errorf("the token is not good: %w", tokenWords(err))
 			}
 			fmt.Fprintln(env.Err, "the token is good: signature, issuer, type and times are right")
 			if output == "json" {
 				fmt.Fprintln(env.Out, string(claims))
 				return nil
 			}
-			return explainToken(env.Out, raw, time.Now())
+			token, err := explain.Parse(raw, time.Now())
+			if err != nil {
+				return err
+			}
+			token.Notes = nil // they are about what nobody has checked
+			_, err = fmt.Fprint(env.Out, token)
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&issuer, "issuer", env.Getenv("SIGNALBOX_ISSUER_URL"), "the issuer's URL (SIGNALBOX_ISSUER_URL)")
@@ -254,34 +290,52 @@ is only known to introspection, which needs a client.`,
 	return cmd
 }
 
-func verifyOnline(ctx context.Context, issuer, audience, raw string) (json.RawMessage, error) {
-	ctx, provider, err := discover(ctx, issuer)
-	if err != nil {
-		return nil, err
+// checkReadable finds what is no token at all, or was cut off or mistyped.
+func checkReadable(raw string) error {
+	for _, prefix := range []oauth.Prefix{oauth.PrefixAccessToken, oauth.PrefixRefreshToken} {
+		if strings.HasPrefix(raw, string(prefix)) {
+			_, err := oauth.DecodeOpaque(prefix, raw, maxSecretFile)
+			return err
+		}
 	}
-	var metadata struct {
-		JWKSURI string `json:"jwks_uri"`
+	if strings.HasPrefix(raw, "sbx_") {
+		return errors.New("it is a value of Signalbox, but neither an access token nor a refresh token")
 	}
-	if err := provider.Claims(&metadata); err != nil {
-		return nil, err
+	_, _, err := jose.InspectUnverified(raw)
+	return tokenWords(err)
+}
+
+// wordsFor says what the errors of jose mean to somebody who holds a token.
+var wordsFor = []struct {
+	err    error
+	words  string
+	reason bool // what follows in the error helps too
+}{
+	{jose.ErrMalformed, "it is not a JSON Web Token that can be read", true},
+	{jose.ErrAlgorithm, "its algorithm (alg) is not one of ES256, RS256 and EdDSA", false},
+	{jose.ErrHeader, "its header asks for something that is not supported", true},
+	{jose.ErrType, "it is not an access token: its typ is not at+jwt, as it is not in an ID token", false},
+	{jose.ErrKey, "it is signed with none of the issuer's keys: another issuer made it, or its key is no longer published", false},
+	{jose.ErrSignature, "its signature is wrong: it was changed, or another made it", false},
+	{jose.ErrClaim, "a claim is missing or has a bad form", true},
+	{jose.ErrExpired, "it has expired", false},
+	{jose.ErrNotYet, "it is not valid yet: compare this machine's clock with the issuer's", false},
+}
+
+func tokenWords(err error) error {
+	for _, w := range wordsFor {
+		if !errors.Is(err, w.err) {
+			continue
+		}
+		if _, reason, ok := strings.Cut(err.Error(), w.err.Error()+": "); ok && w.reason {
+			return fmt.Errorf("%s: %s", w.words, reason)
+		}
+		return errors.New(w.words)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, metadata.JWKSURI, nil)
-	if err != nil {
-		return nil, err
-	}
-	response, err := (&http.Client{Timeout: 15 * time.Second}).Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
-	if err != nil {
-		return nil, err
-	}
-	keySet, err := jose.ParseKeySet(body)
-	if err != nil {
-		return nil, err
-	}
+	return err
+}
+
+func verifyToken(keySet jose.KeySet, issuer, audience, raw string) (json.RawMessage, error) {
 	verified, err := jose.Verify(raw, jose.Expect{
 		Algorithms: []jose.Algorithm{jose.ES256, jose.RS256, jose.EdDSA}, Types: []string{oauth.TypAccessToken},
 	}, keySet.Find)
@@ -311,49 +365,67 @@ func newTokenRevoke(env *environment) *cobra.Command {
 		Short: "Revoke a token of this client's (RFC 7009)",
 		Long: `Revoke an access token, or a refresh token with everything that came from it.
 The token must be the client's own. To revoke others', use signalbox grant
-revoke or signalbox panic.`,
-		Example: "  signalbox token revoke --client-id web --client-secret-file secret.txt < token.txt",
-		Args:    oneToken,
+revoke or signalbox panic. A public client has no secret and gives none.`,
+		Example: `  signalbox token revoke --client-id web --client-secret-file secret.txt < token.txt
+  signalbox token revoke --client-id app < token.txt             # a public client`,
+		Args: oneToken,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if who.secretFile == "-" && len(args) == 0 {
 				return &usageError{errors.New("the secret and the token cannot both come from standard input")}
 			}
-			secret, err := who.secret(env)
-			if err != nil {
+			if err := who.check(); err != nil {
 				return err
+			}
+			secret := ""
+			if who.secretFile != "" {
+				var err error
+				if secret, err = readSecret(env, who.secretFile); err != nil {
+					return err
+				}
 			}
 			raw, err := readToken(env, args)
 			if err != nil {
 				return err
 			}
-			ctx, provider, err := discover(cmd.Context(), who.issuer)
+			// The service answers alike for a token and for a slip (RFC 7009 §2.2).
+			if err := checkReadable(raw); err != nil {
+				return fmt.Errorf("nothing was revoked: %w", err)
+			}
+			metadata, err := discover(cmd.Context(), env, who.issuer)
 			if err != nil {
 				return err
 			}
-			var metadata struct {
-				Endpoint string `json:"revocation_endpoint"`
+			if metadata.RevocationEndpoint == "" {
+				return errAsk("%s does not offer revocation", who.issuer)
 			}
-			if err := provider.Claims(&metadata); err != nil {
+			if err := revokeToken(cmd.Context(), env, metadata.RevocationEndpoint, who.clientID, secret, raw); err != nil {
 				return err
 			}
-			return revokeToken(ctx, metadata.Endpoint, who.clientID, secret, raw)
+			fmt.Fprintln(env.Err, "done: if the token was this client's, it is dead; the service does not tell whether it knew the token (RFC 7009)")
+			return nil
 		},
 	}
 	who.flags(cmd, env)
 	return cmd
 }
 
-func revokeToken(ctx context.Context, endpoint, clientID, secret, raw string) error {
+func revokeToken(ctx context.Context, env *environment, endpoint, clientID, secret, raw string) error {
 	form := url.Values{"token": {raw}}
+	if secret == "" {
+		form.Set("client_id", clientID)
+	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
 	if err != nil {
-		return err
+		return errAsk("%s is not a URL", endpoint)
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	request.SetBasicAuth(url.QueryEscape(clientID), url.QueryEscape(secret))
-	response, err := (&http.Client{Timeout: 15 * time.Second}).Do(request)
+	if secret != "" {
+		request.SetBasicAuth(url.QueryEscape(clientID), url.QueryEscape(secret))
+	}
+	defer waiting(env.Err, endpoint)()
+	response, err := issuerHTTP.Do(request)
 	if err != nil {
-		return err
+		return noAnswer(err, endpoint, "--issuer", issuerTimeout)
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode == http.StatusOK {
@@ -363,8 +435,11 @@ func revokeToken(ctx context.Context, endpoint, clientID, secret, raw string) er
 		Error       string `json:"error"`
 		Description string `json:"error_description"`
 	}
-	if err := json.NewDecoder(io.LimitReader(response.Body, 64<<10)).Decode(&refused); err != nil || refused.Error == "" {
-		return fmt.Errorf("the issuer answered %s", response.Status)
+	// An answer that is not JSON leaves the status to be told.
+	_ = json.NewDecoder(io.LimitReader(response.Body, 64<<10)).Decode(&refused)
+	err = refusedBy(endpoint, response.Status, refused.Error, refused.Description)
+	if secret == "" && refused.Error == string(oauth.InvalidClient) {
+		return fmt.Errorf("%w; a client with a secret needs --client-secret-file", err)
 	}
-	return fmt.Errorf("%s: %s", explain.Printable(refused.Error), explain.Printable(refused.Description))
+	return err
 }
