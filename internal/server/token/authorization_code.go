@@ -38,11 +38,13 @@ func (h *Handler) authorizationCode(ctx context.Context, req *request) (authorit
 	if err := grant.Code.Challenge.Verify(req.form.Get("code_verifier")); err != nil {
 		return authority.Authorization{}, oauth.Errorf(oauth.InvalidGrant, "%s", err)
 	}
-	grant.Scopes = grant.Scopes.Intersect(req.client.Scopes) // a scope may have been taken away since consent
 	if grant.State != authority.GrantPending {
 		// Only who could have redeemed it ends the grant: an old code out of a
 		// browser's history signs nobody out.
 		return authority.Authorization{}, h.codeReused(ctx, req, grant)
+	}
+	if grant, err = remaining(grant, req.client); err != nil {
+		return authority.Authorization{}, err
 	}
 	target, err := h.aim(ctx, req, grant.Scopes, false, grant.Resources)
 	if err != nil {

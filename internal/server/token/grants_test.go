@@ -265,6 +265,36 @@ func TestScopeTakenFromTheClientIsGoneAtRefresh(t *testing.T) {
 	}
 }
 
+func TestGrantWhoseClientLostEveryScope(t *testing.T) { // 70
+	w := newWorld(t)
+	_, code := w.approve("web", "read")
+	token := w.signIn("web", "read").text("refresh_token")
+	allowed := w.declared.Clients["web"].Scopes
+	w.changeClient("web", func(c *authority.Client) {
+		c.Scopes, c.Resources = oauth.MustScopes("openid"), []string{testAPI}
+	})
+	for name, form := range map[string]url.Values{"code": redeem(code), "refresh token": refreshForm(token)} {
+		if r := w.token("web", form); r.status != 400 || r.text("error") != "invalid_grant" {
+			t.Errorf("%s: %d %v", name, r.status, r.body)
+		}
+	}
+	w.changeClient("web", func(c *authority.Client) { c.Scopes = allowed })
+	for name, form := range map[string]url.Values{"code": redeem(code), "refresh token": refreshForm(token)} {
+		if r := w.token("web", form); r.status != 200 || r.text("scope") != "read" {
+			t.Errorf("the refusal has used up the %s: %d %v", name, r.status, r.body)
+		}
+	}
+}
+
+func TestGrantWithoutScopesGoesToItsOnlyResource(t *testing.T) {
+	w := newWorld(t)
+	token := w.signIn("web", "").text("refresh_token")
+	r := w.token("web", refreshForm(token))
+	if r.status != 200 || w.claim(r.text("access_token"), "aud") != testAPI {
+		t.Fatalf("%d %v", r.status, r.body)
+	}
+}
+
 func TestOldRefreshToken(t *testing.T) {
 	w := newWorld(t)
 	first := w.signIn("web", "openid read offline_access")

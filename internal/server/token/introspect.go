@@ -112,6 +112,13 @@ func (h *Handler) introspectRefresh(ctx context.Context, req *request, raw strin
 	if grant.ClientID != req.client.ID || !current || h.Dead(issue.LineageOf(grant)) {
 		return inactive, nil
 	}
+	_, err = h.Directory.Alive(ctx, issue.LineageOf(grant))
+	if errors.Is(err, authority.ErrEnded) {
+		return inactive, nil
+	}
+	if err != nil {
+		return nil, err
+	}
 	expires := grant.ExpiresAt
 	if grant.Refresh.IdleExpiresAt.Before(expires) {
 		expires = grant.Refresh.IdleExpiresAt

@@ -43,7 +43,9 @@ func (h *Handler) refreshToken(ctx context.Context, req *request) (authority.Aut
 	if err != nil {
 		return authority.Authorization{}, oauth.Errorf(oauth.InvalidScope, "%s", err)
 	}
-	grant.Scopes = grant.Scopes.Intersect(req.client.Scopes) // a scope may have been taken away since consent
+	if grant, err = remaining(grant, req.client); err != nil {
+		return authority.Authorization{}, err
+	}
 	scopes, _, err := grant.Narrow(asked, nil)
 	if err != nil {
 		return authority.Authorization{}, err

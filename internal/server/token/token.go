@@ -116,6 +116,18 @@ func (h *Handler) recordRefusal(ctx context.Context, req *request, err error) {
 	_ = h.Record(ctx, event)
 }
 
+// remaining takes from a grant the scopes that its client has lost since
+// consent. If that is all of them nothing is left to issue; a grant that
+// never had a scope is another thing, and goes to its only resource.
+func remaining(g authority.Grant, c authority.Client) (authority.Grant, error) {
+	left := g.Scopes.Intersect(c.Scopes)
+	if left.IsEmpty() && !g.Scopes.IsEmpty() {
+		return authority.Grant{}, oauth.Errorf(oauth.InvalidGrant, "the client has lost every scope of the grant: ask for consent again")
+	}
+	g.Scopes = left
+	return g, nil
+}
+
 // aim settles scopes and resources. reach are the resource ids that the
 // request may go to at most.
 func (h *Handler) aim(ctx context.Context, req *request, scopes oauth.Scopes, explicit bool, reach []string) (authority.Target, error) {

@@ -282,6 +282,10 @@ func TestIntrospectionOfRefreshTokens(t *testing.T) {
 		"an epoch":      func(w *world, _ string) { w.revoke(authority.EpochUser, "ada-id") },
 		"revocation":    func(w *world, token string) { w.post(w.h.Revocation, "web", form("token", token)) },
 		"its idle time": func(w *world, _ string) { w.wait(24 * time.Hour) },
+		"its user was disabled": func(w *world, _ string) {
+			w.changeAda(func(u *authority.User) { u.Disabled = true })
+		},
+		"its user was removed": func(w *world, _ string) { w.changeAda(nil) },
 	} {
 		t.Run("after "+name, func(t *testing.T) {
 			w := newWorld(t)
