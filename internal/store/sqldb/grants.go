@@ -2,6 +2,7 @@ package sqldb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -241,24 +242,37 @@ func grantFilter(f authority.GrantFilter) (where string, args []any, possible bo
 	return strings.Join(terms, " AND "), args, isText(f.ClientID) && isText(f.SubjectID)
 }
 
-// Consented implements authority.GrantStore.
+// consentRows bounds what one look at the consent page may read: a client
+// that makes grant after grant must not slow the page down for its person.
+const consentRows = 1000
+
+var errEnough = errors.New("read enough")
+
+// Consented implements authority.GrantStore. Of very many grants it asks the
+// newest consentRows: to ask once more for consent is safe.
 func (db *DB) Consented(ctx context.Context, g authority.Grant, since, now time.Time) (bool, error) {
 	covered := false
 	err := db.engine.query(ctx, `SELECT id, created_at, scopes, resources FROM grants
 		WHERE subject_id = $1 AND subject_issuer = $2 AND subject_kind = $3 AND client_id = $4
-		AND state = 'active' AND expires_at > $5 ORDER BY id DESC`,
-		[]any{g.Subject.ID, g.Subject.Issuer, string(g.Subject.Kind), g.ClientID, micros(now)}, func(r row) error {
+		AND state = 'active' AND expires_at > $5 ORDER BY id DESC LIMIT $6`,
+		[]any{g.Subject.ID, g.Subject.Issuer, string(g.Subject.Kind), g.ClientID, micros(now), consentRows}, func(r row) error {
 			var (
 				idBytes                 []byte
 				created                 int64
 				scopeText, resourceText string
 			)
-			if err := r.Scan(&idBytes, &created, &scopeText, &resourceText); err != nil || covered {
+			if err := r.Scan(&idBytes, &created, &scopeText, &resourceText); err != nil {
 				return err
 			}
 			id, err := idOf(idBytes)
-			if err != nil || !id.Time().After(since) || !timeOf(created).After(since) {
+			if err != nil {
 				return err
+			}
+			if !id.Time().After(since) {
+				return errEnough // the rest is older still
+			}
+			if !timeOf(created).After(since) {
+				return nil
 			}
 			scopes, err := oauth.ParseScopes(scopeText)
 			if err != nil {
@@ -269,9 +283,14 @@ func (db *DB) Consented(ctx context.Context, g authority.Grant, since, now time.
 				return err
 			}
 			lacks := func(wanted string) bool { return !slices.Contains(resources, wanted) }
-			covered = scopes.Covers(g.Scopes) && !slices.ContainsFunc(g.Resources, lacks)
+			if covered = scopes.Covers(g.Scopes) && !slices.ContainsFunc(g.Resources, lacks); covered {
+				return errEnough
+			}
 			return nil
 		})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
 	return covered, storage(err)
 }
 

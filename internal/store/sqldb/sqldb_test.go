@@ -216,6 +216,55 @@ func TestChangesEndWithTheirContext(t *testing.T) {
 	})
 }
 
+func TestConsentReadsNoMoreThanItNeeds(t *testing.T) {
+	everyEngine(t, func(t *testing.T, url string) {
+		db := open(t, url)
+		rows := db.CountRows()
+		start := time.Now().Add(-time.Hour)
+		grants := make([]authority.Grant, 1003)
+		var done sync.WaitGroup
+		for i := range grants {
+			g := newGrant(0)
+			g.ID, g.Scopes = authority.NewID(start.Add(time.Duration(i)*time.Millisecond)), oauth.MustScopes("openid")
+			switch i {
+			case 0:
+				g.Scopes = oauth.MustScopes("oldest")
+			case 3:
+				g.Scopes = oauth.MustScopes("thousandth")
+			case len(grants) - 1:
+				g.Scopes = oauth.MustScopes("newest")
+			}
+			grants[i] = g
+			done.Go(func() {
+				if err := db.CreateGrant(t.Context(), g); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		done.Wait()
+		for _, r := range []struct {
+			scope string
+			since time.Time
+			want  bool
+			rows  int
+		}{
+			{"newest", time.Time{}, true, 1},
+			{"openid", time.Time{}, true, 2},
+			{"thousandth", time.Time{}, true, 1000},
+			{"oldest", time.Time{}, false, 1000},
+			{"none", grants[len(grants)-10].ID.Time(), false, 10}, // the tenth is too old, and so is the rest
+		} {
+			*rows = 0
+			asked := newGrant(0)
+			asked.Scopes = oauth.MustScopes(r.scope)
+			got, err := db.Consented(t.Context(), asked, r.since, time.Now())
+			if err != nil || got != r.want || *rows != r.rows {
+				t.Errorf("%s: %v, %v, %d rows read, want %v and %d", r.scope, got, err, *rows, r.want, r.rows)
+			}
+		}
+	})
+}
+
 // A caller who hangs up while a grant ends is told what has become of it:
 // whoever is told of a failure records nothing, and the next finds nothing to record.
 func TestHangUpWhileGrantsEnd(t *testing.T) {
