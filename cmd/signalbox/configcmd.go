@@ -54,7 +54,7 @@ func issuerProblem(text []byte) error {
 	var found config.Errors
 	errors.As(err, &found)
 	for _, e := range found {
-		if e.Key == "issuer" || e.Key == "" { // no key: it broke the document
+		if e.Key == "issuer" {
 			return errors.New(e.Problem + ": " + e.Mend)
 		}
 	}
@@ -88,10 +88,11 @@ func newConfig(env *environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := masterKeyOf(cfg); err != nil {
+			master, err := masterKeyOf(cfg)
+			if err != nil {
 				return err
 			}
-			if _, err := declaredOf(cfg); err != nil {
+			if _, err := declaredOf(cfg, master); err != nil {
 				return err
 			}
 			for _, warning := range cfg.Warnings {

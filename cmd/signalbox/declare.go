@@ -2,7 +2,9 @@ package main
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"strconv"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config"
@@ -34,7 +36,7 @@ func issuerOf(c *config.Config) authority.Issuer {
 	}
 }
 
-func declaredOf(c *config.Config) (authority.Declared, error) {
+func declaredOf(c *config.Config, master keys.MasterKey) (authority.Declared, error) {
 	d := authority.Declared{
 		Clients: map[string]authority.Client{}, Users: map[string]authority.User{}, Resources: map[string]authority.Resource{},
 	}
@@ -53,7 +55,7 @@ func declaredOf(c *config.Config) (authority.Declared, error) {
 		d.Clients[cl.ID] = client
 	}
 	for _, u := range c.Users {
-		user, err := userOf(u)
+		user, err := userOf(u, master)
 		if err != nil {
 			return d, fmt.Errorf("user %q: %w", u.Username, err)
 		}
@@ -112,17 +114,34 @@ func redirectURIs(list []string) ([]authority.RedirectURI, error) {
 	return uris, nil
 }
 
-func userOf(u config.User) (authority.User, error) {
+func userOf(u config.User, master keys.MasterKey) (authority.User, error) {
 	user := authority.User{
 		ID: u.Sub, Username: u.Username, PasswordHash: string(u.PasswordHash.Bytes()), Name: u.Name,
 		Email: u.Email, EmailVerified: u.EmailVerified, Disabled: u.Disabled, Source: authority.FromFile,
 	}
 	if user.PasswordHash == "" {
-		hash, err := password.Hash(string(u.Password.Bytes()))
+		// The same password has the same hash on every node and after every start, so
+		// that a new one shows: see stateOf.
+		salt := master.Derive("salt of the declared password of " + u.Sub)
+		hash, err := password.HashWithSalt(string(u.Password.Bytes()), [16]byte(salt[:16]))
 		if err != nil {
 			return user, err
 		}
 		user.PasswordHash = hash
 	}
 	return user, password.Check(user.PasswordHash)
+}
+
+// stateOf is what tokens of the file's clients and users rest on: whoever is gone
+// from it later, or has another value, has lost them.
+func stateOf(d authority.Declared) map[string]string {
+	state := map[string]string{}
+	for id, c := range d.Clients {
+		state[string(authority.EpochClient)+" "+id] = strconv.FormatBool(c.Disabled)
+	}
+	for id, u := range d.Users {
+		sum := sha256.Sum256(fmt.Appendf(nil, "%t %s", u.Disabled, u.PasswordHash))
+		state[string(authority.EpochUser)+" "+id] = hex.EncodeToString(sum[:])
+	}
+	return state
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -151,20 +152,20 @@ func (s *service) replace(ctx context.Context, file string, next *config.Config)
 	if fixed := needsRestart(old, next); fixed != "" {
 		return fmt.Errorf("%s cannot change while the service runs: restart it", fixed)
 	}
-	declared, err := declaredOf(next)
+	declared, err := declaredOf(next, s.master)
 	if err != nil {
 		return err
 	}
 	if err := s.directory.Check(ctx, declared); err != nil {
 		return unlessOverlap(err)
 	}
-	clients, users := s.directory.DeclaredClients(), s.directory.DeclaredUsers()
+	state := stateOf(declared)
 	// Recorded first: nothing is in force that is not on record. Then what has
 	// to end is ended: if that fails, nothing has changed and it is tried again.
 	if err := s.record(ctx, authority.Event{Type: authority.EventConfigLoaded, Target: file, Reason: "reloaded"}); err != nil {
 		return errors.Join(errTryAgain, err)
 	}
-	if err := s.endRemoved(ctx, clients, users, declared, newPasswords(old, next)); err != nil {
+	if err := s.endChanged(ctx, state); err != nil {
 		return errors.Join(errTryAgain, err)
 	}
 	if err := s.directory.Declare(ctx, declared); err != nil {
@@ -177,8 +178,11 @@ func (s *service) replace(ctx context.Context, file string, next *config.Config)
 	}
 	s.log.Info("the configuration was reloaded", slog.Int("clients", len(next.Clients)), slog.Int("users", len(next.Users)))
 	// And once more, for what was issued between the ending and the change.
-	if err := s.endRemoved(ctx, clients, users, declared, newPasswords(old, next)); err != nil {
+	if err := s.endChanged(ctx, state); err != nil {
 		s.log.Error("what was issued during the reload could not be ended", "error", err)
+	}
+	if err := s.keepDeclared(ctx, state); err != nil {
+		s.log.Error("the next start will end what this reload has ended once more", "error", err)
 	}
 	return nil
 }
@@ -215,52 +219,33 @@ func needsRestart(old, next *config.Config) string {
 	return ""
 }
 
-// newPasswords are the users, by `sub`, whose password the new file changes. The hashes of
-// password files cannot be compared, since each is made with a new salt.
-func newPasswords(old, next *config.Config) map[string]bool {
-	before := map[string]config.User{}
-	for _, u := range old.Users {
-		before[u.Sub] = u
-	}
-	changed := map[string]bool{}
-	for _, u := range next.Users {
-		was, there := before[u.Sub]
-		if there && (was.Password.Reveal() != u.Password.Reveal() || was.PasswordHash.Reveal() != u.PasswordHash.Reveal()) {
-			changed[u.Sub] = true
-		}
-	}
-	return changed
-}
-
-// endRemoved ends every token of clients and users that the new file no longer
-// has or has disabled, and of users with a new password.
-func (s *service) endRemoved(ctx context.Context, clients []authority.Client, users []authority.User, now authority.Declared, newPassword map[string]bool) error {
+// endChanged ends every token of clients and users that the file no longer has
+// or has disabled, and of users with a new password.
+func (s *service) endChanged(ctx context.Context, now map[string]string) error {
 	at := time.Now().Truncate(time.Millisecond)
 	expires := at.Add(authority.MaxGrantTTL + authority.Leeway)
-	const removed = "removed from the configuration, or disabled in it"
 	var errs []error
-	end := func(kind authority.RevocationKind, id, why string) {
-		err := s.follower.Revoke(ctx, authority.Revocation{Kind: kind, Key: id, NotBefore: at, ExpiresAt: expires})
+	for id, was := range s.declared {
+		is, there := now[id]
+		if there && is == was {
+			continue
+		}
+		why := "disabled or enabled in the configuration, or a new password there"
+		if !there {
+			why = "removed from the configuration"
+		}
+		kind, key, _ := strings.Cut(id, " ")
+		err := s.follower.Revoke(ctx, authority.Revocation{Kind: authority.RevocationKind(kind), Key: key, NotBefore: at, ExpiresAt: expires})
 		if err == nil {
-			err = s.record(ctx, authority.Event{
-				Type: authority.EventEpochSet, At: at, Target: string(kind) + " " + id, Reason: why,
-			})
+			err = s.record(ctx, authority.Event{Type: authority.EventEpochSet, At: at, Target: id, Reason: why})
 		}
 		errs = append(errs, err)
 	}
-	for _, was := range clients {
-		if is, there := now.Clients[was.ID]; !there || is.Disabled && !was.Disabled {
-			end(authority.EpochClient, was.ID, removed)
-		}
-	}
-	for _, was := range users {
-		is, there := now.Users[was.ID]
-		switch {
-		case !there || is.Disabled && !was.Disabled:
-			end(authority.EpochUser, was.ID, removed)
-		case newPassword[was.ID]:
-			end(authority.EpochUser, was.ID, "new password in the configuration")
-		}
-	}
 	return errors.Join(errs...)
+}
+
+// keepDeclared remembers, beyond this process, what is in force.
+func (s *service) keepDeclared(ctx context.Context, now map[string]string) error {
+	s.declared = now
+	return s.db.SaveDeclared(ctx, now)
 }

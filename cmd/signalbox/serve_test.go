@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config"
 	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/keys"
 )
 
 // testService opens a service on a demo configuration, with nothing listening.
@@ -179,15 +181,26 @@ func TestAnIdOfTheDatabaseIsNotTriedAgain(t *testing.T) {
 	}
 }
 
-func TestANewNameDoesNotHideANewPassword(t *testing.T) {
-	user := func(name, password string) *config.Config {
-		return &config.Config{Users: []config.User{{Username: name, Sub: "u-1", Password: config.NewSecret(password)}}}
+func TestWhatTokensOfTheFileRestOn(t *testing.T) {
+	master := keys.GenerateMasterKey()
+	state := func(name, password string, disabled bool) map[string]string {
+		t.Helper()
+		c := &config.Config{Users: []config.User{{Username: name, Sub: "u-1", Password: config.NewSecret(password), Disabled: disabled}}}
+		d, err := declaredOf(c, master)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stateOf(d)
 	}
-	if got := newPasswords(user("ada", "one"), user("ada.lovelace", "two")); !got["u-1"] {
-		t.Errorf("%v", got)
+	before := state("ada", "ada loves trains", false)
+	if again := state("ada.lovelace", "ada loves trains", false); !maps.Equal(before, again) {
+		t.Errorf("the same password: %v, then %v", before, again)
 	}
-	if got := newPasswords(user("ada", "one"), user("ada.lovelace", "one")); len(got) != 0 {
-		t.Errorf("%v", got)
+	if other := state("ada.lovelace", "another pass phrase", false); maps.Equal(before, other) {
+		t.Error("a new name hides a new password")
+	}
+	if other := state("ada", "ada loves trains", true); maps.Equal(before, other) {
+		t.Error("a disabled account is as before")
 	}
 }
 

@@ -35,6 +35,7 @@ type service struct {
 	node      string
 	journal   *journal.Journal
 	directory *authority.Directory
+	declared  map[string]string // stateOf what is in force; only start and reload touch it
 	follower  *revocation.Follower
 	issuer    *issue.Issuer
 	reader    *issue.Reader
@@ -83,11 +84,21 @@ func openService(ctx context.Context, cfg *config.Config, env *environment) (_ *
 		return nil, err
 	}
 	s.directory = authority.NewDirectory(s.db)
-	declared, err := declaredOf(cfg)
+	declared, err := declaredOf(cfg, s.master)
 	if err != nil {
 		return nil, err
 	}
 	if err = s.directory.Declare(ctx, declared); err != nil {
+		return nil, err
+	}
+	// What the file no longer says ends, also where it was changed while nobody looked.
+	if s.declared, err = s.db.Declared(ctx); err != nil {
+		return nil, err
+	}
+	if err = s.endChanged(ctx, stateOf(declared)); err != nil {
+		return nil, err
+	}
+	if err = s.keepDeclared(ctx, stateOf(declared)); err != nil {
 		return nil, err
 	}
 	opaque := seal.NewBox(s.master.Derive("opaque access token"), "access token "+cfg.Issuer)

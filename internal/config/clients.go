@@ -362,8 +362,8 @@ func (d *document) users() {
 	}
 }
 
-// defaultSub hides the username from applications that get only `sub`, and
-// stays the same as long as the name does. The username's case does not count.
+// defaultSub stays the same as long as the name does, whose case does not count.
+// It does not hide the name: whoever guesses that can compute it.
 // It follows the name and not the person: whoever has the name next has this
 // sub too, unless the file gives them one. That is said where sub is explained.
 func defaultSub(username string) string {

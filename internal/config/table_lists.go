@@ -64,7 +64,7 @@ func userFields() []field {
 		{key: "password_file", at: in(func(u *User) any { return &u.PasswordFile }), sample: true, example: "/run/secrets/ada",
 			doc: "File with the password, at least 8 characters."},
 		{key: "sub", at: in(func(u *User) any { return &u.Sub }), example: "u-1842",
-			doc:    "The person's stable id in tokens. Default: derived from the username, and so the same for whoever has that name. When a username goes to another person, give the new one a sub that nobody had.",
+			doc:    "The person's stable id in tokens. Default: derived from the username, and so the same for whoever has that name, and no secret to whoever guesses it. When a username goes to another person, give the new one a sub that nobody had.",
 			danger: "Applications know the person by it: never give one person's to another."},
 		{key: "name", at: in(func(u *User) any { return &u.Name }), sample: true, example: "Ada Lovelace",
 			doc: "The person's full name."},

@@ -58,6 +58,14 @@ var (
 
 // Hash makes a hash in PHC string format with a new salt.
 func Hash(password string) (string, error) {
+	salt := make([]byte, saltSize)
+	_, _ = rand.Read(salt) // never fails
+	return HashWithSalt(password, [saltSize]byte(salt))
+}
+
+// HashWithSalt always makes the same hash of the same password. The salt must be
+// the account's own, and not to be guessed.
+func HashWithSalt(password string, salt [saltSize]byte) (string, error) {
 	if !fits(password) {
 		return "", ErrLength
 	}
@@ -66,11 +74,9 @@ func Hash(password string) (string, error) {
 		return "", err
 	}
 	defer release()
-	salt := make([]byte, saltSize)
-	_, _ = rand.Read(salt) // never fails
-	sum := argon2.IDKey([]byte(password), salt, passes, memoryKiB, lanes, hashSize)
+	sum := argon2.IDKey([]byte(password), salt[:], passes, memoryKiB, lanes, hashSize)
 	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, memoryKiB, passes, lanes,
-		encoding.EncodeToString(salt), encoding.EncodeToString(sum)), nil
+		encoding.EncodeToString(salt[:]), encoding.EncodeToString(sum)), nil
 }
 
 // Verify says whether the password is the one of the hash. A password of a

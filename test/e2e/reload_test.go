@@ -179,7 +179,9 @@ func TestRemovedWhileDown(t *testing.T) {
 	people, other := s.signedIn(t, webTwo, ada), s.signedIn(t, webApp, bob)
 	token := s.machineToken(t)
 	s.stop()
+	var whole string
 	s.edit(t, func(c string) string {
+		whole = c
 		c = c[:strings.Index(c, "  - client_id: web-two\n")] + c[strings.Index(c, "  - client_id: native\n"):]
 		c = strings.Replace(c, "  - client_id: machine\n", "  - client_id: machine-renamed\n", 1)
 		c = strings.Replace(c, "username: bob, password_file: bob.password}", "username: bob, password_file: bob.password, disabled: true}", 1)
@@ -197,6 +199,33 @@ func TestRemovedWhileDown(t *testing.T) {
 		t.Error("the token of a user who is disabled is active")
 	}
 	checkTokenAnswer(t, s.refresh(t, webApp, other.str("refresh_token")), "invalid_grant")
+
+	// They come back while it is down again, and ada gets a new password.
+	adas := s.signedIn(t, webApp, ada)
+	s.stop()
+	s.edit(t, func(string) string { return whole })
+	if err := os.WriteFile(filepath.Join(s.dir, "ada.password"), []byte("another pass phrase of ada"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.serve(t)
+	for name, token := range map[string]string{
+		"of a client that was gone": token, "of an account that was disabled": other.str("access_token"), "from before the new password": adas.str("access_token"),
+	} {
+		if s.active(t, token) {
+			t.Errorf("the token %s is active again", name)
+		}
+	}
+	checkTokenAnswer(t, s.refresh(t, webTwo, people.str("refresh_token")), "invalid_grant")
+	checkTokenAnswer(t, s.refresh(t, webApp, other.str("refresh_token")), "invalid_grant")
+	checkTokenAnswer(t, s.refresh(t, webApp, adas.str("refresh_token")), "invalid_grant")
+
+	// Nothing has changed: nothing ends.
+	bobs := s.signedIn(t, webApp, bob)
+	s.stop()
+	s.serve(t)
+	if !s.active(t, bobs.str("access_token")) {
+		t.Error("a restart ended a token")
+	}
 }
 
 // TestDrain: SIGTERM stops listening and finishes what is under way.
