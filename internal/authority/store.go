@@ -78,6 +78,11 @@ type SessionStore interface {
 	StartSession(ctx context.Context, s Session) error
 	// SessionByHash finds the session of a cookie. ErrNotFound.
 	SessionByHash(ctx context.Context, hash [32]byte) (Session, error)
+	// RenewSession puts next in the place of the session that has its id and the
+	// cookie of hash: its person has signed in again, and what rests on it stays.
+	// ErrNotFound if that session has ended or has another cookie by now. Of
+	// several concurrent callers exactly one succeeds.
+	RenewSession(ctx context.Context, hash [32]byte, next Session) error
 	// EndSession deletes the session and writes its revocation, in one
 	// transaction. ErrNotFound if there is none.
 	EndSession(ctx context.Context, id ID, at, deadUntil time.Time) (Revocation, error)

@@ -152,6 +152,20 @@ func (m *memory) SessionByHash(_ context.Context, hash [32]byte) (authority.Sess
 	return s, nil
 }
 
+func (m *memory) RenewSession(_ context.Context, hash [32]byte, next authority.Session) error {
+	if err := m.enter("RenewSession"); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	if m.sessions[hash].ID != next.ID {
+		return authority.ErrNotFound
+	}
+	m.writes++
+	delete(m.sessions, hash)
+	m.sessions[next.Hash] = next
+	return nil
+}
+
 func (m *memory) EndSession(_ context.Context, id authority.ID, at, until time.Time) (authority.Revocation, error) {
 	if err := m.enter("EndSession"); err != nil {
 		return authority.Revocation{}, err

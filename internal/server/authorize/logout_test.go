@@ -188,7 +188,7 @@ func TestWhoHangsUpLeavesNothingUnrecorded(t *testing.T) {
 		prepare func(b *browser) (act func())
 		want    authority.EventType
 	}{
-		"StartSession": {func(b *browser) func() {
+		"RenewSession": {func(b *browser) func() {
 			page := b.get(asked("prompt", "login"))
 			return func() { b.signIn(page, "ada", "lovelace") }
 		}, authority.EventSignedIn},

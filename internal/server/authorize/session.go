@@ -53,24 +53,12 @@ func (h *Handler) startSession(w http.ResponseWriter, r *http.Request, user auth
 	if err != nil && !errors.Is(err, authority.ErrNotFound) {
 		return err
 	}
-	// This browser loses the earlier session's cookie, and nobody could sign it
-	// out any more. So it ends here, whoever's it is: a cookie that was stolen
-	// from it must not outlive a sign-out. What rests on it ends with it.
-	if !before.ID.IsZero() {
-		reason := "another user signed in in the same browser"
-		if before.Subject.ID == user.ID {
-			reason = "signed in again in the same browser"
-		}
-		if err := h.endSession(r, before, reason, now); err != nil {
-			return err
-		}
-	}
 	cookie, hash := h.newCookie("session")
 	session := authority.Session{
 		ID: authority.NewID(now), Hash: hash, AuthTime: now, AMR: []string{"pwd"}, ExpiresAt: now.Add(sessionTTL),
 		Subject: authority.Subject{Issuer: h.Settings().URL, ID: user.ID, Kind: authority.SubjectUser},
 	}
-	if err := h.Sessions.StartSession(r.Context(), session); err != nil {
+	if err := h.keepSession(r, before, &session, now); err != nil {
 		return err
 	}
 	e := h.event(r, authority.EventSignedIn, now)
@@ -80,6 +68,26 @@ func (h *Handler) startSession(w http.ResponseWriter, r *http.Request, user auth
 	}
 	http.SetCookie(w, cookie)
 	return nil
+}
+
+// keepSession stores the session of a fresh sign-in. The browser loses the
+// earlier session's cookie, so that one must not live on, where nobody could
+// sign it out any more and a thief could use it. Of the same person it is
+// renewed: the applications stay signed in, and one sign-out ends all.
+func (h *Handler) keepSession(r *http.Request, before authority.Session, session *authority.Session, now time.Time) error {
+	if !before.ID.IsZero() && before.Subject == session.Subject {
+		session.ID = before.ID
+		err := h.Sessions.RenewSession(r.Context(), before.Hash, *session)
+		if !errors.Is(err, authority.ErrNotFound) {
+			return err
+		}
+		session.ID = authority.NewID(now) // it has ended since
+	} else if !before.ID.IsZero() {
+		if err := h.endSession(r, before, "another user signed in in the same browser", now); err != nil {
+			return err
+		}
+	}
+	return h.Sessions.StartSession(r.Context(), *session)
 }
 
 // endSession ends a session and what rests on it. The grants come first, so

@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -102,9 +103,9 @@ func TestSignInMakesANewSession(t *testing.T) {
 	}
 }
 
-// A cookie that was stolen is worth nothing once its owner signs in anew, and
-// after the sign-out there is no session left of this browser.
-func TestAFreshSignInEndsTheEarlierSession(t *testing.T) {
+// A cookie that was stolen is worth nothing once its owner signs in anew. The
+// applications stay signed in, and one sign-out ends all.
+func TestAFreshSignInTakesTheEarlierSessionOver(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()
 	rests := wo.grantOf(b.allow(b.get(asked())))
@@ -117,16 +118,42 @@ func TestAFreshSignInEndsTheEarlierSession(t *testing.T) {
 	if got := thief.get(asked()); got.is() != "sign-in" {
 		t.Errorf("the earlier cookie after a fresh sign-in: %d %s", got.Code, got.is())
 	}
-	if len(wo.store.sessions) != 1 || wo.store.grants[rests.ID].State != authority.GrantEnded || wo.store.grants[stays.ID].State == authority.GrantEnded {
-		t.Errorf("%d sessions, the grant that rests on the earlier is %s, the offline grant %s", len(wo.store.sessions), wo.store.grants[rests.ID].State, wo.store.grants[stays.ID].State)
+	if len(wo.store.sessions) != 1 || wo.store.grants[rests.ID].State == authority.GrantEnded {
+		t.Errorf("%d sessions, the grant that rests on it is %s", len(wo.store.sessions), wo.store.grants[rests.ID].State)
 	}
-	last := wo.journal[len(wo.journal)-2:]
-	if last[0].Type != authority.EventSignedOut || last[0].Reason != "signed in again in the same browser" || last[1].Type != authority.EventSignedIn {
-		t.Errorf("the journal ends with %+v", last)
+	for _, s := range wo.store.sessions {
+		if s.ID != rests.SessionID || !s.AuthTime.Equal(wo.now) || !s.ExpiresAt.Equal(wo.now.Add(sessionTTL)) {
+			t.Errorf("the session is %+v", s)
+		}
+	}
+	var signedIn []authority.ID
+	for _, e := range wo.journal {
+		if e.Type == authority.EventSignedIn {
+			signedIn = append(signedIn, e.SessionID)
+		}
+	}
+	if !slices.Equal(signedIn, []authority.ID{rests.SessionID, rests.SessionID}) {
+		t.Errorf("the journal has sign-ins of %v", signedIn)
 	}
 	b.signOut(b.get("/logout"))
-	if len(wo.store.sessions) != 0 {
-		t.Errorf("after the sign-out: %d sessions", len(wo.store.sessions))
+	if len(wo.store.sessions) != 0 || wo.store.grants[rests.ID].State != authority.GrantEnded || wo.store.grants[stays.ID].State == authority.GrantEnded {
+		t.Errorf("after the sign-out: %d sessions, the grant is %s, the offline grant %s", len(wo.store.sessions), wo.store.grants[rests.ID].State, wo.store.grants[stays.ID].State)
+	}
+}
+
+// A sign-out in another tab, between the look at the session and its renewal.
+func TestAFreshSignInAfterTheSessionEnded(t *testing.T) {
+	wo := newWorld(t)
+	b := wo.signedIn()
+	page := b.get(asked("prompt", "login"))
+	wo.store.hook = func(method string) {
+		if method == "RenewSession" {
+			clear(wo.store.sessions)
+		}
+	}
+	b.signIn(page, "ada", "lovelace")
+	if got := b.get(asked()); got.is() != "allow" || len(wo.store.sessions) != 1 {
+		t.Errorf("%d %s, %d sessions", got.Code, got.is(), len(wo.store.sessions))
 	}
 }
 

@@ -30,6 +30,17 @@ func (db *DB) SessionByHash(ctx context.Context, hash [32]byte) (s authority.Ses
 	return s, err
 }
 
+// RenewSession implements authority.SessionStore.
+func (db *DB) RenewSession(ctx context.Context, hash [32]byte, next authority.Session) error {
+	rows, err := db.writeOne(ctx, string(next.ID.Bytes()), `UPDATE sessions SET hash = $3, auth_time = $4, amr = $5, expires_at = $6
+		WHERE id = $1 AND hash = $2`,
+		next.ID.Bytes(), hash[:], next.Hash[:], micros(next.AuthTime), listArg(next.AMR), micros(next.ExpiresAt))
+	if err == nil && rows == 0 {
+		return authority.ErrNotFound
+	}
+	return err
+}
+
 // EndSession implements authority.SessionStore.
 func (db *DB) EndSession(ctx context.Context, id authority.ID, at, deadUntil time.Time) (ended authority.Revocation, err error) {
 	err = db.transact(ctx, func(t tx) error {
@@ -51,7 +62,10 @@ func (db *DB) EndSession(ctx context.Context, id authority.ID, at, deadUntil tim
 		// Somebody may have revoked the id for longer, apart from the session.
 		return t.query(revocationByKey, args[:2], scan)
 	})
-	return ended, err
+	if err != nil {
+		return authority.Revocation{}, err
+	}
+	return ended, nil
 }
 
 func scanSession(r row) (s authority.Session, err error) {

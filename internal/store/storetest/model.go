@@ -172,6 +172,15 @@ func (m *model) SessionByHash(_ context.Context, hash [32]byte) (authority.Sessi
 	return authority.Session{}, authority.ErrNotFound
 }
 
+func (m *model) RenewSession(_ context.Context, hash [32]byte, next authority.Session) error {
+	defer m.lock()()
+	if was, ok := m.sessions[next.ID]; !ok || was.Hash != hash {
+		return authority.ErrNotFound
+	}
+	m.sessions[next.ID] = next
+	return nil
+}
+
 func (m *model) EndSession(_ context.Context, id authority.ID, at, deadUntil time.Time) (authority.Revocation, error) {
 	defer m.lock()()
 	if _, ok := m.sessions[id]; !ok {

@@ -40,6 +40,46 @@ var sessionChecks = []check{
 		wantError(t, s.StartSession(t.Context(), session(func(s *authority.Session) { s.Hash = hash(1) })), authority.ErrExists)
 		wantError(t, s.StartSession(t.Context(), session(func(s *authority.Session) { s.ID, s.Hash = mine.ID, hash(2) })), authority.ErrExists)
 	}},
+	{"a renewed session has another cookie, and is the same otherwise", func(t testing.TB, e Engine) {
+		s := e.Open(t)
+		mine, other := session(func(s *authority.Session) { s.Hash = hash(1) }), session(func(s *authority.Session) { s.Hash = hash(2) })
+		noError(t, s.StartSession(t.Context(), mine))
+		noError(t, s.StartSession(t.Context(), other))
+		next := mine
+		next.Hash, next.AuthTime, next.AMR, next.ExpiresAt = hash(3), mine.AuthTime.Add(time.Hour), []string{"pwd", "otp"}, mine.ExpiresAt.Add(time.Hour)
+		noError(t, s.RenewSession(t.Context(), mine.Hash, next))
+		_, err := s.SessionByHash(t.Context(), mine.Hash)
+		wantError(t, err, authority.ErrNotFound)
+		for _, want := range []authority.Session{next, other} {
+			got, err := s.SessionByHash(t.Context(), want.Hash)
+			noError(t, err)
+			equal(t, got, want)
+		}
+		stolen := next
+		stolen.Hash = hash(4)
+		wantError(t, s.RenewSession(t.Context(), mine.Hash, stolen), authority.ErrNotFound)
+		wantError(t, s.RenewSession(t.Context(), other.Hash, stolen), authority.ErrNotFound)
+		_, err = s.EndSession(t.Context(), mine.ID, start, deadUntil)
+		noError(t, err)
+		wantError(t, s.RenewSession(t.Context(), next.Hash, stolen), authority.ErrNotFound)
+		_, err = s.SessionByHash(t.Context(), stolen.Hash)
+		wantError(t, err, authority.ErrNotFound)
+	}},
+	{"64 renew one session on two nodes: one succeeds", func(t testing.TB, e Engine) {
+		s := e.Open(t)
+		nodes := []Store{s, e.Again(t, s)}
+		mine := session(func(s *authority.Session) { s.Hash = hash(1000) })
+		noError(t, s.StartSession(t.Context(), mine))
+		next := make([]authority.Session, many)
+		winner := contend(t, authority.ErrNotFound, func(i int) error {
+			next[i] = mine
+			next[i].Hash = hash(i)
+			return nodes[i%2].RenewSession(t.Context(), mine.Hash, next[i])
+		})
+		got, err := s.SessionByHash(t.Context(), next[winner].Hash)
+		noError(t, err)
+		equal(t, got, next[winner])
+	}},
 	{"64 end one session on two nodes: one succeeds, with its revocation", func(t testing.TB, e Engine) {
 		s := e.Open(t)
 		nodes := []Store{s, e.Again(t, s)}
