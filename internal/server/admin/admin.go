@@ -121,7 +121,7 @@ func (a *API) act(ctx context.Context, rt *route, c *call, read func() error, he
 		return p, nil
 	}
 	// A caller that hangs up does not leave a change half done.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	ctx, cancel := issue.Settle(ctx)
 	defer cancel()
 	for i := range p.events {
 		a.describe(ctx, rt, c, &p.events[i])

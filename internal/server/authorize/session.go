@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/issue"
 )
 
 // sessionTTL is how long a sign-in is good for.
@@ -40,7 +41,7 @@ func (h *Handler) session(r *http.Request, now time.Time) (authority.Session, au
 // lasting is for a change and its record: a caller who hangs up does not leave
 // a change that is done in part, or one that the journal knows nothing of.
 func lasting(r *http.Request) (*http.Request, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 30*time.Second)
+	ctx, cancel := issue.Settle(r.Context())
 	return r.WithContext(ctx), cancel
 }
 
