@@ -264,6 +264,7 @@ type listing[T any] struct {
 	columns []string
 	row     func(T) []string
 	query   func(ctx context.Context) (url.Values, error) // nil for none
+	none    string                                        // said of an empty answer; empty for nothing
 }
 
 func (l listing[T]) command(a *adminCLI, short, example string) *cobra.Command {
@@ -291,6 +292,9 @@ func (l listing[T]) command(a *adminCLI, short, example string) *cobra.Command {
 			}
 			if more {
 				fmt.Fprintf(a.env.Err, "there are more: raise --limit, or --limit 0 for all\n")
+			}
+			if len(items) == 0 && l.none != "" {
+				a.done("%s", l.none)
 			}
 			if a.json() {
 				return printJSON(a.env.Out, items)

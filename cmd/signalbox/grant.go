@@ -32,7 +32,8 @@ func (a *adminCLI) grantRevoke() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "revoke GRANT", Short: "End a grant with all its descendants and their tokens",
 		Long: `End a grant with all its descendants and their tokens. With --token-file: the
-grant of an access token that was found somewhere, and the token itself.`,
+grant of an access token that was found somewhere, and the token itself; or the
+grant of a refresh token.`,
 		Example: `  signalbox grant revoke ` + exampleGrant + ` --dry-run
   signalbox grant revoke --token-file - < leaked-token.txt`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -56,7 +57,7 @@ grant of an access token that was found somewhere, and the token itself.`,
 			return a.revoke(cmd.Context(), admin.Revoke{Token: token, WithGrant: true}, "", yes, dryRun)
 		},
 	}
-	cmd.Flags().StringVar(&tokenFile, "token-file", "", "file with an access token, - for standard input")
+	cmd.Flags().StringVar(&tokenFile, "token-file", "", "file with an access token or a refresh token, - for standard input")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show the blast radius")
 	_ = cmd.MarkFlagFilename("token-file")
@@ -99,39 +100,12 @@ func grantRow(g admin.Grant) []string {
 
 func (a *adminCLI) grantList() *cobra.Command {
 	var filter grantFilter
-	limit := 0
-	cmd := &cobra.Command{
-		Use: "list", Short: "List grants, oldest first", Args: noArgs,
-		Example: "  signalbox grant list --client web --active -o json",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if limit < 0 {
-				return &usageError{errors.New("--limit must not be negative")}
-			}
-			query, err := filter.query(cmd.Context(), a)
-			if err != nil {
-				return err
-			}
-			grants, rows := []admin.Grant{}, [][]string{{"GRANT", "CLIENT", "SUBJECT", "SCOPE", "STATE", "CREATED", "EXPIRES"}}
-			more, err := each(cmd.Context(), a, "/grants", query, limit, func(g admin.Grant) error {
-				grants, rows = append(grants, g), append(rows, grantRow(g))
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-			if more {
-				a.done("there are more: raise --limit, or --limit 0 for all")
-			}
-			if len(grants) == 0 { // else a mistyped name looks like a person without any
-				a.done("no grants")
-			}
-			if a.json() {
-				return printJSON(a.env.Out, grants)
-			}
-			return printTable(a.env.Out, rows)
-		},
-	}
-	cmd.Flags().IntVar(&limit, "limit", 1000, "how many at most; 0 for all")
+	cmd := listing[admin.Grant]{
+		path: "/grants", columns: []string{"GRANT", "CLIENT", "SUBJECT", "SCOPE", "STATE", "CREATED", "EXPIRES"},
+		row:   grantRow,
+		query: func(ctx context.Context) (url.Values, error) { return filter.query(ctx, a) },
+		none:  "no grants", // else a mistyped name looks like a person without any
+	}.command(a, "List grants, oldest first", "  signalbox grant list --client web --active -o json")
 	cmd.Flags().StringVar(&filter.client, "client", "", "only grants of this client")
 	cmd.Flags().StringVar(&filter.user, "user", "", "only grants of this user, by username or id")
 	cmd.Flags().BoolVar(&filter.active, "active", false, "only grants that can still give tokens")
