@@ -92,13 +92,14 @@ func openService(ctx context.Context, cfg *config.Config, env *environment) (_ *
 		return nil, err
 	}
 	// What the file no longer says ends, also where it was changed while nobody looked.
+	state := stateOf(declared)
 	if s.declared, err = s.db.Declared(ctx); err != nil {
 		return nil, err
 	}
-	if err = s.endChanged(ctx, stateOf(declared)); err != nil {
+	if err = s.endChanged(ctx, state); err != nil {
 		return nil, err
 	}
-	if err = s.keepDeclared(ctx, stateOf(declared)); err != nil {
+	if err = s.keepDeclared(ctx, state); err != nil {
 		return nil, err
 	}
 	opaque := seal.NewBox(s.master.Derive("opaque access token"), "access token "+cfg.Issuer)

@@ -64,8 +64,9 @@ func (d *Directory) Declare(ctx context.Context, next Declared) error {
 	return nil
 }
 
-// Check says why Declare would refuse: ErrOverlap, unless the store fails. `sub` tells users and clients apart by
-// their ids, so these must not overlap either (RFC 9068 §5).
+// Check says why Declare would refuse: ErrOverlap, unless the store fails. `sub`
+// tells users and clients apart by their ids, so these must not overlap either
+// (RFC 9068 §5).
 func (d *Directory) Check(ctx context.Context, next Declared) error {
 	if _, exists := next.Resources[AdminResource]; exists {
 		return fmt.Errorf("resource %q is built in and cannot be declared", AdminResource)
@@ -155,8 +156,7 @@ func (d *Directory) UserByName(ctx context.Context, username string) (User, erro
 
 // Alive asks for the accounts that a token hangs on, and returns the person's,
 // zero for a client that acts for itself. ErrEnded if one of them is disabled
-// or gone: epochs end the tokens of an account that is disabled, but one that
-// went from the configuration file while the service was down has left none.
+// or gone. Epochs end their tokens too; this also holds until an epoch is heard.
 func (d *Directory) Alive(ctx context.Context, l Lineage) (User, error) {
 	client, err := d.Client(ctx, l.ClientID)
 	if errors.Is(err, ErrNotFound) || err == nil && client.Disabled {

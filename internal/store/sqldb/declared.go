@@ -5,13 +5,18 @@ import "context"
 // Declared is what SaveDeclared kept: a digest by id.
 func (db *DB) Declared(ctx context.Context) (map[string]string, error) {
 	found := map[string]string{}
-	_, err := all(ctx, db, func(r row) (struct{}, error) {
+	return found, storage(db.engine.query(ctx, allDeclared, nil, scanInto(found)))
+}
+
+const allDeclared = `SELECT id, digest FROM declared`
+
+func scanInto(digests map[string]string) func(row) error {
+	return func(r row) error {
 		var id, digest string
 		err := r.Scan(&id, &digest)
-		found[id] = digest
-		return struct{}{}, err
-	}, `SELECT id, digest FROM declared`)
-	return found, err
+		digests[id] = digest
+		return err
+	}
 }
 
 // SaveDeclared keeps next in place of all that was kept before, in one
@@ -19,13 +24,7 @@ func (db *DB) Declared(ctx context.Context) (map[string]string, error) {
 func (db *DB) SaveDeclared(ctx context.Context, next map[string]string) error {
 	return db.transact(ctx, func(t tx) error {
 		before := map[string]string{}
-		err := t.query(`SELECT id, digest FROM declared`, nil, func(r row) error {
-			var id, digest string
-			err := r.Scan(&id, &digest)
-			before[id] = digest
-			return err
-		})
-		if err != nil {
+		if err := t.query(allDeclared, nil, scanInto(before)); err != nil {
 			return err
 		}
 		for id := range before {
