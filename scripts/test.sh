@@ -5,9 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # What is concurrent runs under the race detector; the rest would only be slower.
-raced='^(internal/(authority|issue|journal|keys|revocation|server|store)|verify)(/|$)'
+raced='^(internal/(authority|issue|journal|keys|node|revocation|server|store)|verify)(/|$)'
 # What starts the built binary.
-outside='^(cmd|test)/'
+outside='^(internal/cli|test)/'
 
 step() { printf '\n== %s (%ds)\n' "$*" "$SECONDS"; }
 missing() {

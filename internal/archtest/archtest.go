@@ -25,7 +25,7 @@ func words(s string) []string { return strings.Fields(s) }
 // domain is what a handler may be built from.
 const domain = "internal/oauth internal/jose internal/dpop internal/authority internal/policy internal/keys " +
 	"internal/trust internal/kube internal/issue internal/journal internal/revocation " +
-	"internal/seal internal/password internal/wire internal/ui"
+	"internal/seal internal/password internal/httpx internal/ui"
 
 // mayImport says which packages of ours a package may import. A line speaks for the
 // folder and all below it, unless a longer line does; an entry that ends in /... means
@@ -46,7 +46,7 @@ var mayImport = []struct {
 
 	{"internal/dpop", words("internal/jose")},
 	{"internal/authority", words("internal/oauth")},
-	{"internal/wire", words("internal/oauth")},
+	{"internal/httpx", words("internal/oauth")},
 	{"internal/explain", words("internal/jose internal/oauth")}, // `token inspect`, for the command alone
 	{"internal/keys", words("internal/authority internal/jose")},
 	{"internal/policy", words("internal/authority internal/oauth")},
@@ -72,7 +72,9 @@ var mayImport = []struct {
 	{"signalboxtest", words("...")},
 	{"internal/agent", words(". internal/kube")},
 
-	{"cmd/signalbox", words("...")},
+	{"internal/node", words("...")},
+	{"internal/cli", words("...")},
+	{"cmd/signalbox", words("internal/cli")},
 }
 
 // fences says where a library of others may be imported; nowhere else.
@@ -86,8 +88,8 @@ var fences = []struct {
 	{"github.com/pressly/goose", words("internal/store/sqldb")},
 	{"k8s.io", words("internal/kube")},
 	{"sigs.k8s.io", words("internal/kube")},
-	{"github.com/prometheus", words("internal/server cmd/signalbox")},
-	{"go.opentelemetry.io", words("internal/server cmd/signalbox")},
+	{"github.com/prometheus", words("internal/server internal/node internal/cli")},
+	{"go.opentelemetry.io", words("internal/server internal/node internal/cli")},
 	{"go.yaml.in/yaml", words("internal/config")},
 	{"gopkg.in/yaml.v3", nil}, // one YAML parser is enough
 }

@@ -55,7 +55,7 @@ func (t Target) ResourceIDs() []string {
 	return ids
 }
 
-// Format is the form of the access token. Aim has made sure that the
+// Format is the form of the access token. ResolveTarget has made sure that the
 // resources agree on it.
 func (t Target) Format() TokenFormat {
 	if len(t.Resources) == 0 {
@@ -79,7 +79,7 @@ func (t Target) AccessTTL(issuer Issuer) time.Duration {
 	return min(ttl, MaxTokenTTL)
 }
 
-// Aim settles scopes and audience of a request (RFC 6749 §3.3, RFC 8707 §2).
+// ResolveTarget settles scopes and audience of a request (RFC 6749 §3.3, RFC 8707 §2).
 //
 // reach are the resources that the request may go to: those of the client, or
 // of the grant. asked are the resource indicators that were sent: none means
@@ -87,7 +87,7 @@ func (t Target) AccessTTL(issuer Issuer) time.Duration {
 // where it has nothing to do. Scopes that were asked for by name must be owned
 // by a targeted resource; with explicit false they are only narrowed to what
 // the targets own.
-func Aim(scopes oauth.Scopes, explicit bool, reach []Resource, asked []string) (Target, error) {
+func ResolveTarget(scopes oauth.Scopes, explicit bool, reach []Resource, asked []string) (Target, error) {
 	var resources []Resource
 	for _, id := range asked {
 		i := slices.IndexFunc(reach, func(r Resource) bool { return r.ID == id })

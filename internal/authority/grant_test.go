@@ -132,7 +132,7 @@ func TestAimNeverGivesMore(t *testing.T) {
 		explicit := rapid.Bool().Draw(t, "explicit")
 		asked := rapid.SliceOfN(rapid.SampledFrom(resourceIDs), 0, 3).Draw(t, "asked")
 
-		target, err := Aim(scopes, explicit, reach, asked)
+		target, err := ResolveTarget(scopes, explicit, reach, asked)
 		if err != nil {
 			if code := oauth.AsError(err).Code; code != oauth.InvalidScope && code != oauth.InvalidTarget {
 				t.Fatal(err)
@@ -216,7 +216,7 @@ func TestAim(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			target, err := Aim(scopes, row.explicit, row.reach, row.asked)
+			target, err := ResolveTarget(scopes, row.explicit, row.reach, row.asked)
 			got := target.Scopes.String() + " @ " + strings.Join(target.ResourceIDs(), " ")
 			if err != nil {
 				got = string(oauth.AsError(err).Code)

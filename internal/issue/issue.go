@@ -23,8 +23,8 @@ type Issuer struct {
 	Settings func() authority.Issuer
 	// User finds an account (authority.ErrNotFound).
 	User func(ctx context.Context, id string) (authority.User, error)
-	// Dead asks the revocation view.
-	Dead func(authority.Lineage) bool
+	// Revoked asks the revocation view.
+	Revoked func(authority.Lineage) bool
 	// Signer gives the current key of an algorithm; the empty algorithm is the default one.
 	Signer func(alg jose.Algorithm, typ string) (*jose.Signer, error)
 	// Opaque seals the access tokens of resources that want opaque ones.
@@ -53,7 +53,7 @@ func (i *Issuer) Issue(ctx context.Context, a authority.Authorization) (Response
 	if err != nil {
 		return Response{}, err
 	}
-	if i.Dead(LineageOf(a.Grant)) {
+	if i.Revoked(LineageOf(a.Grant)) {
 		return Response{}, oauth.Errorf(oauth.InvalidGrant, "the grant has been revoked")
 	}
 	issuer := i.Settings()

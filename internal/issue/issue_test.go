@@ -82,7 +82,7 @@ func benchOf(t testing.TB, private *ecdsa.PrivateKey) *bench {
 			b.steps = append(b.steps, "user")
 			return b.user, b.userErr
 		},
-		Dead: func(l authority.Lineage) bool { b.steps = append(b.steps, "dead"); return isDead(l) },
+		Revoked: func(l authority.Lineage) bool { b.steps = append(b.steps, "dead"); return isDead(l) },
 		Signer: func(alg jose.Algorithm, typ string) (*jose.Signer, error) {
 			b.steps = append(b.steps, "sign "+typ)
 			if alg == jose.EdDSA {

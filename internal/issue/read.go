@@ -30,11 +30,11 @@ func (t *AccessToken) GoodAt(audience string) bool { return slices.Contains(t.Au
 
 // Reader reads our own access tokens, of both formats.
 type Reader struct {
-	issuer string
-	find   func(kid string, alg jose.Algorithm) (jose.PublicKey, bool)
-	opaque *seal.Box
-	dead   func(authority.Lineage) bool
-	now    func() time.Time
+	issuer  string
+	find    func(kid string, alg jose.Algorithm) (jose.PublicKey, bool)
+	opaque  *seal.Box
+	revoked func(authority.Lineage) bool
+	now     func() time.Time
 	// read remembers by hash what has been read before, so that the signature
 	// of a token is checked once and not on every request. It holds no token
 	// value. Revocation and expiry are asked every time.
@@ -45,13 +45,13 @@ type Reader struct {
 const readerCacheSize = 8192
 
 // NewReader makes a reader. find looks up the published keys.
-func NewReader(issuer string, find func(kid string, alg jose.Algorithm) (jose.PublicKey, bool), opaque *seal.Box, dead func(authority.Lineage) bool, now func() time.Time) *Reader {
+func NewReader(issuer string, find func(kid string, alg jose.Algorithm) (jose.PublicKey, bool), opaque *seal.Box, revoked func(authority.Lineage) bool, now func() time.Time) *Reader {
 	cache := otter.Must(&otter.Options[[32]byte, *AccessToken]{
 		MaximumSize: readerCacheSize,
 		// A goroutine for the upkeep after each new token, as is usual, costs several times the upkeep.
 		Executor: func(task func()) { task() },
 	})
-	return &Reader{issuer, find, opaque, dead, now, cache}
+	return &Reader{issuer, find, opaque, revoked, now, cache}
 }
 
 var (
@@ -75,7 +75,7 @@ func (r *Reader) Live(raw string) (*AccessToken, error) {
 	if !r.now().Before(token.Expires) {
 		return nil, errOver
 	}
-	if r.dead(token.Lineage) {
+	if r.revoked(token.Lineage) {
 		return nil, errDead
 	}
 	return token, nil

@@ -76,7 +76,7 @@ func follow(store *feed) (*Follower, *time.Time) {
 	return &Follower{View: NewView(), Store: store, Now: func() time.Time { return now }, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}, &now
 }
 
-func killed(f *Follower, key string) bool { return f.View.Dead(authority.Lineage{KeyID: key}) }
+func killed(f *Follower, key string) bool { return f.View.Revoked(authority.Lineage{KeyID: key}) }
 
 func TestFollowerReadsManyPages(t *testing.T) {
 	store := new(feed)

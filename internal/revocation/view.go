@@ -52,8 +52,8 @@ func (v *View) Apply(revocations ...authority.Revocation) {
 	}
 }
 
-// Dead says whether anything that the lineage hangs on has been ended.
-func (v *View) Dead(l authority.Lineage) bool {
+// Revoked says whether anything that the lineage hangs on has been ended.
+func (v *View) Revoked(l authority.Lineage) bool {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	if len(v.ended) > 0 {

@@ -93,7 +93,7 @@ func TestView(t *testing.T) {
 		for i, r := range list {
 			inOrder.Apply(r)
 			for j, l := range asked {
-				now := inOrder.Dead(l)
+				now := inOrder.Revoked(l)
 				if was[j] && !now {
 					t.Fatalf("entry %d brought the dead back to life: %+v", i, l)
 				}
@@ -115,8 +115,8 @@ func TestView(t *testing.T) {
 		mixed.Apply(shuffled...)
 		inOrder.Forget(at(0))
 		for j, l := range asked {
-			if inOrder.Dead(l) != was[j] || mixed.Dead(l) != was[j] {
-				t.Fatalf("dead is %v in order, %v mixed, %v before: %+v", inOrder.Dead(l), mixed.Dead(l), was[j], l)
+			if inOrder.Revoked(l) != was[j] || mixed.Revoked(l) != was[j] {
+				t.Fatalf("dead is %v in order, %v mixed, %v before: %+v", inOrder.Revoked(l), mixed.Revoked(l), was[j], l)
 			}
 		}
 		inOrder.Forget(at(21).Add(time.Second))
@@ -148,11 +148,11 @@ func TestDead(t *testing.T) {
 		{"the epoch of a client of that name", authority.Revocation{Kind: authority.EpochClient, Key: "ada", NotBefore: at(9)}, authority.Lineage{Subject: user, Granted: at(5)}, false},
 	} {
 		v := NewView()
-		if v.Dead(row.l) {
+		if v.Revoked(row.l) {
 			t.Errorf("%s: dead before", row.name)
 		}
 		v.Apply(row.r)
-		if v.Dead(row.l) != row.want {
+		if v.Revoked(row.l) != row.want {
 			t.Errorf("%s: dead is %v", row.name, !row.want)
 		}
 	}
@@ -168,7 +168,7 @@ func TestViewInParallel(t *testing.T) {
 				v.Apply(authority.Revocation{Kind: authority.EpochClient, Key: fmt.Sprint(i), NotBefore: at(j), ExpiresAt: at(j)})
 				v.Apply(authority.Revocation{Kind: authority.RevokeGrant, Key: ids[0].String(), ExpiresAt: at(1e6)})
 				v.Forget(at(j / 2))
-				if !v.Dead(l) {
+				if !v.Revoked(l) {
 					t.Error("alive")
 				}
 				v.Len()

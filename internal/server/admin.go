@@ -14,16 +14,16 @@ type Admin struct {
 }
 
 // Handler builds the routes. The admin API answers for its own paths.
-func (a Admin) Handler(shell *Shell) http.Handler {
+func (a Admin) Handler(middleware *Middleware) http.Handler {
 	alive := func(context.Context) error { return nil }
 	api := a.API.Handler()
 	routes := []route{
 		{"GET", "/livez", ready(alive), false},
 		{"GET", "/readyz", ready(a.Ready), false},
-		{"GET", "/metrics", shell.Metrics.handler(), false},
+		{"GET", "/metrics", middleware.Metrics.handler(), false},
 		{"", "/admin/v1/", func(w http.ResponseWriter, r *http.Request) {
 			api.ServeHTTP(w, r.WithContext(r.Context())) // a copy: its mux writes its own pattern into it
 		}, false},
 	}
-	return shell.mount(routes)
+	return middleware.mount(routes)
 }

@@ -49,9 +49,9 @@ func (b *logBuffer) String() string {
 	return b.buf.String()
 }
 
-func newShell() (*Shell, *logBuffer) {
+func newMiddleware() (*Middleware, *logBuffer) {
 	log := new(logBuffer)
-	return &Shell{Log: NewLogger(log, "json", slog.LevelInfo), Metrics: NewMetrics(nil), Now: time.Now}, log
+	return &Middleware{Log: NewLogger(log, "json", slog.LevelInfo), Metrics: NewMetrics(nil), Now: time.Now}, log
 }
 
 // newPublic wires the public listener over a database of its own.
@@ -88,7 +88,7 @@ func newPublic(t *testing.T) Public {
 	record := func(context.Context, authority.Event) error { return nil }
 	box := seal.NewBox([32]byte{1}, "access token")
 	issuer := &issue.Issuer{
-		Settings: settings, User: directory.User, Dead: follower.View.Dead, Opaque: box, Record: record, Recordable: func() error { return nil },
+		Settings: settings, User: directory.User, Revoked: follower.View.Revoked, Opaque: box, Record: record, Recordable: func() error { return nil },
 		Signer: func(_ jose.Algorithm, typ string) (*jose.Signer, error) {
 			return jose.NewSigner("k1", jose.ES256, typ, private)
 		},
@@ -98,13 +98,13 @@ func newPublic(t *testing.T) Public {
 		Token: &token.Handler{
 			Settings: settings, Directory: directory, Grants: db, Refresh: authority.NewRefreshKey([32]byte{2}),
 			Clients: &token.Authenticator{Issuer: testIssuer, Find: directory.Client, Tickets: db, Limit: token.NewLimiter(time.Now), Now: time.Now},
-			Issue:   issuer.Issue, Live: issue.NewReader(testIssuer, jose.KeySet{public}.Find, box, follower.View.Dead, time.Now).Live,
-			Dead: follower.View.Dead, Fresh: follower.Fresh, Revoke: follower.Revoke, Took: follower.Took,
+			Issue:   issuer.Issue, Live: issue.NewReader(testIssuer, jose.KeySet{public}.Find, box, follower.View.Revoked, time.Now).Live,
+			Revoked: follower.View.Revoked, Fresh: follower.Fresh, Revoke: follower.Revoke, Took: follower.Took,
 			Record: record, RecordLater: func(context.Context, authority.Event) {}, Now: time.Now,
 		},
 		Authorize: &authorize.Handler{
 			Settings: settings, Directory: directory, Grants: db, Sessions: db, Record: record, RecordLater: func(authority.Event) {},
-			Dead: follower.View.Dead, Took: follower.Took, State: seal.NewBox([32]byte{3}, "authorization request"), Now: time.Now,
+			Revoked: follower.View.Revoked, Took: follower.Took, State: seal.NewBox([32]byte{3}, "authorization request"), Now: time.Now,
 			VerifyHint: func(string) (string, string, string, error) { return "", "", "", authority.ErrNotFound },
 		},
 		KeySet:       func() ([]byte, string) { return []byte(`{"keys":[]}`), `"tag-1"` },

@@ -35,7 +35,7 @@ type route struct {
 }
 
 // Handler builds the routes.
-func (p Public) Handler(shell *Shell) http.Handler {
+func (p Public) Handler(middleware *Middleware) http.Handler {
 	discovery := &metadata.Handler{KeySet: p.KeySet, KeySetMaxAge: p.KeySetMaxAge}
 	routes := []route{
 		{"GET", "/.well-known/openid-configuration", discovery.Discovery, true},
@@ -54,7 +54,7 @@ func (p Public) Handler(shell *Shell) http.Handler {
 		routes = append(routes, route{"", path, pages.ServeHTTP, false})
 	}
 	discovery.Document = p.document(routes)
-	return shell.mount(routes)
+	return middleware.mount(routes)
 }
 
 func (p Public) document(routes []route) metadata.Document {

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/keys"
-	"github.com/signalbox-sts/signalbox/internal/wire"
 )
 
 // raw sends one request line that no honest client would write.
@@ -37,8 +37,8 @@ func raw(t *testing.T, server *httptest.Server, method, target, body string) *ht
 }
 
 func TestUncleanPathsLeadNowhere(t *testing.T) { // 3 and 10
-	shell, _ := newShell()
-	server := httptest.NewServer(newPublic(t).Handler(shell))
+	middleware, _ := newMiddleware()
+	server := httptest.NewServer(newPublic(t).Handler(middleware))
 	t.Cleanup(server.Close)
 	for _, target := range []string{
 		"//token", "/./token", "/x/../token", "/token/..", "/token/.", "/..", "/../token", "//evil.example", "//evil.example/..", "///token", "/token//", "//",
@@ -67,8 +67,8 @@ func TestUncleanPathsLeadNowhere(t *testing.T) { // 3 and 10
 }
 
 func TestMethods(t *testing.T) { // 112
-	shell, _ := newShell()
-	h := newPublic(t).Handler(shell)
+	middleware, _ := newMiddleware()
+	h := newPublic(t).Handler(middleware)
 	for path, allowed := range map[string][]string{
 		"/token": {"POST"}, "/introspect": {"POST"}, "/revoke": {"POST"}, "/userinfo": {"GET", "HEAD", "POST"}, "/jwks": {"GET", "HEAD"},
 		"/.well-known/openid-configuration": {"GET", "HEAD"}, "/readyz": {"GET", "HEAD"},
@@ -90,8 +90,8 @@ func TestMethods(t *testing.T) { // 112
 }
 
 func TestCrossOrigin(t *testing.T) { // 112
-	shell, _ := newShell()
-	h := newPublic(t).Handler(shell)
+	middleware, _ := newMiddleware()
+	h := newPublic(t).Handler(middleware)
 	for _, row := range []struct {
 		name, method, path, origin string
 		want                       string
@@ -133,8 +133,8 @@ func TestCrossOrigin(t *testing.T) { // 112
 }
 
 func TestEveryAnswer(t *testing.T) {
-	shell, log := newShell()
-	h := newPublic(t).Handler(shell)
+	middleware, log := newMiddleware()
+	h := newPublic(t).Handler(middleware)
 	for _, row := range []struct{ method, path, body string }{
 		{"POST", "/token", "grant_type=client_credentials"}, {"POST", "/introspect", "token=x"}, {"POST", "/revoke", "token=x"}, {"GET", "/userinfo", ""},
 		{"GET", "/jwks", ""}, {"GET", "/.well-known/openid-configuration", ""}, {"GET", "/readyz", ""}, {"GET", "/authorize", ""}, {"GET", "/", ""}, {"GET", "/nosuch", ""}, {"POST", "/login", ""},
@@ -164,13 +164,13 @@ func TestEveryAnswer(t *testing.T) {
 }
 
 func TestLargeBodies(t *testing.T) { // 112
-	shell, _ := newShell()
-	server := httptest.NewServer(newPublic(t).Handler(shell))
+	middleware, _ := newMiddleware()
+	server := httptest.NewServer(newPublic(t).Handler(middleware))
 	t.Cleanup(server.Close)
 	for _, path := range []string{"/token", "/introspect", "/revoke"} {
 		for name, body := range map[string]io.Reader{
-			"announced":     strings.NewReader("a=" + strings.Repeat("b", wire.MaxBody)),
-			"not announced": io.MultiReader(strings.NewReader("a="), strings.NewReader(strings.Repeat("b", wire.MaxBody))),
+			"announced":     strings.NewReader("a=" + strings.Repeat("b", httpx.MaxBody)),
+			"not announced": io.MultiReader(strings.NewReader("a="), strings.NewReader(strings.Repeat("b", httpx.MaxBody))),
 		} {
 			r, err := server.Client().Post(server.URL+path, "application/x-www-form-urlencoded", body)
 			if err != nil {
@@ -185,8 +185,8 @@ func TestLargeBodies(t *testing.T) { // 112
 }
 
 func TestDiscovery(t *testing.T) {
-	shell, _ := newShell()
-	h := newPublic(t).Handler(shell)
+	middleware, _ := newMiddleware()
+	h := newPublic(t).Handler(middleware)
 	r := ask(h, "GET", "/.well-known/openid-configuration", "", "Host", "evil.example", "X-Forwarded-Host", "evil.example", "Forwarded", "host=evil.example")
 	said := text(t, r)
 	if other := text(t, ask(h, "GET", "/.well-known/oauth-authorization-server", "")); other != said || strings.Contains(said, "evil.example") {
@@ -267,15 +267,15 @@ func TestKeySetIsForgottenBeforeAKeySigns(t *testing.T) { // 63
 	if keys.MaxAge >= keys.Lead {
 		t.Fatalf("a copy of the key set lives %s, and a key signs %s after it was published", keys.MaxAge, keys.Lead)
 	}
-	shell, _ := newShell()
-	r := ask(newPublic(t).Handler(shell), "GET", "/jwks", "")
+	middleware, _ := newMiddleware()
+	r := ask(newPublic(t).Handler(middleware), "GET", "/jwks", "")
 	if got, want := r.Header.Get("Cache-Control"), fmt.Sprintf("public, max-age=%d", int(keys.MaxAge.Seconds())); got != want {
 		t.Fatalf("%q, want %q", got, want)
 	}
 }
 
 func TestReadiness(t *testing.T) {
-	shell, log := newShell()
+	middleware, log := newMiddleware()
 	p := newPublic(t)
 	var failure error
 	p.Ready = func(ctx context.Context) error {
@@ -284,7 +284,7 @@ func TestReadiness(t *testing.T) {
 		}
 		return failure
 	}
-	h := p.Handler(shell)
+	h := p.Handler(middleware)
 	if r := ask(h, "GET", "/readyz", ""); r.StatusCode != 200 {
 		t.Fatalf("%d", r.StatusCode)
 	}

@@ -21,7 +21,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/signalbox-sts/signalbox/internal/wire"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 )
 
 // Metrics are what Prometheus reads. No label holds anything that a caller
@@ -134,13 +134,13 @@ func NewTracer(ctx context.Context, endpoint, version string, log *slog.Logger) 
 	return provider.Tracer("signalbox"), provider.Shutdown, nil
 }
 
-func (s *Shell) startSpan(ctx context.Context, r *http.Request) (context.Context, trace.Span) {
+func (s *Middleware) startSpan(ctx context.Context, r *http.Request) (context.Context, trace.Span) {
 	ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(r.Header))
 	return s.Tracer.Start(ctx, knownMethod(r.Method), trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithAttributes(attribute.String("http.request.method", knownMethod(r.Method))))
 }
 
-func endSpan(span trace.Span, r *http.Request, route string, req *wire.Request, status int) {
+func endSpan(span trace.Span, r *http.Request, route string, req *httpx.Request, status int) {
 	span.SetName(knownMethod(r.Method) + " " + route)
 	span.SetAttributes(attribute.String("http.route", route),
 		attribute.Int("http.response.status_code", status), attribute.String("signalbox.request_id", req.ID))

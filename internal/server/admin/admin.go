@@ -15,12 +15,12 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/journal"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/revocation"
-	"github.com/signalbox-sts/signalbox/internal/wire"
 )
 
 // API serves /admin/v1/. All fields are required.
@@ -59,7 +59,7 @@ type API struct {
 type call struct {
 	token *issue.AccessToken
 	id    string // the {id} of the path
-	query wire.Params
+	query httpx.Params
 	page  authority.Page
 	body  []byte
 	now   time.Time
@@ -160,7 +160,7 @@ func (a *API) describe(ctx context.Context, rt *route, c *call, e *authority.Eve
 	if e.Type == "" {
 		e.Type = rt.event
 	}
-	request := wire.RequestOf(ctx)
+	request := httpx.RequestOf(ctx)
 	e.At, e.RequestID, e.Remote = c.now, request.ID, request.Remote
 	e.Actor = c.actor()
 	if c.token.Lineage.Subject.Kind == authority.SubjectUser {
@@ -181,7 +181,7 @@ func join(reason, more string) string {
 // refuse records a refusal and returns it. A caller that we know is recorded
 // at once; one that we do not know, later and in bulk.
 func (a *API) refuse(ctx context.Context, rt *route, token *issue.AccessToken, err error) error {
-	request := wire.RequestOf(ctx)
+	request := httpx.RequestOf(ctx)
 	if errorOf(err).Status == http.StatusServiceUnavailable {
 		return err
 	}

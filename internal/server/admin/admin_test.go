@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
-	"github.com/signalbox-sts/signalbox/internal/wire"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 )
 
 // sample gives each route a request that would do something, were it allowed.
@@ -278,7 +278,7 @@ func TestAStoreThatFailsIs503AndOnRecord(t *testing.T) {
 func TestTransport(t *testing.T) {
 	s := newService(t)
 	token := s.admin()
-	tooLarge := `{"client_name":"` + strings.Repeat("x", wire.MaxBody) + `"}`
+	tooLarge := `{"client_name":"` + strings.Repeat("x", httpx.MaxBody) + `"}`
 	deep := `{"jwks":` + strings.Repeat(`{"a":`, 60) + `1` + strings.Repeat(`}`, 60) + `}`
 	for _, row := range []struct {
 		name, method, path string

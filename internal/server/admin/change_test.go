@@ -344,7 +344,7 @@ func TestGrants(t *testing.T) {
 		t.Fatalf("%+v", ended)
 	}
 	for _, id := range []authority.ID{root.ID, child.ID, grandchild.ID} {
-		if !s.api.Follower.View.Dead(authority.Lineage{GrantID: id}) { // at once, before the list is read again
+		if !s.api.Follower.View.Revoked(authority.Lineage{GrantID: id}) { // at once, before the list is read again
 			t.Errorf("tokens of %s are alive", id)
 		}
 	}

@@ -6,8 +6,8 @@ import (
 	"net/http"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
-	"github.com/signalbox-sts/signalbox/internal/wire"
 )
 
 // Error is the body of every answer that is not a success.
@@ -82,7 +82,7 @@ func errorOf(err error) *Error {
 // writeError is the one place where a failure becomes an HTTP answer.
 func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	e := *errorOf(err)
-	request := wire.RequestOf(r.Context())
+	request := httpx.RequestOf(r.Context())
 	e.RequestID = request.ID
 	request.Log.Error, request.Log.Cause = e.Code, e.cause
 	switch e.Status {
@@ -97,7 +97,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "1")
 	}
-	wire.JSON(w, e.Status, &e)
+	httpx.JSON(w, e.Status, &e)
 }
 
 var errNoToken = errToken("an access token for the resource " + authority.AdminResource + " is needed, as Authorization: Bearer")

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/signalbox-sts/signalbox/internal/wire"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 )
 
 // FuzzPage: a cursor is either refused, or an id that any database takes.
@@ -17,7 +17,7 @@ func FuzzPage(f *testing.F) {
 	f.Add("0", cursor("f\x00"))
 	f.Add("1001", "' OR 1=1--")
 	f.Fuzz(func(t *testing.T, limit, after string) {
-		q, err := wire.ReadQuery(httptest.NewRequest("GET", "/?"+url.Values{"limit": {limit}, "after": {after}}.Encode(), nil))
+		q, err := httpx.ReadQuery(httptest.NewRequest("GET", "/?"+url.Values{"limit": {limit}, "after": {after}}.Encode(), nil))
 		if err != nil {
 			return
 		}

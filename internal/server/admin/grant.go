@@ -141,7 +141,7 @@ func (a *API) eachGrant(ctx context.Context, f authority.GrantFilter, after stri
 
 // alive asks the grant itself and everything that may have ended it since.
 func (a *API) alive(g authority.Grant, now time.Time) bool {
-	return g.Alive(now) && !a.Follower.View.Dead(issue.LineageOf(g))
+	return g.Alive(now) && !a.Follower.View.Revoked(issue.LineageOf(g))
 }
 
 func (a *API) showing(g authority.Grant, now time.Time) Grant {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/journal"
@@ -25,7 +26,6 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/revocation"
 	"github.com/signalbox-sts/signalbox/internal/seal"
 	"github.com/signalbox-sts/signalbox/internal/store/sqldb"
-	"github.com/signalbox-sts/signalbox/internal/wire"
 )
 
 const issuerURL = "https://sts.example.com"
@@ -139,9 +139,9 @@ func newService(t *testing.T) *service {
 	settings := func() authority.Issuer {
 		return authority.Issuer{URL: issuerURL, AccessTTL: 5 * time.Minute, IDTTL: 5 * time.Minute, RefreshTTL: 720 * time.Hour, RefreshIdleTTL: 24 * time.Hour}
 	}
-	reader := issue.NewReader(issuerURL, ring.Find, opaque, follower.View.Dead, s.clock.Now)
+	reader := issue.NewReader(issuerURL, ring.Find, opaque, follower.View.Revoked, s.clock.Now)
 	s.issuer = &issue.Issuer{
-		Recordable: func() error { return nil }, Settings: settings, User: directory.User, Dead: follower.View.Dead, Signer: ring.Signer, Opaque: opaque,
+		Recordable: func() error { return nil }, Settings: settings, User: directory.User, Revoked: follower.View.Revoked, Signer: ring.Signer, Opaque: opaque,
 		Record: func(context.Context, authority.Event) error { return nil },
 	}
 	s.api = &API{
@@ -264,7 +264,7 @@ func (s *service) call(token, method, path string, body any) answer {
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
-	request = request.WithContext(wire.WithRequest(request.Context(), &wire.Request{ID: "req-1", Remote: "192.0.2.7"}))
+	request = request.WithContext(httpx.WithRequest(request.Context(), &httpx.Request{ID: "req-1", Remote: "192.0.2.7"}))
 	w := httptest.NewRecorder()
 	s.http.ServeHTTP(w, request)
 	got := answer{s.T, w.Code, w.Header(), w.Body.Bytes()}

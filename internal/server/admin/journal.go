@@ -5,8 +5,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/journal"
-	"github.com/signalbox-sts/signalbox/internal/wire"
 )
 
 // Record is one record of the journal.
@@ -79,7 +79,7 @@ func (a *API) showJournal(context.Context, *call) (plan, error) {
 	return reads(status), nil
 }
 
-func (a *API) journalQuery(p wire.Params) (journal.Query, error) {
+func (a *API) journalQuery(p httpx.Params) (journal.Query, error) {
 	q := journal.Query{
 		Node: a.Node, ClientID: p.Get("client_id"), SubjectID: p.Get("subject"), GrantID: p.Get("grant_id"), TokenID: p.Get("jti"),
 		TokenHash: p.Get("token_hash"), RequestID: p.Get("request_id"), Remote: p.Get("remote"), Text: p.Get("text"),
@@ -95,7 +95,7 @@ func (a *API) journalQuery(p wire.Params) (journal.Query, error) {
 	return q, err
 }
 
-func moment(p wire.Params, name string) (time.Time, error) {
+func moment(p httpx.Params, name string) (time.Time, error) {
 	s := p.Get(name)
 	if s == "" {
 		return time.Time{}, nil

@@ -16,8 +16,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/jose"
-	"github.com/signalbox-sts/signalbox/internal/wire"
 )
 
 const (
@@ -50,7 +50,7 @@ func bearer(header http.Header) (string, error) {
 // route does not know: a filter that is misspelt must not select everything.
 func (c *call) read(rt *route, r *http.Request) error {
 	var err error
-	if c.query, err = wire.ReadQuery(r); err != nil {
+	if c.query, err = httpx.ReadQuery(r); err != nil {
 		return err
 	}
 	for name := range r.URL.Query() {
@@ -73,13 +73,13 @@ func (c *call) read(rt *route, r *http.Request) error {
 	if r.Header.Get("Content-Encoding") != "" {
 		return invalid("the request body must not be compressed")
 	}
-	c.body, err = wire.ReadBody(r)
+	c.body, err = httpx.ReadBody(r)
 	return err
 }
 
 // page reads limit and after. The cursor is base64url of the last id: opaque,
 // so that nobody builds one, and bounded like any id.
-func page(q wire.Params) (authority.Page, error) {
+func page(q httpx.Params) (authority.Page, error) {
 	p := authority.Page{Limit: defaultPage}
 	if s := q.Get("limit"); s != "" {
 		n, err := strconv.Atoi(s)

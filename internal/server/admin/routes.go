@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
-	"github.com/signalbox-sts/signalbox/internal/wire"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 )
 
 const prefix = "/admin/v1"
@@ -126,7 +126,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, rt *route) {
 	c := &call{now: a.clock()}
 	p, err := a.act(r.Context(), rt, c, func() error { return c.read(rt, r) }, r.Header)
 	if c.token != nil {
-		wire.RequestOf(r.Context()).Log.ClientID = c.token.Lineage.ClientID
+		httpx.RequestOf(r.Context()).Log.ClientID = c.token.Lineage.ClientID
 	}
 	switch {
 	case err != nil:
@@ -137,9 +137,9 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, rt *route) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.WriteHeader(http.StatusNoContent)
 	case rt.status != 0:
-		wire.JSON(w, rt.status, p.answer)
+		httpx.JSON(w, rt.status, p.answer)
 	default:
-		wire.JSON(w, http.StatusOK, p.answer)
+		httpx.JSON(w, http.StatusOK, p.answer)
 	}
 }
 
@@ -170,7 +170,7 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request, c *call, p plan) {
 		return control.Flush()
 	})
 	if err != nil && ctx.Err() == nil {
-		wire.RequestOf(r.Context()).Log.Cause = err
+		httpx.RequestOf(r.Context()).Log.Cause = err
 	}
 }
 

@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/ui"
-	"github.com/signalbox-sts/signalbox/internal/wire"
 )
 
 // getAuthorize takes an authorization request as far as it goes without a
@@ -16,7 +16,7 @@ import (
 // written unless the person is signed in and has consented before.
 func (h *Handler) getAuthorize(w http.ResponseWriter, r *http.Request) {
 	now := h.Now() // earlier than any check, so that no epoch can slip in between
-	params, err := wire.ReadQuery(r)
+	params, err := httpx.ReadQuery(r)
 	if err != nil {
 		h.fail(w, r, err)
 		return
@@ -65,7 +65,7 @@ func (h *Handler) getAuthorize(w http.ResponseWriter, r *http.Request) {
 // §3.1.2.1 has both). A form of another site comes without our cookies, since
 // they are SameSite=Lax; the redirect brings them.
 func (h *Handler) postAuthorize(w http.ResponseWriter, r *http.Request) {
-	params, err := wire.ReadForm(r)
+	params, err := httpx.ReadForm(r)
 	if err != nil {
 		h.fail(w, r, err)
 		return
@@ -101,7 +101,7 @@ func (h *Handler) showSignIn(w http.ResponseWriter, r *http.Request, status int,
 	}
 	v.ClientName = nameOf(req.client)
 	if v.Problem != "" {
-		v.RequestID = wire.RequestOf(r.Context()).ID
+		v.RequestID = httpx.RequestOf(r.Context()).ID
 	}
 	h.page(w, r, status, v)
 }

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/ui"
-	"github.com/signalbox-sts/signalbox/internal/wire"
 )
 
 // codeLife is the longest life of a code, whatever is configured (threats.md B 28).
@@ -57,7 +57,7 @@ func (req request) outcome() []byte {
 // postConsent takes the person's answer.
 func (h *Handler) postConsent(w http.ResponseWriter, r *http.Request) {
 	now := h.Now()
-	form, err := wire.ReadForm(r)
+	form, err := httpx.ReadForm(r)
 	if err != nil {
 		h.fail(w, r, err)
 		return

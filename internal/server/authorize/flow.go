@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/signalbox-sts/signalbox/internal/wire"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 )
 
 // flowTTL is how long a page may stay open.
@@ -46,7 +46,7 @@ func (h *Handler) seal(f flow, now time.Time) (string, error) {
 
 // open reads the form's flow. If it is not good it has shown the page that
 // says so.
-func (h *Handler) open(w http.ResponseWriter, r *http.Request, form wire.Params, want step, now time.Time) (flow, bool) {
+func (h *Handler) open(w http.ResponseWriter, r *http.Request, form httpx.Params, want step, now time.Time) (flow, bool) {
 	sealed, err := base64.RawURLEncoding.Strict().DecodeString(form.Get("flow"))
 	var payload []byte
 	if err == nil {

@@ -19,11 +19,11 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/password"
 	"github.com/signalbox-sts/signalbox/internal/seal"
 	"github.com/signalbox-sts/signalbox/internal/ui"
-	"github.com/signalbox-sts/signalbox/internal/wire"
 )
 
 // Handler serves the pages. All fields but Insecure are required.
@@ -39,9 +39,9 @@ type Handler struct {
 	// RecordLater writes to the journal without waiting: for what anonymous
 	// callers can cause at will.
 	RecordLater func(e authority.Event)
-	// Dead asks the revocation view; Took tells it at once what this node has ended.
-	Dead func(authority.Lineage) bool
-	Took func(...authority.Revocation)
+	// Revoked asks the revocation view; Took tells it at once what this node has ended.
+	Revoked func(authority.Lineage) bool
+	Took    func(...authority.Revocation)
 	// Epoch is the newest "not before" mark that concerns the client or the
 	// person: what they had allowed until then has to be asked about again.
 	Epoch func(clientID, subjectID string) time.Time
@@ -132,13 +132,13 @@ func (h *Handler) base() string {
 
 func (h *Handler) page(w http.ResponseWriter, r *http.Request, status int, v ui.View) {
 	if err := ui.Write(w, status, h.base(), v); err != nil {
-		slog.ErrorContext(r.Context(), "a page could not be written", "request_id", wire.RequestOf(r.Context()).ID, "error", err)
+		slog.ErrorContext(r.Context(), "a page could not be written", "request_id", httpx.RequestOf(r.Context()).ID, "error", err)
 	}
 }
 
 // problem shows an error page. err is for the log alone.
 func (h *Handler) problem(w http.ResponseWriter, r *http.Request, status int, heading, text string, err error) {
-	req := wire.RequestOf(r.Context())
+	req := httpx.RequestOf(r.Context())
 	req.Log.Cause = err
 	if req.Log.Error == "" {
 		req.Log.Error = string(oauth.InvalidRequest)
@@ -153,7 +153,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		err = oauth.Errorf(oauth.TemporarilyUnavailable, "too many people are signing in right now").Because(err)
 	}
 	refused := oauth.AsError(err)
-	wire.RequestOf(r.Context()).Log.Error = string(refused.Code)
+	httpx.RequestOf(r.Context()).Log.Error = string(refused.Code)
 	if refused.Code == oauth.TemporarilyUnavailable || refused.Code == oauth.ServerError {
 		w.Header().Set("Retry-After", "5")
 		h.problem(w, r, http.StatusServiceUnavailable, "Please try again", "The service cannot answer right now. Nothing has been changed. Wait a moment, go back to the application and start again.", err)
@@ -190,7 +190,7 @@ func (h *Handler) answerError(w http.ResponseWriter, r *http.Request, to destina
 		h.fail(w, r, err)
 		return
 	}
-	log := &wire.RequestOf(r.Context()).Log
+	log := &httpx.RequestOf(r.Context()).Log
 	log.Error, log.Cause = string(refused.Code), err
 	h.answer(w, to, url.Values{"error": {string(refused.Code)}, "error_description": {describable(refused.Description)}})
 }
@@ -225,12 +225,12 @@ func withQuery(uri string, values url.Values) string {
 }
 
 func (h *Handler) event(r *http.Request, kind authority.EventType, at time.Time) authority.Event {
-	req := wire.RequestOf(r.Context())
+	req := httpx.RequestOf(r.Context())
 	return authority.Event{Type: kind, At: at, RequestID: req.ID, Remote: remote(r)}
 }
 
 func remote(r *http.Request) string {
-	if known := wire.RequestOf(r.Context()).Remote; known != "" {
+	if known := httpx.RequestOf(r.Context()).Remote; known != "" {
 		return known
 	}
 	host, _, err := net.SplitHostPort(r.RemoteAddr)

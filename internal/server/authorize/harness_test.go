@@ -20,9 +20,9 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/seal"
-	"github.com/signalbox-sts/signalbox/internal/wire"
 )
 
 const (
@@ -309,7 +309,7 @@ func newWorld(t *testing.T) *world {
 			defer wo.mu.Unlock()
 			wo.later = append(wo.later, e)
 		},
-		Dead: func(l authority.Lineage) bool { return wo.dead != nil && wo.dead(l) },
+		Revoked: func(l authority.Lineage) bool { return wo.dead != nil && wo.dead(l) },
 		Took: func(r ...authority.Revocation) {
 			wo.mu.Lock()
 			defer wo.mu.Unlock()
@@ -389,7 +389,7 @@ func (b *browser) do(method, target string, form url.Values, change ...func(*htt
 	if ctx == nil {
 		ctx = b.t.Context()
 	}
-	r = r.WithContext(wire.WithRequest(ctx, &wire.Request{ID: "req-1", Remote: b.ip}))
+	r = r.WithContext(httpx.WithRequest(ctx, &httpx.Request{ID: "req-1", Remote: b.ip}))
 	w := httptest.NewRecorder()
 	b.mux.ServeHTTP(w, r)
 	s := shown{b.t, w, w.Result().Cookies()}

@@ -7,60 +7,60 @@ import (
 	"net/url"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/ui"
-	"github.com/signalbox-sts/signalbox/internal/wire"
 )
 
-// farewell is where a sign-out leads. The zero value is our own page.
-type farewell struct {
+// logoutRequest is where a sign-out leads. The zero value is our own page.
+type logoutRequest struct {
 	client authority.Client
 	uri    string
 	state  string
 }
 
-// farewell reads a sign-out request (§2). The hint says which client asks, and
+// logoutRequest reads a sign-out request (§2). The hint says which client asks, and
 // nothing else: it is no proof of anybody's wish to sign out (threats.md J 110).
-func (h *Handler) farewell(r *http.Request, p wire.Params) (farewell, error) {
+func (h *Handler) logoutRequest(r *http.Request, p httpx.Params) (logoutRequest, error) {
 	id := p.Get("client_id")
 	if hint := p.Get("id_token_hint"); hint != "" {
 		if len(hint) > maxHint {
-			return farewell{}, oauth.Errorf(oauth.InvalidRequest, "id_token_hint is longer than %d bytes", maxHint)
+			return logoutRequest{}, oauth.Errorf(oauth.InvalidRequest, "id_token_hint is longer than %d bytes", maxHint)
 		}
 		hinted, _, _, err := h.VerifyHint(hint)
 		switch {
 		case err == nil && id != "" && id != hinted:
-			return farewell{}, oauth.Errorf(oauth.InvalidRequest, "client_id is not the client of id_token_hint")
+			return logoutRequest{}, oauth.Errorf(oauth.InvalidRequest, "client_id is not the client of id_token_hint")
 		case err == nil:
 			id = hinted
 		case id == "":
-			return farewell{}, oauth.Errorf(oauth.InvalidRequest, "id_token_hint is not an ID token of this issuer").Because(err)
+			return logoutRequest{}, oauth.Errorf(oauth.InvalidRequest, "id_token_hint is not an ID token of this issuer").Because(err)
 		}
 		// A hint that cannot be read, because its key has gone, says no more
 		// than client_id does; the person is asked in either case.
 	}
-	to := farewell{uri: p.Get("post_logout_redirect_uri"), state: p.Get("state")}
+	to := logoutRequest{uri: p.Get("post_logout_redirect_uri"), state: p.Get("state")}
 	if id == "" {
 		if to.uri != "" {
-			return farewell{}, oauth.Errorf(oauth.InvalidRequest, "post_logout_redirect_uri needs id_token_hint or client_id")
+			return logoutRequest{}, oauth.Errorf(oauth.InvalidRequest, "post_logout_redirect_uri needs id_token_hint or client_id")
 		}
-		return farewell{}, nil
+		return logoutRequest{}, nil
 	}
 	var err error
 	if to.client, err = h.client(r.Context(), id); err != nil {
-		return farewell{}, err
+		return logoutRequest{}, err
 	}
-	if to.uri != "" && !allowsFarewell(to.client, to.uri) {
-		return farewell{}, oauth.Errorf(oauth.InvalidRequest, "post_logout_redirect_uri is not one that the application has registered")
+	if to.uri != "" && !allowsPostLogoutRedirect(to.client, to.uri) {
+		return logoutRequest{}, oauth.Errorf(oauth.InvalidRequest, "post_logout_redirect_uri is not one that the application has registered")
 	}
 	if len(to.state) > maxState {
-		return farewell{}, oauth.Errorf(oauth.InvalidRequest, "state is longer than %d bytes", maxState)
+		return logoutRequest{}, oauth.Errorf(oauth.InvalidRequest, "state is longer than %d bytes", maxState)
 	}
 	return to, nil
 }
 
-// allowsFarewell compares exactly: no port may vary here.
-func allowsFarewell(c authority.Client, uri string) bool {
+// allowsPostLogoutRedirect compares exactly: no port may vary here.
+func allowsPostLogoutRedirect(c authority.Client, uri string) bool {
 	for _, registered := range c.PostLogoutRedirectURIs {
 		if registered.String() == uri {
 			return true
@@ -71,7 +71,7 @@ func allowsFarewell(c authority.Client, uri string) bool {
 
 // query writes the request down again, without the hint: it has done its work,
 // and tokens do not belong in URLs.
-func (to farewell) query() string {
+func (to logoutRequest) query() string {
 	values := url.Values{}
 	for name, value := range map[string]string{"client_id": to.client.ID, "post_logout_redirect_uri": to.uri, "state": to.state} {
 		if value != "" {
@@ -84,12 +84,12 @@ func (to farewell) query() string {
 // getLogout asks the person, if anybody is signed in.
 func (h *Handler) getLogout(w http.ResponseWriter, r *http.Request) {
 	now := h.Now()
-	params, err := wire.ReadQuery(r)
+	params, err := httpx.ReadQuery(r)
 	if err != nil {
 		h.fail(w, r, err)
 		return
 	}
-	to, err := h.farewell(r, params)
+	to, err := h.logoutRequest(r, params)
 	if err != nil {
 		h.fail(w, r, err)
 		return
@@ -112,7 +112,7 @@ func (h *Handler) getLogout(w http.ResponseWriter, r *http.Request) {
 }
 
 // leave says goodbye: nobody is signed in.
-func (h *Handler) leave(w http.ResponseWriter, r *http.Request, to farewell) {
+func (h *Handler) leave(w http.ResponseWriter, r *http.Request, to logoutRequest) {
 	if _, err := r.Cookie(h.cookieName("session")); err == nil {
 		h.dropCookie(w, "session")
 	}
@@ -131,7 +131,7 @@ func (h *Handler) leave(w http.ResponseWriter, r *http.Request, to farewell) {
 // latter becomes a GET, as in postAuthorize, and so leads to our form.
 func (h *Handler) postLogout(guarded func(http.HandlerFunc) http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		form, err := wire.ReadForm(r)
+		form, err := httpx.ReadForm(r)
 		if err != nil {
 			h.fail(w, r, err)
 			return
@@ -140,7 +140,7 @@ func (h *Handler) postLogout(guarded func(http.HandlerFunc) http.HandlerFunc) ht
 			guarded(func(w http.ResponseWriter, r *http.Request) { h.signOut(w, r, form) })(w, r)
 			return
 		}
-		to, err := h.farewell(r, form)
+		to, err := h.logoutRequest(r, form)
 		if err != nil {
 			h.fail(w, r, err)
 			return
@@ -157,7 +157,7 @@ func (h *Handler) toLogout(w http.ResponseWriter, query string) {
 	seeOther(w, target)
 }
 
-func (h *Handler) signOut(w http.ResponseWriter, r *http.Request, form wire.Params) {
+func (h *Handler) signOut(w http.ResponseWriter, r *http.Request, form httpx.Params) {
 	now := h.Now()
 	f, ok := h.open(w, r, form, stepSignOut, now)
 	if !ok {
@@ -183,7 +183,7 @@ func (h *Handler) signOut(w http.ResponseWriter, r *http.Request, form wire.Para
 		h.fail(w, r, err)
 		return
 	}
-	to, err := h.farewell(r, params) // against the client as it is now
+	to, err := h.logoutRequest(r, params) // against the client as it is now
 	if err != nil {
 		h.dropCookie(w, "session")
 		h.fail(w, r, err)

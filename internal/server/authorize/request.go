@@ -14,8 +14,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
-	"github.com/signalbox-sts/signalbox/internal/wire"
 )
 
 // The longest values that are taken, in bytes. Longer ones are refused, never cut.
@@ -49,7 +49,7 @@ type request struct {
 	maxAge    time.Duration // negative if it was not sent
 	loginHint string
 	subject   string // whom id_token_hint names; empty for anybody
-	params    wire.Params
+	params    httpx.Params
 }
 
 type prompt struct{ none, login, consent, selectAccount bool }
@@ -59,7 +59,7 @@ type prompt struct{ none, login, consent, selectAccount bool }
 // A request without redirect_uri is taken if the client has exactly one and
 // does not ask for openid: OAuth 2.1 §4.1.1 allows that, OpenID Connect Core
 // §3.1.2.1 does not.
-func (h *Handler) destination(ctx context.Context, p wire.Params) (destination, error) {
+func (h *Handler) destination(ctx context.Context, p httpx.Params) (destination, error) {
 	id := p.Get("client_id")
 	if id == "" {
 		return destination{}, oauth.Errorf(oauth.InvalidRequest, "client_id is missing")
@@ -107,12 +107,12 @@ func (h *Handler) client(ctx context.Context, id string) (authority.Client, erro
 	case !client.MayUse(oauth.AuthorizationCode):
 		return authority.Client{}, unknown.Because(errors.New("the client may not use the authorization code flow"))
 	}
-	wire.RequestOf(ctx).Log.ClientID = client.ID
+	httpx.RequestOf(ctx).Log.ClientID = client.ID
 	return client, nil
 }
 
 // request checks all the rest. An oauth.Error is for the client.
-func (h *Handler) request(ctx context.Context, p wire.Params, to destination) (request, error) {
+func (h *Handler) request(ctx context.Context, p httpx.Params, to destination) (request, error) {
 	req := request{destination: to, nonce: p.Get("nonce"), loginHint: p.Get("login_hint"), maxAge: -1, params: p}
 	if p.Has("request") {
 		return request{}, oauth.Errorf(oauth.RequestNotSupported, "request objects are not supported")
@@ -203,7 +203,7 @@ func parsePrompt(s string) (prompt, error) {
 // target settles scopes and resources. A request without scope gets what the
 // client is registered for at the resources, but nothing about the person and
 // no offline access: those must be asked for by name.
-func (h *Handler) target(ctx context.Context, p wire.Params, client authority.Client) (authority.Target, error) {
+func (h *Handler) target(ctx context.Context, p httpx.Params, client authority.Client) (authority.Target, error) {
 	scopes, err := oauth.ParseScopes(p.Get("scope"))
 	if err != nil {
 		return authority.Target{}, oauth.Errorf(oauth.InvalidScope, "%v", err)
@@ -239,7 +239,7 @@ func (h *Handler) target(ctx context.Context, p wire.Params, client authority.Cl
 		}
 		reach = append(reach, resource)
 	}
-	target, err := authority.Aim(scopes, explicit, reach, asked)
+	target, err := authority.ResolveTarget(scopes, explicit, reach, asked)
 	if err != nil {
 		return authority.Target{}, err
 	}
@@ -258,7 +258,7 @@ var carried = []string{
 // query writes the request down again, as it was sent.
 func (req request) query() string { return carriedOf(req.params).Encode() }
 
-func carriedOf(p wire.Params) url.Values {
+func carriedOf(p httpx.Params) url.Values {
 	values := url.Values{}
 	for _, name := range carried {
 		if p.Has(name) {
@@ -285,8 +285,8 @@ func (req request) signedIn() string {
 }
 
 // readQuery reads parameters that were written by query.
-func readQuery(query string) (wire.Params, error) {
-	return wire.ReadQuery(&http.Request{URL: &url.URL{RawQuery: query}})
+func readQuery(query string) (httpx.Params, error) {
+	return httpx.ReadQuery(&http.Request{URL: &url.URL{RawQuery: query}})
 }
 
 // mayBePosed says whether another program could pose as the client: it has no

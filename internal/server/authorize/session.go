@@ -25,7 +25,7 @@ func (h *Handler) session(r *http.Request, now time.Time) (authority.Session, au
 		return authority.Session{}, authority.User{}, err
 	}
 	lineage := authority.Lineage{SessionID: session.ID, Subject: session.Subject, SignedIn: session.ID.Time()}
-	if !session.Alive(now) || h.Dead(lineage) {
+	if !session.Alive(now) || h.Revoked(lineage) {
 		return authority.Session{}, authority.User{}, authority.ErrNotFound
 	}
 	user, err := h.Directory.User(r.Context(), session.Subject.ID)

@@ -9,17 +9,17 @@ import (
 	"unicode/utf8"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/password"
 	"github.com/signalbox-sts/signalbox/internal/ui"
-	"github.com/signalbox-sts/signalbox/internal/wire"
 )
 
 // postLogin checks username and password, starts a session, and sends the
 // browser back to the request that it came with.
 func (h *Handler) postLogin(w http.ResponseWriter, r *http.Request) {
 	now := h.Now()
-	form, err := wire.ReadForm(r)
+	form, err := httpx.ReadForm(r)
 	if err != nil {
 		h.fail(w, r, err)
 		return
@@ -62,7 +62,7 @@ func (h *Handler) postLogin(w http.ResponseWriter, r *http.Request) {
 	}
 	if reason != "" {
 		h.RecordLater(failed) // without the name that was typed: it may be a password
-		wire.RequestOf(r.Context()).Log.Error = string(oauth.AccessDenied)
+		httpx.RequestOf(r.Context()).Log.Error = string(oauth.AccessDenied)
 		refuse(http.StatusForbidden, "The username or the password is not right.")
 		return
 	}

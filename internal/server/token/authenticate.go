@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
-	"github.com/signalbox-sts/signalbox/internal/wire"
 )
 
 // Authenticator finds out which client is asking, and that it is that client.
@@ -38,17 +38,17 @@ const (
 
 // Authenticate returns the client that has proved itself by the one method
 // that it is registered for.
-func (a *Authenticator) Authenticate(r *http.Request, form wire.Params) (authority.Client, error) {
+func (a *Authenticator) Authenticate(r *http.Request, form httpx.Params) (authority.Client, error) {
 	proof, err := readProof(r, form)
 	if err != nil {
 		return authority.Client{}, err
 	}
-	req := wire.RequestOf(r.Context())
+	req := httpx.RequestOf(r.Context())
 	client, err := a.check(r.Context(), proof)
 	if err != nil {
 		var refused *oauth.Error
 		if errors.As(err, &refused) && !a.Limit.Failed(proof.clientID, req.Remote) {
-			return authority.Client{}, wire.ErrTooMany
+			return authority.Client{}, httpx.ErrTooMany
 		}
 		return authority.Client{}, err
 	}
@@ -64,7 +64,7 @@ type proof struct {
 	assertion string
 }
 
-func readProof(r *http.Request, form wire.Params) (proof, error) {
+func readProof(r *http.Request, form httpx.Params) (proof, error) {
 	bodyID, secret, assertion := form.Get("client_id"), form.Get("client_secret"), form.Get("client_assertion")
 	var found []proof
 	if headers := r.Header["Authorization"]; len(headers) > 1 {

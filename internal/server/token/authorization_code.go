@@ -46,7 +46,7 @@ func (h *Handler) authorizationCode(ctx context.Context, req *request) (authorit
 	if grant, err = remaining(grant, req.client); err != nil {
 		return authority.Authorization{}, err
 	}
-	target, err := h.aim(ctx, req, grant.Scopes, false, grant.Resources)
+	target, err := h.resolveTarget(ctx, req, grant.Scopes, false, grant.Resources)
 	if err != nil {
 		return authority.Authorization{}, err
 	}

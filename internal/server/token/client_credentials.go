@@ -26,7 +26,7 @@ func (h *Handler) clientCredentials(ctx context.Context, req *request) (authorit
 	if !explicit {
 		scopes = allowed
 	}
-	target, err := h.aim(ctx, req, scopes, explicit, req.client.Resources)
+	target, err := h.resolveTarget(ctx, req, scopes, explicit, req.client.Resources)
 	if err != nil {
 		return authority.Authorization{}, err
 	}

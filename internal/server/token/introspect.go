@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
-	"github.com/signalbox-sts/signalbox/internal/wire"
 )
 
 // Introspect is POST /introspect (RFC 7662 §2).
@@ -22,10 +22,10 @@ func (h *Handler) Introspect(w http.ResponseWriter, r *http.Request) {
 	body, err := h.introspect(r, req)
 	if err != nil {
 		h.recordRefusal(r.Context(), req, err)
-		wire.Error(w, r, err)
+		httpx.Error(w, r, err)
 		return
 	}
-	wire.RawJSON(w, http.StatusOK, body)
+	httpx.RawJSON(w, http.StatusOK, body)
 }
 
 var inactive = []byte(`{"active":false}`)
@@ -33,7 +33,7 @@ var inactive = []byte(`{"active":false}`)
 func (h *Handler) introspect(r *http.Request, req *request) ([]byte, error) {
 	ctx := r.Context()
 	var err error
-	if req.form, err = wire.ReadForm(r); err != nil {
+	if req.form, err = httpx.ReadForm(r); err != nil {
 		return nil, err
 	}
 	client, err := h.Clients.Authenticate(r, req.form)
@@ -109,7 +109,7 @@ func (h *Handler) introspectRefresh(ctx context.Context, req *request, raw strin
 		return nil, err
 	}
 	current := grant.Present(h.Refresh, token, req.at, 0) == authority.Rotate
-	if grant.ClientID != req.client.ID || !current || h.Dead(issue.LineageOf(grant)) {
+	if grant.ClientID != req.client.ID || !current || h.Revoked(issue.LineageOf(grant)) {
 		return inactive, nil
 	}
 	_, err = h.Directory.Alive(ctx, issue.LineageOf(grant))

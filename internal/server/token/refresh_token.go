@@ -50,7 +50,7 @@ func (h *Handler) refreshToken(ctx context.Context, req *request) (authority.Aut
 	if err != nil {
 		return authority.Authorization{}, err
 	}
-	target, err := h.aim(ctx, req, scopes, !asked.IsEmpty(), grant.Resources)
+	target, err := h.resolveTarget(ctx, req, scopes, !asked.IsEmpty(), grant.Resources)
 	if err != nil {
 		return authority.Authorization{}, err
 	}

@@ -9,9 +9,9 @@ import (
 	"strings"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
-	"github.com/signalbox-sts/signalbox/internal/wire"
 )
 
 // Revocation is POST /revoke (RFC 7009 §2).
@@ -19,7 +19,7 @@ func (h *Handler) Revocation(w http.ResponseWriter, r *http.Request) {
 	req := &request{at: h.Now()}
 	if err := h.revoke(r, req); err != nil {
 		h.recordRefusal(r.Context(), req, err)
-		wire.Error(w, r, err)
+		httpx.Error(w, r, err)
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store")
@@ -29,7 +29,7 @@ func (h *Handler) Revocation(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) revoke(r *http.Request, req *request) error {
 	ctx := r.Context()
 	var err error
-	if req.form, err = wire.ReadForm(r); err != nil {
+	if req.form, err = httpx.ReadForm(r); err != nil {
 		return err
 	}
 	if req.client, err = h.Clients.Authenticate(r, req.form); err != nil {

@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
-	"github.com/signalbox-sts/signalbox/internal/wire"
 )
 
 // Handler serves the endpoints. All fields are required.
@@ -27,7 +27,7 @@ type Handler struct {
 	Refresh   authority.RefreshKey
 	Issue     func(ctx context.Context, a authority.Authorization) (issue.Response, error)
 	Live      func(raw string) (*issue.AccessToken, error)
-	Dead      func(authority.Lineage) bool
+	Revoked   func(authority.Lineage) bool
 	// Fresh fails when this node cannot know what has been revoked.
 	Fresh func() error
 	// Revoke writes a revocation; Took applies what a store transition wrote.
@@ -43,7 +43,7 @@ type Handler struct {
 // request is one request to the token endpoint on its way down.
 type request struct {
 	at        time.Time
-	form      wire.Params
+	form      httpx.Params
 	client    authority.Client // zero until it has proved itself
 	grantType oauth.GrantType
 }
@@ -66,16 +66,16 @@ func (h *Handler) Token(w http.ResponseWriter, r *http.Request) {
 	response, err := h.token(r, req)
 	if err != nil {
 		h.recordRefusal(r.Context(), req, err)
-		wire.Error(w, r, err)
+		httpx.Error(w, r, err)
 		return
 	}
-	wire.RawJSON(w, http.StatusOK, response.JSON())
+	httpx.RawJSON(w, http.StatusOK, response.JSON())
 }
 
 func (h *Handler) token(r *http.Request, req *request) (issue.Response, error) {
 	ctx := r.Context()
 	var err error
-	if req.form, err = wire.ReadForm(r); err != nil {
+	if req.form, err = httpx.ReadForm(r); err != nil {
 		return issue.Response{}, err
 	}
 	if req.client, err = h.Clients.Authenticate(r, req.form); err != nil {
@@ -128,9 +128,9 @@ func remaining(g authority.Grant, c authority.Client) (authority.Grant, error) {
 	return g, nil
 }
 
-// aim settles scopes and resources. reach are the resource ids that the
+// resolveTarget settles scopes and resources. reach are the resource ids that the
 // request may go to at most.
-func (h *Handler) aim(ctx context.Context, req *request, scopes oauth.Scopes, explicit bool, reach []string) (authority.Target, error) {
+func (h *Handler) resolveTarget(ctx context.Context, req *request, scopes oauth.Scopes, explicit bool, reach []string) (authority.Target, error) {
 	resources := make([]authority.Resource, 0, len(reach))
 	for _, id := range reach {
 		if !req.client.MayReach(id) {
@@ -145,7 +145,7 @@ func (h *Handler) aim(ctx context.Context, req *request, scopes oauth.Scopes, ex
 		}
 		resources = append(resources, r)
 	}
-	return authority.Aim(scopes, explicit, resources, req.form.All("resource"))
+	return authority.ResolveTarget(scopes, explicit, resources, req.form.All("resource"))
 }
 
 // endGrant ends a grant for good, here and everywhere, before the caller is told.

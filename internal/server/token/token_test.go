@@ -19,13 +19,13 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/revocation"
 	"github.com/signalbox-sts/signalbox/internal/seal"
 	"github.com/signalbox-sts/signalbox/internal/store/sqldb"
-	"github.com/signalbox-sts/signalbox/internal/wire"
 )
 
 const (
@@ -125,9 +125,9 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	box := seal.NewBox([32]byte{1}, "access token")
-	reader := issue.NewReader(testIssuer, find, box, w.follower.View.Dead, w.clock)
+	reader := issue.NewReader(testIssuer, find, box, w.follower.View.Revoked, w.clock)
 	issuer := &issue.Issuer{
-		Settings: w.settings, Dead: w.follower.View.Dead, Opaque: box, Record: w.record,
+		Settings: w.settings, Revoked: w.follower.View.Revoked, Opaque: box, Record: w.record,
 		Recordable: func() error { return w.failing("journal") },
 		User: func(ctx context.Context, id string) (authority.User, error) {
 			if err := w.failing("user"); err != nil {
@@ -143,7 +143,7 @@ func newWorld(t *testing.T) *world {
 		Settings: w.settings, Directory: w.directory,
 		Clients: &Authenticator{Issuer: testIssuer, Find: w.directory.Client, Tickets: failingTickets{db, w}, Limit: NewLimiter(w.clock), Now: w.clock},
 		Grants:  failingGrants{db, w}, Refresh: authority.NewRefreshKey([32]byte{2}),
-		Issue: issuer.Issue, Live: reader.Live, Dead: w.follower.View.Dead, Fresh: w.follower.Fresh,
+		Issue: issuer.Issue, Live: reader.Live, Revoked: w.follower.View.Revoked, Fresh: w.follower.Fresh,
 		Revoke: func(ctx context.Context, r authority.Revocation) error {
 			err := w.follower.Revoke(ctx, r)
 			w.changed()
@@ -309,7 +309,7 @@ func (w *world) post(handle http.HandlerFunc, clientID string, form url.Values, 
 	for _, c := range change {
 		c(r)
 	}
-	r = r.WithContext(wire.WithRequest(r.Context(), &wire.Request{ID: "req", Remote: "192.0.2.1"}))
+	r = r.WithContext(httpx.WithRequest(r.Context(), &httpx.Request{ID: "req", Remote: "192.0.2.1"}))
 	answer := httptest.NewRecorder()
 	handle(answer, r)
 	reply := reply{status: answer.Code, header: answer.Header()}

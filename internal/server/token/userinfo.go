@@ -8,9 +8,9 @@ import (
 	"strings"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
-	"github.com/signalbox-sts/signalbox/internal/wire"
 )
 
 // UserInfo is GET and POST /userinfo.
@@ -18,10 +18,10 @@ func (h *Handler) UserInfo(w http.ResponseWriter, r *http.Request) {
 	answer, err := h.userInfo(r)
 	if err != nil {
 		challenge(w, err)
-		wire.Error(w, r, err)
+		httpx.Error(w, r, err)
 		return
 	}
-	wire.JSON(w, http.StatusOK, answer)
+	httpx.JSON(w, http.StatusOK, answer)
 }
 
 type userInfo struct {
@@ -68,7 +68,7 @@ var errNoBearer = oauth.Errorf(oauth.InvalidToken, "an access token is needed")
 // bearer reads the access token from the header or, on POST, from the form
 // (RFC 6750 §2). A token in the URL is refused: it would stand in every log.
 func bearer(r *http.Request) (string, error) {
-	query, err := wire.ReadQuery(r)
+	query, err := httpx.ReadQuery(r)
 	if err != nil {
 		return "", err
 	}
@@ -78,7 +78,7 @@ func bearer(r *http.Request) (string, error) {
 	var fromBody string
 	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err == nil &&
 		r.Method == http.MethodPost && mediaType == "application/x-www-form-urlencoded" {
-		form, err := wire.ReadForm(r)
+		form, err := httpx.ReadForm(r)
 		if err != nil {
 			return "", err
 		}

@@ -1,0 +1,520 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/signalbox-sts/signalbox/internal/config"
+	"github.com/signalbox-sts/signalbox/internal/explain"
+	"github.com/signalbox-sts/signalbox/internal/jose"
+	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/keys"
+	"github.com/signalbox-sts/signalbox/internal/server/admin"
+	"github.com/signalbox-sts/signalbox/internal/store/sqldb"
+)
+
+func (a *adminCLI) auditCommand() *cobra.Command {
+	return a.group("audit", "Follow, search and prove the journal",
+		`  signalbox audit tail
+  signalbox audit search --client night-job --since 24h
+  signalbox audit verify /var/lib/signalbox/journal`,
+		a.auditTail(), a.auditSearch(), a.auditVerify())
+}
+
+// auditFilter are the flags that tail and search share.
+type auditFilter struct{ kind, client, user, grant, token, tokenHash, request, remote string }
+
+func (f *auditFilter) add(a *adminCLI, cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.kind, "type", "", "only this type of record, such as token.issued")
+	flags.StringVar(&f.client, "client", "", "only records about this client")
+	flags.StringVar(&f.user, "user", "", "only records about this user, by username or id")
+	flags.StringVar(&f.grant, "grant", "", "only records about this grant")
+	flags.StringVar(&f.token, "jti", "", "only records about the token with this id")
+	flags.StringVar(&f.tokenHash, "token-hash", "", "only records about the token with this SHA-256, in hexadecimal: 64 digits, or the first 32")
+	flags.StringVar(&f.request, "request-id", "", "only records of this request")
+	flags.StringVar(&f.remote, "remote", "", "only records of this IP address")
+	_ = cmd.RegisterFlagCompletionFunc("client", a.completeIDs("/clients", "client_id"))
+	_ = cmd.RegisterFlagCompletionFunc("user", a.completeIDs("/users", "username"))
+}
+
+func (f *auditFilter) query(ctx context.Context, a *adminCLI) (url.Values, error) {
+	query := url.Values{}
+	hash, err := journalHash(f.tokenHash)
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range map[string]string{
+		"type": f.kind, "client_id": f.client, "grant_id": f.grant, "jti": f.token, "token_hash": hash, "request_id": f.request, "remote": f.remote,
+	} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	if f.user == "" {
+		return query, nil
+	}
+	id, err := a.userID(ctx, f.user)
+	if isStatus(err, http.StatusForbidden) { // journal:read alone does not find names
+		id, err = f.user, nil
+	}
+	query.Set("subject", id)
+	return query, err
+}
+
+// journalHash takes the whole SHA-256 of a token's value, as sha256sum prints
+// it, or the half of it that the journal holds. What is neither is not
+// repeated: it may be the token.
+func journalHash(s string) (string, error) {
+	_, err := hex.DecodeString(s)
+	if err != nil || len(s) != 0 && len(s) != 32 && len(s) != 64 {
+		return "", &usageError{errors.New(`--token-hash must be the SHA-256 of the token in hexadecimal, 64 digits or the first 32 of them: printf %s "$TOKEN" | sha256sum`)}
+	}
+	return strings.ToLower(s[:min(len(s), 32)]), nil
+}
+
+func (a *adminCLI) auditSearch() *cobra.Command {
+	var filter auditFilter
+	var since, until, text string
+	limit := 0
+	cmd := &cobra.Command{
+		Use: "search", Short: "Search this node's journal; the newest records, oldest of them first",
+		Example: `  signalbox audit search --client night-job --since 24h
+  signalbox audit search --type token.refused --since 2026-01-31T00:00:00Z -o json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if limit < 1 || limit > 100_000 {
+				return &usageError{errors.New("--limit must be from 1 to 100000")}
+			}
+			query, err := filter.query(cmd.Context(), a)
+			if err != nil {
+				return err
+			}
+			now := time.Now()
+			for name, value := range map[string]string{"since": since, "until": until} {
+				at, err := moment(value, now)
+				if err != nil {
+					return &usageError{fmt.Errorf("--%s: %w", name, err)}
+				}
+				if value != "" {
+					query.Set(name, at.UTC().Format(time.RFC3339Nano))
+				}
+			}
+			if text != "" {
+				query.Set("text", text)
+			}
+			var records []journal.Record
+			more, err := each(cmd.Context(), a, "/journal", query, limit, func(r journal.Record) error {
+				records = append(records, r)
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			if more {
+				fmt.Fprintln(a.env.Err, "there are older ones: raise --limit")
+			}
+			if len(records) == 0 { // else a mistyped name looks like a quiet day
+				a.done("no records")
+			}
+			out := bufio.NewWriter(a.env.Out)
+			for _, r := range slices.Backward(records) {
+				if err := a.printRecord(out, r); err != nil {
+					return err
+				}
+			}
+			return out.Flush()
+		},
+	}
+	filter.add(a, cmd)
+	cmd.Flags().StringVar(&since, "since", "", "from this time on: RFC 3339, a date, or how long ago (24h)")
+	cmd.Flags().StringVar(&until, "until", "", "before this time")
+	cmd.Flags().StringVar(&text, "text", "", "only records with this text in any of their values")
+	cmd.Flags().IntVar(&limit, "limit", 100, "how many at most")
+	return cmd
+}
+
+// moment reads a time, a day, or how long ago something was.
+func moment(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return now, nil
+	}
+	if ago, err := time.ParseDuration(s); err == nil && ago >= 0 {
+		return now.Add(-ago), nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, time.DateTime, time.DateOnly} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t, nil
+		}
+	}
+	return now, fmt.Errorf("%q is no time like 2026-01-31T12:00:00Z, no date, and no duration like 24h", s)
+}
+
+func (a *adminCLI) auditTail() *cobra.Command {
+	var filter auditFilter
+	from := uint64(0)
+	cmd := &cobra.Command{
+		Use: "tail", Short: "Follow this node's journal until interrupted",
+		Example: `  signalbox audit tail --type token.refused
+  signalbox audit tail -o json | jq .client_id`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			query, err := filter.query(cmd.Context(), a)
+			if err != nil {
+				return err
+			}
+			return a.tail(cmd.Context(), query, from)
+		},
+	}
+	filter.add(a, cmd)
+	cmd.Flags().Uint64Var(&from, "from", 0, "the number of the first record (default: from now on)")
+	return cmd
+}
+
+// tail follows, and connects anew when the stream ends with its token: the
+// token file may hold a new one. It goes on after the last record it saw.
+func (a *adminCLI) tail(ctx context.Context, query url.Values, from uint64) error {
+	if from == 0 {
+		var now admin.JournalStatus
+		if err := a.call(ctx, http.MethodGet, "/journal/status", nil, nil, &now); err != nil {
+			return err
+		}
+		from = now.Seq + 1
+	}
+	for {
+		query.Set("from", strconv.FormatUint(from, 10))
+		began := time.Now()
+		response, err := a.request(ctx, http.MethodGet, "/journal/tail", query, nil)
+		if err != nil {
+			return unlessInterrupted(ctx, err)
+		}
+		last, err := a.follow(response.Body)
+		var write *writeError
+		if errors.As(err, &write) || ctx.Err() != nil {
+			return unlessInterrupted(ctx, err)
+		}
+		if last == 0 && time.Since(began) < time.Second {
+			return errors.New("the stream ended at once: the service stops, or its journal is broken")
+		}
+		from = max(from, last+1)
+	}
+}
+
+// unlessInterrupted: an interrupt is how following ends.
+func unlessInterrupted(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// writeError is a failure of our own output.
+type writeError struct{ error }
+
+func (a *adminCLI) follow(body io.ReadCloser) (last uint64, err error) {
+	defer func() { _ = body.Close() }()
+	lines := bufio.NewScanner(body)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var r journal.Record
+		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+			return last, err
+		}
+		if err := a.printRecord(a.env.Out, r); err != nil {
+			return last, &writeError{err}
+		}
+		last = r.Seq
+	}
+	return last, lines.Err()
+}
+
+// printRecord writes one record in one line: as JSON, or in words.
+func (a *adminCLI) printRecord(w io.Writer, r journal.Record) error {
+	if a.json() {
+		data, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(w, plainJSON(string(data)))
+		return err
+	}
+	_, err := fmt.Fprintln(w, explain.Printable(recordText(r)))
+	return err
+}
+
+func recordText(r journal.Record) string {
+	parts := []string{r.Time.UTC().Format("2006-01-02T15:04:05.000Z"), r.Type}
+	add := func(name, value string) {
+		if value != "" {
+			parts = append(parts, name+"="+word(value))
+		}
+	}
+	add("client", r.ClientID)
+	if r.Subject != nil && r.Subject.ID != r.ClientID {
+		add("subject", r.Subject.ID)
+	}
+	add("target", r.Target)
+	add("actor", r.Actor)
+	add("grant_type", r.GrantType)
+	add("scope", r.Scope)
+	add("aud", strings.Join(r.Audience, " "))
+	add("error", r.Error)
+	add("reason", r.Reason)
+	add("grant", r.GrantID)
+	add("jti", r.TokenID)
+	add("remote", r.Remote)
+	add("request", r.RequestID)
+	if r.Count > 1 {
+		add("count", strconv.FormatUint(r.Count, 10))
+	}
+	return strings.Join(parts, " ")
+}
+
+// word quotes a value in which a reader could lose his place.
+func word(s string) string {
+	if strings.ContainsAny(s, " =\"\\") {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+func (a *adminCLI) auditVerify() *cobra.Command {
+	var configFile, masterKeyFile string
+	var archived bool
+	cmd := &cobra.Command{
+		Use: "verify DIR | --config FILE", Short: "Prove that no record of a journal was removed or changed; works offline",
+		Long: `Check every line of every journal in a folder, from the first to the last.
+
+The hash chain alone shows accidents. With --master-key-file the signatures of
+the checkpoints are checked too: they show a forger who computed the chain
+anew. With --config, folder and master key come from the service's own
+configuration, and the heads that the database keeps are compared as well: they
+show a journal whose end was cut off. With --archived the first files may be
+kept elsewhere. The service need not run, and may go on writing.`,
+		Example: `  signalbox audit verify --config /etc/signalbox/signalbox.yaml
+  signalbox audit verify --master-key-file master.key /var/lib/signalbox/journal`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 || (len(args) == 1) == (configFile != "") {
+				return &usageError{errors.New("name the journal's folder, or --config with the service's configuration; see " + cmd.CommandPath() + " --help")}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkOutput(a.output); err != nil {
+				return err
+			}
+			if configFile != "" {
+				dir, options, err := proofOf(cmd.Context(), configFile)
+				if err != nil {
+					return err
+				}
+				options.Archived = archived
+				return a.verify(dir, options)
+			}
+			var options journal.VerifyOptions
+			if masterKeyFile != "" {
+				data, err := os.ReadFile(masterKeyFile)
+				if err != nil {
+					return err
+				}
+				master, err := keys.ParseMasterKey(data)
+				if err != nil {
+					return fmt.Errorf("%s: %w", masterKeyFile, err)
+				}
+				if options.CheckSignature, err = checkpointChecker(master); err != nil {
+					return err
+				}
+			}
+			options.Archived = archived
+			return a.verify(args[0], options)
+		},
+	}
+	cmd.Flags().StringVarP(&configFile, "config", "c", "", "the service's configuration: folder, master key and database")
+	cmd.Flags().StringVar(&masterKeyFile, "master-key-file", "", "the service's master key, to check signatures too")
+	cmd.Flags().BoolVar(&archived, "archived", false, "begin with the first file that is here: those before it are kept elsewhere")
+	_ = cmd.MarkFlagFilename("master-key-file")
+	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
+	return cmd
+}
+
+// proofOf gathers all that a node's own configuration can say about its journal.
+func proofOf(ctx context.Context, configFile string) (dir string, options journal.VerifyOptions, err error) {
+	cfg, err := config.Load(configFile, os.Environ())
+	if err != nil {
+		return "", options, err
+	}
+	dir = cfg.Journal.Dir
+	master, err := masterKeyOf(cfg)
+	if err != nil {
+		return "", options, err
+	}
+	if options.CheckSignature, err = checkpointChecker(master); err != nil {
+		return "", options, err
+	}
+	if cfg.Storage.URL.Engine() == "sqlite" {
+		if _, err := os.Stat(cfg.Storage.URL.Path()); err != nil {
+			return "", options, fmt.Errorf("the database that anchors the journal: %w", err)
+		}
+	}
+	db, err := sqldb.Open(ctx, cfg.Storage.URL.Reveal())
+	if err != nil {
+		return "", options, err
+	}
+	heads, err := db.JournalHeads(ctx)
+	if err := errors.Join(err, db.Close()); err != nil {
+		return "", options, err
+	}
+	own, err := os.ReadFile(nodeFile(dir))
+	if err != nil {
+		return "", options, fmt.Errorf("whose journal this is: %w", err)
+	}
+	for _, h := range heads {
+		// Other nodes keep their journals elsewhere, unless they were gathered here.
+		here, err := filepath.Glob(filepath.Join(dir, "journal-"+h.Node+"-*"))
+		if err == nil && len(here) == 0 && h.Node != strings.TrimSpace(string(own)) {
+			continue
+		}
+		options.Anchors = append(options.Anchors, journal.Checkpoint{Node: h.Node, Seq: uint64(h.Seq), Head: h.Head, Time: h.At})
+	}
+	return dir, options, nil
+}
+
+func (a *adminCLI) verify(dir string, options journal.VerifyOptions) error {
+	if isTerminal(a.env.Err) {
+		options.Progress = func(done, total int64) {
+			fmt.Fprintf(a.env.Err, "\rchecked %d of %d MiB", done>>20, total>>20)
+		}
+	}
+	report, err := journal.Verify(dir, options)
+	if options.Progress != nil {
+		fmt.Fprintln(a.env.Err)
+	}
+	if err != nil {
+		return err
+	}
+	if a.json() {
+		if err := printJSON(a.env.Out, shownReport(report, options)); err != nil {
+			return err
+		}
+	} else {
+		for _, n := range report.Nodes {
+			fmt.Fprintln(a.env.Out, explain.Printable(nodeText(n, options)))
+		}
+	}
+	if !report.OK() {
+		return fmt.Errorf("the journal in %s was tampered with or is damaged", explain.Printable(dir))
+	}
+	return nil
+}
+
+// verified is the report as JSON shows it: its names are ours to keep, not
+// those of a package.
+type verified struct {
+	OK    bool           `json:"ok"`
+	Bytes int64          `json:"bytes"`
+	Nodes []verifiedNode `json:"nodes"`
+}
+
+type verifiedNode struct {
+	Node        string           `json:"node"`
+	Segments    int              `json:"segments"`
+	First       uint64           `json:"first"`
+	Records     uint64           `json:"records"`
+	Head        string           `json:"head,omitempty"`
+	From        *time.Time       `json:"from,omitempty"`
+	Until       *time.Time       `json:"until,omitempty"`
+	Checkpoints uint64           `json:"checkpoints"`
+	SignedSeq   *uint64          `json:"signed_seq,omitempty"`   // missing: signatures were not checked
+	AnchoredSeq *uint64          `json:"anchored_seq,omitempty"` // missing: there was no anchor
+	Writing     int64            `json:"writing"`
+	Problem     *verifiedProblem `json:"problem,omitempty"`
+}
+
+type verifiedProblem struct {
+	File   string `json:"file"`
+	Line   int    `json:"line"`
+	Kind   string `json:"kind"`
+	Detail string `json:"detail"`
+}
+
+func shownReport(report journal.Report, options journal.VerifyOptions) verified {
+	shown := verified{OK: report.OK(), Bytes: report.Bytes, Nodes: []verifiedNode{}}
+	for _, n := range report.Nodes {
+		node := verifiedNode{
+			Node: n.Node, Segments: n.Segments, First: n.First, Records: n.Records, Head: n.Head, Checkpoints: n.Checkpoints, Writing: n.Writing,
+		}
+		if !n.From.IsZero() {
+			node.From, node.Until = &n.From, &n.Until
+		}
+		if options.CheckSignature != nil {
+			node.SignedSeq = &n.SignedSeq
+		}
+		if len(options.Anchors) > 0 {
+			node.AnchoredSeq = &n.AnchoredSeq
+		}
+		if p := n.Problem; p != nil {
+			node.Problem = &verifiedProblem{p.File, p.Line, string(p.Kind), p.Detail}
+		}
+		shown.Nodes = append(shown.Nodes, node)
+	}
+	return shown
+}
+
+func nodeText(n journal.NodeReport, options journal.VerifyOptions) string {
+	if n.Problem != nil {
+		text := fmt.Sprintf("node %s: BROKEN after record %d: %s", n.Node, n.Records, n.Problem)
+		if n.Problem.Kind == journal.Removed && n.Problem.Line == 0 && !options.Archived {
+			text += "; if they are archived elsewhere, add --archived"
+		}
+		return text
+	}
+	text := fmt.Sprintf("node %s: ok, %s in %s, %s", n.Node, count(n.Records-n.First+1, "record"), count(n.Segments, "file"), count(n.Checkpoints, "checkpoint"))
+	if n.First > 1 {
+		text += fmt.Sprintf(", beginning with record %d", n.First)
+	}
+	if options.CheckSignature != nil {
+		text += fmt.Sprintf(", signed up to record %d", n.SignedSeq)
+	}
+	if len(options.Anchors) > 0 {
+		text += fmt.Sprintf(", anchored up to record %d", n.AnchoredSeq)
+	}
+	if n.Records >= n.First {
+		text += fmt.Sprintf(", from %s to %s", n.From.UTC().Format(time.RFC3339), n.Until.UTC().Format(time.RFC3339))
+	}
+	if n.Writing > 0 {
+		text += fmt.Sprintf("; %s of an unfinished line, which is being written or was cut off", count(n.Writing, "byte"))
+	}
+	return text
+}
+
+// checkpointChecker verifies what journalSigner signed.
+func checkpointChecker(master keys.MasterKey) (func(jws string) ([]byte, error), error) {
+	signer, err := journalSigner(master)
+	if err != nil {
+		return nil, err
+	}
+	public := jose.KeySet{signer.PublicKey()}
+	want := jose.Expect{Algorithms: []jose.Algorithm{signer.Algorithm()}, Types: []string{signer.Type()}}
+	return func(jws string) ([]byte, error) {
+		verified, err := jose.Verify(jws, want, public.Find)
+		if err != nil {
+			return nil, err
+		}
+		return verified.Claims.JSON(), nil
+	}, nil
+}

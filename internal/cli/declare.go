@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/config"
+	"github.com/signalbox-sts/signalbox/internal/keys"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/password"
+)
+
+// issuerOf and declaredOf turn plain configuration into the domain's types.
+// The configuration has been validated, so what fails here is a rule that the
+// two see differently; it still refuses to start.
+
+func masterKeyOf(c *config.Config) (keys.MasterKey, error) {
+	master, err := keys.ParseMasterKey(c.Secrets.MasterKey.Bytes())
+	if err != nil {
+		path := "secrets.master_key_file"
+		if c.Secrets.MasterKeyFile == "" {
+			path = "secrets.master_key" // of the environment
+		}
+		return master, c.Refuse(path, err.Error(), "make one with: openssl rand -base64 32 > master.key")
+	}
+	return master, nil
+}
+
+func issuerOf(c *config.Config) authority.Issuer {
+	return authority.Issuer{
+		URL: c.Issuer, AccessTTL: c.Tokens.AccessTTL, IDTTL: c.Tokens.IDTTL, RefreshTTL: c.Tokens.RefreshTTL,
+		RefreshIdleTTL: c.Tokens.RefreshIdleTTL, RefreshGrace: c.Tokens.RefreshGrace, CodeTTL: c.Tokens.CodeTTL,
+	}
+}
+
+func declaredOf(c *config.Config, master keys.MasterKey) (authority.Declared, error) {
+	d := authority.Declared{
+		Clients: map[string]authority.Client{}, Users: map[string]authority.User{}, Resources: map[string]authority.Resource{},
+	}
+	for _, r := range c.Resources {
+		resource, err := resourceOf(r)
+		if err != nil {
+			return d, fmt.Errorf("resource %q: %w", r.ID, err)
+		}
+		d.Resources[r.ID] = resource
+	}
+	for _, cl := range c.Clients {
+		client, err := clientOf(cl)
+		if err != nil {
+			return d, fmt.Errorf("client %q: %w", cl.ID, err)
+		}
+		d.Clients[cl.ID] = client
+	}
+	for _, u := range c.Users {
+		user, err := userOf(u, master)
+		if err != nil {
+			return d, fmt.Errorf("user %q: %w", u.Username, err)
+		}
+		if _, taken := d.Clients[user.ID]; taken {
+			// RFC 9068 §5: a subject that looks like a client could be taken for it.
+			return d, fmt.Errorf("user %q: sub %q is also a client_id", u.Username, user.ID)
+		}
+		d.Users[user.ID] = user
+	}
+	return d, nil
+}
+
+func resourceOf(r config.Resource) (authority.Resource, error) {
+	id, err := authority.ParseResourceID(r.ID)
+	if err != nil {
+		return authority.Resource{}, err
+	}
+	scopes, err := oauth.ScopesOf(r.Scopes...)
+	return authority.Resource{
+		ID: id, Scopes: scopes, Format: authority.TokenFormat(r.TokenFormat), AccessTTL: r.AccessTTL,
+		IntrospectionClients: r.IntrospectionClients, Source: authority.FromFile,
+	}, err
+}
+
+func clientOf(c config.Client) (authority.Client, error) {
+	client := authority.Client{
+		ID: c.ID, Name: c.Name, AuthMethod: oauth.AuthMethod(c.TokenEndpointAuthMethod), JWKS: c.JWKS,
+		Resources: c.Resources, IDTokenAlg: c.IDTokenSignedResponseAlg, Source: authority.FromFile,
+	}
+	for _, g := range c.GrantTypes {
+		client.GrantTypes = append(client.GrantTypes, oauth.GrantType(g))
+	}
+	if len(c.SecretHash) == sha256.Size {
+		client.Secrets = []authority.ClientSecret{{Hash: [sha256.Size]byte(c.SecretHash)}}
+	}
+	var err error
+	if client.Scopes, err = oauth.ScopesOf(c.Scopes...); err != nil {
+		return client, err
+	}
+	if client.RedirectURIs, err = redirectURIs(c.RedirectURIs); err != nil {
+		return client, err
+	}
+	client.PostLogoutRedirectURIs, err = redirectURIs(c.PostLogoutRedirectURIs)
+	return client, err
+}
+
+func redirectURIs(list []string) ([]authority.RedirectURI, error) {
+	var uris []authority.RedirectURI
+	for _, s := range list {
+		uri, err := authority.ParseRedirectURI(s)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s, err)
+		}
+		uris = append(uris, uri)
+	}
+	return uris, nil
+}
+
+func userOf(u config.User, master keys.MasterKey) (authority.User, error) {
+	user := authority.User{
+		ID: u.Sub, Username: u.Username, PasswordHash: string(u.PasswordHash.Bytes()), Name: u.Name,
+		Email: u.Email, EmailVerified: u.EmailVerified, Disabled: u.Disabled, Source: authority.FromFile,
+	}
+	if user.PasswordHash == "" {
+		// The same password has the same hash on every node and after every start, so
+		// that a new one shows: see stateOf.
+		salt := master.Derive("salt of the declared password of " + u.Sub)
+		hash, err := password.HashWithSalt(string(u.Password.Bytes()), [16]byte(salt[:16]))
+		if err != nil {
+			return user, err
+		}
+		user.PasswordHash = hash
+	}
+	return user, password.Check(user.PasswordHash)
+}
+
+// stateOf is what tokens of the file's clients and users rest on: whoever is gone
+// from it later, or has another value, has lost them.
+func stateOf(d authority.Declared) map[string]string {
+	state := map[string]string{}
+	for id, c := range d.Clients {
+		state[string(authority.EpochClient)+" "+id] = strconv.FormatBool(c.Disabled)
+	}
+	for id, u := range d.Users {
+		sum := sha256.Sum256(fmt.Appendf(nil, "%t %s", u.Disabled, u.PasswordHash))
+		state[string(authority.EpochUser)+" "+id] = hex.EncodeToString(sum[:])
+	}
+	return state
+}

@@ -1,0 +1,383 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/config"
+	"github.com/signalbox-sts/signalbox/internal/keys"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+)
+
+func newDev(env *Environment) *cobra.Command {
+	var address, data, readyFile string
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "The whole service in one command, for trying it and for tests",
+		Long: `Run the whole service without any configuration: embedded database, generated
+keys, a demo user and demo clients. It prints a first token and what to try
+next. The data folder holds the configuration that it made (signalbox.yaml).
+dev writes that file anew at each start: copy it before you change it, and run
+the copy with signalbox serve.
+
+It speaks plain HTTP and listens on loopback only.`,
+		Example: `  signalbox dev
+  signalbox dev --listen 127.0.0.1:0 --ready-file ready.json   # any free port, for scripts
+  signalbox dev --data ./demo                                  # keeps its data`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return dev(cmd.Context(), env, address, data, readyFile)
+		},
+	}
+	cmd.Flags().StringVar(&address, "listen", "127.0.0.1:8080", "loopback host:port to listen on; port 0 takes a free one")
+	cmd.Flags().StringVar(&data, "data", "", "folder for the data (default: a temporary one, removed at the end)")
+	cmd.Flags().StringVar(&readyFile, "ready-file", "", "write issuer, admin token, users and clients to this JSON file once it serves")
+	return cmd
+}
+
+// demo is what the ready file says. Its shape is a contract: scripts read it.
+type demo struct {
+	Issuer     string       `json:"issuer"`
+	AdminURL   string       `json:"admin_url"`
+	AdminToken string       `json:"admin_token"`
+	Users      []demoUser   `json:"users"`
+	Clients    []demoClient `json:"clients"`
+}
+
+type demoUser struct {
+	Username string `json:"username"`
+	Password string `json:"password"`
+}
+
+type demoClient struct {
+	ClientID     string   `json:"client_id"`
+	ClientSecret string   `json:"client_secret,omitempty"`
+	GrantTypes   []string `json:"grant_types"`
+	RedirectURIs []string `json:"redirect_uris"`
+}
+
+func dev(ctx context.Context, env *Environment, address, data, readyFile string) error {
+	began := time.Now()
+	ln, issuer, err := listenLoopback(address)
+	if err != nil {
+		return err
+	}
+	if data == "" {
+		if data, err = os.MkdirTemp("", "signalbox-dev-"); err != nil {
+			return err
+		}
+		defer func() { _ = os.RemoveAll(data) }()
+	}
+	// What an earlier run left tells of another service, and may be taken for this one.
+	if err := os.Remove(readyFile); readyFile != "" && err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("--ready-file: %w", err)
+	}
+	// Under its own name once the folder is known to be ours: another dev may be
+	// running on it, whose configuration this is.
+	file := filepath.Join(data, "signalbox.yaml")
+	d, err := writeDemo(data, file+".new", issuer, ln)
+	defer func() { _ = os.Remove(file + ".new") }()
+	if err != nil {
+		return err
+	}
+	cfg, err := config.Load(file+".new", nil)
+	if err != nil {
+		return err
+	}
+	s, err := openService(ctx, cfg, env)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if err := os.Rename(file+".new", file); err != nil {
+		return err
+	}
+	return s.serve(ctx, ln, func() error {
+		ctx := context.WithoutCancel(ctx)
+		d.AdminURL = "http://" + ln.admin.Addr().String()
+		if d.AdminToken, err = s.adminToken(ctx); err != nil {
+			return err
+		}
+		if err := s.welcome(ctx, env, d, data, began); err != nil {
+			return err
+		}
+		return writeReadyFile(readyFile, d)
+	})
+}
+
+// listenLoopback opens both listeners first: the issuer's URL holds the port.
+func listenLoopback(address string) (listeners, string, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return listeners{}, "", &usageError{fmt.Errorf("--listen must be host:port: %w", err)}
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return listeners{}, "", &usageError{errors.New("--listen must be on loopback (127.0.0.1, [::1] or localhost): dev speaks plain HTTP and its secrets are for demonstration")}
+	}
+	public, err := net.Listen("tcp", net.JoinHostPort(host, port))
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return listeners{}, "", fmt.Errorf("%s is in use: choose another with --listen 127.0.0.1:0", address)
+	}
+	if err != nil {
+		return listeners{}, "", err
+	}
+	// The commands look for the admin API at 9090; when that is taken, any
+	// port will do and the banner says which.
+	private, err := net.Listen("tcp", "127.0.0.1:9090")
+	if err != nil || port == "0" {
+		if err == nil {
+			_ = private.Close()
+		}
+		if private, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return listeners{}, "", errors.Join(err, public.Close())
+		}
+	}
+	_, port, _ = net.SplitHostPort(public.Addr().String())
+	return listeners{public, private}, "http://" + net.JoinHostPort(host, port), nil
+}
+
+const demoPassword = "ada-loves-trains"
+
+// writeDemo makes the configuration, its secrets and the demo's clients, or
+// takes up those of an earlier run. A new port makes a new issuer, so the
+// configuration itself is written anew each time.
+func writeDemo(dir, file, issuer string, ln listeners) (*demo, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	d := &demo{Issuer: issuer, Users: []demoUser{{"ada", demoPassword}}}
+	redirect := []string{"http://127.0.0.1:8085/callback"}
+	d.Clients = []demoClient{
+		{ClientID: "demo-service", GrantTypes: []string{"client_credentials"}, RedirectURIs: []string{}},
+		{ClientID: "demo-web", GrantTypes: []string{"authorization_code", "refresh_token"}, RedirectURIs: redirect},
+		{ClientID: "demo-spa", GrantTypes: []string{"authorization_code", "refresh_token"}, RedirectURIs: redirect},
+		{ClientID: "demo-api", GrantTypes: []string{}, RedirectURIs: []string{}},
+		{ClientID: "demo-batch", GrantTypes: []string{"client_credentials"}, RedirectURIs: []string{}},
+	}
+	if _, err := keepSecret(dir, "master.key", func() string { return keys.GenerateMasterKey().Encode() }); err != nil {
+		return nil, err
+	}
+	if _, err := keepSecret(dir, "ada.password", func() string { return demoPassword }); err != nil {
+		return nil, err
+	}
+	newSecret := func() string { return oauth.NewSecret(oauth.PrefixClientSecret).Reveal() }
+	for i, c := range d.Clients {
+		if c.ClientID == "demo-spa" {
+			continue
+		}
+		secret, err := keepSecret(dir, c.ClientID+".secret", newSecret)
+		if err != nil {
+			return nil, err
+		}
+		d.Clients[i].ClientSecret = secret
+	}
+	if _, err := keepSecret(dir, "demo-admin.secret", newSecret); err != nil {
+		return nil, err
+	}
+	text := strings.NewReplacer("$ISSUER", issuer, "$PUBLIC", ln.public.Addr().String(), "$ADMIN", ln.admin.Addr().String()).Replace(demoConfig)
+	return d, os.WriteFile(file, []byte(text), 0o600)
+}
+
+// keepSecret returns what the file holds, or fills it first.
+func keepSecret(dir, name string, make func() string) (string, error) {
+	file := filepath.Join(dir, name)
+	data, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		value := make()
+		return value, os.WriteFile(file, []byte(value+"\n"), 0o600)
+	}
+	return strings.TrimSpace(string(data)), err
+}
+
+const demoConfig = `# Written by signalbox dev, anew at each start: copy it beside this file before you change it.
+# Run it by itself with: signalbox serve --config signalbox.yaml
+issuer: $ISSUER
+listen: {public: "$PUBLIC", admin: "$ADMIN"}
+tls: {off: true}                 # plain HTTP is for loopback only
+storage: {url: "sqlite:signalbox.db"}
+secrets: {master_key_file: master.key}
+keys: {algorithms: [ES256, RS256, EdDSA]}
+log: {level: warn}
+resources:
+  - id: https://api.example.com
+    scopes: [orders:read, orders:write]
+    introspection_clients: [demo-api]
+  - id: https://reports.example.com
+    scopes: [reports:read]
+    token_format: opaque
+    introspection_clients: [demo-api]
+clients:
+  - client_id: demo-service      # a service that acts for itself
+    client_name: Demo service
+    grant_types: [client_credentials]
+    token_endpoint_auth_method: client_secret_basic
+    client_secret_file: demo-service.secret
+    scope: orders:read orders:write
+    resources: ["https://api.example.com"]
+  - client_id: demo-web          # a web application with a server
+    client_name: Demo web app
+    redirect_uris: ["http://127.0.0.1:8085/callback"]
+    grant_types: [authorization_code, refresh_token]
+    token_endpoint_auth_method: client_secret_basic
+    client_secret_file: demo-web.secret
+    scope: openid profile email offline_access orders:read orders:write
+    resources: ["https://api.example.com"]
+    post_logout_redirect_uris: ["http://127.0.0.1:8085/signed-out"]
+  - client_id: demo-spa          # an application that cannot keep a secret: PKCE
+    client_name: Demo single-page app
+    redirect_uris: ["http://127.0.0.1:8085/callback"]
+    grant_types: [authorization_code, refresh_token]
+    token_endpoint_auth_method: none
+    scope: openid profile email offline_access orders:read
+    resources: ["https://api.example.com"]
+    post_logout_redirect_uris: ["http://127.0.0.1:8085/signed-out"]
+  - client_id: demo-api          # a resource server that introspects
+    client_name: Demo API
+    grant_types: []
+    token_endpoint_auth_method: client_secret_basic
+    client_secret_file: demo-api.secret
+  - client_id: demo-batch        # gets opaque tokens
+    client_name: Demo batch job
+    grant_types: [client_credentials]
+    token_endpoint_auth_method: client_secret_basic
+    client_secret_file: demo-batch.secret
+    scope: reports:read
+    resources: ["https://reports.example.com"]
+  - client_id: demo-admin        # may do everything over the admin API
+    client_name: Demo administrator
+    grant_types: [client_credentials]
+    token_endpoint_auth_method: client_secret_basic
+    client_secret_file: demo-admin.secret
+    scope: clients:read clients:write users:read users:write keys:read keys:write grants:read grants:write resources:read resources:write journal:read
+    resources: ["urn:signalbox:admin"]
+users:
+  - username: ada
+    password_file: ada.password
+    name: Ada Lovelace
+    email: ada@example.com
+    email_verified: true
+`
+
+// mint issues a token for a client of the file, on the same road as every
+// other token. A resource's own lifetime may be replaced.
+func (s *service) mint(ctx context.Context, clientID, resourceID string, ttl time.Duration) (string, error) {
+	client, err := s.directory.Client(ctx, clientID)
+	if err != nil {
+		return "", err
+	}
+	resource, err := s.directory.Resource(ctx, resourceID)
+	if err != nil {
+		return "", err
+	}
+	if ttl != 0 {
+		resource.AccessTTL = ttl
+	}
+	now := time.Now()
+	response, err := s.issuer.Issue(ctx, authority.Authorization{
+		GrantType: oauth.ClientCredentials, Client: client, At: now,
+		Target: authority.Target{Scopes: client.Scopes, Resources: []authority.Resource{resource}},
+		Grant: authority.Grant{
+			ID: authority.NewID(now), ClientID: client.ID, State: authority.GrantActive,
+			Subject: authority.Subject{Issuer: s.settings().URL, ID: client.ID, Kind: authority.SubjectClient},
+			Scopes:  client.Scopes, CreatedAt: now, ExpiresAt: now.Add(authority.MaxTokenTTL),
+		},
+	})
+	return response.AccessToken, err
+}
+
+func (s *service) adminToken(ctx context.Context) (string, error) {
+	return s.mint(ctx, "demo-admin", authority.AdminResource, authority.MaxTokenTTL)
+}
+
+// welcome prints the first token, explained, and what to try next.
+func (s *service) welcome(ctx context.Context, env *Environment, d *demo, dir string, began time.Time) error {
+	token, err := s.mint(ctx, "demo-service", "https://api.example.com", 0)
+	if err != nil {
+		return err
+	}
+	tokenFile := filepath.Join(dir, "admin.token")
+	if err := os.WriteFile(tokenFile, []byte(d.AdminToken+"\n"), 0o600); err != nil {
+		return err
+	}
+	service, web, api := d.Clients[0], d.Clients[1], d.Clients[3]
+	fmt.Fprintf(env.Out, "Signalbox serves %s (%d ms). A first token, for the client %s:\n\n%s\n\n",
+		d.Issuer, time.Since(began).Milliseconds(), service.ClientID, token)
+	if err := explainToken(env.Out, token, time.Now()); err != nil {
+		return err
+	}
+	verifier := randomText()
+	fmt.Fprintf(env.Out, `
+Get one yourself:
+  curl -s -u '%[2]s:%[3]s' -d grant_type=client_credentials %[1]s/token
+
+Ask whether it is still good, as the API that got it:
+  curl -s -u '%[4]s:%[5]s' -d token=TOKEN %[1]s/introspect
+
+Sign in as a person (user %[6]s, password %[7]s), and see the code that the application would get:
+  %[1]s/authorize?response_type=code&client_id=%[8]s&redirect_uri=http://127.0.0.1:8085/callback&scope=openid+profile+offline_access+orders:read&state=%[9]s&code_challenge=%[10]s&code_challenge_method=S256
+
+Look inside (in another terminal):
+  export SIGNALBOX_ADMIN_URL=%[11]s SIGNALBOX_ADMIN_TOKEN_FILE=%[12]s
+  signalbox client list
+  signalbox audit tail
+  signalbox panic --client %[2]s
+
+Pages: %[1]s/.well-known/openid-configuration, %[1]s/jwks; metrics: %[11]s/metrics
+Configuration and data: %[13]s
+Stop with Ctrl-C.
+`, d.Issuer, service.ClientID, service.ClientSecret, api.ClientID, api.ClientSecret,
+		d.Users[0].Username, d.Users[0].Password, web.ClientID, verifier[:8], challengeOf(verifier), d.AdminURL, tokenFile, dir)
+	return nil
+}
+
+func randomText() string {
+	var random [24]byte
+	_, _ = rand.Read(random[:]) // never fails
+	return hex.EncodeToString(random[:])
+}
+
+// challengeOf is the S256 challenge of a verifier (RFC 7636 §4.2).
+func challengeOf(verifier string) string {
+	sum := oauth.SecretOf(verifier).Hash()
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// writeReadyFile writes the file whole or not at all, so that whoever waits
+// for it never reads half of it. It holds secrets, and its folder may be one
+// that others write to: the temporary file is a new one with a name that nobody
+// can know before.
+func writeReadyFile(file string, d *demo) error {
+	if file == "" {
+		return nil
+	}
+	body, err := json.MarshalIndent(d, "", "  ")
+	if err != nil {
+		return err
+	}
+	temporary, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*.tmp") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = temporary.Write(append(body, '\n'))
+	if err = errors.Join(err, temporary.Close()); err == nil {
+		err = os.Rename(temporary.Name(), file)
+	}
+	if err != nil {
+		_ = os.Remove(temporary.Name())
+	}
+	return err
+}

@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/explain"
+	"github.com/signalbox-sts/signalbox/internal/jose"
+)
+
+const issuerTimeout = 15 * time.Second
+
+var issuerHTTP = &http.Client{Timeout: issuerTimeout}
+
+// issuerMetadata is what the commands need of an issuer's metadata (RFC 8414).
+type issuerMetadata struct {
+	Issuer             string `json:"issuer"`
+	TokenEndpoint      string `json:"token_endpoint"`
+	RevocationEndpoint string `json:"revocation_endpoint"`
+	JWKSURI            string `json:"jwks_uri"`
+}
+
+// checkIssuer finds what cannot be an issuer before anything is asked of it.
+func checkIssuer(issuer string) error {
+	u, err := url.Parse(issuer)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return &usageError{errors.New("--issuer (SIGNALBOX_ISSUER_URL) must be a URL like https://sts.example.com")}
+	}
+	return nil
+}
+
+// discover reads the issuer's metadata. The issuer in it must be the one that
+// was asked for, to the letter: that is whom the caller trusts.
+func discover(ctx context.Context, env *Environment, issuer string) (issuerMetadata, error) {
+	var m issuerMetadata
+	body, err := ask(ctx, env, strings.TrimSuffix(issuer, "/")+"/.well-known/openid-configuration")
+	if err != nil {
+		return m, err
+	}
+	if err := json.Unmarshal(body, &m); err != nil || m.Issuer == "" {
+		return m, errAsk("%s did not answer as an issuer does: is --issuer right?", issuer)
+	}
+	if m.Issuer != issuer {
+		return m, errAsk("%s calls itself %s: if that is whom you mean, write --issuer %s", issuer, m.Issuer, m.Issuer)
+	}
+	return m, nil
+}
+
+// publishedKeys reads the keys that the issuer signs with.
+func publishedKeys(ctx context.Context, env *Environment, issuer string) (jose.KeySet, error) {
+	m, err := discover(ctx, env, issuer)
+	if err != nil {
+		return nil, err
+	}
+	if m.JWKSURI == "" {
+		return nil, errAsk("%s publishes no keys", issuer)
+	}
+	body, err := ask(ctx, env, m.JWKSURI)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := jose.ParseKeySet(body)
+	if err != nil {
+		return nil, errAsk("its keys at %s cannot be used: %s", m.JWKSURI, strings.TrimPrefix(err.Error(), "jose: "))
+	}
+	return keys, nil
+}
+
+// ask gets a public document.
+func ask(ctx context.Context, env *Environment, target string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, errAsk("%s is not a URL", target)
+	}
+	defer waiting(env.Err, target)()
+	response, err := issuerHTTP.Do(request)
+	if err != nil {
+		return nil, errAsk("%w", noAnswer(err, target, "--issuer", issuerTimeout))
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return nil, errAsk("%s answered %s: is --issuer right?", target, response.Status)
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if err != nil {
+		return nil, errAsk("%w", noAnswer(err, target, "--issuer", issuerTimeout))
+	}
+	return body, nil
+}
+
+// errAsk is about the issuer. It says nothing of a token.
+func errAsk(format string, args ...any) error {
+	for i, arg := range args {
+		if text, ok := arg.(string); ok {
+			args[i] = explain.Printable(text)
+		}
+	}
+	return fmt.Errorf("could not ask the issuer: "+format, args...)
+}

@@ -1,0 +1,151 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/signalbox-sts/signalbox/internal/explain"
+	"github.com/signalbox-sts/signalbox/internal/server/admin"
+)
+
+func (a *adminCLI) panicCommand() *cobra.Command {
+	var user, client string
+	var everything, yes, dryRun bool
+	cmd := &cobra.Command{
+		Use:   "panic",
+		Short: "Show the blast radius, then end everything older than now",
+		Long: `Show how much would end, then end every token, grant and session that is older
+than now: of one user, of one client, or all of them. Whoever is still entitled
+signs in again, or asks for a new token, and goes on.`,
+		Example: `  signalbox panic --client night-job           # its secret leaked
+  signalbox panic --user ada --yes             # in a script
+  signalbox panic --everything --dry-run       # how much would that be?`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			named := 0
+			for _, given := range []bool{user != "", client != "", everything} {
+				if given {
+					named++
+				}
+			}
+			if named != 1 {
+				return &usageError{errors.New("say exactly one of --user, --client and --everything")}
+			}
+			body := admin.Revoke{ClientID: client, Everything: everything}
+			if user != "" {
+				id, err := a.userID(cmd.Context(), user)
+				if err != nil && !isStatus(err, http.StatusForbidden) { // grants:write alone does not list users
+					return err
+				}
+				if body.UserID = id; err != nil {
+					body.Username = user
+				}
+			}
+			return a.revoke(cmd.Context(), body, user, yes, dryRun)
+		},
+	}
+	cmd.Flags().StringVar(&user, "user", "", "everything of this user, by username or id")
+	cmd.Flags().StringVar(&client, "client", "", "everything of this client")
+	cmd.Flags().BoolVar(&everything, "everything", false, "everything that this service ever issued")
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show the blast radius")
+	_ = cmd.RegisterFlagCompletionFunc("client", a.completeIDs("/clients", "client_id"))
+	_ = cmd.RegisterFlagCompletionFunc("user", a.completeIDs("/users", "username"))
+	return cmd
+}
+
+// revokeCommand ends everything of one thing, after showing how much that is.
+func (a *adminCLI) revokeCommand(use, example, short, path, member string, body func(id string) admin.Revoke) *cobra.Command {
+	var yes, dryRun bool
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: oneArg("id"),
+		Example:           "  signalbox " + path[1:len(path)-1] + " revoke " + example + " --dry-run\n  signalbox " + path[1:len(path)-1] + " revoke " + example + " --yes      # in a script",
+		ValidArgsFunction: a.completeIDs(path, member),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id := args[0]
+			if path == "/users" {
+				var err error
+				if id, err = a.userID(cmd.Context(), id); err != nil {
+					return err
+				}
+			}
+			return a.revoke(cmd.Context(), body(id), args[0], yes, dryRun)
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show the blast radius")
+	return cmd
+}
+
+// revoke looks first, asks, and then does it. typed is what the caller called
+// it, if that may be another name than the service's.
+func (a *adminCLI) revoke(ctx context.Context, body admin.Revoke, typed string, yes, dryRun bool) error {
+	var would, did admin.Revoked
+	look := body
+	look.DryRun = true
+	if err := a.call(ctx, http.MethodPost, "/revocations", nil, look, &would); err != nil {
+		return err
+	}
+	blastRadius(a.env.Err, would, typed)
+	if dryRun {
+		if a.json() {
+			return a.show(would)
+		}
+		return nil
+	}
+	if err := a.confirm("End all of this now?", yes); err != nil {
+		return err
+	}
+	if err := a.call(ctx, http.MethodPost, "/revocations", nil, body, &did); err != nil {
+		return err
+	}
+	a.done("done: it is on record, and every token of it is dead")
+	if did.Kind == "everything" {
+		a.done("the admin token of this command has ended too: get a new one")
+	}
+	if a.json() {
+		return a.show(did)
+	}
+	return nil
+}
+
+// blastRadius says in words what would end.
+func blastRadius(w io.Writer, r admin.Revoked, typed string) {
+	what := r.Kind + " " + r.Key
+	switch {
+	case r.Kind == "everything":
+		what = r.Kind
+	case typed != "" && typed != r.Key:
+		what = r.Kind + " " + typed + " (" + r.Key + ")"
+	}
+	atMost := ""
+	if !r.Exact {
+		atMost = "at most "
+	}
+	fmt.Fprintf(w, "Blast radius of %s:\n", explain.Printable(what))
+	if r.ActiveGrants == 1 {
+		fmt.Fprintf(w, "  %s1 standing grant ends, and every token that came from it\n", atMost)
+	} else {
+		fmt.Fprintf(w, "  %s%d standing grants end, and every token that came from them\n", atMost, r.ActiveGrants)
+	}
+	for i, c := range r.ByClient {
+		if i == 10 {
+			fmt.Fprintf(w, "    … and %s\n", count(len(r.ByClient)-i, "more client"))
+			break
+		}
+		fmt.Fprintf(w, "    %6d  of client %s\n", c.ActiveGrants, explain.Printable(c.ClientID))
+	}
+	if r.Oldest != nil && r.Newest != nil {
+		fmt.Fprintf(w, "  the oldest is from %s, the newest from %s\n", when(r.Oldest), when(r.Newest))
+	}
+	if r.Kind == "client" || r.Kind == "everything" {
+		fmt.Fprintln(w, "  tokens that machines got for themselves have no grant to count; they end too")
+	}
+	fmt.Fprintf(w, "  left alone, the last access token would die by itself in %s\n", time.Duration(r.TokensDieIn)*time.Second)
+}

@@ -1,0 +1,213 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+	"unicode/utf16"
+
+	"github.com/signalbox-sts/signalbox/internal/explain"
+	"github.com/signalbox-sts/signalbox/internal/server/admin"
+)
+
+// What the API sends may hold what somebody else chose: a client's name, a
+// reason. Nothing of it may act on the terminal or forge a line.
+
+// printJSON writes one value, indented. What is not printable is escaped, so
+// that the value stays the same and the terminal is left alone.
+func printJSON(w io.Writer, value any) error {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(value); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, plainJSON(b.String()))
+	return err
+}
+
+// plainJSON escapes what is not printable; outside strings JSON has none but
+// white space.
+func plainJSON(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case r == '\n' || unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
+}
+
+func printTable(w io.Writer, rows [][]string) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		for i, cell := range row {
+			row[i] = explain.Printable(cell)
+			if cell == "" {
+				row[i] = "-"
+			}
+		}
+		fmt.Fprintln(table, strings.Join(row, "\t"))
+	}
+	return table.Flush()
+}
+
+// printFields writes the members of an object, one a line, in their order.
+func printFields(w io.Writer, value any) error {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	if _, err := decoder.Token(); err != nil {
+		return err
+	}
+	var rows [][]string
+	for decoder.More() {
+		name, err := decoder.Token()
+		if err != nil {
+			return err
+		}
+		var raw json.RawMessage
+		if err := decoder.Decode(&raw); err != nil {
+			return err
+		}
+		rows = append(rows, []string{fmt.Sprint(name), fieldText(fmt.Sprint(name), raw)})
+	}
+	return printTable(w, rows)
+}
+
+// fieldText says a member in words: no brackets, braces or quotes. JSON is
+// what -o json is for.
+func fieldText(name string, raw json.RawMessage) string {
+	if say, ok := inWords[name]; ok {
+		if text := say(raw); text != "" {
+			return text
+		}
+	}
+	var text string
+	if json.Unmarshal(raw, &text) == nil {
+		return text
+	}
+	var list []string
+	if json.Unmarshal(raw, &list) == nil {
+		return strings.Join(list, ", ")
+	}
+	var things []json.RawMessage
+	if json.Unmarshal(raw, &things) == nil {
+		texts := make([]string, len(things))
+		for i, thing := range things {
+			texts[i] = fieldText("", thing)
+		}
+		return fmt.Sprintf("%d: %s", len(things), strings.Join(texts, "; "))
+	}
+	var members map[string]json.RawMessage
+	if json.Unmarshal(raw, &members) == nil && members != nil {
+		var texts []string
+		for _, member := range slices.Sorted(maps.Keys(members)) {
+			texts = append(texts, member+" "+fieldText(member, members[member]))
+		}
+		return strings.Join(texts, ", ")
+	}
+	return string(raw)
+}
+
+// inWords are the members that need a word of their own. An empty answer means
+// that the value is not what was expected.
+var inWords = map[string]func(json.RawMessage) string{
+	"secrets":                  secretsText,
+	"client_secret_expires_at": endText,
+	"public":                   publicKeyText,
+	"subject":                  subjectText,
+	"children":                 childrenText,
+}
+
+func secretsText(raw json.RawMessage) string {
+	var secrets []admin.LiveSecret
+	if json.Unmarshal(raw, &secrets) != nil {
+		return ""
+	}
+	texts := make([]string, len(secrets))
+	for i, secret := range secrets {
+		texts[i] = "one until it is rotated"
+		if secret.ExpiresAt != nil {
+			texts[i] = "one until " + when(secret.ExpiresAt)
+		}
+	}
+	return strings.Join(texts, ", ")
+}
+
+// endText: 0 is how RFC 7591 §3.2.1 writes that it does not expire.
+func endText(raw json.RawMessage) string {
+	var seconds int64
+	if json.Unmarshal(raw, &seconds) != nil {
+		return ""
+	}
+	if seconds == 0 {
+		return "never"
+	}
+	end := time.Unix(seconds, 0)
+	return when(&end)
+}
+
+// publicKeyText names the kind of key: nobody reads the numbers of one.
+func publicKeyText(raw json.RawMessage) string {
+	var key struct{ Kty, Crv string }
+	if json.Unmarshal(raw, &key) != nil || key.Kty == "" {
+		return ""
+	}
+	return strings.TrimSpace(key.Kty+" "+key.Crv) + " (in full with -o json)"
+}
+
+func subjectText(raw json.RawMessage) string {
+	var subject admin.Subject
+	if json.Unmarshal(raw, &subject) != nil {
+		return ""
+	}
+	text := strings.TrimSpace(subject.Kind + " " + subject.ID)
+	if subject.Issuer != "" {
+		text += " of " + subject.Issuer
+	}
+	return text
+}
+
+func childrenText(raw json.RawMessage) string {
+	var children []admin.Grant
+	if json.Unmarshal(raw, &children) != nil {
+		return ""
+	}
+	ids := make([]string, len(children))
+	for i, child := range children {
+		ids[i] = child.GrantID
+	}
+	return strings.Join(ids, ", ")
+}
+
+// count is a number with its noun.
+func count[N int | int64 | uint64](n N, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func when(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}

@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
+	"github.com/signalbox-sts/signalbox/internal/jose"
+	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/keys"
+)
+
+// openJournal opens the audit record. Its checkpoints are signed with a key of
+// their own, derived from the master key: signing keys go, the journal stays.
+func (s *service) openJournal(dir string) error {
+	var err error
+	if s.node, err = nodeName(dir); err != nil {
+		return err
+	}
+	signer, err := journalSigner(s.master)
+	if err != nil {
+		return err
+	}
+	s.journal, err = journal.Open(dir, s.node, journal.Options{
+		Sign: signer.Sign,
+		Anchor: func(c journal.Checkpoint) {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			if err := s.db.SaveJournalHead(ctx, c.Node, int64(c.Seq), c.Head, c.Time); err != nil {
+				s.log.Warn("the journal's head could not be anchored in the database", "error", err)
+			}
+		},
+	})
+	return err
+}
+
+func journalSigner(master keys.MasterKey) (*jose.Signer, error) {
+	seed := master.Derive("journal checkpoint")
+	return jose.NewSigner("journal", jose.EdDSA, "signalbox-journal+jwt", ed25519.NewKeyFromSeed(seed[:]))
+}
+
+// nodeName is this node's name in the journal. It is made once and kept beside
+// the journal, since a host name may change or be shared.
+func nodeName(dir string) (string, error) {
+	file := nodeFile(dir)
+	if data, err := os.ReadFile(file); err == nil {
+		return strings.TrimSpace(string(data)), nil
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "node"
+	}
+	host = regexp.MustCompile(`[^A-Za-z0-9.-]+`).ReplaceAllString(host, "-")
+	var suffix [4]byte
+	_, _ = rand.Read(suffix[:]) // never fails
+	name := fmt.Sprintf("%.100s_%s", host, hex.EncodeToString(suffix[:]))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	return name, os.WriteFile(file, []byte(name+"\n"), 0o600)
+}
+
+func nodeFile(dir string) string { return filepath.Join(dir, "node") }
+
+// record and recordLater are the one way into the journal: they add what is
+// known about the request.
+func (s *service) record(ctx context.Context, e authority.Event) error {
+	s.complete(ctx, &e)
+	return s.journal.Append(ctx, e)
+}
+
+func (s *service) recordLater(ctx context.Context, e authority.Event) {
+	s.complete(ctx, &e)
+	s.journal.AppendLater(e)
+}
+
+func (s *service) complete(ctx context.Context, e *authority.Event) {
+	req := httpx.RequestOf(ctx)
+	if e.RequestID == "" && e.Remote == "" {
+		e.RequestID, e.Remote = req.ID, req.Remote
+	}
+	if e.At.IsZero() {
+		e.At = time.Now()
+	}
+	if s.metrics != nil {
+		s.metrics.Event(string(e.Type), e.GrantType)
+	}
+}

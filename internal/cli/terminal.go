@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// maxPasswordFile is above every password that the service takes.
+const maxPasswordFile = 4 << 10
+
+// errInterrupted is Ctrl-C or SIGTERM while a command waited for input. Every
+// command reads before it changes something.
+var errInterrupted = errors.New("interrupted: nothing was changed")
+
+// input is a stream that does not outlast the command: when ctx ends, a Read
+// that waits for a person or a pipe returns, so that what it would have been
+// the answer to is undone, such as hidden input.
+type input struct {
+	ctx  context.Context
+	from io.Reader
+}
+
+// Read reads in a goroutine, because nothing else can leave a read from a
+// terminal. An interrupted one is left behind with a buffer of its own.
+func (in input) Read(p []byte) (int, error) {
+	if in.ctx.Err() != nil {
+		return 0, errInterrupted
+	}
+	type answer struct {
+		data []byte
+		err  error
+	}
+	answers := make(chan answer, 1)
+	buffer := make([]byte, len(p))
+	go func() {
+		n, err := in.from.Read(buffer)
+		answers <- answer{buffer[:n], err}
+	}()
+	select {
+	case a := <-answers:
+		return copy(p, a.data), a.err
+	case <-in.ctx.Done():
+		return 0, errInterrupted
+	}
+}
+
+// openInput opens a file, or standard input for -. A person at a terminal is
+// told what is waited for.
+func openInput(env *Environment, file, what string) (in io.Reader, name string, end func(), err error) {
+	if file == "-" {
+		if isTerminal(env.In) {
+			fmt.Fprintf(env.Err, "waiting for %s on standard input: press Enter and Ctrl-D after it\n", what)
+		}
+		return env.In, "standard input", func() {}, nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, "", nil, err
+	}
+	in = f
+	if from, ok := env.In.(input); ok { // it may be a pipe
+		in = input{from.ctx, f}
+	}
+	return in, file, func() { _ = f.Close() }, nil
+}
+
+// readPassword takes a password from a file or standard input, without the
+// line break that editors add. Spaces are part of it.
+func readPassword(env *Environment, file string) (string, error) {
+	in, name, end, err := openInput(env, file, "a password")
+	if err != nil {
+		return "", err
+	}
+	defer end()
+	data, err := io.ReadAll(io.LimitReader(in, maxPasswordFile+1))
+	if err != nil {
+		return "", err
+	}
+	password := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
+	switch {
+	case len(data) > maxPasswordFile:
+		return "", fmt.Errorf("%s is too long for a password", name)
+	case password == "":
+		return "", fmt.Errorf("%s is empty", name)
+	case strings.ContainsAny(password, "\r\n"):
+		return "", fmt.Errorf("%s has more than one line", name)
+	}
+	return password, nil
+}
+
+// readHidden reads one line from a terminal that does not show it. It reads
+// byte by byte: what follows the line belongs to whoever reads next.
+func readHidden(in io.Reader) (string, error) {
+	file, ok := fileOf(in)
+	if !ok {
+		return "", errors.New("not a terminal")
+	}
+	restore, err := hideInput(file)
+	if err != nil {
+		return "", fmt.Errorf("the terminal cannot hide what is typed, so use --password-file: %w", err)
+	}
+	defer restore()
+	var line bytes.Buffer
+	var one [1]byte
+	for line.Len() <= maxPasswordFile {
+		n, err := in.Read(one[:])
+		if n == 1 && one[0] == '\n' || errors.Is(err, io.EOF) {
+			return strings.TrimSuffix(line.String(), "\r"), nil
+		}
+		if err != nil {
+			return "", err
+		}
+		line.Write(one[:n])
+	}
+	return "", errors.New("the password is too long")
+}
+
+// isTerminal says whether a person sits at the other end.
+func isTerminal(stream any) bool {
+	file, ok := fileOf(stream)
+	return ok && isTerminalFile(file)
+}
+
+func fileOf(stream any) (*os.File, bool) {
+	if in, ok := stream.(input); ok {
+		stream = in.from
+	}
+	file, ok := stream.(*os.File)
+	return file, ok
+}

@@ -1,0 +1,445 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
+
+	"github.com/signalbox-sts/signalbox/internal/explain"
+	"github.com/signalbox-sts/signalbox/internal/jose"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+)
+
+func newToken(env *Environment) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "token",
+		Short: "Get, explain, verify and revoke tokens",
+		Long: `Get, explain, verify and revoke tokens.
+
+If the issuer's certificate comes from an authority of your own, name the file
+with the authority's certificate in SSL_CERT_FILE.`,
+		Example: `  signalbox token get --issuer https://sts.example.com --client-id orders --client-secret-file secret.txt
+  signalbox token inspect < token.txt`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newTokenGet(env), newTokenInspect(env), newTokenVerify(env), newTokenRevoke(env))
+	return cmd
+}
+
+// caller is the client that a command speaks as.
+type caller struct{ issuer, clientID, secretFile string }
+
+func (c *caller) flags(cmd *cobra.Command, env *Environment) {
+	cmd.Flags().StringVar(&c.issuer, "issuer", env.Getenv("SIGNALBOX_ISSUER_URL"), "the issuer's URL (SIGNALBOX_ISSUER_URL)")
+	cmd.Flags().StringVar(&c.clientID, "client-id", env.Getenv("SIGNALBOX_CLIENT_ID"), "the client (SIGNALBOX_CLIENT_ID)")
+	cmd.Flags().StringVar(&c.secretFile, "client-secret-file", env.Getenv("SIGNALBOX_CLIENT_SECRET_FILE"),
+		"file with the client's secret, - for standard input (SIGNALBOX_CLIENT_SECRET_FILE)")
+}
+
+func (c *caller) check() error {
+	switch {
+	case c.issuer == "":
+		return &usageError{errors.New("--issuer is needed")}
+	case c.clientID == "":
+		return &usageError{errors.New("--client-id is needed")}
+	}
+	return checkIssuer(c.issuer)
+}
+
+const maxSecretFile = 64 << 10
+
+func readSecret(env *Environment, file string) (string, error) {
+	return readValue(env, file, "a secret")
+}
+
+func readValue(env *Environment, file, what string) (string, error) {
+	in, name, end, err := openInput(env, file, what)
+	if err != nil {
+		return "", err
+	}
+	defer end()
+	data, err := io.ReadAll(io.LimitReader(in, maxSecretFile))
+	if err != nil {
+		return "", err
+	}
+	value := strings.TrimSpace(string(data))
+	if value == "" {
+		return "", fmt.Errorf("%s is empty: %s was expected there", name, what)
+	}
+	return value, nil
+}
+
+func newTokenGet(env *Environment) *cobra.Command {
+	var who caller
+	var scope, output string
+	var resources []string
+	cmd := &cobra.Command{
+		Use:   "get",
+		Short: "Get an access token with client credentials",
+		Example: `  signalbox token get --issuer https://sts.example.com --client-id orders --client-secret-file secret.txt
+  TOKEN=$(signalbox token get --scope orders:read < /dev/null)   # the rest from the environment`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkOutput(output); err != nil {
+				return err
+			}
+			if err := who.check(); err != nil {
+				return err
+			}
+			if who.secretFile == "" {
+				return &usageError{errors.New("--client-secret-file is needed; - reads the secret from standard input")}
+			}
+			secret, err := readSecret(env, who.secretFile)
+			if err != nil {
+				return err
+			}
+			metadata, err := discover(cmd.Context(), env, who.issuer)
+			if err != nil {
+				return err
+			}
+			cc := clientcredentials.Config{
+				ClientID: who.clientID, ClientSecret: secret, TokenURL: metadata.TokenEndpoint,
+				Scopes: strings.Fields(scope), EndpointParams: url.Values{"resource": resources}, AuthStyle: oauth2.AuthStyleInHeader,
+			}
+			token, err := requestToken(cmd.Context(), env, cc)
+			if err != nil {
+				return err
+			}
+			if output == "json" {
+				return json.NewEncoder(env.Out).Encode(map[string]any{
+					"access_token": token.AccessToken, "token_type": token.TokenType, "expiry": token.Expiry.UTC().Format(time.RFC3339), "scope": token.Extra("scope"),
+				})
+			}
+			fmt.Fprintln(env.Out, token.AccessToken)
+			return nil
+		},
+	}
+	who.flags(cmd, env)
+	cmd.Flags().StringVar(&scope, "scope", "", "scopes, parted by spaces (default: all that the client may have)")
+	cmd.Flags().StringArrayVar(&resources, "resource", nil, "resource that the token is for (RFC 8707); may be repeated")
+	outputFlag(cmd, &output)
+	return cmd
+}
+
+func outputFlag(cmd *cobra.Command, output *string) {
+	cmd.Flags().StringVarP(output, "output", "o", "text", "text or json")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func checkOutput(output string) error {
+	if output != "text" && output != "json" {
+		return &usageError{fmt.Errorf("-o must be text or json, not %q", output)}
+	}
+	return nil
+}
+
+func requestToken(ctx context.Context, env *Environment, cc clientcredentials.Config) (*oauth2.Token, error) {
+	defer waiting(env.Err, cc.TokenURL)()
+	token, err := cc.Token(context.WithValue(ctx, oauth2.HTTPClient, issuerHTTP))
+	var refused *oauth2.RetrieveError
+	var unanswered *url.Error
+	switch {
+	case errors.As(err, &refused):
+		return nil, refusedBy(cc.TokenURL, refused.Response.Status, refused.ErrorCode, refused.ErrorDescription)
+	case errors.As(err, &unanswered):
+		return nil, noAnswer(err, cc.TokenURL, "--issuer", issuerTimeout)
+	case err != nil:
+		return nil, fmt.Errorf("%s gave no token: %s", explain.Printable(cc.TokenURL), explain.Printable(strings.TrimPrefix(err.Error(), "oauth2: ")))
+	}
+	return token, nil
+}
+
+// refusedBy shows the issuer's own words and not the whole answer.
+func refusedBy(target, status, code, description string) error {
+	switch {
+	case code == "":
+		return fmt.Errorf("%s answered %s", explain.Printable(target), explain.Printable(status))
+	case description == "":
+		return errors.New(explain.Printable(code))
+	}
+	return fmt.Errorf("%s: %s", explain.Printable(code), explain.Printable(description))
+}
+
+// readToken takes the token from the argument, a file, or standard input.
+func readToken(env *Environment, args []string) (string, error) {
+	if len(args) == 0 {
+		return readValue(env, "-", "a token")
+	}
+	if strings.Count(args[0], ".") == 2 && strings.HasPrefix(args[0], "eyJ") || strings.HasPrefix(args[0], "sbx_") {
+		fmt.Fprintln(env.Err, "warning: a token on the command line stays in the shell's history; standard input does not")
+		return args[0], nil
+	}
+	return readValue(env, args[0], "a token")
+}
+
+func oneToken(cmd *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return &usageError{fmt.Errorf("one token at a time; see %s --help", cmd.CommandPath())}
+	}
+	return nil
+}
+
+func newTokenInspect(env *Environment) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "inspect [FILE|-]",
+		Short: "Decode a token and explain each claim; nothing leaves this machine",
+		Example: `  signalbox token inspect < token.txt
+  signalbox token get | signalbox token inspect -o json`,
+		Args: oneToken,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := checkOutput(output); err != nil {
+				return err
+			}
+			raw, err := readToken(env, args)
+			if err != nil {
+				return err
+			}
+			token, err := explain.Parse(raw, time.Now())
+			if err != nil {
+				return tokenWords(err)
+			}
+			if output == "json" {
+				return json.NewEncoder(env.Out).Encode(token)
+			}
+			fmt.Fprint(env.Out, token)
+			return nil
+		},
+	}
+	outputFlag(cmd, &output)
+	return cmd
+}
+
+// explainToken is inspect for dev's welcome.
+func explainToken(w io.Writer, raw string, now time.Time) error {
+	token, err := explain.Parse(raw, now)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprint(w, token)
+	return err
+}
+
+func newTokenVerify(env *Environment) *cobra.Command {
+	var issuer, audience, output string
+	cmd := &cobra.Command{
+		Use:   "verify [FILE|-]",
+		Short: "Check a JWT access token against its issuer's published keys",
+		Long: `Check signature, issuer, times, type and (with --audience) audience of a JWT
+access token against the issuer's published keys. Whether it has been revoked
+is only known to introspection, which needs a client.`,
+		Example: "  signalbox token verify --issuer https://sts.example.com --audience https://api.example.com < token.txt",
+		Args:    oneToken,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkOutput(output); err != nil {
+				return err
+			}
+			if issuer == "" {
+				return &usageError{errors.New("--issuer is needed: a token cannot say by itself whom to trust")}
+			}
+			if err := checkIssuer(issuer); err != nil {
+				return err
+			}
+			raw, err := readToken(env, args)
+			if err != nil {
+				return err
+			}
+			if err := checkReadable(raw); err != nil {
+				return fmt.Errorf("the token is not good: %w", err)
+			}
+			if strings.HasPrefix(raw, "sbx_") {
+				return errors.New("this is no JWT but an opaque value: only its issuer can tell whether it is good, by introspection")
+			}
+			keys, err := publishedKeys(cmd.Context(), env, issuer)
+			if err != nil {
+				return err
+			}
+			claims, err := verifyToken(keys, issuer, audience, raw)
+			if err != nil {
+				return fmt.Errorf("the token is not good: %w", tokenWords(err))
+			}
+			fmt.Fprintln(env.Err, "the token is good: signature, issuer, type and times are right")
+			if output == "json" {
+				fmt.Fprintln(env.Out, string(claims))
+				return nil
+			}
+			token, err := explain.Parse(raw, time.Now())
+			if err != nil {
+				return err
+			}
+			token.Notes = nil // they are about what nobody has checked
+			_, err = fmt.Fprint(env.Out, token)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&issuer, "issuer", env.Getenv("SIGNALBOX_ISSUER_URL"), "the issuer's URL (SIGNALBOX_ISSUER_URL)")
+	cmd.Flags().StringVar(&audience, "audience", "", "the audience that must be in it")
+	outputFlag(cmd, &output)
+	return cmd
+}
+
+// checkReadable finds what is no token at all, or was cut off or mistyped.
+func checkReadable(raw string) error {
+	for _, prefix := range []oauth.Prefix{oauth.PrefixAccessToken, oauth.PrefixRefreshToken} {
+		if strings.HasPrefix(raw, string(prefix)) {
+			_, err := oauth.DecodeOpaque(prefix, raw, maxSecretFile)
+			return err
+		}
+	}
+	if strings.HasPrefix(raw, "sbx_") {
+		return errors.New("it is a value of Signalbox, but neither an access token nor a refresh token")
+	}
+	_, _, err := jose.InspectUnverified(raw)
+	return tokenWords(err)
+}
+
+// wordsFor says what the errors of jose mean to somebody who holds a token.
+var wordsFor = []struct {
+	err    error
+	words  string
+	reason bool // what follows in the error helps too
+}{
+	{jose.ErrMalformed, "it is not a JSON Web Token that can be read", true},
+	{jose.ErrAlgorithm, "its algorithm (alg) is not one of ES256, RS256 and EdDSA", false},
+	{jose.ErrHeader, "its header asks for something that is not supported", true},
+	{jose.ErrType, "it is not an access token: its typ is not at+jwt, as it is not in an ID token", false},
+	{jose.ErrKey, "it is signed with none of the issuer's keys: another issuer made it, or its key is no longer published", false},
+	{jose.ErrSignature, "its signature is wrong: it was changed, or another made it", false},
+	{jose.ErrClaim, "a claim is missing or has a bad form", true},
+	{jose.ErrExpired, "it has expired", false},
+	{jose.ErrNotYet, "it is not valid yet: compare this machine's clock with the issuer's", false},
+}
+
+func tokenWords(err error) error {
+	for _, w := range wordsFor {
+		if !errors.Is(err, w.err) {
+			continue
+		}
+		if _, reason, ok := strings.Cut(err.Error(), w.err.Error()+": "); ok && w.reason {
+			return fmt.Errorf("%s: %s", w.words, reason)
+		}
+		return errors.New(w.words)
+	}
+	return err
+}
+
+func verifyToken(keySet jose.KeySet, issuer, audience, raw string) (json.RawMessage, error) {
+	verified, err := jose.Verify(raw, jose.Expect{
+		Algorithms: []jose.Algorithm{jose.ES256, jose.RS256, jose.EdDSA}, Types: []string{oauth.TypAccessToken},
+	}, keySet.Find)
+	if err != nil {
+		return nil, err
+	}
+	if iss, _, err := verified.Claims.String("iss"); err != nil || iss != issuer {
+		return nil, errors.New("its iss is not the issuer")
+	}
+	if _, err := verified.Claims.CheckTimes(time.Now(), jose.TimeRules{}); err != nil {
+		return nil, err
+	}
+	list, _, err := verified.Claims.Strings("aud")
+	if err != nil {
+		return nil, err
+	}
+	if audience != "" && !slices.Contains(list, audience) {
+		return nil, fmt.Errorf("it is not meant for %s", audience)
+	}
+	return verified.Claims.JSON(), nil
+}
+
+func newTokenRevoke(env *Environment) *cobra.Command {
+	var who caller
+	cmd := &cobra.Command{
+		Use:   "revoke [FILE|-]",
+		Short: "Revoke a token of this client's (RFC 7009)",
+		Long: `Revoke an access token, or a refresh token with everything that came from it.
+The token must be the client's own. To revoke others', use signalbox grant
+revoke or signalbox panic. A public client has no secret and gives none.`,
+		Example: `  signalbox token revoke --client-id web --client-secret-file secret.txt < token.txt
+  signalbox token revoke --client-id app < token.txt             # a public client`,
+		Args: oneToken,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if who.secretFile == "-" && len(args) == 0 {
+				return &usageError{errors.New("the secret and the token cannot both come from standard input")}
+			}
+			if err := who.check(); err != nil {
+				return err
+			}
+			secret := ""
+			if who.secretFile != "" {
+				var err error
+				if secret, err = readSecret(env, who.secretFile); err != nil {
+					return err
+				}
+			}
+			raw, err := readToken(env, args)
+			if err != nil {
+				return err
+			}
+			// The service answers alike for a token and for a slip (RFC 7009 §2.2).
+			if err := checkReadable(raw); err != nil {
+				return fmt.Errorf("nothing was revoked: %w", err)
+			}
+			metadata, err := discover(cmd.Context(), env, who.issuer)
+			if err != nil {
+				return err
+			}
+			if metadata.RevocationEndpoint == "" {
+				return errAsk("%s does not offer revocation", who.issuer)
+			}
+			if err := revokeToken(cmd.Context(), env, metadata.RevocationEndpoint, who.clientID, secret, raw); err != nil {
+				return err
+			}
+			fmt.Fprintln(env.Err, "done: if the token was this client's, it is dead; the service does not tell whether it knew the token (RFC 7009)")
+			return nil
+		},
+	}
+	who.flags(cmd, env)
+	return cmd
+}
+
+func revokeToken(ctx context.Context, env *Environment, endpoint, clientID, secret, raw string) error {
+	form := url.Values{"token": {raw}}
+	if secret == "" {
+		form.Set("client_id", clientID)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
+	if err != nil {
+		return errAsk("%s is not a URL", endpoint)
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if secret != "" {
+		request.SetBasicAuth(url.QueryEscape(clientID), url.QueryEscape(secret))
+	}
+	defer waiting(env.Err, endpoint)()
+	response, err := issuerHTTP.Do(request)
+	if err != nil {
+		return noAnswer(err, endpoint, "--issuer", issuerTimeout)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode == http.StatusOK {
+		return nil
+	}
+	var refused struct {
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+	}
+	// An answer that is not JSON leaves the status to be told.
+	_ = json.NewDecoder(io.LimitReader(response.Body, 64<<10)).Decode(&refused)
+	err = refusedBy(endpoint, response.Status, refused.Error, refused.Description)
+	if secret == "" && refused.Error == string(oauth.InvalidClient) {
+		return fmt.Errorf("%w; a client with a secret needs --client-secret-file", err)
+	}
+	return err
+}

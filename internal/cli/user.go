@@ -1,0 +1,206 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/spf13/cobra"
+
+	"github.com/signalbox-sts/signalbox/internal/password"
+	"github.com/signalbox-sts/signalbox/internal/server/admin"
+)
+
+func (a *adminCLI) userCommand() *cobra.Command {
+	disable := change{use: "disable USER", example: "bob", question: "Disable user %s and end all tokens, grants and sessions?", short: "Disable a user and end tokens, grants and sessions", path: "/users", member: "username", suffix: "/disable", said: "user %s is disabled; tokens and grants have ended"}
+	enable := change{use: "enable USER", example: "bob", short: "Enable a user again; what was ended stays ended", path: "/users", member: "username", suffix: "/enable", said: "user %s is enabled"}
+	remove := change{use: "delete USER", example: "bob", short: "Delete a user and end tokens, grants and sessions", path: "/users", member: "username", method: http.MethodDelete, question: "Delete user %s and end all tokens?", said: "user %s is deleted"}
+	return a.group("user", "Administer users: people with an account here",
+		`  signalbox user create bob --email bob@example.com --password-file -
+  signalbox user disable bob`,
+		listing[admin.User]{
+			path: "/users", columns: []string{"USER", "ID", "NAME", "EMAIL", "STATE", "SOURCE"},
+			row: func(u admin.User) []string {
+				return []string{u.Username, u.UserID, u.Name, u.Email, enabled(u.Disabled), u.Source}
+			},
+		}.command(a, "List users", "  signalbox user list -o json"),
+		a.userShow(), a.userCreate(), a.userPassword(), a.userHashPassword(),
+		a.changeCommand(disable), a.changeCommand(enable), a.changeCommand(remove),
+		a.revokeCommand("revoke USER", "bob", "End everything of a user that is older than now; the account itself stays", "/users", "username", func(id string) admin.Revoke { return admin.Revoke{UserID: id} }),
+	)
+}
+
+// userID takes a username or an id. A name wins: people type names.
+func (a *adminCLI) userID(ctx context.Context, nameOrID string) (string, error) {
+	var found admin.Page[admin.User]
+	if nameOrID == "" {
+		return "", &usageError{errors.New("the user is empty")}
+	}
+	if err := a.call(ctx, http.MethodGet, "/users", url.Values{"username": {nameOrID}}, nil, &found); err != nil {
+		return "", err
+	}
+	if len(found.Items) == 1 {
+		return found.Items[0].UserID, nil
+	}
+	return nameOrID, nil
+}
+
+// noSuchUser: the service was asked by id, whatever the caller gave.
+func noSuchUser(err error, nameOrID string) error {
+	var refused *refusedError
+	if !errors.As(err, &refused) || refused.said.Status != http.StatusNotFound {
+		return err
+	}
+	return fmt.Errorf("there is no user with the username or the id %q", nameOrID)
+}
+
+func (a *adminCLI) userShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show USER", Short: "Show one user, by username or id", Args: oneArg("user"),
+		Example:           "  signalbox user show bob",
+		ValidArgsFunction: a.completeIDs("/users", "username"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := a.userID(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			var user admin.User
+			if err := a.call(cmd.Context(), http.MethodGet, at("/users", id), nil, nil, &user); err != nil {
+				return noSuchUser(err, args[0])
+			}
+			return a.show(user)
+		},
+	}
+}
+
+func (a *adminCLI) userCreate() *cobra.Command {
+	var user admin.NewUser
+	var passwordFile string
+	cmd := &cobra.Command{
+		Use: "create USERNAME", Short: "Create a user", Args: oneArg("username"),
+		Example: `  signalbox user create bob --email bob@example.com --password-file bob.txt
+  printf %s "$PASSWORD" | signalbox user create bob --password-file -`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var err error
+			if user.Password, err = a.password(passwordFile); err != nil {
+				return err
+			}
+			user.Username = args[0]
+			var created admin.User
+			if err := a.call(cmd.Context(), http.MethodPost, "/users", nil, user, &created); err != nil {
+				return err
+			}
+			return a.show(created)
+		},
+	}
+	cmd.Flags().StringVar(&user.Name, "name", "", "the person's name")
+	cmd.Flags().StringVar(&user.Email, "email", "", "e-mail address")
+	cmd.Flags().BoolVar(&user.EmailVerified, "email-verified", false, "the address is known to be the person's")
+	passwordFlag(cmd, &passwordFile)
+	return cmd
+}
+
+func (a *adminCLI) userPassword() *cobra.Command {
+	var passwordFile string
+	cmd := &cobra.Command{
+		Use: "password USER", Short: "Set a user's password and end tokens, grants and sessions", Args: oneArg("user"),
+		Example:           "  signalbox user password bob --password-file bob.txt",
+		ValidArgsFunction: a.completeIDs("/users", "username"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			password, err := a.password(passwordFile)
+			if err != nil {
+				return err
+			}
+			id, err := a.userID(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			var user admin.User
+			if err := a.call(cmd.Context(), http.MethodPost, at("/users", id, "/password"), nil, admin.SetPassword{Password: password}, &user); err != nil {
+				return noSuchUser(err, args[0])
+			}
+			a.done("the password of %s is set; what rested on the old one has ended", args[0])
+			if a.json() {
+				return a.show(user)
+			}
+			return nil
+		},
+	}
+	passwordFlag(cmd, &passwordFile)
+	return cmd
+}
+
+// shortestPassword is what the service asks of every new password.
+const shortestPassword = 8
+
+// userHashPassword needs no service: the hash goes into the configuration file.
+func (a *adminCLI) userHashPassword() *cobra.Command {
+	var passwordFile string
+	cmd := &cobra.Command{
+		Use: "hash-password", Short: "Make the password_hash of a user in the configuration file; asks no service", Args: noArgs,
+		Example: `  signalbox user hash-password                              # asks for it
+  printf %s "$PASSWORD" | signalbox user hash-password --password-file -`,
+		RunE: func(*cobra.Command, []string) error {
+			if err := checkOutput(a.output); err != nil {
+				return err
+			}
+			secret, err := a.password(passwordFile)
+			if err != nil {
+				return err
+			}
+			if len(secret) < shortestPassword {
+				return fmt.Errorf("the password is shorter than %d characters", shortestPassword)
+			}
+			hash, err := password.Hash(secret)
+			if err != nil {
+				return err
+			}
+			if a.json() {
+				return printJSON(a.env.Out, map[string]string{"password_hash": hash})
+			}
+			_, err = fmt.Fprintln(a.env.Out, hash)
+			return err
+		},
+	}
+	passwordFlag(cmd, &passwordFile)
+	return cmd
+}
+
+func passwordFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVar(file, "password-file", "", "file with the password, - for standard input; without it you are asked")
+	_ = cmd.MarkFlagFilename("password-file")
+}
+
+// password never comes from a flag: other users of the machine see those.
+func (a *adminCLI) password(file string) (string, error) {
+	if file != "" {
+		return readPassword(a.env, file)
+	}
+	if !isTerminal(a.env.In) {
+		return "", &usageError{errors.New("--password-file is needed where nobody can be asked; - reads standard input")}
+	}
+	first, err := a.askHidden("Password: ")
+	if err != nil {
+		return "", err
+	}
+	second, err := a.askHidden("Once more: ")
+	if err != nil {
+		return "", err
+	}
+	if first != second {
+		return "", errors.New("the two passwords are not the same: nothing was changed")
+	}
+	if first == "" {
+		return "", errors.New("the password is empty: nothing was changed")
+	}
+	return first, nil
+}
+
+func (a *adminCLI) askHidden(prompt string) (string, error) {
+	fmt.Fprint(a.env.Err, prompt)
+	line, err := readHidden(a.env.In)
+	fmt.Fprintln(a.env.Err)
+	return line, err
+}

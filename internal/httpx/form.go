@@ -1,0 +1,152 @@
+// Package httpx is what every endpoint does with HTTP: read the parameters
+// once, write JSON, write an error. It knows the words of the protocol and
+// nothing of the domain.
+package httpx
+
+import (
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+)
+
+const (
+	// MaxBody is the longest request body that is read at all.
+	MaxBody = 1 << 20
+	// firstRead is how much is read in one go, which nearly every form fits in.
+	firstRead = 4 << 10
+	// maxParams bounds the parameters of one request.
+	maxParams = 64
+	// maxValue bounds one parameter. Longer ones are refused, never cut.
+	maxValue = 32 << 10
+)
+
+// Params are the parameters of one request, read once. A parameter that was
+// sent without a value counts as not sent (RFC 6749 §3.1); one that was sent
+// twice is refused (§3.1, §3.2), but for `resource` (RFC 8707 §2).
+type Params struct{ pairs []pair }
+
+type pair struct{ name, value string }
+
+// Get returns the value of a parameter, empty if it was not sent.
+func (p Params) Get(name string) string {
+	for _, kv := range p.pairs {
+		if kv.name == name {
+			return kv.value
+		}
+	}
+	return ""
+}
+
+// All returns every value of a parameter that may be repeated.
+func (p Params) All(name string) []string {
+	var values []string
+	for _, kv := range p.pairs {
+		if kv.name == name {
+			values = append(values, kv.value)
+		}
+	}
+	return values
+}
+
+// Has says whether a parameter was sent with a value.
+func (p Params) Has(name string) bool { return p.Get(name) != "" }
+
+// ReadForm reads the body of a POST. Parameters in the URL are refused: they
+// end up in logs and histories (RFC 6749 §2.3.1, §3.2).
+func ReadForm(r *http.Request) (Params, error) {
+	if r.URL.RawQuery != "" {
+		return Params{}, oauth.Errorf(oauth.InvalidRequest, "parameters belong in the request body, not in the URL")
+	}
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || mediaType != "application/x-www-form-urlencoded" {
+		return Params{}, oauth.Errorf(oauth.InvalidRequest, "the request body must be application/x-www-form-urlencoded")
+	}
+	if r.Header.Get("Content-Encoding") != "" {
+		return Params{}, oauth.Errorf(oauth.InvalidRequest, "the request body must not be compressed")
+	}
+	body, err := ReadBody(r)
+	if err != nil {
+		return Params{}, err
+	}
+	return parse(string(body))
+}
+
+// ReadQuery reads the parameters of a GET.
+func ReadQuery(r *http.Request) (Params, error) { return parse(r.URL.RawQuery) }
+
+// ReadBody reads a bounded body.
+func ReadBody(r *http.Request) ([]byte, error) {
+	if r.ContentLength > MaxBody {
+		return nil, errTooLarge
+	}
+	// What a caller announces is not reserved: a thousand connections that
+	// announce much and send nothing must cost nothing.
+	if n := r.ContentLength; n >= 0 && n <= firstRead {
+		body := make([]byte, n)
+		if _, err := io.ReadFull(r.Body, body); err != nil {
+			return nil, oauth.Errorf(oauth.InvalidRequest, "the request body could not be read").Because(err)
+		}
+		return body, nil
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, MaxBody+1))
+	if err != nil {
+		return nil, oauth.Errorf(oauth.InvalidRequest, "the request body could not be read").Because(err)
+	}
+	if len(body) > MaxBody {
+		return nil, errTooLarge
+	}
+	return body, nil
+}
+
+var errTooLarge = oauth.Errorf(oauth.InvalidRequest, "the request body is larger than 1 MiB")
+
+func parse(encoded string) (Params, error) {
+	if len(encoded) > MaxBody {
+		return Params{}, errTooLarge
+	}
+	if encoded == "" {
+		return Params{}, nil
+	}
+	if strings.Count(encoded, "&") >= maxParams {
+		return Params{}, oauth.Errorf(oauth.InvalidRequest, "the request has more than %d parameters", maxParams)
+	}
+	pairs := make([]pair, 0, 8)
+	for part := range strings.SplitSeq(encoded, "&") {
+		rawName, rawValue, _ := strings.Cut(part, "=")
+		name, err := url.QueryUnescape(rawName)
+		if err != nil {
+			return Params{}, oauth.Errorf(oauth.InvalidRequest, "a parameter is not form-urlencoded")
+		}
+		value, err := url.QueryUnescape(rawValue)
+		if err != nil {
+			return Params{}, oauth.Errorf(oauth.InvalidRequest, "a parameter is not form-urlencoded")
+		}
+		if value == "" || name == "" {
+			continue
+		}
+		if len(value) > maxValue {
+			return Params{}, oauth.Errorf(oauth.InvalidRequest, "a parameter is longer than %d bytes", maxValue)
+		}
+		if strings.ContainsAny(value, "\x00\r\n") || strings.ContainsAny(name, "\x00\r\n") {
+			return Params{}, oauth.Errorf(oauth.InvalidRequest, "a parameter has a NUL or a line break in it")
+		}
+		if name != "resource" && has(pairs, name) {
+			return Params{}, oauth.Errorf(oauth.InvalidRequest, "a parameter was sent twice")
+		}
+		pairs = append(pairs, pair{name, value})
+	}
+	return Params{pairs}, nil
+}
+
+func has(pairs []pair, name string) bool {
+	for _, kv := range pairs {
+		if kv.name == name {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,100 @@
+package httpx
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+)
+
+// Request is what the server knows about a request beside its content. The
+// server's middleware puts it into the context, once.
+type Request struct {
+	ID     string // correlation id: in every answer, log line and journal record
+	Remote string // IP address of the caller, after trusted proxies
+	Log    Note   // what the handler adds to the one log line of the request
+}
+
+// Note is filled by handlers for the request's log line.
+type Note struct {
+	ClientID string
+	Error    string
+	Cause    error
+}
+
+type requestKey struct{}
+
+// WithRequest returns a context that carries req.
+func WithRequest(ctx context.Context, req *Request) context.Context {
+	return context.WithValue(ctx, requestKey{}, req)
+}
+
+// RequestOf returns the request's own data; an empty one outside a server.
+func RequestOf(ctx context.Context) *Request {
+	if req, ok := ctx.Value(requestKey{}).(*Request); ok {
+		return req
+	}
+	return &Request{}
+}
+
+// JSON writes a value. No answer of ours may be cached unless its handler
+// says so after this call's headers were considered: tokens pass here.
+func JSON(w http.ResponseWriter, status int, value any) {
+	body, err := json.Marshal(value)
+	if err != nil {
+		slog.Error("an answer could not be encoded", "error", err)
+		http.Error(w, "", http.StatusInternalServerError)
+		return
+	}
+	RawJSON(w, status, body)
+}
+
+// RawJSON writes a value that is JSON already.
+func RawJSON(w http.ResponseWriter, status int, body []byte) {
+	h := w.Header()
+	h["Content-Type"] = jsonType
+	h["Cache-Control"] = noStore
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+var (
+	jsonType = []string{"application/json"}
+	noStore  = []string{"no-store"}
+)
+
+// ErrTooMany refuses a caller who has failed too often.
+var ErrTooMany = oauth.Errorf(oauth.TemporarilyUnavailable, "too many failed attempts, try again later")
+
+// Error is the one place where a failure becomes an HTTP answer of JSON
+// (RFC 6749 §5.2). The cause goes to the log, the description to the client.
+func Error(w http.ResponseWriter, r *http.Request, err error) {
+	refused := oauth.AsError(err)
+	req := RequestOf(r.Context())
+	req.Log.Error = string(refused.Code)
+	req.Log.Cause = errors.Unwrap(refused)
+	status := refused.Code.Status()
+	switch refused {
+	case errTooLarge:
+		status = http.StatusRequestEntityTooLarge
+	case ErrTooMany:
+		status = http.StatusTooManyRequests
+	}
+	switch refused.Code {
+	case oauth.TemporarilyUnavailable:
+		w.Header().Set("Retry-After", "1")
+	case oauth.InvalidClient:
+		// RFC 6749 §5.2: the scheme that the client used, or may use.
+		w.Header().Set("WWW-Authenticate", `Basic realm="signalbox", charset="UTF-8"`)
+	}
+	JSON(w, status, struct {
+		Error       oauth.Code `json:"error"`
+		Description string     `json:"error_description,omitempty"`
+		RequestID   string     `json:"request_id,omitempty"`
+	}{refused.Code, refused.Description, req.ID})
+}

@@ -1,0 +1,339 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/signalbox-sts/signalbox/internal/httpx"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+)
+
+func TestRemote(t *testing.T) { // 102
+	prefixes := func(list ...string) (p []netip.Prefix) {
+		for _, s := range list {
+			p = append(p, netip.MustParsePrefix(s))
+		}
+		return p
+	}
+	inside := prefixes("10.0.0.0/8", "fd00::/8")
+	for _, row := range []struct {
+		name      string
+		trusted   []netip.Prefix
+		peer      string
+		forwarded []string
+		want      string
+	}{
+		{"nobody is trusted", nil, "10.0.0.1:1", []string{"203.0.113.9"}, "10.0.0.1"},
+		{"the peer is no proxy of ours", inside, "198.51.100.7:1", []string{"203.0.113.9"}, "198.51.100.7"},
+		{"a trusted proxy", inside, "10.0.0.1:1", []string{"203.0.113.9"}, "203.0.113.9"},
+		{"a trusted proxy that says nothing", inside, "10.0.0.1:1", nil, "10.0.0.1"},
+		{"the caller has forged a hop", inside, "10.0.0.1:1", []string{"127.0.0.1, 203.0.113.9"}, "203.0.113.9"},
+		{"the caller has forged a trusted hop", inside, "10.0.0.1:1", []string{"192.0.2.1, 10.9.9.9, 203.0.113.9"}, "203.0.113.9"},
+		{"two proxies", inside, "10.0.0.1:1", []string{"203.0.113.9, 10.0.0.2"}, "203.0.113.9"},
+		{"two headers", inside, "10.0.0.1:1", []string{"192.0.2.1", "203.0.113.9, 10.0.0.2"}, "203.0.113.9"},
+		{"noise before", inside, "10.0.0.1:1", []string{"<script>, 203.0.113.9"}, "203.0.113.9"},
+		{"noise last", inside, "10.0.0.1:1", []string{"203.0.113.9, <script>"}, "10.0.0.1"},
+		{"nothing last", inside, "10.0.0.1:1", []string{"203.0.113.9,"}, "10.0.0.1"},
+		{"a name", inside, "10.0.0.1:1", []string{"localhost"}, "10.0.0.1"},
+		{"IPv6", inside, "[fd00::1]:1", []string{"2001:db8::9"}, "2001:db8::9"},
+		{"IPv4 in IPv6 is IPv4", inside, "10.0.0.1:1", []string{"203.0.113.9, ::ffff:10.0.0.2"}, "203.0.113.9"},
+		{"only our own proxies", inside, "10.0.0.1:1", []string{"10.0.0.3, 10.0.0.2"}, "10.0.0.3"},
+		{"no peer", inside, "", []string{"203.0.113.9"}, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			r := httptest.NewRequest("GET", "/", nil)
+			r.RemoteAddr = row.peer
+			r.Header["X-Forwarded-For"] = row.forwarded
+			r.Header.Set("X-Real-Ip", "192.0.2.66")
+			r.Header.Set("Forwarded", "for=192.0.2.66")
+			if got := (&Middleware{TrustedProxies: row.trusted}).remote(r); got != row.want {
+				t.Fatalf("%q, want %q", got, row.want)
+			}
+		})
+	}
+}
+
+// FuzzRemote: whatever stands in the header, the caller's address is an
+// address, and a peer that is no proxy of ours cannot choose it.
+func FuzzRemote(f *testing.F) {
+	f.Add("203.0.113.9, 10.0.0.2", "x")
+	f.Add("x", "fe80::1%evil\nline")
+	f.Add(" 203.0.113.9\t", "::ffff:10.0.0.1")
+	middleware := &Middleware{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fe80::/10")}}
+	f.Fuzz(func(t *testing.T, first, second string) {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header["X-Forwarded-For"] = []string{first, second}
+		r.RemoteAddr = "10.0.0.1:1234"
+		got := middleware.remote(r)
+		if addr, err := netip.ParseAddr(got); err != nil || addr.Zone() != "" || addr.String() != got {
+			t.Fatalf("%q is not an address", got)
+		}
+		if got != "10.0.0.1" && !strings.Contains(strings.ToLower(first+","+second), strings.ToLower(got)) && netip.MustParseAddr(got).Is4() && !strings.Contains(first+second, ":") {
+			t.Fatalf("%q stands nowhere in %q, %q", got, first, second)
+		}
+		r.RemoteAddr = "198.51.100.7:1234"
+		if got := middleware.remote(r); got != "198.51.100.7" {
+			t.Fatalf("a stranger is %q", got)
+		}
+	})
+}
+
+func TestPanic(t *testing.T) {
+	middleware, log := newMiddleware()
+	h := middleware.mount([]route{
+		{"GET", "/breaks", func(http.ResponseWriter, *http.Request) {
+			panic("index out of range in /src/secret.go " + "sbx_cs_AAAAAAAAAAAAAAAAAAAAAA")
+		}, false},
+		{"GET", "/works", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, false},
+	})
+	r := ask(h, "GET", "/breaks", "")
+	said := text(t, r)
+	if r.StatusCode != 500 || strings.Contains(said, "secret.go") || strings.Contains(said, "goroutine") || !strings.Contains(said, r.Header.Get("X-Request-Id")) {
+		t.Fatalf("%d %s", r.StatusCode, said)
+	}
+	if !strings.Contains(log.String(), "secret.go") || !strings.Contains(log.String(), r.Header.Get("X-Request-Id")) || strings.Contains(log.String(), "sbx_cs_") {
+		t.Fatalf("the log: %s", log)
+	}
+	if series(t, middleware, "signalbox_requests_total", "/breaks", "500") != 1 {
+		t.Error("a request that breaks the server is not counted")
+	}
+	if r := ask(h, "GET", "/works", ""); r.StatusCode != 204 {
+		t.Fatalf("afterwards: %d", r.StatusCode)
+	}
+}
+
+func TestAHandlerThatAbortsCutsTheConnection(t *testing.T) {
+	middleware, _ := newMiddleware()
+	server := httptest.NewServer(middleware.mount([]route{{"GET", "/aborts", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("half"))
+		panic(http.ErrAbortHandler)
+	}, false}}))
+	t.Cleanup(server.Close)
+	r, err := server.Client().Get(server.URL + "/aborts")
+	if err != nil {
+		return // not even a status came through
+	}
+	defer r.Body.Close()
+	if _, err := io.ReadAll(r.Body); err == nil {
+		t.Fatal("half an answer is taken for a whole one")
+	}
+}
+
+// series counts the series of a metric that have all these label values.
+func series(t *testing.T, middleware *Middleware, name string, values ...string) (n int) {
+	t.Helper()
+	families, err := middleware.Metrics.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			text := family.GetName() + " " + m.String()
+			all := family.GetName() == name || name == ""
+			for _, v := range values {
+				all = all && strings.Contains(text, fmt.Sprintf("%q", v))
+			}
+			if all {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+func TestMetricsDoNotGrowWithWhatCallersSay(t *testing.T) { // 116
+	middleware, _ := newMiddleware()
+	h := newPublic(t).Handler(middleware)
+	junk := func(i int) {
+		for _, method := range []string{"GET", "POST", fmt.Sprintf("MADEUP%d", i)} {
+			for _, path := range []string{"/token", "/authorize", "/login", "/logout", "/", "/jwks", "/userinfo", "/introspect", fmt.Sprintf("/nosuch%d", i), fmt.Sprintf("//x%d", i)} {
+				ask(h, method, path+fmt.Sprintf("?client_id=madeup%d", i), "")
+				ask(h, method, path, fmt.Sprintf("grant_type=madeup%d&client_id=madeup%d&client_secret=x", i, i), "Authorization", fmt.Sprintf("MadeUp%d x", i))
+				ask(h, method, path, fmt.Sprintf("grant_type=madeup%d&scope=madeup%d", i, i), "Authorization", "Basic c2VydmljZTp0aGUgc2VjcmV0", "Host", fmt.Sprintf("madeup%d.example", i))
+			}
+		}
+	}
+	junk(0)
+	before := series(t, middleware, "")
+	for i := range 5 {
+		junk(i + 1)
+	}
+	if after := series(t, middleware, ""); after != before {
+		t.Errorf("%d series, then %d", before, after)
+	}
+	families, err := middleware.Metrics.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if said := strings.ToLower(fmt.Sprint(families)); strings.Contains(said, "madeup") || strings.Contains(said, "nosuch") {
+		t.Error("a word of the caller's is in the metrics")
+	}
+	if series(t, middleware, "signalbox_requests_total", "/token", "401", "invalid_client") == 0 {
+		t.Error("the counter does not count")
+	}
+}
+
+func TestMetricsPage(t *testing.T) {
+	metrics := NewMetrics(map[string]Gauge{"signalbox_things": {Help: "Things.", Read: func() float64 { return 7 }}})
+	metrics.Event("token.issued", "refresh_token")
+	answer := httptest.NewRecorder()
+	metrics.handler()(answer, httptest.NewRequest("GET", "/metrics", nil))
+	for _, want := range []string{"signalbox_things 7", `signalbox_events_total{grant_type="refresh_token",type="token.issued"} 1`, "go_goroutines", "process_resident_memory_bytes"} {
+		if !strings.Contains(answer.Body.String(), want) {
+			t.Errorf("no %s", want)
+		}
+	}
+}
+
+func TestTraces(t *testing.T) {
+	spans := tracetest.NewSpanRecorder()
+	middleware, _ := newMiddleware()
+	middleware.Tracer = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)).Tracer("test")
+	h := newPublic(t).Handler(middleware)
+	const parent = "4bf92f3577b34da6a3ce929d0e0e4736"
+	r := ask(h, "POST", "/token", "grant_type=client_credentials", "Traceparent", "00-"+parent+"-00f067aa0ba902b7-01", "Authorization", "Basic c2VydmljZTp0aGUgc2VjcmV0")
+	ask(h, "MADEUP", "/authorize?state=the-state&code=the-code", "")
+	ended := spans.Ended()
+	if len(ended) != 2 || ended[0].Name() != "POST /token" || ended[0].SpanContext().TraceID().String() != parent {
+		t.Fatalf("%v", ended)
+	}
+	said := fmt.Sprint(ended[0].Attributes(), ended[1].Attributes(), ended[1].Name())
+	if !strings.Contains(said, r.Header.Get("X-Request-Id")) || !strings.Contains(said, "service") {
+		t.Errorf("%s", said)
+	}
+	for _, secret := range []string{"the-state", "the-code", "MADEUP", "the secret"} {
+		if strings.Contains(said, secret) {
+			t.Errorf("%q is in a span: %s", secret, said)
+		}
+	}
+}
+
+func TestLogLines(t *testing.T) { // 114
+	for _, format := range []string{"json", "text"} {
+		log := new(bytes.Buffer)
+		middleware := &Middleware{Log: NewLogger(log, format, slog.LevelInfo), Metrics: NewMetrics(nil), Now: newPublic(t).Token.Now}
+		cause := errors.New("bad\nlevel=ERROR msg=\"forged\" \x1b[2J")
+		h := middleware.mount([]route{{"", "/page", func(w http.ResponseWriter, r *http.Request) {
+			httpx.RequestOf(r.Context()).Log.ClientID = "client\nlevel=ERROR"
+			httpx.Error(w, r, oauth.Errorf(oauth.InvalidRequest, "no").Because(cause))
+		}, false}})
+		ask(h, "GET", "/page?code=the-code&state=the-state", "", "User-Agent", "agent\x1b[2J", "Authorization", "Bearer the-token")
+		lines := strings.Split(strings.TrimSuffix(log.String(), "\n"), "\n")
+		if len(lines) != 1 || strings.Contains(log.String(), "\x1b") {
+			t.Errorf("%s: a caller writes lines: %q", format, lines)
+		}
+		for _, secret := range []string{"the-code", "the-state", "the-token", "agent"} {
+			if strings.Contains(log.String(), secret) {
+				t.Errorf("%s: %q is in the log: %s", format, secret, log)
+			}
+		}
+		for _, want := range []string{"request_id", "/page", "400", "invalid_request", "192.0.2.1"} {
+			if !strings.Contains(log.String(), want) {
+				t.Errorf("%s: no %q in %s", format, want, log)
+			}
+		}
+	}
+}
+
+func TestRedaction(t *testing.T) { // 114
+	secret := oauth.NewSecret(oauth.PrefixClientSecret).Reveal()
+	jwt := "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl"
+	for _, row := range []struct {
+		name  string
+		value any
+		gone  string // must not be in the log
+	}{
+		{"a client secret", "it was " + secret + " they say", secret},
+		{"a refresh token", oauth.EncodeOpaque(oauth.PrefixRefreshToken, make([]byte, 68)), "sbx_rt_A"},
+		{"an authorization code", oauth.EncodeOpaque(oauth.PrefixAuthorizationCode, make([]byte, 40)), "sbx_ac_A"},
+		{"a JWT", jwt, "c2lnbmF0dXJl"},
+		{"a JWT without a signature", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZGEifQ.", "eyJzdWIi"},
+		{"a form", "grant_type=password&password=hunter2&x=y", "hunter2"},
+		{"a form in another letter case", "Client_Secret=hunter2", "hunter2"},
+		{"a header", "Authorization: Bearer abcdefghijklmnopqrstuvwxyz", "abcdefghijklmnop"},
+		{"Basic", "basic c2VydmljZTp0aGUgc2VjcmV0", "c2VydmljZTp"},
+		{"an error", fmt.Errorf("POST failed: %w", errors.New("refresh_token=hunter2")), "hunter2"},
+		{"a Secret", oauth.SecretOf("hunter2"), "hunter2"},
+	} {
+		for _, format := range []string{"json", "text"} {
+			log := new(bytes.Buffer)
+			NewLogger(log, format, slog.LevelInfo).With("before", row.value).WithGroup("group").Info("message", "value", row.value)
+			if strings.Contains(log.String(), row.gone) || !strings.Contains(log.String(), "[redacted]") {
+				t.Errorf("%s, %s: %s", row.name, format, log)
+			}
+		}
+	}
+	log := new(bytes.Buffer)
+	NewLogger(log, "json", slog.LevelInfo).Info("message", "value", "an ordinary sentence about basic things", "n", 7)
+	if !strings.Contains(log.String(), "an ordinary sentence about basic things") {
+		t.Errorf("too much is redacted: %s", log)
+	}
+	log.Reset()
+	if NewLogger(log, "text", slog.LevelWarn).Info("quiet"); log.Len() > 0 {
+		t.Error("the level is not kept")
+	}
+}
+
+// The line that is written by hand is the line that slog would write.
+func TestFastLineIsTheSameLine(t *testing.T) {
+	fast, slow := new(logBuffer), new(logBuffer)
+	now := newPublic(t).Token.Now()
+	for _, row := range []struct {
+		to    *logBuffer
+		lines *LineWriter
+	}{{fast, NewLineWriter(fast)}, {slow, nil}} {
+		var out interface{ Write([]byte) (int, error) } = row.to
+		if row.lines != nil {
+			out = row.lines
+		}
+		middleware := &Middleware{Log: NewLogger(out, "json", slog.LevelInfo), Lines: row.lines, Metrics: NewMetrics(nil), Now: newPublic(t).Token.Now}
+		for _, client := range []string{"", "web", "a\"b\\c\n", strings.Repeat("x", 100), "é"} {
+			req := &httpx.Request{ID: "0123", Remote: "192.0.2.1", Log: httpx.Note{ClientID: client, Error: map[bool]string{true: "invalid_grant"}[client == "web"]}}
+			middleware.line(context.Background(), httptest.NewRequest("POST", "/token?code=x", nil), "/token", req, 200, 1500)
+		}
+		if row.lines != nil {
+			_ = row.lines.Flush()
+		}
+	}
+	_ = now
+	a, b := strings.Split(fast.String(), "\n"), strings.Split(slow.String(), "\n")
+	if len(a) != 6 || len(b) != 6 {
+		t.Fatalf("%d and %d lines: %q", len(a), len(b), a)
+	}
+	for i := range 5 {
+		var x, y map[string]any
+		if err := errors.Join(json.Unmarshal([]byte(a[i]), &x), json.Unmarshal([]byte(b[i]), &y)); err != nil {
+			t.Fatal(err)
+		}
+		delete(x, "time")
+		delete(y, "time")
+		if fmt.Sprint(x) != fmt.Sprint(y) {
+			t.Errorf("by hand %v\nby slog %v", x, y)
+		}
+	}
+}
+
+// What some code may one day hand to the log: a message, a form, a header.
+func TestLogRedactsWhateverItGets(t *testing.T) {
+	var out strings.Builder
+	log := NewLogger(&out, "json", slog.LevelInfo)
+	secret := "sbx_rt_0123456789abcdefghij"
+	log.Info("the token is "+secret, "form", url.Values{"refresh_token": {secret}}, "header", http.Header{"X": {secret}}, "error", errors.New(secret))
+	if strings.Contains(out.String(), secret) || strings.Count(out.String(), "[redacted]") < 4 {
+		t.Fatal(out.String())
+	}
+}
