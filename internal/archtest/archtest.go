@@ -25,7 +25,7 @@ func words(s string) []string { return strings.Fields(s) }
 // domain is what a handler may be built from.
 const domain = "internal/oauth internal/jose internal/dpop internal/authority internal/policy internal/keys " +
 	"internal/trust internal/kube internal/issue internal/journal internal/revocation " +
-	"internal/seal internal/password internal/httpx internal/ui"
+	"internal/seal internal/password internal/httpx internal/clientauth internal/ui"
 
 // mayImport says which packages of ours a package may import. A line speaks for the
 // folder and all below it, unless a longer line does; an entry that ends in /... means
@@ -56,6 +56,8 @@ var mayImport = []struct {
 	{"internal/trust", words("internal/authority internal/jose")},
 	{"internal/kube", words("internal/authority internal/jose")},
 	{"internal/issue", words("internal/authority internal/jose internal/keys internal/oauth internal/seal")},
+
+	{"internal/clientauth", words("internal/authority internal/httpx internal/jose internal/oauth")},
 
 	// The folder server wires its siblings; a folder below it knows the domain only.
 	{"internal/server", words(domain + " internal/server/...")},

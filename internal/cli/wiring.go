@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/clientauth"
 	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/keys"
 	"github.com/signalbox-sts/signalbox/internal/password"
@@ -21,8 +22,8 @@ import (
 // publicHandler wires what the public listener serves.
 func (s *service) publicHandler() http.Handler {
 	cfg := s.config.Load()
-	clients := &token.Authenticator{
-		Issuer: cfg.Issuer, Find: s.directory.Client, Tickets: s.db, Limit: token.NewLimiter(time.Now), Now: time.Now,
+	clients := &clientauth.Authenticator{
+		Issuer: cfg.Issuer, Find: s.directory.Client, Tickets: s.db, Limit: clientauth.NewLimiter(time.Now), Now: time.Now,
 	}
 	public := server.Public{
 		Issuer: s.settings(),
@@ -40,7 +41,7 @@ func (s *service) publicHandler() http.Handler {
 			Now:   time.Now, Insecure: strings.HasPrefix(cfg.Issuer, "http://"),
 		},
 		KeySet: s.ring.JWKS, KeySetMaxAge: int(keys.MaxAge / time.Second),
-		Algorithms: cfg.Keys.Algorithms, AssertionAlgs: token.AssertionAlgorithms(), ResourceScopes: s.resourceScopes(),
+		Algorithms: cfg.Keys.Algorithms, AssertionAlgs: clientauth.AssertionAlgorithms(), ResourceScopes: s.resourceScopes(),
 		Ready: s.ready,
 	}
 	return public.Handler(s.middleware())

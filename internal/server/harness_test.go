@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/clientauth"
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/keys"
@@ -97,7 +98,7 @@ func newPublic(t *testing.T) Public {
 		Issuer: settings(),
 		Token: &token.Handler{
 			Settings: settings, Directory: directory, Grants: db, Refresh: authority.NewRefreshKey([32]byte{2}),
-			Clients: &token.Authenticator{Issuer: testIssuer, Find: directory.Client, Tickets: db, Limit: token.NewLimiter(time.Now), Now: time.Now},
+			Clients: &clientauth.Authenticator{Issuer: testIssuer, Find: directory.Client, Tickets: db, Limit: clientauth.NewLimiter(time.Now), Now: time.Now},
 			Issue:   issuer.Issue, Live: issue.NewReader(testIssuer, jose.KeySet{public}.Find, box, follower.View.Revoked, time.Now).Live,
 			Revoked: follower.View.Revoked, Fresh: follower.Fresh, Revoke: follower.Revoke, Took: follower.Took,
 			Record: record, RecordLater: func(context.Context, authority.Event) {}, Now: time.Now,
@@ -108,7 +109,7 @@ func newPublic(t *testing.T) Public {
 			VerifyHint: func(string) (string, string, string, error) { return "", "", "", authority.ErrNotFound },
 		},
 		KeySet:       func() ([]byte, string) { return []byte(`{"keys":[]}`), `"tag-1"` },
-		KeySetMaxAge: int(keys.MaxAge / time.Second), Algorithms: []string{"ES256"}, AssertionAlgs: token.AssertionAlgorithms(),
+		KeySetMaxAge: int(keys.MaxAge / time.Second), Algorithms: []string{"ES256"}, AssertionAlgs: clientauth.AssertionAlgorithms(),
 		ResourceScopes: []string{"read"}, Ready: func(context.Context) error { return nil },
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/clientauth"
 	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
@@ -155,6 +156,9 @@ func TestTwoSecretsWhileOneIsRotated(t *testing.T) { // 41
 	try("old", 401)
 	try("new", 200)
 }
+
+// failureBurst are the wrong answers that a pair of client and address has free.
+const failureBurst = 30
 
 func TestGuessingIsSlowedDown(t *testing.T) { // 39
 	w := newWorld(t)
@@ -431,7 +435,7 @@ func TestAssertion(t *testing.T) {
 			if !row.want && (r.status != 401 || r.text("error_description") != "client authentication failed") {
 				t.Fatalf("39: the answer is not the one that everybody gets: %d %v", r.status, r.body)
 			}
-			w.h.Clients.Limit = NewLimiter(w.clock)
+			w.h.Clients.Limit = clientauth.NewLimiter(w.clock)
 		})
 	}
 }
@@ -500,7 +504,7 @@ func TestAssertionIsSpent(t *testing.T) { // 37
 			t.Fatal(err)
 		}
 	}
-	w.h.Clients = &Authenticator{Issuer: testIssuer, Find: w.directory.Client, Tickets: w.db, Limit: NewLimiter(w.clock), Now: w.clock}
+	w.h.Clients = &clientauth.Authenticator{Issuer: testIssuer, Find: w.directory.Client, Tickets: w.db, Limit: clientauth.NewLimiter(w.clock), Now: w.clock}
 	if r := w.token("", goodForm, assertion(once)); r.status != 401 {
 		t.Fatalf("a replay in its last second: %d %v", r.status, r.body)
 	}
@@ -594,32 +598,4 @@ func mustRSA(t *testing.T) crypto.Signer {
 		t.Fatal(err)
 	}
 	return private
-}
-
-// FuzzBasic: what is accepted is exactly what form-urlencoding and base64 of
-// an id and a secret give, and no value has a second base64 spelling.
-func FuzzBasic(f *testing.F) {
-	f.Add(basic("service:secret"))
-	f.Add(basic("a%3Ab:c%2Bd"))
-	f.Add("Basic ")
-	f.Add("basic ====")
-	f.Fuzz(func(t *testing.T, header string) {
-		id, secret, err := parseBasic(header)
-		if err != nil {
-			if id != "" && secret != "" {
-				t.Fatalf("%q: refused, and yet %q %q", header, id, secret)
-			}
-			return
-		}
-		_, encoded, _ := strings.Cut(header, " ")
-		raw, err := base64.StdEncoding.DecodeString(encoded)
-		if err != nil || base64.StdEncoding.EncodeToString(raw) != encoded {
-			t.Fatalf("%q is not the one spelling of its base64", header)
-		}
-		again := basic(url.QueryEscape(id) + ":" + url.QueryEscape(secret))
-		id2, secret2, err := parseBasic(again)
-		if len(again) < 4096 && (err != nil || id2 != id || secret2 != secret) {
-			t.Fatalf("%q gives %q %q, then %q %q %v", header, id, secret, id2, secret2, err)
-		}
-	})
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/clientauth"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
@@ -22,7 +23,7 @@ import (
 type Handler struct {
 	Settings  func() authority.Issuer
 	Directory *authority.Directory
-	Clients   *Authenticator
+	Clients   *clientauth.Authenticator
 	Grants    authority.GrantStore
 	Refresh   authority.RefreshKey
 	Issue     func(ctx context.Context, a authority.Authorization) (issue.Response, error)

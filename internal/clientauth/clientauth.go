@@ -1,9 +1,10 @@
-// RFC 6749 §2.3 and RFC 7523 §2.2: client authentication.
-package token
+// Package clientauth turns a request into the client that has proved itself
+// (RFC 6749 §2.3): by its secret, or by an assertion that it has signed
+// (RFC 7523 §2.2).
+package clientauth
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -13,7 +14,6 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
-	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
@@ -31,9 +31,8 @@ type Authenticator struct {
 var errClient = oauth.Errorf(oauth.InvalidClient, "client authentication failed")
 
 const (
-	maxClientID      = 512
-	maxClientSecret  = 1024
-	maxAssertionLife = 5 * time.Minute
+	maxClientID     = 512
+	maxClientSecret = 1024
 )
 
 // Authenticate returns the client that has proved itself by the one method
@@ -139,7 +138,7 @@ func (a *Authenticator) check(ctx context.Context, p proof) (authority.Client, e
 		return authority.Client{}, err
 	}
 	if unknown {
-		// Go on with a client that nothing can match, so that an unknown
+		// Continue with a client that nothing can match, so that an unknown
 		// client takes the same time as a wrong secret.
 		client = authority.Client{AuthMethod: p.method, Secrets: make([]authority.ClientSecret, 1)}
 	}
@@ -159,67 +158,4 @@ func (a *Authenticator) check(ctx context.Context, p proof) (authority.Client, e
 		return authority.Client{}, errClient
 	}
 	return client, nil
-}
-
-var assertionJWT = jose.Expect{
-	Algorithms: []jose.Algorithm{jose.ES256, jose.ES384, jose.ES512, jose.PS256, jose.RS256, jose.EdDSA},
-	Types:      []string{"", "JWT", "client-authentication+jwt"},
-}
-
-func assertionSubject(assertion string) (string, error) {
-	_, claims, err := jose.InspectUnverified(assertion)
-	if err != nil {
-		return "", err
-	}
-	sub, ok, err := claims.String("sub")
-	if err != nil || !ok {
-		return "", errors.New("the assertion has no sub")
-	}
-	return sub, nil
-}
-
-// spendAssertion checks a client assertion (RFC 7523 §3) and spends its jti.
-// The audience is our issuer, as one string, and nothing else: an assertion
-// that was made for somebody else's token endpoint is worth nothing here.
-func (a *Authenticator) spendAssertion(ctx context.Context, client authority.Client, assertion string) error {
-	keySet, err := jose.ParseKeySet(client.JWKS)
-	if err != nil {
-		return errClient.Because(err)
-	}
-	verified, err := jose.Verify(assertion, assertionJWT, keySet.Find)
-	if err != nil {
-		return errClient.Because(err)
-	}
-	claims := verified.Claims
-	for name, want := range map[string]string{"iss": client.ID, "sub": client.ID, "aud": a.Issuer} {
-		if got, ok, err := claims.String(name); err != nil || !ok || got != want {
-			return errClient.Because(errors.New("the assertion's " + name + " is wrong"))
-		}
-	}
-	times, err := claims.CheckTimes(a.Now(), jose.TimeRules{Leeway: authority.Leeway, MaxLife: maxAssertionLife})
-	if err != nil {
-		return errClient.Because(err)
-	}
-	jti, ok, err := claims.String("jti")
-	if err != nil || !ok || jti == "" {
-		return errClient.Because(errors.New("the assertion has no jti"))
-	}
-	err = a.Tickets.TakeTicket(ctx, authority.Ticket{
-		Kind:      authority.TicketAssertion,
-		Hash:      sha256.Sum256([]byte(client.ID + "\x00" + jti)),
-		ExpiresAt: times.Expires.Add(2 * authority.Leeway),
-	})
-	if errors.Is(err, authority.ErrSpent) {
-		return errClient.Because(errors.New("the assertion has been used already"))
-	}
-	return err
-}
-
-// AssertionAlgorithms lists the signature algorithms of client assertions, for discovery.
-func AssertionAlgorithms() []string {
-	var names []string
-	for _, alg := range assertionJWT.Algorithms {
-		names = append(names, string(alg))
-	}
-	return names
 }

@@ -1,4 +1,4 @@
-package token
+package clientauth
 
 import (
 	"strings"
@@ -33,7 +33,7 @@ func NewLimiter(now func() time.Time) *Limiter {
 	})}
 }
 
-// Failed counts a failure, and says whether the pair may go on being told why.
+// Failed counts a failure, and says whether the pair is still told why.
 func (l *Limiter) Failed(clientID, remote string) bool {
 	// Cloned: the id is a part of the request's body, which must not stay in
 	// memory with it.
