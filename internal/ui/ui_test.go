@@ -36,7 +36,7 @@ func render(t *testing.T, v View) *httptest.ResponseRecorder {
 	return w
 }
 
-// threats.md A 19, K 115: what a client, a user or a request brought never becomes markup.
+// docs/security/threats.md A 19, K 115: what a client, a user or a request brought never becomes markup.
 func TestNoValueBecomesMarkup(t *testing.T) {
 	for name, v := range filled(evil) {
 		each(t, render(t, v).Body.String(), func(n *html.Node) {
@@ -155,7 +155,7 @@ func TestStableIDs(t *testing.T) {
 	}
 }
 
-// threats.md A 11 and 12.
+// docs/security/threats.md A 11 and 12.
 func TestEveryPageCarriesTheSecurityHeaders(t *testing.T) {
 	for name, v := range filled("words") {
 		h := render(t, v).Header()
