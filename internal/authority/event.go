@@ -10,6 +10,7 @@ type EventType string
 const (
 	EventTokenIssued     EventType = "token.issued"
 	EventTokenRefused    EventType = "token.refused"
+	EventTokenWithheld   EventType = "token.withheld" // it is on record as issued, but was not handed out
 	EventTokenRevoked    EventType = "token.revoked"
 	EventGrantCreated    EventType = "grant.created"
 	EventGrantEnded      EventType = "grant.ended"

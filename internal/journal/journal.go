@@ -98,6 +98,7 @@ type Journal struct {
 	anchors  chan Checkpoint
 	anchored chan struct{} // closed when the last anchor is told
 
+	fault   fault // for the tests of those who append
 	later   later
 	writing atomic.Pointer[time.Time] // since when the flusher has been waiting for the disk; nil for not
 
@@ -425,13 +426,22 @@ func (j *Journal) write(lines []byte) error {
 		// In pieces, so that a power cut can leave no more than one half written.
 		piece := lines[:min(len(lines), maxWrite)]
 		for j.padded < j.size+int64(len(piece)) {
+			if err := j.fault.strike(); err != nil {
+				return err
+			}
 			n, err := j.disk.write(j.file, zeros[:min(len(zeros), int(max(j.maxSegment, 4096)))], j.padded)
 			if err != nil {
 				return err
 			}
 			j.padded += int64(n)
 		}
+		if err := j.fault.strike(); err != nil {
+			return err
+		}
 		if _, err := j.disk.write(j.file, piece, j.size); err != nil {
+			return err
+		}
+		if err := j.fault.strike(); err != nil {
 			return err
 		}
 		if err := j.disk.sync(j.file); err != nil {

@@ -638,3 +638,20 @@ func TestHangingDiskIsNotReady(t *testing.T) {
 		t.Fatal("afterwards:", err)
 	}
 }
+
+func TestAPlantedFailureStopsTheJournalAtTheChosenStep(t *testing.T) {
+	for n := range 3 { // the zeros, the line, the sync
+		dir := t.TempDir()
+		j := open(t, dir, Options{})
+		j.FailAfter(n)
+		if err := j.Append(ctx, event(0)); !errors.Is(err, errFault) || j.Ready() == nil {
+			t.Fatalf("at step %d: %v, ready: %v", n, err, j.Ready())
+		}
+		if err := j.Append(ctx, event(1)); err == nil {
+			t.Fatalf("at step %d: a journal that failed took the next record", n)
+		}
+	}
+	j := open(t, t.TempDir(), Options{})
+	j.FailAfter(3)
+	appendN(t, j, 0, 1)
+}
