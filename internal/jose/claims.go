@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Claims is a parsed JSON object. It can't be changed. Its accessors refuse a claim of the wrong JSON type instead of
+// Claims is a parsed JSON object that cannot be changed. Its accessors refuse a claim of the wrong JSON type instead of
 // converting it; null is a wrong type everywhere. A claim that is absent gives ok = false and no error.
 type Claims struct {
 	text    string
@@ -157,13 +157,13 @@ func (c Claims) Time(name string) (value time.Time, ok bool, err error) {
 	}
 	if seconds, err := strconv.ParseInt(raw, 10, 64); err == nil {
 		if seconds > maxNumericDate {
-			return time.Time{}, false, badClaim(name, "lies after the year 9999")
+			return time.Time{}, false, badClaim(name, "is after the year 9999")
 		}
 		return time.Unix(seconds, 0).UTC(), true, nil
 	}
 	seconds, err := strconv.ParseFloat(raw, 64) // 1e400 is an error here, not infinity
 	if err != nil || seconds >= maxNumericDate+1 {
-		return time.Time{}, false, badClaim(name, "lies after the year 9999")
+		return time.Time{}, false, badClaim(name, "is after the year 9999")
 	}
 	whole, fraction := math.Modf(seconds)
 	return time.Unix(int64(whole), int64(fraction*1e9)).UTC(), true, nil
@@ -175,8 +175,8 @@ const MaxLeeway = 60 * time.Second
 // TimeRules says how strictly CheckTimes reads the clock.
 type TimeRules struct {
 	Leeway  time.Duration // forgiven difference between two clocks; more than MaxLeeway counts as MaxLeeway
-	MaxAge  time.Duration // if set, iat is required and lies at most this long ago
-	MaxLife time.Duration // if set, exp lies at most this far ahead of now
+	MaxAge  time.Duration // if set, iat is required and is at most this long ago
+	MaxLife time.Duration // if set, exp is at most this far ahead of now
 }
 
 // Times are the instants that CheckTimes has found good; IssuedAt and NotBefore are zero when the claim is absent.

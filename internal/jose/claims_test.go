@@ -23,7 +23,7 @@ func TestClaimTypes(t *testing.T) {
 		t.Error(s, ok, err)
 	}
 	if _, ok, err := c.String("absent"); ok || err != nil {
-		t.Error("an absent claim is no error", err)
+		t.Error("an absent claim is not an error", err)
 	}
 	for _, name := range []string{"n", "null", "t", "many", "o"} {
 		if _, ok, err := c.String(name); ok || !errors.Is(err, ErrClaim) {

@@ -1,8 +1,8 @@
 package jose
 
 // RFC 8259 with the restrictions of RFC 7493 (I-JSON): one object, unique names at every depth, UTF-8, no lone surrogates.
-// encoding/json is not used for attacker's input: it takes the last of two equal names, matches names without regard to case,
-// and replaces bad UTF-8, so two readers of one token could see two different tokens.
+// encoding/json is not used for an attacker's input: it takes the last of two equal names, ignores the case of names, and replaces
+// bad UTF-8, so two readers of one token could see two different tokens.
 
 import (
 	"encoding/json"
@@ -13,7 +13,7 @@ import (
 // maxDepth bounds recursion. An `act` chain of a dozen services fits; a bomb does not.
 const maxDepth = 32
 
-// linearNames is how many names of one object are compared one by one; beyond it a set is made, so that many names cost no square.
+// linearNames is how many names of one object are compared one by one; with more a set is made, so that the time does not grow with the square.
 const linearNames = 16
 
 var (

@@ -25,7 +25,7 @@ type Signer struct {
 	length int    // of the signature in bytes
 }
 
-// NewSigner prepares the header once. kid and typ may be empty and are then left out.
+// NewSigner prepares the header once. An empty kid or typ is omitted.
 func NewSigner(kid string, alg Algorithm, typ string, key crypto.Signer) (*Signer, error) {
 	if key == nil {
 		return nil, badKey("it is empty")
@@ -85,8 +85,8 @@ func (s *Signer) Sign(claims []byte) (string, error) {
 	digest := s.params.digest(token, &room)
 	random := rand.Reader
 	if _, ours := s.key.(*ecdsa.PrivateKey); ours {
-		// Without randomness crypto/ecdsa takes the nonce from the key and the message (RFC 6979): 27 instead of 35 µs, and nothing rests
-		// on the random source. Hedged nonces protect against faults injected while one message is signed twice; a token's jti is never the same twice.
+		// Without randomness crypto/ecdsa takes the nonce from the key and the message (RFC 6979): 27 instead of 35 µs, and nothing depends
+		// on the random source. Hedged nonces protect against faults injected while one message is signed twice; no two tokens have the same jti.
 		random = nil
 	}
 	signature, err := s.key.Sign(random, digest, s.opts)

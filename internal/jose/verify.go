@@ -30,7 +30,7 @@ type Header struct {
 	Algorithm Algorithm
 	KeyID     string
 	Type      string
-	// Fields are all members. jwk, jku, x5c and x5u stand here if the sender put them in; nothing in this package reads them.
+	// Fields are all members, jwk, jku, x5c and x5u among them if the sender put them in; nothing in this package reads those.
 	Fields Claims
 }
 
@@ -41,8 +41,8 @@ type Verified struct {
 	Key    PublicKey
 }
 
-// Verify checks in this order: size, characters, header, algorithm, type, key, signature, and only then the claims, so that nobody
-// learns from an error about claims what is in a token that was not signed (golang-jwt CVE-2024-51744).
+// Verify checks in this order: size, characters, header, algorithm, type, key, signature, and only then the claims. So an error
+// about claims always means that the signature is good (docs/security/threats.md D 62).
 // find gets the kid from the header, empty if it is absent, and an algorithm that is in want.
 func Verify(raw string, want Expect, find func(kid string, alg Algorithm) (PublicKey, bool)) (Verified, error) {
 	limit := want.MaxSize

@@ -407,7 +407,7 @@ func TestSameType(t *testing.T) {
 		{"equal", "token+jwt", "token+jwt", true},
 		{"other case", "token+jwt", "TOKEN+Jwt", true},
 		{"with prefix", "token+jwt", "APPLICATION/token+jwt", true},
-		{"the Kelvin sign is no k", "token+jwt", "to\u212aen+jwt", false},
+		{"the Kelvin sign is not a k", "token+jwt", "to\u212aen+jwt", false},
 		{"the prefix alone", "", "application/", false},
 		{"absent", "", "", true},
 		{"another type", "token+jwt", "token+jws", false},
@@ -439,7 +439,7 @@ func TestVectors(t *testing.T) {
 			t.Fatal(iss)
 		}
 	})
-	t.Run("RFC 8037 A.4, whose payload is no JSON object", func(t *testing.T) {
+	t.Run("RFC 8037 A.4, whose payload is not a JSON object", func(t *testing.T) {
 		key, err := ParsePublicKey([]byte(`{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}`))
 		if err != nil {
 			t.Fatal(err)
@@ -559,6 +559,34 @@ func FuzzVerify(f *testing.F) {
 		}
 		if raw != good {
 			t.Fatal("a token that we did not sign is accepted")
+		}
+	})
+}
+
+// FuzzSigned signs any header and payload. go-jose is the oracle: where it accepts what we accept, it has read the same
+// algorithm, kid and payload, so no two readers of one token see two tokens.
+func FuzzSigned(f *testing.F) {
+	_, public := testKey(f, ES256)
+	find := func(string, Algorithm) (PublicKey, bool) { return public, true }
+	for _, header := range []string{goodHeader, `{"alg":"ES256","typ":"at+jwt"}`, `{"alg":"ES256","\u006bid":"k2","kid ":"k1","typ":"AT+jwt"}`, `{"Alg":"none","alg":"ES256","typ":"at+jwt"}`} {
+		f.Add(header, goodPayload)
+	}
+	f.Fuzz(func(t *testing.T, header, payload string) {
+		raw := forge(t, ES256, header, payload)
+		ours, err := Verify(raw, expectAccess, find)
+		if err != nil {
+			return
+		}
+		theirs, err := gojose.ParseSignedCompact(raw, []gojose.SignatureAlgorithm{gojose.ES256})
+		if err != nil {
+			return // it reads jwk and x5c, which we ignore
+		}
+		read, err := theirs.Verify(public.CryptoKey())
+		if err != nil || string(read) != string(ours.Claims.JSON()) {
+			t.Fatalf("go-jose reads %q: %v", read, err)
+		}
+		if h := theirs.Signatures[0].Header; h.Algorithm != string(ours.Header.Algorithm) || h.KeyID != ours.Header.KeyID {
+			t.Fatalf("go-jose reads %q and %q in the header; we read %q and %q", h.Algorithm, h.KeyID, ours.Header.Algorithm, ours.Header.KeyID)
 		}
 	})
 }
