@@ -37,13 +37,14 @@ var mayImport = []struct {
 }{
 	{"internal/oauth", nil},
 	{"internal/jose", nil},
-	{"internal/config", nil},
+	{"internal/suggest", nil},
 	{"internal/ui", nil},
 	{"internal/seal", nil},
 	{"internal/password", nil},
 	{"internal/archtest", nil},
 	{"scripts", nil},
 
+	{"internal/config", words("internal/suggest")},
 	{"internal/dpop", words("internal/jose")},
 	{"internal/authority", words("internal/oauth")},
 	{"internal/httpx", words("internal/oauth")},

@@ -66,7 +66,7 @@ func newConfig(env *Environment) *cobra.Command {
 		Use:     "config",
 		Short:   "Check and explain the configuration",
 		Example: "  signalbox config validate signalbox.yaml\n  signalbox config explain tokens.refresh_grace",
-		Args:    noArgs,
+		Args:    noSubcommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	var file string

@@ -1,12 +1,16 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/signalbox-sts/signalbox/internal/suggest"
 )
 
 func newRoot(env *Environment) *cobra.Command {
@@ -23,25 +27,66 @@ Start with: signalbox dev`,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return &usageError{errors.New("unknown command " + quote(args[0]) + "; see signalbox --help")}
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args:          noSubcommand,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetIn(env.In)
 	root.SetOut(env.Out)
 	root.SetErr(env.Err)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &usageError{errors.New(err.Error() + "; see " + cmd.CommandPath() + " --help")}
-	})
+	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(newDev(env), newServe(env), newInit(env), newConfig(env), newToken(env), newVersion(env))
 	root.AddCommand(adminCommands(env)...)
-	mendHelp(root)
-	mendCompletion(root)
+	fixHelp(root)
+	fixCompletion(root)
 	return root
+}
+
+// noSubcommand is for a command that only holds others: what follows it is a
+// mistyped one.
+func noSubcommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var names []string
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, sub.Name())
+		}
+	}
+	return &usageError{errors.New("unknown command " + quote(args[0]) + meant(args[0], names) + "; see " + cmd.CommandPath() + " --help")}
+}
+
+// meant is the question that follows an unknown word, if one is near to it.
+func meant(word string, among []string) string {
+	if near := suggest.DidYouMean(word, among); near != "" {
+		return ": " + near
+	}
+	return ""
+}
+
+// flagError says what is wrong with the flags in our words. It repeats no value
+// of a flag that does not exist: that may be a secret.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	var invalid *pflag.InvalidValueError
+	text := err.Error()
+	switch {
+	case errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() != "":
+		text = "unknown flag -" + unknown.GetSpecifiedName()
+	case errors.As(err, &unknown):
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
+		text = "unknown flag --" + unknown.GetSpecifiedName() + meant("--"+unknown.GetSpecifiedName(), names)
+	case errors.As(err, &invalid):
+		text = "--" + invalid.GetFlag().Name + " must be " + cmp.Or(kindOf[invalid.GetFlag().Value.Type()], invalid.GetFlag().Value.Type()) +
+			", not " + quote(invalid.GetValue())
+	}
+	return &usageError{errors.New(text + "; see " + cmd.CommandPath() + " --help")}
+}
+
+// kindOf is what the types of flags are called.
+var kindOf = map[string]string{
+	"int": "a whole number", "uint64": "a whole number", "bool": "true or false", "duration": "a duration such as 90s, 5m or 24h",
 }
 
 func newVersion(env *Environment) *cobra.Command {
@@ -55,9 +100,9 @@ func newVersion(env *Environment) *cobra.Command {
 	}
 }
 
-// mendHelp makes a wrong topic wrong usage: the library prints its help and
+// fixHelp makes a wrong topic wrong usage: the library prints its help and
 // ends well.
-func mendHelp(root *cobra.Command) {
+func fixHelp(root *cobra.Command) {
 	root.InitDefaultHelpCmd()
 	help := mustFind(root, "help")
 	help.Example = "  signalbox help token get"
@@ -69,9 +114,9 @@ func mendHelp(root *cobra.Command) {
 	}
 }
 
-// mendCompletion does the same for shells, and gives the examples that the
+// fixCompletion does the same for shells, and gives the examples that the
 // library has only in its prose.
-func mendCompletion(root *cobra.Command) {
+func fixCompletion(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	completion := mustFind(root, "completion")
 	completion.Example = "  source <(signalbox completion bash)"

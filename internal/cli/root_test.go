@@ -38,6 +38,32 @@ func TestHelpCompletionAndVersion(t *testing.T) {
 	}
 }
 
+func TestMistypedCommandsAndFlagsSuggestTheNearest(t *testing.T) {
+	for _, row := range []struct{ sentence, args, want string }{
+		{"a command", "cleint list", `unknown command "cleint": did you mean client?; see signalbox --help`},
+		{"a command that nothing is near to", "frobnicate", `unknown command "frobnicate"; see signalbox --help`},
+		{"a subcommand", "client lst", `unknown command "lst": did you mean list?; see signalbox client --help`},
+		{"a subcommand of config", "config validat", "did you mean validate?"},
+		{"a subcommand of token", "token inspct", "did you mean inspect?"},
+		{"a flag", "client list --limt 3", "unknown flag --limt: did you mean --limit?; see signalbox client list --help"},
+		{"a flag of the group", "client list --admin-ulr x", "did you mean --admin-url?"},
+		{"a flag that nothing is near to", "client list --frobnicate", "unknown flag --frobnicate; see"},
+		{"a number that is none", "client list --limit many", `--limit must be a whole number, not "many"`},
+		{"a duration that is none", "client rotate x --keep-old 1fortnight", "--keep-old must be a duration such as"},
+		{"a flag without its value", "client list --limit", "flag needs an argument: --limit"},
+	} {
+		r := execute(t, t.Context(), nil, strings.NewReader(""), strings.Fields(row.args)...).wants(exitUsage, row.want)
+		if r.out != "" || strings.Count(r.err, "\n") != 1 {
+			t.Errorf("%s: %s%s", row.sentence, r.out, r.err)
+		}
+	}
+	for _, args := range []string{"token get --client-secret=hunter2", "user create bob -phunter2"} {
+		if r := execute(t, t.Context(), nil, strings.NewReader(""), strings.Fields(args)...).wants(exitUsage, "unknown flag"); strings.Contains(r.err, "hunter2") {
+			t.Errorf("the value of a flag that does not exist is shown: %s", r.err)
+		}
+	}
+}
+
 func TestEveryCommandHasAnExample(t *testing.T) {
 	var walk func(cmd *cobra.Command)
 	walk = func(cmd *cobra.Command) {

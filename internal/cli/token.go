@@ -31,7 +31,7 @@ If the issuer's certificate comes from an authority of your own, name the file
 with the authority's certificate in SSL_CERT_FILE.`,
 		Example: `  signalbox token get --issuer https://sts.example.com --client-id orders --client-secret-file secret.txt
   signalbox token inspect < token.txt`,
-		Args: noArgs,
+		Args: noSubcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newTokenGet(env), newTokenInspect(env), newTokenVerify(env), newTokenRevoke(env))

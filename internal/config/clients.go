@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/suggest"
 )
 
 var (
@@ -91,7 +93,7 @@ func (d *document) introspectors() {
 			at := fmt.Sprintf("resources[%d].introspection_clients[%d]", i, j)
 			method, ok := methods[id]
 			if !ok {
-				d.fail(at, "there is no client "+quote(id), cmpOr(didYouMean(id, mapKeys(methods)), "add it to clients"))
+				d.fail(at, "there is no client "+quote(id), cmpOr(suggest.DidYouMean(id, mapKeys(methods)), "add it to clients"))
 			} else if method == "none" {
 				d.fail(at, quote(id)+" is a public client: anybody could introspect in its name", "give it a secret or a key")
 			}
@@ -284,7 +286,7 @@ func (d *document) clientScopes(i int, c *Client, scopes map[string][]string) {
 			for _, r := range d.config.Resources[:min(len(d.config.Resources), 1000)] {
 				ids = append(ids, r.ID)
 			}
-			d.fail(fmt.Sprintf("clients[%d].resources[%d]", i, j), "there is no resource "+quote(id), cmpOr(didYouMean(id, ids), "add it to resources"))
+			d.fail(fmt.Sprintf("clients[%d].resources[%d]", i, j), "there is no resource "+quote(id), cmpOr(suggest.DidYouMean(id, ids), "add it to resources"))
 			continue
 		}
 		for _, s := range have {
@@ -299,7 +301,7 @@ func (d *document) clientScopes(i int, c *Client, scopes map[string][]string) {
 		if mine[s] {
 			continue
 		}
-		mend := didYouMean(s, mapKeys(mine))
+		mend := suggest.DidYouMean(s, mapKeys(mine))
 		for _, r := range d.config.Resources {
 			if mend == "" && slices.Contains(r.Scopes, s) {
 				mend = "add " + r.ID + " to the client's resources"

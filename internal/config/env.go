@@ -3,6 +3,8 @@ package config
 import (
 	"slices"
 	"strings"
+
+	"github.com/signalbox-sts/signalbox/internal/suggest"
 )
 
 const envPrefix = "SIGNALBOX_"
@@ -11,7 +13,7 @@ const envPrefix = "SIGNALBOX_"
 // prefix and often the shell, so the service must not trip over them.
 var clientEnv = []string{
 	"SIGNALBOX_ADMIN_URL", "SIGNALBOX_ADMIN_TOKEN", "SIGNALBOX_ADMIN_TOKEN_FILE",
-	"SIGNALBOX_ISSUER_URL", "SIGNALBOX_CLIENT_ID", "SIGNALBOX_CLIENT_SECRET_FILE",
+	"SIGNALBOX_ISSUER_URL", "SIGNALBOX_CLIENT_ID", "SIGNALBOX_CLIENT_SECRET_FILE", "SIGNALBOX_CONTEXT",
 }
 
 const testEnv = "SIGNALBOX_TEST_"
@@ -44,7 +46,7 @@ func (d *document) environment(env []string) {
 			base, isFile := strings.CutSuffix(name, "_FILE")
 			t, ok = known[base]
 			if !ok || !isFile || !t.f.secret {
-				mend := didYouMean(name, names)
+				mend := suggest.DidYouMean(name, names)
 				if mend == "" {
 					mend = "`signalbox config explain` lists every key with its variable"
 				}

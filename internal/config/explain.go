@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/signalbox-sts/signalbox/internal/suggest"
 )
 
 // Keys lists every key in the order of the file, for completion and lookup.
@@ -32,7 +34,7 @@ func Explain(key string) (string, error) {
 	}
 	mend := elsewhere(want, table)
 	if strings.Contains(want, ".") {
-		mend = cmpOr(didYouMean(want, Keys()), "`signalbox config explain` lists every key")
+		mend = cmpOr(suggest.DidYouMean(want, Keys()), "`signalbox config explain` lists every key")
 	}
 	return "", errors.New("there is no key " + quote(key) + ": " + mend)
 }

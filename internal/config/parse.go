@@ -13,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/signalbox-sts/signalbox/internal/suggest"
 )
 
 // document is one file on its way to a Config.
@@ -285,7 +287,7 @@ func elsewhere(key string, fields []field) string {
 			here = append(here, f.key)
 		}
 	}
-	if s := didYouMean(key, here); s != "" {
+	if s := suggest.DidYouMean(key, here); s != "" {
 		return s
 	}
 	var there []string
@@ -297,7 +299,7 @@ func elsewhere(key string, fields []field) string {
 	if len(there) == 0 {
 		var last []string
 		walk(table, "", func(path string, _ field) { last = append(last, path[strings.LastIndexByte(path, '.')+1:]) })
-		if near := nearest(key, last); near != "" {
+		if near := suggest.Nearest(key, last); near != "" {
 			walk(table, "", func(path string, _ field) {
 				if strings.HasSuffix(path, "."+near) {
 					there = append(there, path)

@@ -1,18 +1,22 @@
-package config
+// Package suggest finds the word that somebody meant to type.
+package suggest
 
 import "strings"
 
-// didYouMean asks whether one of among was meant, or returns "".
-func didYouMean(word string, among []string) string {
-	if s := nearest(word, among); s != "" {
+// DidYouMean asks whether one of among was meant, or returns "".
+func DidYouMean(word string, among []string) string {
+	if s := Nearest(word, among); s != "" {
 		return "did you mean " + s + "?"
 	}
 	return ""
 }
 
-// nearest is the closest of among, or those that word begins, or "".
-func nearest(word string, among []string) string {
-	if word == "" || len(word) > 64 {
+// maxWord bounds the work: nobody mistypes more than that.
+const maxWord = 64
+
+// Nearest is the closest of among, or those that word begins, or "".
+func Nearest(word string, among []string) string {
+	if word == "" || len(word) > maxWord {
 		return ""
 	}
 	var longer []string
