@@ -41,6 +41,7 @@ var mayImport = []struct {
 	{"internal/ui", nil},
 	{"internal/seal", nil},
 	{"internal/password", nil},
+	{"internal/version", nil},
 	{"internal/archtest", nil},
 	{"scripts", nil},
 

@@ -119,6 +119,18 @@ func (d *Directory) DeclaredResources() []Resource {
 	return sortedValues(d.declared.Load().Resources)
 }
 
+// ResourceScopes are the scopes of the configuration file's resources, for
+// discovery. Those of the admin API are not announced.
+func (d *Directory) ResourceScopes() []string {
+	var names []string
+	for _, r := range d.DeclaredResources() {
+		if r.ID != AdminResource {
+			names = append(names, r.Scopes.List()...)
+		}
+	}
+	return names
+}
+
 func sortedValues[V any](m map[string]V) []V {
 	values := make([]V, 0, len(m))
 	for _, id := range slices.Sorted(maps.Keys(m)) {

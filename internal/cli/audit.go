@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,11 +20,10 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/config"
 	"github.com/signalbox-sts/signalbox/internal/explain"
-	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/journal"
 	"github.com/signalbox-sts/signalbox/internal/keys"
+	"github.com/signalbox-sts/signalbox/internal/node"
 	"github.com/signalbox-sts/signalbox/internal/server/admin"
-	"github.com/signalbox-sts/signalbox/internal/store/sqldb"
 )
 
 func (a *adminCLI) auditCommand() *cobra.Command {
@@ -319,12 +317,16 @@ kept elsewhere. The service need not run, and may go on writing.`,
 				return err
 			}
 			if configFile != "" {
-				dir, options, err := proofOf(cmd.Context(), configFile)
+				cfg, err := config.Load(configFile, os.Environ())
+				if err != nil {
+					return err
+				}
+				options, err := node.JournalProof(cmd.Context(), cfg)
 				if err != nil {
 					return err
 				}
 				options.Archived = archived
-				return a.verify(dir, options)
+				return a.verify(cfg.Journal.Dir, options)
 			}
 			var options journal.VerifyOptions
 			if masterKeyFile != "" {
@@ -336,7 +338,7 @@ kept elsewhere. The service need not run, and may go on writing.`,
 				if err != nil {
 					return fmt.Errorf("%s: %w", masterKeyFile, err)
 				}
-				if options.CheckSignature, err = checkpointChecker(master); err != nil {
+				if options.CheckSignature, err = node.CheckpointChecker(master); err != nil {
 					return err
 				}
 			}
@@ -350,48 +352,6 @@ kept elsewhere. The service need not run, and may go on writing.`,
 	_ = cmd.MarkFlagFilename("master-key-file")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
 	return cmd
-}
-
-// proofOf gathers all that a node's own configuration can say about its journal.
-func proofOf(ctx context.Context, configFile string) (dir string, options journal.VerifyOptions, err error) {
-	cfg, err := config.Load(configFile, os.Environ())
-	if err != nil {
-		return "", options, err
-	}
-	dir = cfg.Journal.Dir
-	master, err := masterKeyOf(cfg)
-	if err != nil {
-		return "", options, err
-	}
-	if options.CheckSignature, err = checkpointChecker(master); err != nil {
-		return "", options, err
-	}
-	if cfg.Storage.URL.Engine() == "sqlite" {
-		if _, err := os.Stat(cfg.Storage.URL.Path()); err != nil {
-			return "", options, fmt.Errorf("the database that anchors the journal: %w", err)
-		}
-	}
-	db, err := sqldb.Open(ctx, cfg.Storage.URL.Reveal())
-	if err != nil {
-		return "", options, err
-	}
-	heads, err := db.JournalHeads(ctx)
-	if err := errors.Join(err, db.Close()); err != nil {
-		return "", options, err
-	}
-	own, err := os.ReadFile(nodeFile(dir))
-	if err != nil {
-		return "", options, fmt.Errorf("whose journal this is: %w", err)
-	}
-	for _, h := range heads {
-		// Other nodes keep their journals elsewhere, unless they were gathered here.
-		here, err := filepath.Glob(filepath.Join(dir, "journal-"+h.Node+"-*"))
-		if err == nil && len(here) == 0 && h.Node != strings.TrimSpace(string(own)) {
-			continue
-		}
-		options.Anchors = append(options.Anchors, journal.Checkpoint{Node: h.Node, Seq: uint64(h.Seq), Head: h.Head, Time: h.At})
-	}
-	return dir, options, nil
 }
 
 func (a *adminCLI) verify(dir string, options journal.VerifyOptions) error {
@@ -500,21 +460,4 @@ func nodeText(n journal.NodeReport, options journal.VerifyOptions) string {
 		text += fmt.Sprintf("; %s of an unfinished line, which is being written or was cut off", count(n.Writing, "byte"))
 	}
 	return text
-}
-
-// checkpointChecker verifies what journalSigner signed.
-func checkpointChecker(master keys.MasterKey) (func(jws string) ([]byte, error), error) {
-	signer, err := journalSigner(master)
-	if err != nil {
-		return nil, err
-	}
-	public := jose.KeySet{signer.PublicKey()}
-	want := jose.Expect{Algorithms: []jose.Algorithm{signer.Algorithm()}, Types: []string{signer.Type()}}
-	return func(jws string) ([]byte, error) {
-		verified, err := jose.Verify(jws, want, public.Find)
-		if err != nil {
-			return nil, err
-		}
-		return verified.Claims.JSON(), nil
-	}, nil
 }

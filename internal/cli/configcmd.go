@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/signalbox-sts/signalbox/internal/config"
+	"github.com/signalbox-sts/signalbox/internal/node"
 )
 
 func newInit(env *Environment) *cobra.Command {
@@ -88,11 +89,7 @@ func newConfig(env *Environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			master, err := masterKeyOf(cfg)
-			if err != nil {
-				return err
-			}
-			if _, err := declaredOf(cfg, master); err != nil {
+			if err := node.Check(cfg); err != nil {
 				return err
 			}
 			for _, warning := range cfg.Warnings {

@@ -20,7 +20,9 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config"
 	"github.com/signalbox-sts/signalbox/internal/keys"
+	"github.com/signalbox-sts/signalbox/internal/node"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/version"
 )
 
 func newDev(env *Environment) *cobra.Command {
@@ -31,7 +33,7 @@ func newDev(env *Environment) *cobra.Command {
 		Long: `Run the whole service without any configuration: embedded database, generated
 keys, a demo user and demo clients. It prints a first token and what to try
 next. The data folder holds the configuration that it made (signalbox.yaml).
-dev writes that file anew at each start: copy it before you change it, and run
+dev writes that file again at each start: copy it before you change it, and run
 the copy with signalbox serve.
 
 It speaks plain HTTP and listens on loopback only.`,
@@ -86,33 +88,32 @@ func dev(ctx context.Context, env *Environment, address, data, readyFile string)
 	if err := os.Remove(readyFile); readyFile != "" && err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("--ready-file: %w", err)
 	}
-	// Under its own name once the folder is known to be ours: another dev may be
-	// running on it, whose configuration this is.
+	d, text, err := prepareDemo(data, issuer, ln)
+	if err != nil {
+		return err
+	}
 	file := filepath.Join(data, "signalbox.yaml")
-	d, err := writeDemo(data, file+".new", issuer, ln)
-	defer func() { _ = os.Remove(file + ".new") }()
+	cfg, err := config.Parse(file, text, nil)
 	if err != nil {
 		return err
 	}
-	cfg, err := config.Load(file+".new", nil)
+	n, err := node.Open(ctx, cfg, node.Options{Log: env.Err, Version: version.Get()})
 	if err != nil {
 		return err
 	}
-	s, err := openService(ctx, cfg, env)
-	if err != nil {
+	defer n.Close()
+	// Written once the folder is known to be ours: another dev may be running on
+	// it, whose configuration this is.
+	if err := os.WriteFile(file, text, 0o600); err != nil {
 		return err
 	}
-	defer s.close()
-	if err := os.Rename(file+".new", file); err != nil {
-		return err
-	}
-	return s.serve(ctx, ln, func() error {
+	return n.Serve(ctx, ln, func() error {
 		ctx := context.WithoutCancel(ctx)
-		d.AdminURL = "http://" + ln.admin.Addr().String()
-		if d.AdminToken, err = s.adminToken(ctx); err != nil {
+		d.AdminURL = "http://" + ln.Admin.Addr().String()
+		if d.AdminToken, err = n.Mint(ctx, "demo-admin", authority.AdminResource, authority.MaxTokenTTL); err != nil {
 			return err
 		}
-		if err := s.welcome(ctx, env, d, data, began); err != nil {
+		if err := welcome(ctx, env, n, d, data, began); err != nil {
 			return err
 		}
 		return writeReadyFile(readyFile, d)
@@ -120,20 +121,20 @@ func dev(ctx context.Context, env *Environment, address, data, readyFile string)
 }
 
 // listenLoopback opens both listeners first: the issuer's URL holds the port.
-func listenLoopback(address string) (listeners, string, error) {
+func listenLoopback(address string) (node.Listeners, string, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return listeners{}, "", &usageError{fmt.Errorf("--listen must be host:port: %w", err)}
+		return node.Listeners{}, "", &usageError{fmt.Errorf("--listen must be host:port: %w", err)}
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return listeners{}, "", &usageError{errors.New("--listen must be on loopback (127.0.0.1, [::1] or localhost): dev speaks plain HTTP and its secrets are for demonstration")}
+		return node.Listeners{}, "", &usageError{errors.New("--listen must be on loopback (127.0.0.1, [::1] or localhost): dev speaks plain HTTP and its secrets are for demonstration")}
 	}
 	public, err := net.Listen("tcp", net.JoinHostPort(host, port))
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return listeners{}, "", fmt.Errorf("%s is in use: choose another with --listen 127.0.0.1:0", address)
+		return node.Listeners{}, "", fmt.Errorf("%s is in use: choose another with --listen 127.0.0.1:0", address)
 	}
 	if err != nil {
-		return listeners{}, "", err
+		return node.Listeners{}, "", err
 	}
 	// The commands look for the admin API at 9090; when that is taken, any
 	// port will do and the banner says which.
@@ -143,21 +144,21 @@ func listenLoopback(address string) (listeners, string, error) {
 			_ = private.Close()
 		}
 		if private, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			return listeners{}, "", errors.Join(err, public.Close())
+			return node.Listeners{}, "", errors.Join(err, public.Close())
 		}
 	}
 	_, port, _ = net.SplitHostPort(public.Addr().String())
-	return listeners{public, private}, "http://" + net.JoinHostPort(host, port), nil
+	return node.Listeners{Public: public, Admin: private}, "http://" + net.JoinHostPort(host, port), nil
 }
 
 const demoPassword = "ada-loves-trains"
 
-// writeDemo makes the configuration, its secrets and the demo's clients, or
-// takes up those of an earlier run. A new port makes a new issuer, so the
-// configuration itself is written anew each time.
-func writeDemo(dir, file, issuer string, ln listeners) (*demo, error) {
+// prepareDemo makes the secrets of the demo's clients, or takes those of an
+// earlier run, and the configuration, which is a new one each time: a new port
+// makes a new issuer.
+func prepareDemo(dir, issuer string, ln node.Listeners) (*demo, []byte, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	d := &demo{Issuer: issuer, Users: []demoUser{{"ada", demoPassword}}}
 	redirect := []string{"http://127.0.0.1:8085/callback"}
@@ -169,10 +170,10 @@ func writeDemo(dir, file, issuer string, ln listeners) (*demo, error) {
 		{ClientID: "demo-batch", GrantTypes: []string{"client_credentials"}, RedirectURIs: []string{}},
 	}
 	if _, err := keepSecret(dir, "master.key", func() string { return keys.GenerateMasterKey().Encode() }); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if _, err := keepSecret(dir, "ada.password", func() string { return demoPassword }); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	newSecret := func() string { return oauth.NewSecret(oauth.PrefixClientSecret).Reveal() }
 	for i, c := range d.Clients {
@@ -181,15 +182,15 @@ func writeDemo(dir, file, issuer string, ln listeners) (*demo, error) {
 		}
 		secret, err := keepSecret(dir, c.ClientID+".secret", newSecret)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		d.Clients[i].ClientSecret = secret
 	}
 	if _, err := keepSecret(dir, "demo-admin.secret", newSecret); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	text := strings.NewReplacer("$ISSUER", issuer, "$PUBLIC", ln.public.Addr().String(), "$ADMIN", ln.admin.Addr().String()).Replace(demoConfig)
-	return d, os.WriteFile(file, []byte(text), 0o600)
+	text := strings.NewReplacer("$ISSUER", issuer, "$PUBLIC", ln.Public.Addr().String(), "$ADMIN", ln.Admin.Addr().String()).Replace(demoConfig)
+	return d, []byte(text), nil
 }
 
 // keepSecret returns what the file holds, or fills it first.
@@ -203,7 +204,7 @@ func keepSecret(dir, name string, make func() string) (string, error) {
 	return strings.TrimSpace(string(data)), err
 }
 
-const demoConfig = `# Written by signalbox dev, anew at each start: copy it beside this file before you change it.
+const demoConfig = `# Written by signalbox dev, again at each start: copy it beside this file before you change it.
 # Run it by itself with: signalbox serve --config signalbox.yaml
 issuer: $ISSUER
 listen: {public: "$PUBLIC", admin: "$ADMIN"}
@@ -272,40 +273,9 @@ users:
     email_verified: true
 `
 
-// mint issues a token for a client of the file, on the same road as every
-// other token. A resource's own lifetime may be replaced.
-func (s *service) mint(ctx context.Context, clientID, resourceID string, ttl time.Duration) (string, error) {
-	client, err := s.directory.Client(ctx, clientID)
-	if err != nil {
-		return "", err
-	}
-	resource, err := s.directory.Resource(ctx, resourceID)
-	if err != nil {
-		return "", err
-	}
-	if ttl != 0 {
-		resource.AccessTTL = ttl
-	}
-	now := time.Now()
-	response, err := s.issuer.Issue(ctx, authority.Authorization{
-		GrantType: oauth.ClientCredentials, Client: client, At: now,
-		Target: authority.Target{Scopes: client.Scopes, Resources: []authority.Resource{resource}},
-		Grant: authority.Grant{
-			ID: authority.NewID(now), ClientID: client.ID, State: authority.GrantActive,
-			Subject: authority.Subject{Issuer: s.settings().URL, ID: client.ID, Kind: authority.SubjectClient},
-			Scopes:  client.Scopes, CreatedAt: now, ExpiresAt: now.Add(authority.MaxTokenTTL),
-		},
-	})
-	return response.AccessToken, err
-}
-
-func (s *service) adminToken(ctx context.Context) (string, error) {
-	return s.mint(ctx, "demo-admin", authority.AdminResource, authority.MaxTokenTTL)
-}
-
 // welcome prints the first token, explained, and what to try next.
-func (s *service) welcome(ctx context.Context, env *Environment, d *demo, dir string, began time.Time) error {
-	token, err := s.mint(ctx, "demo-service", "https://api.example.com", 0)
+func welcome(ctx context.Context, env *Environment, n *node.Node, d *demo, dir string, began time.Time) error {
+	token, err := n.Mint(ctx, "demo-service", "https://api.example.com", 0)
 	if err != nil {
 		return err
 	}

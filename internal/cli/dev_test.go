@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/signalbox-sts/signalbox/internal/config"
+	"github.com/signalbox-sts/signalbox/internal/node"
 )
 
 // The ready file holds secrets, and scripts put it in shared folders.
@@ -46,34 +49,27 @@ func TestReadyFileIsNotWrittenThroughWhatOthersPlanted(t *testing.T) {
 }
 
 // What dev says about its configuration file is what it does.
-func TestDevWritesItsConfigurationAnewAndSaysSo(t *testing.T) {
+func TestDevWritesItsConfigurationAgainAndSaysSo(t *testing.T) {
 	ln, issuer, err := listenLoopback("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _, _ = ln.public.Close(), ln.admin.Close() })
+	t.Cleanup(func() { _, _ = ln.Public.Close(), ln.Admin.Close() })
 	dir := t.TempDir()
-	file := filepath.Join(dir, "signalbox.yaml")
 	for range 2 {
-		if _, err := writeDemo(dir, file, issuer, ln); err != nil {
-			t.Fatal(err)
-		}
-		text, err := os.ReadFile(file)
+		_, text, err := prepareDemo(dir, issuer, ln)
 		first, _, _ := strings.Cut(string(text), "\n")
-		if err != nil || !strings.Contains(first, "anew at each start") {
+		if err != nil || !strings.Contains(first, "again at each start") {
 			t.Fatalf("its first line is %q, %v", first, err)
 		}
-		if err := os.WriteFile(file, []byte("changed"), 0o600); err != nil {
-			t.Fatal(err)
-		}
 	}
-	if help := newDev(&Environment{}).Long; !strings.Contains(help, "anew at each start") {
+	if help := newDev(&Environment{}).Long; !strings.Contains(help, "again at each start") {
 		t.Errorf("the help: %s", help)
 	}
 }
 
 func TestASecondDevLeavesTheFirstOnesFolderAlone(t *testing.T) {
-	_, file := testService(t)
+	_, file := openDemo(t)
 	before, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -96,4 +92,32 @@ func TestASecondDevLeavesTheFirstOnesFolderAlone(t *testing.T) {
 	if _, err := os.Stat(ready); err == nil {
 		t.Error("whoever waits for the ready file takes an earlier run's for this one's")
 	}
+}
+
+// openDemo opens a node on the demo's configuration, with nothing listening.
+func openDemo(t *testing.T) (n *node.Node, file string) {
+	t.Helper()
+	ln, issuer, err := listenLoopback("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = ln.Public.Close(), ln.Admin.Close() })
+	dir := t.TempDir()
+	_, text, err := prepareDemo(dir, issuer, ln)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file = filepath.Join(dir, "signalbox.yaml")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err = node.Open(t.Context(), cfg, node.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Close)
+	return n, file
 }

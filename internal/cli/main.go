@@ -8,9 +8,6 @@ import (
 	"fmt"
 )
 
-// version is set by the linker.
-var version = "dev"
-
 // Exit codes: other people's scripts rely on them.
 const (
 	exitOK     = 0

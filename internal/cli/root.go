@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/signalbox-sts/signalbox/internal/suggest"
+	"github.com/signalbox-sts/signalbox/internal/version"
 )
 
 func newRoot(env *Environment) *cobra.Command {
@@ -24,7 +25,7 @@ Start with: signalbox dev`,
 		Example: `  signalbox dev                          # everything, on this machine, in a second
   signalbox init > signalbox.yaml        # a commented production configuration
   signalbox serve --config signalbox.yaml`,
-		Version:       version,
+		Version:       version.Get().String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          noSubcommand,
@@ -90,14 +91,23 @@ var kindOf = map[string]string{
 }
 
 func newVersion(env *Environment) *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "Print the version, as --version does", Args: noArgs,
-		Example: "  signalbox version",
+	var output string
+	cmd := &cobra.Command{
+		Use: "version", Short: "Print the version, commit and date of this build", Args: noArgs,
+		Example: "  signalbox version\n  signalbox version -o json",
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(env.Out, "signalbox version %s\n", version)
+			if err := checkOutput(output); err != nil {
+				return err
+			}
+			if output == "json" {
+				return printJSON(env.Out, version.Get())
+			}
+			_, err := fmt.Fprintln(env.Out, "signalbox version", version.Get())
 			return err
 		},
 	}
+	outputFlag(cmd, &output)
+	return cmd
 }
 
 // fixHelp makes a wrong topic wrong usage: the library prints its help and

@@ -1,11 +1,14 @@
 package cli
 
 import (
+	"encoding/json"
 	"io"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/signalbox-sts/signalbox/internal/version"
 )
 
 // The commands that the library makes keep the rules of ours.
@@ -33,9 +36,14 @@ func TestHelpCompletionAndVersion(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		signalbox("completion", shell).wants(exitOK, "__complete")
 	}
-	if v := signalbox("version").wants(exitOK, "signalbox version "+version).out; v != signalbox("--version").out {
+	if v := signalbox("version").wants(exitOK, "signalbox version "+version.Get().Version).out; v != signalbox("--version").out {
 		t.Errorf("version and --version differ: %s", v)
 	}
+	var build version.Info
+	if out := signalbox("version", "-o", "json").wants(exitOK).out; json.Unmarshal([]byte(out), &build) != nil || build != version.Get() {
+		t.Errorf("version -o json: %s", out)
+	}
+	signalbox("version", "-o", "toml").wants(exitUsage, "text or json")
 }
 
 func TestMistypedCommandsAndFlagsSuggestTheNearest(t *testing.T) {

@@ -44,6 +44,9 @@ type Config struct {
 	origin *document // for Refuse
 }
 
+// Name is the path of the file, or what Parse was told.
+func (c *Config) Name() string { return c.origin.file }
+
 // Refuse is an error about one key of this configuration, with its place, for
 // rules that only the one who uses the value knows.
 func (c *Config) Refuse(key, problem, mend string) error {

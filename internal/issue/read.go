@@ -55,7 +55,7 @@ func NewReader(issuer string, find func(kid string, alg jose.Algorithm) (jose.Pu
 }
 
 var (
-	errNotOurs = errors.New("not an access token of this issuer")
+	errNotOurs = errors.New("not a token of this issuer")
 	errDead    = errors.New("the token has been revoked")
 	errOver    = errors.New("the token has expired")
 )

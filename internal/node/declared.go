@@ -1,4 +1,4 @@
-package cli
+package node
 
 import (
 	"crypto/sha256"
@@ -16,6 +16,16 @@ import (
 // issuerOf and declaredOf turn plain configuration into the domain's types.
 // The configuration has been validated, so what fails here is a rule that the
 // two see differently; it still refuses to start.
+
+// Check says why Open would refuse a configuration for what it says alone.
+func Check(cfg *config.Config) error {
+	master, err := masterKeyOf(cfg)
+	if err != nil {
+		return err
+	}
+	_, err = declaredOf(cfg, master)
+	return err
+}
 
 func masterKeyOf(c *config.Config) (keys.MasterKey, error) {
 	master, err := keys.ParseMasterKey(c.Secrets.MasterKey.Bytes())
@@ -121,7 +131,7 @@ func userOf(u config.User, master keys.MasterKey) (authority.User, error) {
 	}
 	if user.PasswordHash == "" {
 		// The same password has the same hash on every node and after every start, so
-		// that a new one shows: see stateOf.
+		// that a new one shows: see digestsOf.
 		salt := master.Derive("salt of the declared password of " + u.Sub)
 		hash, err := password.HashWithSalt(string(u.Password.Bytes()), [16]byte(salt[:16]))
 		if err != nil {
@@ -132,9 +142,9 @@ func userOf(u config.User, master keys.MasterKey) (authority.User, error) {
 	return user, password.Check(user.PasswordHash)
 }
 
-// stateOf is what tokens of the file's clients and users rest on: whoever is gone
-// from it later, or has another value, has lost them.
-func stateOf(d authority.Declared) map[string]string {
+// digestsOf is what tokens of the file's clients and users depend on: a client or
+// user that is later gone from the file, or has another digest, loses its tokens.
+func digestsOf(d authority.Declared) map[string]string {
 	state := map[string]string{}
 	for id, c := range d.Clients {
 		state[string(authority.EpochClient)+" "+id] = strconv.FormatBool(c.Disabled)

@@ -1,4 +1,4 @@
-package cli
+package node
 
 import (
 	"context"
@@ -22,22 +22,22 @@ import (
 
 // openJournal opens the audit record. Its checkpoints are signed with a key of
 // their own, derived from the master key: signing keys go, the journal stays.
-func (s *service) openJournal(dir string) error {
+func (n *Node) openJournal(dir string) error {
 	var err error
-	if s.node, err = nodeName(dir); err != nil {
+	if n.name, err = nodeName(dir); err != nil {
 		return err
 	}
-	signer, err := journalSigner(s.master)
+	signer, err := journalSigner(n.master)
 	if err != nil {
 		return err
 	}
-	s.journal, err = journal.Open(dir, s.node, journal.Options{
+	n.journal, err = journal.Open(dir, n.name, journal.Options{
 		Sign: signer.Sign,
 		Anchor: func(c journal.Checkpoint) {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			defer cancel()
-			if err := s.db.SaveJournalHead(ctx, c.Node, int64(c.Seq), c.Head, c.Time); err != nil {
-				s.log.Warn("the journal's head could not be anchored in the database", "error", err)
+			if err := n.db.SaveJournalHead(ctx, c.Node, int64(c.Seq), c.Head, c.Time); err != nil {
+				n.log.Warn("the journal's head could not be anchored in the database", "error", err)
 			}
 		},
 	})
@@ -76,25 +76,25 @@ func nodeFile(dir string) string { return filepath.Join(dir, "node") }
 
 // record and recordLater are the one way into the journal: they add what is
 // known about the request.
-func (s *service) record(ctx context.Context, e authority.Event) error {
-	s.complete(ctx, &e)
-	return s.journal.Append(ctx, e)
+func (n *Node) record(ctx context.Context, e authority.Event) error {
+	n.complete(ctx, &e)
+	return n.journal.Append(ctx, e)
 }
 
-func (s *service) recordLater(ctx context.Context, e authority.Event) {
-	s.complete(ctx, &e)
-	s.journal.AppendLater(e)
+func (n *Node) recordLater(ctx context.Context, e authority.Event) {
+	n.complete(ctx, &e)
+	n.journal.AppendLater(e)
 }
 
-func (s *service) complete(ctx context.Context, e *authority.Event) {
+func (n *Node) complete(ctx context.Context, e *authority.Event) {
 	req := httpx.RequestOf(ctx)
 	if e.RequestID == "" && e.Remote == "" {
 		e.RequestID, e.Remote = req.ID, req.Remote
 	}
 	if e.At.IsZero() {
-		e.At = time.Now()
+		e.At = n.now()
 	}
-	if s.metrics != nil {
-		s.metrics.Event(string(e.Type), e.GrantType)
+	if n.metrics != nil {
+		n.metrics.Event(string(e.Type), e.GrantType)
 	}
 }

@@ -1,9 +1,8 @@
-package cli
+package node
 
 import (
 	"context"
 	"errors"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -17,29 +16,62 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/keys"
 )
 
-// testService opens a service on a demo configuration, with nothing listening.
-func testService(t *testing.T) (s *service, file string) {
+const testPassword = "ada-loves-trains"
+
+const testConfig = `issuer: http://127.0.0.1:1
+listen: {public: "127.0.0.1:1", admin: "127.0.0.1:2"}
+tls: {off: true}
+storage: {url: "sqlite:signalbox.db"}
+secrets: {master_key_file: master.key}
+log: {level: warn}
+resources:
+  - id: https://api.example.com
+    scopes: [orders:read]
+clients:
+  - client_id: web
+    client_name: Web app
+    redirect_uris: ["http://127.0.0.1:8085/callback"]
+    grant_types: [authorization_code, refresh_token]
+    token_endpoint_auth_method: none
+    scope: openid offline_access orders:read
+    resources: ["https://api.example.com"]
+users:
+  - username: ada
+    password_file: ada.password
+    email: ada@example.com
+    email_verified: true
+`
+
+// openTest opens a node on a configuration of its own, with nothing listening.
+func openTest(t *testing.T) (n *Node, file string) {
 	t.Helper()
 	dir := t.TempDir()
-	ln, issuer, err := listenLoopback("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _, _ = ln.public.Close(), ln.admin.Close() })
 	file = filepath.Join(dir, "signalbox.yaml")
-	if _, err := writeDemo(dir, file, issuer, ln); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{
+		"signalbox.yaml": testConfig, "master.key": keys.GenerateMasterKey().Encode(), "ada.password": testPassword,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	cfg, err := config.Load(file, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err = openService(context.Background(), cfg, &Environment{Out: io.Discard, Err: io.Discard, Getenv: func(string) string { return "" }})
-	if err != nil {
+	if n, err = Open(t.Context(), cfg, Options{}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.close)
-	return s, file
+	t.Cleanup(n.Close)
+	return n, file
+}
+
+// reload does what Follow does with a changed file.
+func reload(n *Node, file string) error {
+	next, err := config.Load(file, nil)
+	if err != nil {
+		return err
+	}
+	return n.Reload(context.Background(), next)
 }
 
 func edit(t *testing.T, file, old, with string) {
@@ -57,7 +89,7 @@ func edit(t *testing.T, file, old, with string) {
 }
 
 func TestReload(t *testing.T) {
-	ada := func(s *service) authority.User { return s.directory.DeclaredUsers()[0] }
+	ada := func(n *Node) authority.User { return n.directory.DeclaredUsers()[0] }
 	for _, row := range []struct {
 		name    string
 		change  func(t *testing.T, file string)
@@ -66,29 +98,29 @@ func TestReload(t *testing.T) {
 	}{
 		{"nothing has changed", func(*testing.T, string) {}, "", ""},
 		{"a lifetime", func(t *testing.T, file string) { edit(t, file, "log: {level: warn}", "tokens: {access_ttl: 1m}") }, "", ""},
-		{"a client is gone", func(t *testing.T, file string) { edit(t, file, "client_id: demo-spa", "client_id: other-spa") }, "", "client demo-spa"},
+		{"a client is gone", func(t *testing.T, file string) { edit(t, file, "client_id: web", "client_id: other") }, "", "client web"},
 		{"a user is disabled", func(t *testing.T, file string) {
 			edit(t, file, "email_verified: true", "email_verified: true\n    disabled: true")
 		}, "", "user USER"},
 		{"a user has a new password", func(t *testing.T, file string) {
-			edit(t, filepath.Join(filepath.Dir(file), "ada.password"), demoPassword, "another-password")
+			edit(t, filepath.Join(filepath.Dir(file), "ada.password"), testPassword, "another-password")
 		}, "", "user USER"},
 		{"the issuer", func(t *testing.T, file string) { edit(t, file, "issuer: http://127.0.0.1", "issuer: http://127.0.0.2") }, "issuer cannot change", ""},
 		{"another database", func(t *testing.T, file string) { edit(t, file, "signalbox.db", "other.db") }, "storage cannot change", ""},
 		{"a mistake", func(t *testing.T, file string) {
-			edit(t, file, "client_name: Demo web app", "client_nam: Demo web app")
+			edit(t, file, "client_name: Web app", "client_nam: Web app")
 		}, "signalbox.yaml:", ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			s, file := testService(t)
-			before := s.config.Load()
+			n, file := openTest(t)
+			before := n.config.Load()
 			row.change(t, file)
-			_, err := s.reload(context.Background(), file)
+			err := reload(n, file)
 			if row.refused != "" {
 				if err == nil || !strings.Contains(err.Error(), row.refused) {
 					t.Fatalf("want a refusal with %q, got %v", row.refused, err)
 				}
-				if s.config.Load() != before {
+				if n.config.Load() != before {
 					t.Fatal("a refused configuration is in force")
 				}
 				return
@@ -96,9 +128,9 @@ func TestReload(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := strings.ReplaceAll(row.ends, "USER", ada(s).ID)
+			want := strings.ReplaceAll(row.ends, "USER", ada(n).ID)
 			got := ""
-			err = journal.Search(context.Background(), s.config.Load().Journal.Dir, journal.Query{Types: []string{"epoch.set"}}, func(r journal.Record) error {
+			err = journal.Search(context.Background(), n.config.Load().Journal.Dir, journal.Query{Types: []string{"epoch.set"}}, func(r journal.Record) error {
 				got = r.Target // written twice: before the change and after it
 				return nil
 			})
@@ -109,74 +141,45 @@ func TestReload(t *testing.T) {
 	}
 }
 
-func TestAuditVerifyWithTheConfiguration(t *testing.T) {
-	s, file := testService(t)
-	for range 3 {
-		if err := s.record(context.Background(), authority.Event{Type: authority.EventServiceStarted}); err != nil {
-			t.Fatal(err)
-		}
+func TestAReloadThatMeetsAnOutageIsTriedAgain(t *testing.T) {
+	n, file := openTest(t)
+	before := n.config.Load()
+	edit(t, file, "client_id: web", "client_id: other")
+	if err := n.db.Close(); err != nil {
+		t.Fatal(err)
 	}
-	s.close()
-	verify := func() (int, string) {
-		var out strings.Builder
-		code := Run(context.Background(), &Environment{In: strings.NewReader(""), Out: &out, Err: &out, Getenv: func(string) string { return "" }},
-			[]string{"audit", "verify", "--config", file})
-		return code, out.String()
-	}
-	if code, out := verify(); code != exitOK || !strings.Contains(out, "signed up to record") || !strings.Contains(out, "anchored up to record") {
-		t.Fatalf("%d %s", code, out)
-	}
-	// Cut off the end: the chain and the signatures that are left are whole.
-	segments, err := filepath.Glob(filepath.Join(filepath.Dir(file), "journal", "journal-*.jsonl"))
-	if err != nil || len(segments) != 1 {
-		t.Fatal(segments, err)
-	}
-	text, err := os.ReadFile(segments[0])
+	next, err := config.Load(file, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := strings.SplitAfter(string(text), "\n")
-	if err := os.WriteFile(segments[0], []byte(strings.Join(lines[:len(lines)-3], "")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if code, out := verify(); code != exitFailed || !strings.Contains(out, "truncated") {
-		t.Fatalf("%d %s", code, out)
-	}
-}
-
-func TestAReloadThatMeetsAnOutageIsTriedAgain(t *testing.T) {
-	s, file := testService(t)
-	before := s.config.Load()
-	edit(t, file, "client_id: demo-spa", "client_id: other-spa")
-	if err := s.db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	looked, err := s.reload(context.Background(), file)
-	if !errors.Is(err, errTryAgain) || s.config.Load() != before {
+	err = n.Reload(context.Background(), next)
+	if !errors.Is(err, errTryAgain) || n.config.Load() != before {
 		t.Fatalf("%v", err)
 	}
 	err = journal.Search(context.Background(), before.Journal.Dir, journal.Query{Types: []string{"config.loaded", "epoch.set"}}, func(r journal.Record) error {
-		t.Errorf("on record, though nothing has changed: %s %s", r.Type, r.Reason)
+		if r.Reason != "at start" {
+			t.Errorf("on record, though nothing has changed: %s %s", r.Type, r.Reason)
+		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	// What is written after the file was read is a change, however long the reload took.
-	edit(t, file, "client_id: other-spa", "client_id: another-spa")
-	if !config.Changed(looked) {
+	edit(t, file, "client_id: other", "client_id: another")
+	if !config.Changed(next.Files) {
 		t.Error("a change after the file was read is not seen")
 	}
 }
 
 func TestAnIdOfTheDatabaseIsNotTriedAgain(t *testing.T) {
-	s, file := testService(t)
+	n, file := openTest(t)
 	now := time.Now()
-	if err := s.db.CreateClient(context.Background(), authority.Client{ID: "u-42", CreatedAt: now, UpdatedAt: now}); err != nil {
+	if err := n.db.CreateClient(context.Background(), authority.Client{ID: "u-42", CreatedAt: now, UpdatedAt: now}); err != nil {
 		t.Fatal(err)
 	}
 	edit(t, file, "username: ada\n", "username: ada\n    sub: u-42\n")
-	if _, err := s.reload(context.Background(), file); err == nil || errors.Is(err, errTryAgain) || !strings.Contains(err.Error(), `"u-42"`) {
+	if err := reload(n, file); err == nil || errors.Is(err, errTryAgain) || !strings.Contains(err.Error(), `"u-42"`) {
 		t.Fatalf("a user with a client's id: %v", err)
 	}
 }
@@ -190,7 +193,7 @@ func TestWhatTokensOfTheFileRestOn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return stateOf(d)
+		return digestsOf(d)
 	}
 	before := state("ada", "ada loves trains", false)
 	if again := state("ada.lovelace", "ada loves trains", false); !maps.Equal(before, again) {
@@ -216,7 +219,7 @@ func TestAWrongMasterKeyIsBlamedOnItsSource(t *testing.T) {
 		}
 		return err.Error()
 	}
-	_, file := testService(t)
+	_, file := openTest(t)
 	if err := os.WriteFile(filepath.Join(filepath.Dir(file), "master.key"), []byte(wrong), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,68 @@
+package node
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/clientauth"
+	"github.com/signalbox-sts/signalbox/internal/keys"
+	"github.com/signalbox-sts/signalbox/internal/password"
+	"github.com/signalbox-sts/signalbox/internal/seal"
+	"github.com/signalbox-sts/signalbox/internal/server"
+	"github.com/signalbox-sts/signalbox/internal/server/admin"
+	"github.com/signalbox-sts/signalbox/internal/server/authorize"
+	"github.com/signalbox-sts/signalbox/internal/server/token"
+)
+
+// publicHandler wires what the public listener serves.
+func (n *Node) publicHandler() http.Handler {
+	cfg := n.config.Load()
+	clients := &clientauth.Authenticator{
+		Issuer: cfg.Issuer, Find: n.directory.Client, Tickets: n.db, Limit: clientauth.NewLimiter(n.now), Now: n.now,
+	}
+	public := server.Public{
+		Issuer: n.settings(),
+		Token: &token.Handler{
+			Settings: n.settings, Directory: n.directory, Clients: clients, Grants: n.db,
+			Refresh: n.refresh,
+			Issue:   n.issuer.Issue, Live: n.reader.Live, Revoked: n.follower.View.Revoked, Fresh: n.follower.Fresh,
+			Revoke: n.follower.Revoke, Took: n.follower.Took, Record: n.record, RecordLater: n.recordLater, Now: n.now,
+		},
+		Authorize: &authorize.Handler{
+			Settings: n.settings, Directory: n.directory, Grants: n.db, Sessions: n.db,
+			Record: n.record, RecordLater: func(e authority.Event) { n.recordLater(context.Background(), e) },
+			Revoked: n.follower.View.Revoked, Epoch: n.follower.View.NewestEpoch, Took: n.follower.Took, VerifyHint: n.reader.IDTokenHint,
+			State: seal.NewBox(n.master.Derive("authorization request"), "authorization request "+cfg.Issuer),
+			Now:   n.now, Insecure: strings.HasPrefix(cfg.Issuer, "http://"),
+		},
+		KeySet: n.ring.JWKS, KeySetMaxAge: int(keys.MaxAge / time.Second),
+		Algorithms: cfg.Keys.Algorithms, AssertionAlgs: clientauth.AssertionAlgorithms(), ResourceScopes: n.directory.ResourceScopes(),
+		Ready: n.ready,
+	}
+	return public.Handler(n.middleware())
+}
+
+// adminHandler wires what the admin listener serves.
+func (n *Node) adminHandler() http.Handler {
+	api := &admin.API{
+		Settings: n.settings, Directory: n.directory, Store: n.db, Grants: n.db, Follower: n.follower, Live: n.reader.Live,
+		GrantOf: func(raw string) (authority.ID, error) { token, err := n.refresh.Parse(raw); return token.GrantID, err },
+		Keys:    n.ring.Keys, RotateKey: n.ring.Rotate, RemoveKey: n.ring.Remove, HashPassword: password.Hash,
+		Record: n.record, RecordLater: func(e authority.Event) { n.recordLater(context.Background(), e) },
+		Journal: n.journal, JournalDir: n.config.Load().Journal.Dir, Node: n.name, Now: n.now,
+	}
+	return server.Admin{API: api, Ready: n.ready}.Handler(n.middleware())
+}
+
+func (n *Node) middleware() *server.Middleware {
+	var lines *server.LineWriter
+	if n.config.Load().Log.Format == "json" {
+		lines = n.lines
+	}
+	return &server.Middleware{
+		Log: n.log, Lines: lines, Metrics: n.metrics, Tracer: n.tracer, TrustedProxies: n.config.Load().TLS.TrustedProxies, Now: n.now,
+	}
+}

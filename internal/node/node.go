@@ -1,0 +1,253 @@
+// Package node is one running node: the only place where storage, journal,
+// keys, revocations, directory, handlers and background work are wired
+// together. Open reads in the order of a node's life.
+package node
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/config"
+	"github.com/signalbox-sts/signalbox/internal/issue"
+	"github.com/signalbox-sts/signalbox/internal/jose"
+	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/keys"
+	"github.com/signalbox-sts/signalbox/internal/revocation"
+	"github.com/signalbox-sts/signalbox/internal/seal"
+	"github.com/signalbox-sts/signalbox/internal/server"
+	"github.com/signalbox-sts/signalbox/internal/store/sqldb"
+	"github.com/signalbox-sts/signalbox/internal/version"
+)
+
+// Options are what a node takes from the process around it, beside its
+// configuration.
+type Options struct {
+	Now     func() time.Time // the node's clock; nil means time.Now
+	Log     io.Writer        // where the log is written; nil means nowhere
+	Version version.Info     // of the running binary; zero means that of this build
+}
+
+// Node is one running node. Open makes it.
+type Node struct {
+	config  atomic.Pointer[config.Config]
+	now     func() time.Time
+	version version.Info
+
+	lines *server.LineWriter
+	log   *slog.Logger
+	level *slog.LevelVar
+
+	master    keys.MasterKey
+	refresh   authority.RefreshKey
+	db        *sqldb.DB
+	name      string // in the journal
+	journal   *journal.Journal
+	ring      *keys.Ring
+	follower  *revocation.Follower
+	directory *authority.Directory
+	declared  map[string]string // the digests of what is in force; only Open and Replace touch it
+	issuer    *issue.Issuer
+	reader    *issue.Reader
+	metrics   *server.Metrics
+	tracer    trace.Tracer
+	endTracer func(context.Context) error
+	readyMemo readyMemo
+
+	public, admin http.Handler
+}
+
+// Open opens storage, journal and keys, in this order: nothing may change
+// before it can be recorded. Close what it returns. Nothing listens and nothing
+// runs in the background until Serve.
+func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Node, err error) {
+	n := newNode(cfg, options)
+	defer func() {
+		if err != nil {
+			n.Close()
+		}
+	}()
+	if n.master, err = masterKeyOf(cfg); err != nil {
+		return nil, err
+	}
+	n.refresh = authority.NewRefreshKey(n.master.Derive("refresh token"))
+	if n.db, err = sqldb.Open(ctx, cfg.Storage.URL.Reveal()); err != nil {
+		return nil, err
+	}
+	if err = n.openJournal(cfg.Journal.Dir); err != nil {
+		return nil, err
+	}
+	if err = n.openKeys(ctx); err != nil {
+		return nil, err
+	}
+	if err = n.openRevocations(ctx); err != nil {
+		return nil, err
+	}
+	if err = n.openDirectory(ctx); err != nil {
+		return nil, err
+	}
+	n.openIssuer()
+	if err = n.openTracer(ctx); err != nil {
+		return nil, err
+	}
+	n.public, n.admin = n.publicHandler(), n.adminHandler()
+	n.logWarnings(cfg)
+	if err = n.record(ctx, authority.Event{Type: authority.EventConfigLoaded, Target: cfg.Name(), Reason: "at start"}); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+func newNode(cfg *config.Config, options Options) *Node {
+	n := &Node{now: options.Now, version: options.Version, level: new(slog.LevelVar)}
+	if n.now == nil {
+		n.now = time.Now
+	}
+	if options.Log == nil {
+		options.Log = io.Discard
+	}
+	if n.version == (version.Info{}) {
+		n.version = version.Get()
+	}
+	n.config.Store(cfg)
+	n.setLogLevel(cfg)
+	n.lines = server.NewLineWriter(options.Log)
+	n.log = server.NewLogger(n.lines, cfg.Log.Format, n.level)
+	n.metrics = server.NewMetrics(map[string]server.Gauge{
+		"signalbox_revocations": {Help: "Revocations held in memory.", Read: func() float64 { return float64(n.follower.View.Len()) }},
+		"signalbox_journal_seq": {Help: "Number of the newest journal record.", Read: func() float64 { return float64(n.journal.Head()) }},
+	})
+	return n
+}
+
+func (n *Node) openKeys(ctx context.Context) error {
+	n.ring = &keys.Ring{Store: n.db, Settings: n.keySettings, Now: n.now, Record: n.record, Log: n.log}
+	return n.ring.Open(ctx, n.master)
+}
+
+func (n *Node) openRevocations(ctx context.Context) error {
+	n.follower = &revocation.Follower{View: revocation.NewView(), Store: n.db, Now: n.now, Log: n.log, Applied: n.revoked}
+	return n.follower.Load(ctx)
+}
+
+// openDirectory declares what the file holds. What it no longer says ends, also
+// where it was changed while nobody looked.
+func (n *Node) openDirectory(ctx context.Context) error {
+	n.directory = authority.NewDirectory(n.db)
+	declared, err := declaredOf(n.config.Load(), n.master)
+	if err != nil {
+		return err
+	}
+	if err := n.directory.Declare(ctx, declared); err != nil {
+		return err
+	}
+	if n.declared, err = n.db.Declared(ctx); err != nil {
+		return err
+	}
+	digests := digestsOf(declared)
+	if err := n.endChanged(ctx, digests); err != nil {
+		return err
+	}
+	return n.keepDeclared(ctx, digests)
+}
+
+func (n *Node) openIssuer() {
+	url := n.config.Load().Issuer
+	opaque := seal.NewBox(n.master.Derive("opaque access token"), "access token "+url)
+	n.reader = issue.NewReader(url, n.ring.Find, opaque, n.follower.View.Revoked, n.now)
+	n.issuer = &issue.Issuer{
+		Settings: n.settings, User: n.directory.User, Revoked: n.follower.View.Revoked,
+		Signer: n.ring.Signer, Opaque: opaque, Record: n.record, Recordable: n.journal.Ready,
+	}
+}
+
+func (n *Node) openTracer(ctx context.Context) (err error) {
+	endpoint := n.config.Load().Telemetry.OTLPEndpoint
+	if endpoint == "" {
+		return nil
+	}
+	if n.tracer, n.endTracer, err = server.NewTracer(ctx, endpoint, n.version.Version, n.log); err != nil {
+		return fmt.Errorf("telemetry.otlp_endpoint: %w", err)
+	}
+	return nil
+}
+
+func (n *Node) settings() authority.Issuer { return issuerOf(n.config.Load()) }
+
+func (n *Node) keySettings() keys.Settings {
+	c := n.config.Load().Keys
+	settings := keys.Settings{RotateEvery: c.RotateEvery}
+	for _, name := range c.Algorithms {
+		settings.Algorithms = append(settings.Algorithms, jose.Algorithm(name))
+	}
+	return settings
+}
+
+func (n *Node) setLogLevel(cfg *config.Config) {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(cfg.Log.Level)) // validated
+	n.level.Set(level)
+}
+
+func (n *Node) logWarnings(cfg *config.Config) {
+	for _, warning := range cfg.Warnings {
+		n.log.Warn(warning)
+	}
+}
+
+// revoked reacts to what any node has revoked: a key that was removed in an
+// emergency must be gone here too, now.
+func (n *Node) revoked(news []authority.Revocation) {
+	for _, r := range news {
+		if r.Kind == authority.RevokeKey {
+			go n.dropKey(r.Key)
+		}
+	}
+}
+
+// dropKey reads the keys until the removed one is not among them. The
+// revocation comes first, so the key may still be there for a moment.
+func (n *Node) dropKey(kid string) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for ctx.Err() == nil {
+		err := n.ring.Reload(ctx)
+		if err == nil && !slices.ContainsFunc(n.ring.Keys(), func(k authority.Key) bool { return k.ID == kid }) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	n.log.Error("a key that was revoked is still in the database", "kid", kid)
+}
+
+// Close ends what Open opened. The journal goes before the database, since its
+// last checkpoint is anchored there.
+func (n *Node) Close() {
+	defer func() { _ = n.lines.Flush() }()
+	if n.journal != nil {
+		if err := n.journal.Close(); err != nil {
+			n.log.Error("the journal did not close well", "error", err)
+		}
+	}
+	if n.endTracer != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		_ = n.endTracer(ctx) // what could not be sent by now is lost, and only spans
+	}
+	if n.db != nil {
+		if err := n.db.Close(); err != nil {
+			n.log.Error("the database did not close well", "error", err)
+		}
+	}
+}
