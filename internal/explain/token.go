@@ -28,10 +28,10 @@ type Claim struct {
 	Meaning string          `json:"meaning"`
 }
 
-// what each member means, and where it is defined.
+// meanings says what each member means, and where it is defined.
 var meanings = map[string]string{
 	"iss":                "issuer: who made the token (RFC 7519 §4.1.1)",
-	"sub":                "subject: whom it is about (RFC 7519 §4.1.2)",
+	"sub":                "subject: who it is about (RFC 7519 §4.1.2)",
 	"aud":                "audience: the only places that may accept it (RFC 7519 §4.1.3)",
 	"exp":                "expires (RFC 7519 §4.1.4)",
 	"nbf":                "not valid before (RFC 7519 §4.1.5)",
@@ -40,7 +40,7 @@ var meanings = map[string]string{
 	"client_id":          "the client that asked for it (RFC 8693 §4.3)",
 	"scope":              "what it allows (RFC 8693 §4.2)",
 	"grant_id":           "the grant that it comes from and dies with",
-	"sid":                "the browser session that it rests on",
+	"sid":                "the browser session that it depends on",
 	"auth_time":          "when the person signed in (OpenID Connect Core §2)",
 	"acr":                "how strong the sign-in was (OpenID Connect Core §2)",
 	"amr":                "how the person signed in (RFC 8176)",
@@ -64,7 +64,7 @@ var kinds = map[string]string{
 	"jwt+dpop": "DPoP proof (RFC 9449)",
 }
 
-// Parse takes a token apart. An error means that it is no token at all.
+// Parse takes a token apart. An error means that it is not a token.
 func Parse(raw string, now time.Time) (Token, error) {
 	raw = strings.TrimSpace(raw)
 	if strings.HasPrefix(raw, "sbx_") {
@@ -91,7 +91,7 @@ func Parse(raw string, now time.Time) (Token, error) {
 		t.Notes = append(t.Notes, "it has expired")
 	}
 	if _, hasExp := claims.Raw("exp"); !hasExp {
-		t.Notes = append(t.Notes, "it has no exp: it never ends, and nothing of ours would accept it")
+		t.Notes = append(t.Notes, "it has no exp: it never expires, and nothing of Signalbox accepts it")
 	}
 	t.Notes = append(t.Notes, "the signature was not checked: signalbox token verify does that")
 	return t, nil
@@ -112,9 +112,9 @@ func opaque(raw string) (Token, error) {
 		if _, err := oauth.DecodeOpaque(prefix, raw, 16<<10); err != nil {
 			return Token{Kind: kind, Notes: []string{err.Error()}}, nil
 		}
-		return Token{Kind: kind, Notes: []string{"the checksum is right: it is whole"}}, nil
+		return Token{Kind: kind, Notes: []string{"the checksum is right: nothing is missing"}}, nil
 	}
-	return Token{}, fmt.Errorf("this starts like a value of Signalbox, but no kind of it is known")
+	return Token{}, fmt.Errorf("this starts like a value of Signalbox, but is of no kind that this version knows")
 }
 
 // relative says how far off a moment is.

@@ -30,13 +30,13 @@ func TestExplain(t *testing.T) {
 		{"a token without a type", jws(`{"alg":"ES256"}`, `{"exp":1772366700}`), []string{"JSON Web Token without a type"}},
 		{"an expired token", jws(`{"alg":"ES256"}`, `{"exp":1772366399}`), []string{"1s ago", "it has expired"}},
 		{"a token that expires now has expired", jws(`{"alg":"ES256"}`, `{"exp":1772366400}`), []string{", now", "it has expired"}},
-		{"a token without exp", jws(`{"alg":"none"}`, `{}`), []string{"it never ends"}},
+		{"a token without exp", jws(`{"alg":"none"}`, `{}`), []string{"it never expires"}},
 		{"a claim that nobody knows is shown without a meaning", jws(`{"alg":"ES256"}`, `{"color":"red"}`), []string{`color  "red"`}},
 		{"white space around it", "\n " + jws(`{"alg":"ES256"}`, `{}`) + " \n", []string{"JSON Web Token"}},
-		{"an opaque access token", oauth.EncodeOpaque(oauth.PrefixAccessToken, []byte("x")), []string{"opaque access token", "it is whole"}},
-		{"a refresh token", oauth.EncodeOpaque(oauth.PrefixRefreshToken, []byte("x")), []string{"refresh token", "it is whole"}},
-		{"a client secret", oauth.NewSecret(oauth.PrefixClientSecret).Reveal(), []string{"client secret", "it is whole"}},
-		{"an authorization code", oauth.EncodeOpaque(oauth.PrefixAuthorizationCode, []byte("x")), []string{"authorization code", "it is whole"}},
+		{"an opaque access token", oauth.EncodeOpaque(oauth.PrefixAccessToken, []byte("x")), []string{"opaque access token", "nothing is missing"}},
+		{"a refresh token", oauth.EncodeOpaque(oauth.PrefixRefreshToken, []byte("x")), []string{"refresh token", "nothing is missing"}},
+		{"a client secret", oauth.NewSecret(oauth.PrefixClientSecret).Reveal(), []string{"client secret", "nothing is missing"}},
+		{"an authorization code", oauth.EncodeOpaque(oauth.PrefixAuthorizationCode, []byte("x")), []string{"authorization code", "nothing is missing"}},
 		{"a value that was cut off", oauth.NewSecret(oauth.PrefixClientSecret).Reveal()[:30], []string{"client secret", "cut off or mistyped"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -50,7 +50,7 @@ func TestExplain(t *testing.T) {
 				}
 			}
 			if strings.HasPrefix(row.token, "sbx_") && strings.Contains(token.String(), row.token) {
-				t.Errorf("the value stands in its explanation:\n%s", token)
+				t.Errorf("the explanation holds the value:\n%s", token)
 			}
 		})
 	}

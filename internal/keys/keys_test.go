@@ -317,7 +317,7 @@ func TestRotationOnSchedule(t *testing.T) {
 	b.clock.advance(time.Second)
 	tick(t, ring)
 	if len(b.state(jose.ES256, authority.KeyRetired)) != 0 {
-		t.Fatal("a retired key is kept for ever")
+		t.Fatal("a retired key is kept forever")
 	}
 	if err := verifies(ring, raw); !errors.Is(err, jose.ErrKey) {
 		t.Fatal("a removed key still verifies:", err)
@@ -539,7 +539,7 @@ func TestAddedAlgorithmWaitsForItsLead(t *testing.T) {
 	ring = b.node(t)
 	tick(t, ring)
 	if signer, err := ring.Signer("", "at+jwt"); err != nil || signer.Algorithm() != jose.ES256 {
-		t.Fatal("the old key goes on until the new one is known:", err)
+		t.Fatal("the old key signs until the new one is known:", err)
 	}
 	if _, err := ring.Signer(jose.EdDSA, "at+jwt"); err == nil || !strings.Contains(err.Error(), "signs from") {
 		t.Fatal(err)
@@ -624,7 +624,7 @@ func TestSealing(t *testing.T) {
 		}
 		text, _ := json.Marshal(stored)
 		for i := 0; i+16 <= len(der); i++ {
-			// The public half stands in PKCS #8 as well, and in the row; what counts is the sealed column.
+			// PKCS #8 and the row hold the public half as well; what counts is the sealed column.
 			if bytes.Contains(stored.Sealed, der[i:i+16]) {
 				t.Fatal("sealed bytes hold bytes of the key")
 			}
@@ -737,7 +737,7 @@ func TestMasterKey(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s is accepted", name)
 		} else if len(text) > 0 && strings.Contains(err.Error(), text) {
-			t.Errorf("%s stands in the error", name)
+			t.Errorf("the error holds %s", name)
 		}
 	}
 

@@ -10,7 +10,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/jose"
 )
 
-// TooEarlyError says that a rotation now would make verifications fail, and when it can be asked for again.
+// TooEarlyError says why a rotation now would make verifications fail, and from when on it is possible.
 type TooEarlyError struct {
 	Reason string
 	Until  time.Time
@@ -45,7 +45,7 @@ func (r *Ring) ready(next authority.Key) error {
 	return nil
 }
 
-// first says whether next was stored before any key that signs or has signed: then every key set that anybody holds has it.
+// first says whether next was stored before every key that signs or has signed. Then all copies of the key set already hold it.
 func (r *Ring) first(next authority.Key) bool {
 	for _, row := range r.view.Load().rows {
 		if row.State != authority.KeyNext && !next.CreatedAt.Before(row.CreatedAt) {
@@ -55,7 +55,7 @@ func (r *Ring) first(next authority.Key) bool {
 	return true
 }
 
-// Run keeps the keys until ctx ends. It works at once and then every ReloadEvery. A failure is logged and tried again: the last view stays good.
+// Run calls Tick at once and then every ReloadEvery, until ctx ends. After a failure, which is logged, the last view stays in use.
 func (r *Ring) Run(ctx context.Context) {
 	ticker := time.NewTicker(ReloadEvery)
 	defer ticker.Stop()
@@ -71,8 +71,8 @@ func (r *Ring) Run(ctx context.Context) {
 	}
 }
 
-// Tick reads the store and makes every transition that is due: the next key is made, takes over, and a retired one goes. Any number of nodes may do
-// this at once: the store lets one win, and the others read what it did.
+// Tick reads the store and makes every transition that is due: it creates the next key, promotes it, and removes a retired one. Any number of nodes
+// may call it at the same time: the store lets one win, and the others read what it did.
 func (r *Ring) Tick(ctx context.Context) error {
 	r.writes.Lock()
 	defer r.writes.Unlock()
@@ -94,7 +94,7 @@ func (r *Ring) Tick(ctx context.Context) error {
 		var err error
 		switch {
 		case !hasNext:
-			// Also for an algorithm that was added to the configuration: its first key waits as every other does.
+			// Also for an algorithm that was added to the configuration: its first key waits like every other.
 			err = r.create(ctx, alg, authority.KeyNext)
 		case r.ready(next) != nil:
 		case !hasCurrent, !now.Before(current.PromotedAt.Add(settings.RotateEvery)):
@@ -147,9 +147,9 @@ func (r *Ring) Rotate(ctx context.Context, alg jose.Algorithm, actor string) err
 	return r.create(ctx, alg, authority.KeyNext)
 }
 
-// Remove is for a key that has leaked. It is unpublished and unusable at once on this node, and on the others with their next reload: the caller tells
-// them by a revocation of kind authority.RevokeKey. If it was current, the next key takes over at once, known everywhere or not: a
-// token that fails is better than one that anybody can make. authority.ErrNotFound if there is no such key. After an error it can be called again.
+// Remove is for a key that has leaked. On this node it is unpublished and unusable at once, on the others after their next reload, which the caller
+// triggers by a revocation of kind authority.RevokeKey. If the key was current, the next one takes over at once, even if some verifier does not have
+// it yet: a token that fails is better than one that anybody can forge. authority.ErrNotFound if there is no such key. After an error, call it again.
 func (r *Ring) Remove(ctx context.Context, kid, actor string) error {
 	r.writes.Lock()
 	defer r.writes.Unlock()
@@ -163,7 +163,7 @@ func (r *Ring) Remove(ctx context.Context, kid, actor string) error {
 		}
 		alg := key.public.Algorithm()
 		if current, _ := r.row(alg, authority.KeyCurrent); current.ID == kid {
-			// The successor first: no node may find the algorithm without a signing key.
+			// The successor comes first, so that no node finds the algorithm without a signing key.
 			next, hasNext := r.row(alg, authority.KeyNext)
 			if !hasNext {
 				if err := r.create(ctx, alg, authority.KeyNext); err != nil {
@@ -196,7 +196,7 @@ func (r *Ring) Remove(ctx context.Context, kid, actor string) error {
 	return fmt.Errorf("%w: other nodes keep changing the signing keys", authority.ErrConflict)
 }
 
-// fresh says that the installation is so young that nobody holds a copy of its key set which matters: a new key may sign at once.
+// fresh says that every key is younger than Lead: the installation is so new that a new key may sign at once.
 func (r *Ring) fresh() bool {
 	for _, row := range r.view.Load().rows {
 		if !r.Now().Before(row.CreatedAt.Add(Lead)) {
@@ -224,8 +224,8 @@ func (r *Ring) byID(kid string) (authority.Key, bool) {
 	return authority.Key{}, false
 }
 
-// create, promote and remove are the transitions. Each is one compare-and-swap in the store; who loses it reads again and has no error: what he wanted
-// is done, or will be by his next tick.
+// create, promote and remove are the transitions. Each is one compare-and-swap in the store. The node that loses it reads again and reports no error:
+// what it wanted is done, or will be by its next tick.
 
 func (r *Ring) create(ctx context.Context, alg jose.Algorithm, state authority.KeyState) error {
 	key, err := r.sealer.generate(alg, state, r.Now)
@@ -239,7 +239,7 @@ func (r *Ring) create(ctx context.Context, alg jose.Algorithm, state authority.K
 	if err != nil {
 		return fmt.Errorf("store a new signing key: %w", err)
 	}
-	// A first key in the log of a service that should have had one: it looks at another database.
+	// Where this line shows up at a service that already had keys, it has opened another database.
 	r.Log.InfoContext(ctx, "a signing key was made", "kid", key.ID, "alg", string(alg), "state", string(state))
 	return r.done(ctx, key.ID, "service", fmt.Sprintf("%s key created as %s", alg, state))
 }
@@ -269,7 +269,7 @@ func (r *Ring) remove(ctx context.Context, row authority.Key, actor, why string)
 	return r.done(ctx, row.ID, actor, fmt.Sprintf("%s key in state %s removed: %s", row.Algorithm, row.State, why))
 }
 
-// done takes a transition over into the view before it is recorded: a journal that fails must not keep a removed key in use.
+// done brings a transition into the view before it is recorded: a journal that fails must not keep a removed key in use.
 func (r *Ring) done(ctx context.Context, kid, actor, reason string) error {
 	loadErr := r.load(ctx)
 	return errors.Join(loadErr, r.Record(ctx, authority.Event{

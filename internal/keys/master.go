@@ -27,8 +27,8 @@ func GenerateMasterKey() MasterKey {
 	return MasterKey{secret}
 }
 
-// ParseMasterKey reads 32 raw bytes, 64 hex digits, or base64 of 32 to 64 bytes in either alphabet, with or without padding. White space around it
-// is ignored, since editors and secret stores add a newline.
+// ParseMasterKey reads 32 raw bytes, 64 hex digits, or base64 of 32 to 64 bytes in either alphabet, with or without padding. White space around the
+// text is ignored, since editors and secret stores add a newline.
 func ParseMasterKey(data []byte) (MasterKey, error) {
 	if len(data) > 1024 {
 		return MasterKey{}, errMasterKey
@@ -48,7 +48,7 @@ func ParseMasterKey(data []byte) (MasterKey, error) {
 		default:
 			text = strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(text, "="))
 			if secret, err = base64.RawURLEncoding.DecodeString(text); err != nil {
-				return MasterKey{}, errMasterKey // not err: it tells positions in the secret
+				return MasterKey{}, errMasterKey // not err: it reveals positions in the secret
 			}
 		}
 	}
@@ -70,19 +70,19 @@ func ParseMasterKey(data []byte) (MasterKey, error) {
 	return MasterKey{secret}, nil
 }
 
-// Derive gives the key for one purpose (HKDF-SHA256, RFC 5869). Keys of different purposes tell nothing about each other or about the master key.
+// Derive gives the key for one purpose (HKDF-SHA256, RFC 5869). A derived key reveals nothing about the others or about the master key.
 func (m MasterKey) Derive(purpose string) [32]byte {
 	if len(m.secret) < masterKeySize {
 		panic("keys: a MasterKey that was not parsed")
 	}
 	key, err := hkdf.Key(sha256.New, m.secret, nil, "signalbox "+purpose, 32)
 	if err != nil {
-		panic(err) // only for a length that HKDF can't give
+		panic(err) // only for a length that HKDF cannot give
 	}
 	return [32]byte(key)
 }
 
-// Encode is the master key in base64, for the file that `init` writes. It is the only way out.
+// Encode is the master key in base64, for the file that `init` writes. There is no other way to read it.
 func (m MasterKey) Encode() string { return base64.StdEncoding.EncodeToString(m.secret) }
 
 const redacted = "[redacted]"

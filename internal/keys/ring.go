@@ -1,8 +1,8 @@
 // Package keys creates, seals, rotates and publishes signing keys. It is the only holder of private keys.
 //
-// A key is published before it signs and after it has signed: next -> current -> retired -> removed. Why no verification ever fails, with the
-// numbers: a node reads the store every 30 s (ReloadEvery), and others keep a copy of the key set for 5 minutes (MaxAge). A key signs 10 minutes
-// (Lead) after it was stored, so every copy in use then holds it, even if a node could not read the store for 4 minutes.
+// A key is published before it signs and after it has signed: next -> current -> retired -> removed. No verification ever fails, because of these
+// numbers: a node reads the store every 30 s (ReloadEvery), and verifiers keep a copy of the key set for at most 5 minutes (MaxAge). A key signs
+// 10 minutes (Lead) after it was stored. By then every copy in use holds it, even if a node could not read the store for 4 minutes.
 package keys
 
 import (
@@ -26,24 +26,24 @@ import (
 )
 
 const (
-	// MaxAge is how long others may keep a copy of the key set (Cache-Control: max-age).
+	// MaxAge is how long verifiers may keep a copy of the key set (Cache-Control: max-age).
 	MaxAge = 5 * time.Minute
-	// Lead is how long a key is published before it signs: two MaxAge, so that a slow node or a clock that is off does no harm.
+	// Lead is how long a key is published before it signs: two MaxAge, so that a slow node or a clock that is a little wrong does no harm.
 	Lead = 2 * MaxAge
 	// ReloadEvery is how often Run reads the store.
 	ReloadEvery = 30 * time.Second
-	// keepRetired is how long a retired key stays published: until the last token that it signed has expired, and an hour more,
-	// during which a node that is cut off from the database may go on signing with it.
+	// keepRetired is how long a retired key stays published: until the last token that it signed has expired. The hour on top
+	// is for a node that is cut off from the database and still signs with it.
 	keepRetired = authority.MaxTokenTTL + authority.Leeway + time.Hour
 )
 
-// Settings may change while the service runs; a change takes effect with the next reload.
+// Settings may change while the service runs. A change takes effect at the next reload.
 type Settings struct {
 	Algorithms  []jose.Algorithm // the first one is the default
 	RotateEvery time.Duration
 }
 
-// Ring is the view of all keys that a node works with. Reading it takes no lock. All exported fields are required.
+// Ring is a node's view of all keys. Reading it takes no lock. All exported fields are required.
 type Ring struct {
 	Store    authority.KeyStore
 	Settings func() Settings
@@ -57,7 +57,7 @@ type Ring struct {
 	view   atomic.Pointer[view]
 }
 
-// view is a snapshot. It is never changed, but for the signers that its entries add.
+// view is a snapshot. Only the signers of its entries are added later.
 type view struct {
 	keys     map[string]*entry
 	defaults []jose.Algorithm          // as configured when the view was made
@@ -69,10 +69,10 @@ type view struct {
 	loadedAt time.Time
 }
 
-// entry is an opened key. It stays the same over reloads, and with it what crypto/ecdsa has computed for it.
+// entry is an opened key. Reloads keep it, and with it what crypto/ecdsa has precomputed for the key.
 type entry struct {
 	public  jose.PublicKey
-	private crypto.Signer // nil once retired: a key that need not sign is not kept
+	private crypto.Signer // nil once retired: a key that no longer signs is not kept
 	sealed  []byte
 	jwk     []byte
 	signers atomic.Pointer[[]*jose.Signer] // one for each typ that was asked for
@@ -87,8 +87,8 @@ func (r *Ring) Open(ctx context.Context, master MasterKey) error {
 	if err := r.load(ctx); err != nil {
 		return err
 	}
-	// On a first start every next key is stored before any current one, so that no key set was ever published without it: the first
-	// rotation need not wait.
+	// On a first start every next key is stored before any current one. No key set was ever published without it, so the first
+	// rotation does not have to wait.
 	for _, state := range []authority.KeyState{authority.KeyNext, authority.KeyCurrent} {
 		for _, alg := range r.Settings().Algorithms {
 			if _, has := r.row(alg, state); !has && r.view.Load().current[alg] == nil && r.fresh() {
@@ -98,7 +98,7 @@ func (r *Ring) Open(ctx context.Context, master MasterKey) error {
 			}
 		}
 	}
-	// A first start that was cut short left next keys alone.
+	// A first start that was interrupted may have left an algorithm with a next key only.
 	for _, alg := range r.Settings().Algorithms {
 		next, has := r.row(alg, authority.KeyNext)
 		if has && r.view.Load().current[alg] == nil && r.ready(next) == nil {
@@ -129,8 +129,8 @@ func (r *Ring) Signer(alg jose.Algorithm, typ string) (*jose.Signer, error) {
 	return key.signer(typ)
 }
 
-// defaultSigner takes the next algorithm of the list while the first one is new and its key is not known everywhere; and when the whole
-// list is new, the one that was used before.
+// defaultSigner uses the first algorithm of the list that has a current key: one that was just added does not sign before its key is known
+// everywhere. If the whole list is new, it uses an algorithm of the old list.
 func (view *view) defaultSigner(typ string) (*jose.Signer, error) {
 	for _, alg := range view.defaults {
 		if key := view.current[alg]; key != nil {
@@ -163,7 +163,7 @@ func (e *entry) signer(typ string) (*jose.Signer, error) {
 		more = slices.Clone(*known)
 	}
 	more = append(more, signer)
-	// Who loses the race has a good signer all the same, and the list is completed by the next call.
+	// The loser of this race still has a good signer, and the next call adds it to the list.
 	e.signers.CompareAndSwap(known, &more)
 	return signer, nil
 }
@@ -183,13 +183,13 @@ func (r *Ring) JWKS() (body []byte, etag string) {
 	return view.jwks, view.etag
 }
 
-// Keys lists the keys as they were last read, without their private parts.
+// Keys lists the keys as last read, without their private parts.
 func (r *Ring) Keys() []authority.Key { return slices.Clone(r.view.Load().rows) }
 
-// LoadedAt is when the store was last read with success. A node whose view is older than Lead-MaxAge may not know the newest key.
+// LoadedAt is when the store was last read with success. A node whose view is older than Lead-MaxAge may lack the newest key.
 func (r *Ring) LoadedAt() time.Time { return r.view.Load().loadedAt }
 
-// Reload reads the store now, as after news from another node.
+// Reload reads the store now, for instance when another node has changed a key.
 func (r *Ring) Reload(ctx context.Context) error {
 	r.writes.Lock()
 	defer r.writes.Unlock()
@@ -244,7 +244,7 @@ func (r *Ring) load(ctx context.Context) error {
 	return nil
 }
 
-// entry opens a row, or takes what was opened before if the row's private part has not changed.
+// entry opens a row, or reuses the opened key if the row's private part has not changed.
 func (r *Ring) entry(old *view, row authority.Key) (*entry, error) {
 	retired := row.State == authority.KeyRetired
 	if old != nil {

@@ -20,7 +20,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/jose"
 )
 
-// ErrMasterKey says that a stored key does not open. Its usual cause is another master key than the one that sealed it; a changed row looks the same.
+// ErrMasterKey says that a stored key does not open. Usually the master key is not the one that sealed it; a changed row looks the same.
 var ErrMasterKey = errors.New("the master key does not open the stored signing keys")
 
 const sealVersion = 1
@@ -46,7 +46,7 @@ func bound(kid string, alg jose.Algorithm) []byte {
 	return fmt.Appendf(nil, "%q %q", kid, string(alg))
 }
 
-// newKeyPair makes a key pair. Its kid is its thumbprint (RFC 7638), so a kid can never stand for two keys.
+// newKeyPair makes a key pair. Its kid is its thumbprint (RFC 7638), so a kid can never name two keys.
 func newKeyPair(alg jose.Algorithm) (crypto.Signer, jose.PublicKey, error) {
 	for {
 		private, err := newPrivateKey(alg)
@@ -59,7 +59,7 @@ func newKeyPair(alg jose.Algorithm) (crypto.Signer, jose.PublicKey, error) {
 		}
 		kid := unnamed.Thumbprint()
 		if strings.HasPrefix(kid, "-") {
-			continue // One kid in 64. `signalbox key remove -yx…` would read it as flags, and it is typed in an emergency.
+			continue // One kid in 64. `signalbox key remove -yx…`, typed in an emergency, would read it as flags.
 		}
 		public, err := jose.NewPublicKey(kid, alg, private.Public())
 		return private, public, err
@@ -82,7 +82,7 @@ func (s sealer) generate(alg jose.Algorithm, state authority.KeyState, now func(
 	}
 	sealed := s.aead.Seal([]byte{sealVersion}, nil, der, bound(public.KeyID(), alg))
 	clear(der)
-	// The clock is read last: an RSA key takes a while to find, and the lead is counted from CreatedAt.
+	// The clock is read last: making an RSA key takes a while, and the lead is counted from CreatedAt.
 	key := authority.Key{ID: public.KeyID(), Algorithm: string(alg), Public: jwk, Sealed: sealed, State: state, CreatedAt: now().UTC()}
 	if state == authority.KeyCurrent {
 		key.PromotedAt = key.CreatedAt
@@ -90,15 +90,15 @@ func (s sealer) generate(alg jose.Algorithm, state authority.KeyState, now func(
 	return key, nil
 }
 
-// open checks a stored row as a whole: the private part must open for this kid and algorithm, and the public part must be its own. Otherwise whoever can
-// write to the database could publish a key of his own under our name.
+// open checks a stored row as a whole: the private part must open for this kid and algorithm, and the public part must belong to it. Otherwise whoever can
+// write to the database could publish a foreign key under our name.
 func (s sealer) open(row authority.Key) (crypto.Signer, jose.PublicKey, error) {
 	alg, err := jose.ParseAlgorithm(row.Algorithm)
 	if err != nil {
 		return nil, jose.PublicKey{}, fmt.Errorf("signing key %q: %w", row.ID, err)
 	}
 	if len(row.Sealed) < 1 || row.Sealed[0] != sealVersion {
-		return nil, jose.PublicKey{}, fmt.Errorf("signing key %q: sealed in a form that this version does not know", row.ID)
+		return nil, jose.PublicKey{}, fmt.Errorf("signing key %q: sealed in a format that this version does not support", row.ID)
 	}
 	der, err := s.aead.Open(nil, nil, row.Sealed[1:], bound(row.ID, alg))
 	if err != nil {

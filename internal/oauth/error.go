@@ -9,7 +9,7 @@ import (
 	"net/http"
 )
 
-// Code is an error code of an RFC, exactly as it goes over the wire.
+// Code is an error code of an RFC, exactly as sent.
 type Code string
 
 // The codes that Signalbox answers with, and where each is defined.
@@ -52,16 +52,16 @@ func (c Code) Status() int {
 	}
 }
 
-// Error is a refusal. Description is written for the client's developer and
-// goes over the wire; the cause is for the log alone and never leaves.
+// Error is a refusal. Description is public and written for the client's
+// developer. The cause is for the log and never leaves the server.
 type Error struct {
 	Code        Code
 	Description string
 	cause       error
 }
 
-// Errorf makes an Error. The text goes over the wire: it must hold no secret
-// and no detail of the inside.
+// Errorf makes an Error. The text is public: it must hold no secret and no
+// internal detail.
 func Errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Description: fmt.Sprintf(format, args...)}
 }
@@ -80,9 +80,9 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.cause }
 
-// AsError maps any failure to what may be said aloud. What is not already an
+// AsError maps any failure to what may be answered. What is not already an
 // Error is a fault of ours or of the storage: 503, so that a client tries
-// again and never takes it for the end of its grant.
+// again and never concludes that its grant has ended.
 func AsError(err error) *Error {
 	var refused *Error
 	if errors.As(err, &refused) {

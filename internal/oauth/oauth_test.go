@@ -234,7 +234,7 @@ func TestOpaque(t *testing.T) { // 72
 		t.Errorf("longer than any: %v", err)
 	}
 	if _, err := DecodeOpaque(PrefixClientSecret, secret[:len(secret)-1]+"_", 32); !errors.Is(err, ErrTypo) {
-		t.Errorf("a typo is not told from a lie: %v", err)
+		t.Errorf("a typo is not told from a forged value: %v", err)
 	}
 }
 

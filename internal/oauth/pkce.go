@@ -1,5 +1,5 @@
-// RFC 7636: Proof Key for Code Exchange. Only S256: a plain challenge shows
-// the verifier to whoever sees the authorization request.
+// RFC 7636: Proof Key for Code Exchange. Only S256: with the
+// plain method the authorization request shows the verifier.
 package oauth
 
 import (
@@ -36,8 +36,8 @@ func (c Challenge) IsZero() bool { return c.s256 == "" }
 func (c Challenge) String() string { return c.s256 }
 
 // Verify checks the code_verifier (RFC 7636 §4.6). A challenge demands a
-// verifier, and a verifier without a challenge is refused too: that is how a
-// stripped challenge is noticed (RFC 9700 §4.8.2).
+// verifier. A verifier without a challenge is refused too: that is how a
+// removed challenge is noticed (RFC 9700 §4.8.2).
 func (c Challenge) Verify(verifier string) error {
 	if c.IsZero() {
 		if verifier != "" {

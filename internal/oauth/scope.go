@@ -12,12 +12,12 @@ const (
 	maxScopeCount  = 100
 )
 
-// Scopes is a set of scope values in the order in which they were asked for.
+// Scopes is a set of scope values in the order in which they were requested.
 // The zero value is the empty set.
 type Scopes struct{ names []string }
 
 // ParseScopes reads the scope parameter: values of %x21 / %x23-5B / %x5D-7E
-// parted by single spaces. A value given twice counts once.
+// separated by single spaces. A value given twice counts once.
 func ParseScopes(s string) (Scopes, error) {
 	if s == "" {
 		return Scopes{}, nil
@@ -31,7 +31,7 @@ func ParseScopes(s string) (Scopes, error) {
 // ScopesOf makes a set of single values, as configuration and storage hold them.
 func ScopesOf(names ...string) (Scopes, error) { return newScopes(names) }
 
-// MustScopes is ScopesOf for values that stand in the source.
+// MustScopes is ScopesOf for constants. It panics on a bad value.
 func MustScopes(names ...string) Scopes {
 	s, err := newScopes(names)
 	if err != nil {

@@ -21,8 +21,8 @@ const (
 	PrefixAuthorizationCode Prefix = "sbx_ac_"
 )
 
-// ErrTypo is a value whose checksum is wrong: mistyped or cut off, and not
-// an attempt with a forged one.
+// ErrTypo is a value whose checksum is wrong: it was mistyped or cut off. A
+// forger would have made the checksum right.
 var ErrTypo = errors.New("the checksum does not match: the value is cut off or mistyped")
 
 var errOpaque = errors.New("not a value of this kind")
@@ -62,7 +62,7 @@ func checksum(prefix Prefix, payload []byte) uint32 {
 	return crc32.Update(sum, crc32.IEEETable, payload)
 }
 
-// Secret is a value that only its holder may know. It does not print.
+// Secret is a value that only its holder may know. It prints as [redacted].
 type Secret struct{ value string }
 
 // NewSecret makes a secret of 256 random bits.
@@ -75,11 +75,11 @@ func NewSecret(prefix Prefix) Secret {
 // SecretOf wraps a value that came from outside.
 func SecretOf(value string) Secret { return Secret{value} }
 
-// Reveal returns the value. Every caller hands it to its holder, once.
+// Reveal returns the value. A caller gives it to its holder, once.
 func (s Secret) Reveal() string { return s.value }
 
-// Hash is what may be stored. Machine-made secrets have enough entropy for a
-// fast hash; people's passwords never come here.
+// Hash is what may be stored. A secret made by a machine has enough entropy for
+// a fast hash; people's passwords never come here.
 func (s Secret) Hash() [sha256.Size]byte { return sha256.Sum256([]byte(s.value)) }
 
 // IsZero says that there is no secret.

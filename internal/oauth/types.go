@@ -21,7 +21,7 @@ const (
 	AuthPrivateKeyJWT     AuthMethod = "private_key_jwt"     // RFC 7523 §2.2
 )
 
-// Media types of our tokens, as they stand in the `typ` header.
+// Media types of our tokens: values of the `typ` header.
 const (
 	TypAccessToken = "at+jwt" // RFC 9068 §2.1
 	TypIDToken     = "JWT"

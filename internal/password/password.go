@@ -1,7 +1,7 @@
 // Package password hashes people's passwords with argon2id (RFC 9106) and
-// keeps the cost of doing so within bounds: two hashes at a time, a short
-// queue, and nothing that an anonymous caller sends is hashed unbounded.
-// Machine-made secrets never come here: a fast hash is right for those.
+// bounds what that costs: two hashes at a time, a short queue, and a longest
+// password (docs/security/threats.md J 111). Secrets made by a machine never
+// come here: a fast hash is right for those.
 package password
 
 import (
@@ -63,8 +63,8 @@ func Hash(password string) (string, error) {
 	return HashWithSalt(password, [saltSize]byte(salt))
 }
 
-// HashWithSalt always makes the same hash of the same password. The salt must be
-// the account's own, and not to be guessed.
+// HashWithSalt makes the same hash of the same password and salt. Each account
+// needs its own salt, which nobody can guess.
 func HashWithSalt(password string, salt [saltSize]byte) (string, error) {
 	if !fits(password) {
 		return "", ErrLength
@@ -80,8 +80,8 @@ func HashWithSalt(password string, salt [saltSize]byte) (string, error) {
 }
 
 // Verify says whether the password is the one of the hash. A password of a
-// wrong length is simply not it. ErrFormat, ErrBusy, or ctx's error if the
-// wait was too long; then nothing is known.
+// wrong length never is. An error (ErrFormat, ErrBusy, or ctx's error if the
+// wait was too long) says nothing about the password.
 func Verify(ctx context.Context, phc, password string) (bool, error) {
 	stored, err := parse(phc)
 	if err != nil {
@@ -92,7 +92,7 @@ func Verify(ctx context.Context, phc, password string) (bool, error) {
 
 func (stored phcHash) verify(ctx context.Context, password string) (bool, error) {
 	if !fits(password) {
-		password = "\x00" // costs the same, and no password is a lone NUL: see fits
+		password = "\x00" // costs the same, and fits refuses a lone NUL as a password
 	}
 	release, err := running.acquire(ctx)
 	if err != nil {
@@ -103,9 +103,10 @@ func (stored phcHash) verify(ctx context.Context, password string) (bool, error)
 	return subtle.ConstantTimeCompare(sum, stored.sum) == 1, nil
 }
 
-// VerifyNobody takes the time of Verify for a user who does not exist: as long
-// as the dearest of like, the hashes that were made elsewhere, and at least as
-// long as a hash of ours. It fails only as Verify does.
+// VerifyNobody takes as long as Verify, for a user who does not exist
+// (docs/security/threats.md J 103): as long as the most expensive of like, the
+// hashes that were made elsewhere, and at least as long as a hash of ours. It
+// fails only as Verify does.
 func VerifyNobody(ctx context.Context, password string, like ...string) error {
 	_, err := nobody(like).verify(ctx, password)
 	return err
@@ -117,18 +118,18 @@ func Check(phc string) error {
 	return err
 }
 
-// nobody is a hash that nobody knows a password for, and VerifyNobody would
-// not say. argon2 takes time in proportion to memory times passes.
+// nobody is a hash that no known password has, at the cost of the most
+// expensive of like. argon2 takes time in proportion to memory times passes.
 func nobody(like []string) phcHash {
-	dearest := phcHash{memoryKiB: memoryKiB, passes: passes, lanes: lanes}
+	costliest := phcHash{memoryKiB: memoryKiB, passes: passes, lanes: lanes}
 	for _, phc := range like {
 		h, err := parse(phc)
-		if err == nil && h.memoryKiB*h.passes > dearest.memoryKiB*dearest.passes {
-			dearest = h
+		if err == nil && h.memoryKiB*h.passes > costliest.memoryKiB*costliest.passes {
+			costliest = h
 		}
 	}
-	dearest.salt, dearest.sum = make([]byte, saltSize), make([]byte, hashSize)
-	return dearest
+	costliest.salt, costliest.sum = make([]byte, saltSize), make([]byte, hashSize)
+	return costliest
 }
 
 func fits(password string) bool {
@@ -177,7 +178,7 @@ func number(s, prefix string, most uint32) (uint32, bool) {
 	return uint32(n), true
 }
 
-// limiter holds back what would otherwise take all memory and all cores.
+// limiter keeps hashing from taking all memory and all cores.
 type limiter struct {
 	slots   chan struct{}
 	waiting atomic.Int32

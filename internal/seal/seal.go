@@ -1,6 +1,6 @@
-// Package seal keeps small state outside the server: what is sealed can
-// neither be read nor changed by whoever carries it, is good for one purpose
-// only, and ends by itself. So a login page or an opaque token needs no row.
+// Package seal keeps small state outside the server. Whoever carries a sealed
+// value can neither read nor change it; it is good for one purpose and until
+// its expiry. So a sign-in page or an opaque token needs no row.
 package seal
 
 import (
@@ -13,11 +13,11 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// ErrOpen says that a sealed value is forged, damaged, for another purpose, or over.
+// ErrOpen says that a sealed value is forged, damaged, for another purpose, or expired.
 var ErrOpen = errors.New("not a valid sealed value")
 
-// Box seals for one purpose. XChaCha20-Poly1305, since its nonces may be
-// random for any number of values; AES-GCM's may not.
+// Box seals for one purpose. It uses XChaCha20-Poly1305, whose random nonces
+// are safe for any number of values; those of AES-GCM are not.
 type Box struct {
 	aead    cipher.AEAD
 	purpose []byte
@@ -45,7 +45,7 @@ func (b *Box) Seal(payload []byte, expiry time.Time) []byte {
 	return b.aead.Seal(out, out, plain, b.purpose)
 }
 
-// Open returns the payload of what Seal gave, if it is not over at now.
+// Open returns the payload of what Seal gave, if it has not expired at now.
 func (b *Box) Open(sealed []byte, now time.Time) ([]byte, error) {
 	nonceSize := b.aead.NonceSize()
 	if len(sealed) < nonceSize+expiryLength+b.aead.Overhead() {

@@ -59,10 +59,10 @@ type SignOut struct {
 	Username   string
 }
 
-// SignedOut says that it is done.
+// SignedOut says that the session has ended.
 type SignedOut struct{}
 
-// Nothing is for people who came without a request.
+// Nothing is the page for people who came without a request.
 type Nothing struct {
 	Username string // empty if nobody is signed in
 }
@@ -83,7 +83,7 @@ func (Problem) page() string   { return "problem" }
 
 func (v SignIn) title() string {
 	if v.Problem != "" {
-		return "Sign-in failed" // said first, since the page looks almost as before
+		return "Sign-in failed" // read out first: the page looks almost the same as before
 	}
 	return "Sign in"
 }
@@ -99,7 +99,7 @@ var pageFiles embed.FS
 //go:embed static/style.css
 var styleSheet []byte
 
-// styleName changes with the content, so that browsers may keep it for ever.
+// styleName changes with the content, so that browsers may keep it forever.
 var styleName = func() string {
 	sum := sha256.Sum256(styleSheet)
 	return "style." + hex.EncodeToString(sum[:8]) + ".css"
@@ -136,11 +136,11 @@ func Write(w http.ResponseWriter, status int, base string, v View) error {
 
 // SecurityHeaders sets what every page, and every redirect from one, carries.
 //
-// form-action is left out on purpose. Chromium holds the whole chain of
-// redirects that follows a form to it: first the client's redirect URI, then
-// wherever the client sends the browser next, which we cannot know. What it
-// would guard against is a form injected into our page; html/template escapes
-// every value, and no page shows markup from outside.
+// form-action is omitted on purpose. Chromium applies it to the whole chain of
+// redirects that follows a form: first the client's redirect URI, then wherever
+// the client sends the browser next, which we cannot know. It would guard against
+// a form injected into our page, but html/template escapes every value, and no
+// page shows markup from outside.
 func SecurityHeaders(h http.Header) {
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("X-Frame-Options", "DENY")

@@ -88,7 +88,7 @@ func TestEveryPageIsAccessible(t *testing.T) {
 		}
 		for id, n := range ids {
 			if n > 1 {
-				t.Errorf("%s: id %q stands %d times", name, id, n)
+				t.Errorf("%s: id %q occurs %d times", name, id, n)
 			}
 		}
 		for _, id := range inputs {
