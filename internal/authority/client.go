@@ -44,13 +44,21 @@ func (c Client) MayUse(g oauth.GrantType) bool { return slices.Contains(c.GrantT
 // MayReach says whether the client may ask for tokens for a resource.
 func (c Client) MayReach(resource string) bool { return slices.Contains(c.Resources, resource) }
 
-// AcceptsSecret compares a secret with every live one, all of them in every
-// case, so that the time tells nothing about which one matched.
+// maxSecrets is how many secrets a client has at most: two, while one replaces the other.
+const maxSecrets = 2
+
+// AcceptsSecret compares a secret with every one that the client could have,
+// all of them in every case, so that the time tells neither which one matched
+// nor how many there are.
 func (c Client) AcceptsSecret(presented oauth.Secret, now time.Time) bool {
 	hash := presented.Hash()
 	match := 0
-	for _, secret := range c.Secrets {
-		live := secret.ExpiresAt.IsZero() || now.Before(secret.ExpiresAt)
+	for i := range max(len(c.Secrets), maxSecrets) {
+		var secret ClientSecret
+		if i < len(c.Secrets) {
+			secret = c.Secrets[i]
+		}
+		live := i < len(c.Secrets) && (secret.ExpiresAt.IsZero() || now.Before(secret.ExpiresAt))
 		equal := subtle.ConstantTimeCompare(hash[:], secret.Hash[:])
 		if live {
 			match |= equal

@@ -147,6 +147,16 @@ func (d *Directory) Client(ctx context.Context, id string) (Client, error) {
 	return d.store.Client(ctx, id)
 }
 
+// EvenOut makes a refused client id cost the same whether it was declared, stored or
+// unknown: the database has been asked for the latter two alone. An endpoint that
+// refuses a client without saying why calls it, so that the time of the answer does
+// not say either (docs/security/threats.md C 39).
+func (d *Directory) EvenOut(ctx context.Context, refusedID string) {
+	if _, declared := d.declared.Load().Clients[refusedID]; declared {
+		_, _ = d.store.Client(ctx, refusedID)
+	}
+}
+
 // User finds a user by id. ErrNotFound.
 func (d *Directory) User(ctx context.Context, id string) (User, error) {
 	if u, ok := d.declared.Load().Users[id]; ok {

@@ -2,9 +2,10 @@
 package clientauth
 
 import (
-	"context"
 	"crypto/sha256"
 	"errors"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
@@ -18,53 +19,75 @@ var assertionJWT = jose.Expect{
 	Types:      []string{"", "JWT", "client-authentication+jwt"},
 }
 
-func assertionSubject(assertion string) (string, error) {
-	_, claims, err := jose.InspectUnverified(assertion)
+// assertion is a client assertion, and what it says of itself before any of it is believed.
+type assertion struct {
+	raw       string
+	subject   string
+	algorithm jose.Algorithm
+}
+
+func readAssertion(raw string) (assertion, error) {
+	header, claims, err := jose.InspectUnverified(raw)
 	if err != nil {
-		return "", err
+		return assertion{}, err
 	}
 	sub, ok, err := claims.String("sub")
 	if err != nil || !ok {
-		return "", errors.New("the assertion has no sub")
+		return assertion{}, errors.New("the assertion has no sub")
 	}
-	return sub, nil
+	if !slices.Contains(assertionJWT.Algorithms, header.Algorithm) {
+		return assertion{}, jose.ErrAlgorithm
+	}
+	return assertion{raw, sub, header.Algorithm}, nil
 }
 
-// spendAssertion checks a client assertion (RFC 7523 §3) and spends its jti.
-// The audience is our issuer, as one string, and nothing else: an assertion
-// that was made for somebody else's token endpoint is worth nothing here.
-func (a *Authenticator) spendAssertion(ctx context.Context, client authority.Client, assertion string) error {
-	keySet, err := jose.ParseKeySet(client.JWKS)
-	if err != nil {
-		return errClient.Because(err)
+// verify checks a client assertion (RFC 7523 §3) and returns the ticket that
+// spends its jti. The audience is our issuer, as one string, and nothing else:
+// an assertion that was made for somebody else's token endpoint is worth
+// nothing here. A client without the key has its signature checked all the
+// same, with a key that signs nothing.
+func (a *Authenticator) verify(client authority.Client, presented assertion) (authority.Ticket, error) {
+	jwks := client.JWKS
+	if len(jwks) == 0 {
+		jwks = []byte(decoyJWKS[presented.algorithm])
 	}
-	verified, err := jose.Verify(assertion, assertionJWT, keySet.Find)
-	if err != nil {
-		return errClient.Because(err)
+	set, parseErr := jose.ParseKeySet(jwks)
+	genuine := len(client.JWKS) > 0
+	verified, err := verifyJWT(presented.raw, assertionJWT, func(kid string, alg jose.Algorithm) (jose.PublicKey, bool) {
+		key, ok := set.Find(kid, alg)
+		if !ok {
+			genuine = false
+			key, ok = decoys()[alg].Find("", alg)
+		}
+		return key, ok
+	})
+	switch {
+	case parseErr != nil && len(client.JWKS) > 0:
+		return authority.Ticket{}, parseErr
+	case err != nil:
+		return authority.Ticket{}, err
+	case !genuine:
+		return authority.Ticket{}, errors.New("the assertion is signed by a key that is not the client's")
 	}
 	claims := verified.Claims
 	for name, want := range map[string]string{"iss": client.ID, "sub": client.ID, "aud": a.Issuer} {
 		if got, ok, err := claims.String(name); err != nil || !ok || got != want {
-			return errClient.Because(errors.New("the assertion's " + name + " is wrong"))
+			return authority.Ticket{}, errors.New("the assertion's " + name + " is wrong")
 		}
 	}
 	times, err := claims.CheckTimes(a.Now(), jose.TimeRules{Leeway: authority.Leeway, MaxLife: maxAssertionLife})
 	if err != nil {
-		return errClient.Because(err)
+		return authority.Ticket{}, err
 	}
 	jti, ok, err := claims.String("jti")
 	if err != nil || !ok || jti == "" {
-		return errClient.Because(errors.New("the assertion has no jti"))
+		return authority.Ticket{}, errors.New("the assertion has no jti")
 	}
-	err = a.Tickets.TakeTicket(ctx, authority.Ticket{
+	return authority.Ticket{
 		Kind:      authority.TicketAssertion,
 		Hash:      sha256.Sum256([]byte(client.ID + "\x00" + jti)),
 		ExpiresAt: times.Expires.Add(2 * authority.Leeway),
-	})
-	if errors.Is(err, authority.ErrSpent) {
-		return errClient.Because(errors.New("the assertion has been used already"))
-	}
-	return err
+	}, nil
 }
 
 // AssertionAlgorithms lists the signature algorithms of client assertions, for discovery.
@@ -74,4 +97,28 @@ func AssertionAlgorithms() []string {
 		names = append(names, string(alg))
 	}
 	return names
+}
+
+// decoys are decoyJWKS, parsed.
+var decoys = sync.OnceValue(func() map[jose.Algorithm]jose.KeySet {
+	sets := map[jose.Algorithm]jose.KeySet{}
+	for alg, jwks := range decoyJWKS {
+		set, err := jose.ParseKeySet([]byte(jwks))
+		if err != nil {
+			panic(err) // a test parses them
+		}
+		sets[alg] = set
+	}
+	return sets
+})
+
+// decoyJWKS holds a key of each algorithm for clients that have none of their
+// own. Their private halves were never kept, and what they verify is refused.
+var decoyJWKS = map[jose.Algorithm]string{
+	jose.ES256: `{"keys":[{"use":"sig","alg":"ES256","crv":"P-256","kty":"EC","x":"JM098yc7zlmzx_BuRbRES9sO5Jsyim7k9E7-jJv75mc","y":"hB9PQzmuy8_3PKvKi2HDcRNI8Bk2UhBFfcUElClyc5g"}]}`,
+	jose.ES384: `{"keys":[{"use":"sig","alg":"ES384","crv":"P-384","kty":"EC","x":"B6FEBAJ-z_kaDFZPOpanJuOHd1R3xvXgZV6I1BKAvLx2gzBG4igJjU0wETx96x-3","y":"g1h_hPMma8wsuVOoTT8ESt4rl2t5GRXvGW_ne0n9inSdoQ2AoWoh9mlBu3Lydpvm"}]}`,
+	jose.ES512: `{"keys":[{"use":"sig","alg":"ES512","crv":"P-521","kty":"EC","x":"ALHbjt1AYM2MGyH63uGlQjjNYlf9eADCyv3PiDj43E5RFh5xcVC0YKNyA4pnfzSrjT2RfHS2x-3xZpn0DRkCc2UK","y":"AZvAXJJAqwDVr-XE_rmgvYOu10pfU7IdLQQGzVFu5Z6PEa11M2Kw_X7RY9OZrFnsHoIxaZRcgvs_cAN3c5nC8aWj"}]}`,
+	jose.EdDSA: `{"keys":[{"use":"sig","alg":"EdDSA","crv":"Ed25519","kty":"OKP","x":"48GUrSsqTNLme0I4dhDJTZt-VbQktIWERwnHE71A9Ro"}]}`,
+	jose.PS256: `{"keys":[{"use":"sig","alg":"PS256","e":"AQAB","kty":"RSA","n":"peAWEsrwwx0kEV1tA6SseOSvOxaS_bzWis6efl198oAcH_jMigWwtAY6jvOP1DA7axwJSZ1fBEcsHZqj4XL1iRAKPXwO3wBl4Ho0RRvk11rKmBa3lEDiknhUS8h1M-746rvkEsEIZe6deggEBByYRbsnks1CWYYU3ZZ7n60YnYjnL_fwRIZpO9ljeo-EgL_QDfYRueABxC6TDTJKxqeJBLM0_GdN1ichvSp10IS5HArFkA8XfQ7ZbtqGyCDisLptwo2qgzlxOpkGcA1m5lalzgX7FriPdoGy7swNXKfEkt9i50urJSboquwIGANOrwdjk_1Am1sjDoSCYYg9GfviZQ"}]}`,
+	jose.RS256: `{"keys":[{"use":"sig","alg":"RS256","e":"AQAB","kty":"RSA","n":"tLfXUcQFZ_5XkZvvRBITNnb5zRAL4izFBtoICDWUW-dfAYa1ELNFKJRfcCg85731Gcy-dR8g43nWEr7HRf8NY0B6gIP2uEeViN_jdzWXhgGe8jMyVbcbanmsXhlUiusaxNqIQasOVR9KmXtnuOfHQXAZ_Y-cjBo2UAcnKcJ2VVQD5CwPVK7WmwJqPG_J1cIzckTFqtHMNnEvuEK3a_FLDHAJaB7q8NoQLIJV98KZLJEMbW2VUmzT64YksjGSHzp9m4PQFjRPvkB0zl9vozAZUcucTdJeAHz0TJEY0_RsgW4Mrb9TbxsuYuPGpGqJTBPvPljRt2URhfbVTBgqFx_irw"}]}`,
 }

@@ -1,12 +1,18 @@
 // Package clientauth turns a request into the client that has proved itself
 // (RFC 6749 §2.3): by its secret, or by an assertion that it has signed
 // (RFC 7523 §2.2).
+//
+// A refusal never says which part was wrong, and costs the same whether the
+// client is declared, stored, disabled, of another method or unknown
+// (docs/security/threats.md C 39): one question to the database, and one secret
+// or one signature checked.
 package clientauth
 
 import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -14,16 +20,17 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
+	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
 // Authenticator finds out which client is asking, and that it is that client.
 type Authenticator struct {
-	Issuer  string
-	Find    func(ctx context.Context, id string) (authority.Client, error)
-	Tickets authority.TicketStore
-	Limit   *Limiter
-	Now     func() time.Time
+	Issuer    string
+	Directory *authority.Directory
+	Tickets   authority.TicketStore
+	Limit     *Limiter
+	Now       func() time.Time
 }
 
 // One answer for every way of not being a client: which part was wrong is
@@ -60,11 +67,11 @@ type proof struct {
 	method    oauth.AuthMethod
 	clientID  string
 	secret    oauth.Secret
-	assertion string
+	assertion assertion
 }
 
 func readProof(r *http.Request, form httpx.Params) (proof, error) {
-	bodyID, secret, assertion := form.Get("client_id"), form.Get("client_secret"), form.Get("client_assertion")
+	bodyID, secret, signed := form.Get("client_id"), form.Get("client_secret"), form.Get("client_assertion")
 	var found []proof
 	if headers := r.Header["Authorization"]; len(headers) > 1 {
 		return proof{}, oauth.Errorf(oauth.InvalidRequest, "more than one Authorization header")
@@ -78,15 +85,15 @@ func readProof(r *http.Request, form httpx.Params) (proof, error) {
 	if secret != "" {
 		found = append(found, proof{method: oauth.AuthClientSecretPost, clientID: bodyID, secret: oauth.SecretOf(secret)})
 	}
-	if assertion != "" || form.Has("client_assertion_type") {
+	if signed != "" || form.Has("client_assertion_type") {
 		if form.Get("client_assertion_type") != oauth.AssertionTypeJWTBearer {
 			return proof{}, oauth.Errorf(oauth.InvalidRequest, "client_assertion_type must be %s", oauth.AssertionTypeJWTBearer)
 		}
-		id, err := assertionSubject(assertion)
+		assertion, err := readAssertion(signed)
 		if err != nil {
 			return proof{}, errClient.Because(err)
 		}
-		found = append(found, proof{method: oauth.AuthPrivateKeyJWT, clientID: id, assertion: assertion})
+		found = append(found, proof{method: oauth.AuthPrivateKeyJWT, clientID: assertion.subject, assertion: assertion})
 	}
 	switch {
 	case len(found) > 1:
@@ -131,31 +138,60 @@ func parseBasic(header string) (id, secret string, err error) {
 	return id, secret, nil
 }
 
+// check compares the proof with the client. Every refusal does the same work,
+// in the same order, so it looks at the whole proof before it refuses.
 func (a *Authenticator) check(ctx context.Context, p proof) (authority.Client, error) {
-	client, err := a.Find(ctx, p.clientID)
-	unknown := errors.Is(err, authority.ErrNotFound)
-	if err != nil && !unknown {
+	client, err := a.Directory.Client(ctx, p.clientID)
+	if err != nil && !errors.Is(err, authority.ErrNotFound) {
 		return authority.Client{}, err
 	}
-	if unknown {
-		// Continue with a client that nothing can match, so that an unknown
-		// client takes the same time as a wrong secret.
-		client = authority.Client{AuthMethod: p.method, Secrets: make([]authority.ClientSecret, 1)}
+	refusal := eligible(client, err, p.method)
+	if refusal != nil {
+		client.Secrets, client.JWKS = nil, nil // nothing proves what may not be proved
 	}
-	ok := client.AuthMethod == p.method
+	var ticket authority.Ticket
 	switch p.method {
 	case oauth.AuthClientSecretBasic, oauth.AuthClientSecretPost:
-		ok = client.AcceptsSecret(p.secret, a.Now()) && ok
-	case oauth.AuthPrivateKeyJWT:
-		if ok {
-			if err := a.spendAssertion(ctx, client, p.assertion); err != nil {
-				return authority.Client{}, err
-			}
+		if !acceptsSecret(client, p.secret, a.Now()) && refusal == nil {
+			refusal = errors.New("the secret is wrong")
 		}
-	case oauth.AuthNone:
+	case oauth.AuthPrivateKeyJWT:
+		var wrong error
+		if ticket, wrong = a.verify(client, p.assertion); refusal == nil {
+			refusal = wrong
+		}
 	}
-	if !ok || unknown || client.Disabled {
-		return authority.Client{}, errClient
+	if refusal != nil {
+		a.Directory.EvenOut(ctx, p.clientID)
+		return authority.Client{}, errClient.Because(refusal)
+	}
+	if p.method == oauth.AuthPrivateKeyJWT {
+		err := a.Tickets.TakeTicket(ctx, ticket)
+		if errors.Is(err, authority.ErrSpent) {
+			return authority.Client{}, errClient.Because(errors.New("the assertion has been used already"))
+		}
+		if err != nil {
+			return authority.Client{}, err
+		}
 	}
 	return client, nil
+}
+
+// The two dear checks are variables so that a test can count them.
+var (
+	acceptsSecret = authority.Client.AcceptsSecret
+	verifyJWT     = jose.Verify
+)
+
+// eligible says why a client cannot authenticate by this method, whatever it sends.
+func eligible(client authority.Client, notFound error, method oauth.AuthMethod) error {
+	switch {
+	case notFound != nil:
+		return errors.New("the client is not known")
+	case client.Disabled:
+		return errors.New("the client is disabled")
+	case client.AuthMethod != method:
+		return fmt.Errorf("the client is registered for %s and tried %s", client.AuthMethod, method)
+	}
+	return nil
 }

@@ -21,7 +21,7 @@ import (
 func (n *Node) publicHandler() http.Handler {
 	cfg := n.config.Load()
 	clients := &clientauth.Authenticator{
-		Issuer: cfg.Issuer, Find: n.directory.Client, Tickets: n.db, Limit: clientauth.NewLimiter(n.now), Now: n.now,
+		Issuer: cfg.Issuer, Directory: n.directory, Tickets: n.db, Limit: clientauth.NewLimiter(n.now), Now: n.now,
 	}
 	public := server.Public{
 		Issuer: n.settings(),

@@ -98,7 +98,7 @@ func newPublic(t *testing.T) Public {
 		Issuer: settings(),
 		Token: &token.Handler{
 			Settings: settings, Directory: directory, Grants: db, Refresh: authority.NewRefreshKey([32]byte{2}),
-			Clients: &clientauth.Authenticator{Issuer: testIssuer, Find: directory.Client, Tickets: db, Limit: clientauth.NewLimiter(time.Now), Now: time.Now},
+			Clients: &clientauth.Authenticator{Issuer: testIssuer, Directory: directory, Tickets: db, Limit: clientauth.NewLimiter(time.Now), Now: time.Now},
 			Issue:   issuer.Issue, Live: issue.NewReader(testIssuer, jose.KeySet{public}.Find, box, follower.View.Revoked, time.Now).Live,
 			Revoked: follower.View.Revoked, Fresh: follower.Fresh, Revoke: follower.Revoke, Took: follower.Took,
 			Record: record, RecordLater: func(context.Context, authority.Event) {}, Now: time.Now,

@@ -142,7 +142,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w.h = &Handler{
 		Settings: w.settings, Directory: w.directory,
-		Clients: &clientauth.Authenticator{Issuer: testIssuer, Find: w.directory.Client, Tickets: failingTickets{db, w}, Limit: clientauth.NewLimiter(w.clock), Now: w.clock},
+		Clients: &clientauth.Authenticator{Issuer: testIssuer, Directory: w.directory, Tickets: failingTickets{db, w}, Limit: clientauth.NewLimiter(w.clock), Now: w.clock},
 		Grants:  failingGrants{db, w}, Refresh: authority.NewRefreshKey([32]byte{2}),
 		Issue: issuer.Issue, Live: reader.Live, Revoked: w.follower.View.Revoked, Fresh: w.follower.Fresh,
 		Revoke: func(ctx context.Context, r authority.Revocation) error {

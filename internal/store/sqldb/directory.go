@@ -3,6 +3,7 @@ package sqldb
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -53,10 +54,32 @@ const (
 	selectResource = `SELECT id, body, created_at, updated_at FROM resources `
 )
 
-// Client implements authority.DirectoryStore.
+// Client implements authority.DirectoryStore. A row of nobody is read for an
+// unknown id, so that it takes as long as a known one (docs/security/threats.md C 39).
 func (db *DB) Client(ctx context.Context, id string) (authority.Client, error) {
-	return byText(ctx, db, scanClient, selectClient+`WHERE id = $1`, id)
+	c, err := byText(ctx, db, scanClient, selectClient+`WHERE id = $1`, id)
+	if errors.Is(err, authority.ErrNotFound) {
+		_, _ = scanClient(nobodysRow{})
+	}
+	return c, err
 }
+
+// nobodysRow is the row of a client as there are many.
+type nobodysRow struct{}
+
+func (nobodysRow) Scan(dest ...any) error {
+	for _, d := range dest {
+		if text, ok := d.(*string); ok {
+			*text = nobodysBody // the id too, which nobody sees
+		}
+	}
+	return nil
+}
+
+const nobodysBody = `{"name":"Example web app","redirect_uris":["https://app.example.com/callback"],` +
+	`"grant_types":["authorization_code","refresh_token"],"auth_method":"client_secret_basic",` +
+	`"secrets":[{"hash":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}],"scope":"openid profile email offline_access orders:read",` +
+	`"resources":["https://api.example.com"]}`
 
 // Clients implements authority.DirectoryStore.
 func (db *DB) Clients(ctx context.Context, p authority.Page) ([]authority.Client, error) {

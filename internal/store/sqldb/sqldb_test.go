@@ -216,6 +216,24 @@ func TestChangesEndWithTheirContext(t *testing.T) {
 	})
 }
 
+// docs/security/threats.md C 39: allocations stand for work, since they can be counted.
+func TestAnUnknownClientCostsWhatAKnownOneDoes(t *testing.T) {
+	db := open(t, "sqlite:"+filepath.Join(t.TempDir(), "test.db"))
+	c := authority.Client{
+		ID: "known", AuthMethod: oauth.AuthClientSecretBasic, Secrets: []authority.ClientSecret{{}}, Scopes: oauth.MustScopes("openid", "read"),
+		GrantTypes: []oauth.GrantType{oauth.AuthorizationCode, oauth.RefreshToken}, CreatedAt: time.Unix(1, 0), UpdatedAt: time.Unix(1, 0),
+	}
+	if err := db.CreateClient(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	cost := func(id string) float64 {
+		return testing.AllocsPerRun(100, func() { _, _ = db.Client(t.Context(), id) })
+	}
+	if known, unknown := cost("known"), cost("other"); unknown < known*0.9 || unknown > known*1.5 {
+		t.Errorf("a known client costs %v allocations, an unknown one %v", known, unknown)
+	}
+}
+
 func TestConsentReadsNoMoreThanItNeeds(t *testing.T) {
 	everyEngine(t, func(t *testing.T, url string) {
 		db := open(t, url)
