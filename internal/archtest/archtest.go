@@ -24,7 +24,7 @@ func words(s string) []string { return strings.Fields(s) }
 
 // domain is what a handler may be built from.
 const domain = "internal/oauth internal/jose internal/dpop internal/authority internal/policy internal/keys " +
-	"internal/trust internal/kube internal/issue internal/journal internal/revocation " +
+	"internal/trust internal/kube internal/issue internal/journal internal/journal/query internal/revocation " +
 	"internal/seal internal/password internal/httpx internal/clientauth internal/ui"
 
 // mayImport says which packages of ours a package may import. A line speaks for the
@@ -52,7 +52,11 @@ var mayImport = []struct {
 	{"internal/explain", words("internal/jose internal/oauth")}, // `token inspect`, for the command alone
 	{"internal/keys", words("internal/authority internal/jose")},
 	{"internal/policy", words("internal/authority internal/oauth")},
-	{"internal/journal", words("internal/authority internal/oauth")},
+	{"internal/journal", words("internal/authority internal/journal/format")},
+	{"internal/journal/format", words("internal/authority")},
+	{"internal/journal/query", words("internal/journal/format")},
+	{"internal/journal/verify", words("internal/authority internal/journal/format")},
+	{"internal/journal/journaltest", words("internal/authority")},
 	{"internal/revocation", words("internal/authority internal/oauth")},
 	{"internal/store", words("internal/authority internal/oauth")},
 	{"internal/trust", words("internal/authority internal/jose")},

@@ -29,6 +29,11 @@ const (
 	EventAdminRefused    EventType = "admin.refused"
 	EventServiceStarted  EventType = "service.started"
 	EventServiceStopped  EventType = "service.stopped"
+
+	// The journal's own; nobody else may append them.
+	EventCheckpoint EventType = "journal.checkpoint"
+	EventRecovered  EventType = "journal.recovered"
+	EventOmitted    EventType = "journal.omitted"
 )
 
 // Event is one entry of the journal. It holds ids and hashes, never values.

@@ -20,7 +20,8 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/config"
 	"github.com/signalbox-sts/signalbox/internal/explain"
-	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/journal/query"
+	"github.com/signalbox-sts/signalbox/internal/journal/verify"
 	"github.com/signalbox-sts/signalbox/internal/keys"
 	"github.com/signalbox-sts/signalbox/internal/node"
 	"github.com/signalbox-sts/signalbox/internal/server/admin"
@@ -51,8 +52,8 @@ func (f *auditFilter) add(a *adminCLI, cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("user", a.completeIDs("/users", "username"))
 }
 
-func (f *auditFilter) query(ctx context.Context, a *adminCLI) (url.Values, error) {
-	query := url.Values{}
+func (f *auditFilter) params(ctx context.Context, a *adminCLI) (url.Values, error) {
+	params := url.Values{}
 	hash, err := journalHash(f.tokenHash)
 	if err != nil {
 		return nil, err
@@ -61,18 +62,18 @@ func (f *auditFilter) query(ctx context.Context, a *adminCLI) (url.Values, error
 		"type": f.kind, "client_id": f.client, "grant_id": f.grant, "jti": f.token, "token_hash": hash, "request_id": f.request, "remote": f.remote,
 	} {
 		if value != "" {
-			query.Set(name, value)
+			params.Set(name, value)
 		}
 	}
 	if f.user == "" {
-		return query, nil
+		return params, nil
 	}
 	id, err := a.userID(ctx, f.user)
 	if isStatus(err, http.StatusForbidden) { // journal:read alone does not find names
 		id, err = f.user, nil
 	}
-	query.Set("subject", id)
-	return query, err
+	params.Set("subject", id)
+	return params, err
 }
 
 // journalHash takes the whole SHA-256 of a token's value, as sha256sum prints
@@ -99,7 +100,7 @@ func (a *adminCLI) auditSearch() *cobra.Command {
 			if limit < 1 || limit > 100_000 {
 				return &usageError{errors.New("--limit must be from 1 to 100000")}
 			}
-			query, err := filter.query(cmd.Context(), a)
+			params, err := filter.params(cmd.Context(), a)
 			if err != nil {
 				return err
 			}
@@ -110,14 +111,14 @@ func (a *adminCLI) auditSearch() *cobra.Command {
 					return &usageError{fmt.Errorf("--%s: %w", name, err)}
 				}
 				if value != "" {
-					query.Set(name, at.UTC().Format(time.RFC3339Nano))
+					params.Set(name, at.UTC().Format(time.RFC3339Nano))
 				}
 			}
 			if text != "" {
-				query.Set("text", text)
+				params.Set("text", text)
 			}
-			var records []journal.Record
-			more, err := each(cmd.Context(), a, "/journal", query, limit, func(r journal.Record) error {
+			var records []query.Record
+			more, err := each(cmd.Context(), a, "/journal", params, limit, func(r query.Record) error {
 				records = append(records, r)
 				return nil
 			})
@@ -172,11 +173,11 @@ func (a *adminCLI) auditTail() *cobra.Command {
   signalbox audit tail -o json | jq .client_id`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			query, err := filter.query(cmd.Context(), a)
+			params, err := filter.params(cmd.Context(), a)
 			if err != nil {
 				return err
 			}
-			return a.tail(cmd.Context(), query, from)
+			return a.tail(cmd.Context(), params, from)
 		},
 	}
 	filter.add(a, cmd)
@@ -186,7 +187,7 @@ func (a *adminCLI) auditTail() *cobra.Command {
 
 // tail follows, and connects anew when the stream ends with its token: the
 // token file may hold a new one. It goes on after the last record it saw.
-func (a *adminCLI) tail(ctx context.Context, query url.Values, from uint64) error {
+func (a *adminCLI) tail(ctx context.Context, params url.Values, from uint64) error {
 	if from == 0 {
 		var now admin.JournalStatus
 		if err := a.call(ctx, http.MethodGet, "/journal/status", nil, nil, &now); err != nil {
@@ -195,9 +196,9 @@ func (a *adminCLI) tail(ctx context.Context, query url.Values, from uint64) erro
 		from = now.Seq + 1
 	}
 	for {
-		query.Set("from", strconv.FormatUint(from, 10))
+		params.Set("from", strconv.FormatUint(from, 10))
 		began := time.Now()
-		response, err := a.request(ctx, http.MethodGet, "/journal/tail", query, nil)
+		response, err := a.request(ctx, http.MethodGet, "/journal/tail", params, nil)
 		if err != nil {
 			return unlessInterrupted(ctx, err)
 		}
@@ -229,7 +230,7 @@ func (a *adminCLI) follow(body io.ReadCloser) (last uint64, err error) {
 	lines := bufio.NewScanner(body)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		var r journal.Record
+		var r query.Record
 		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
 			return last, err
 		}
@@ -242,7 +243,7 @@ func (a *adminCLI) follow(body io.ReadCloser) (last uint64, err error) {
 }
 
 // printRecord writes one record in one line: as JSON, or in words.
-func (a *adminCLI) printRecord(w io.Writer, r journal.Record) error {
+func (a *adminCLI) printRecord(w io.Writer, r query.Record) error {
 	if a.json() {
 		data, err := json.Marshal(r)
 		if err != nil {
@@ -255,7 +256,7 @@ func (a *adminCLI) printRecord(w io.Writer, r journal.Record) error {
 	return err
 }
 
-func recordText(r journal.Record) string {
+func recordText(r query.Record) string {
 	parts := []string{r.Time.UTC().Format("2006-01-02T15:04:05.000Z"), r.Type}
 	add := func(name, value string) {
 		if value != "" {
@@ -328,7 +329,7 @@ kept elsewhere. The service need not run, and may go on writing.`,
 				options.Archived = archived
 				return a.verify(cfg.Journal.Dir, options)
 			}
-			var options journal.VerifyOptions
+			var options verify.Options
 			if masterKeyFile != "" {
 				data, err := os.ReadFile(masterKeyFile)
 				if err != nil {
@@ -354,13 +355,13 @@ kept elsewhere. The service need not run, and may go on writing.`,
 	return cmd
 }
 
-func (a *adminCLI) verify(dir string, options journal.VerifyOptions) error {
+func (a *adminCLI) verify(dir string, options verify.Options) error {
 	if isTerminal(a.env.Err) {
 		options.Progress = func(done, total int64) {
 			fmt.Fprintf(a.env.Err, "\rchecked %d of %d MiB", done>>20, total>>20)
 		}
 	}
-	report, err := journal.Verify(dir, options)
+	report, err := verify.Dir(dir, options)
 	if options.Progress != nil {
 		fmt.Fprintln(a.env.Err)
 	}
@@ -412,7 +413,7 @@ type verifiedProblem struct {
 	Detail string `json:"detail"`
 }
 
-func shownReport(report journal.Report, options journal.VerifyOptions) verified {
+func shownReport(report verify.Report, options verify.Options) verified {
 	shown := verified{OK: report.OK(), Bytes: report.Bytes, Nodes: []verifiedNode{}}
 	for _, n := range report.Nodes {
 		node := verifiedNode{
@@ -435,10 +436,10 @@ func shownReport(report journal.Report, options journal.VerifyOptions) verified 
 	return shown
 }
 
-func nodeText(n journal.NodeReport, options journal.VerifyOptions) string {
+func nodeText(n verify.NodeReport, options verify.Options) string {
 	if n.Problem != nil {
 		text := fmt.Sprintf("node %s: BROKEN after record %d: %s", n.Node, n.Records, n.Problem)
-		if n.Problem.Kind == journal.Removed && n.Problem.Line == 0 && !options.Archived {
+		if n.Problem.Kind == verify.Removed && n.Problem.Line == 0 && !options.Archived {
 			text += "; if they are archived elsewhere, add --archived"
 		}
 		return text

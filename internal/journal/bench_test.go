@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/journal/format"
+	"github.com/signalbox-sts/signalbox/internal/journal/query"
 )
 
 // BenchmarkAppend is the token path: appended and synced, 64 callers. It stands
@@ -111,7 +113,7 @@ func BenchmarkDisk(b *testing.B) {
 	e := event(1)
 	var buf []byte
 	for range 64 {
-		buf = appendLine(buf, 1, appendBody(nil, &e, day, 1), [32]byte{})
+		buf = format.AppendLine(buf, 1, format.AppendBody(nil, &e, day, 1), [32]byte{})
 	}
 	b.ResetTimer()
 	for range b.N {
@@ -130,7 +132,7 @@ func BenchmarkEncode(b *testing.B) {
 	b.ReportAllocs()
 	buf := make([]byte, 0, 4096)
 	for range b.N {
-		buf = appendBody(buf[:0], &e, day, 1)
+		buf = format.AppendBody(buf[:0], &e, day, 1)
 	}
 	b.SetBytes(int64(len(buf)))
 }
@@ -194,11 +196,11 @@ func BenchmarkOpen(b *testing.B) {
 
 func BenchmarkSearch(b *testing.B) {
 	dir, size := benchDir(b, 100_000)
-	for name, q := range map[string]Query{"one": {RequestID: "req-77777"}, "newest": {ClientID: "client-1", Newest: true}, "text": {Text: "nowhere"}} {
+	for name, q := range map[string]query.Query{"one": {RequestID: "req-77777"}, "newest": {ClientID: "client-1", Newest: true}, "text": {Text: "nowhere"}} {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(size)
 			for range b.N {
-				if err := Search(ctx, dir, q, func(r Record) error { _, err := io.Discard.Write(r.Raw); return err }); err != nil {
+				if err := query.Search(ctx, dir, q, func(r query.Record) error { _, err := io.Discard.Write(r.Raw); return err }); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -206,11 +208,11 @@ func BenchmarkSearch(b *testing.B) {
 	}
 }
 
-func BenchmarkAppendLater(b *testing.B) {
+func BenchmarkTally(b *testing.B) {
 	j := open(b, b.TempDir(), Options{})
 	e := authority.Event{Type: authority.EventTokenRefused, ClientID: "x", Error: "invalid_client", Remote: "192.0.2.1"}
 	b.ReportAllocs()
 	for range b.N {
-		j.AppendLater(e)
+		j.Tally(e)
 	}
 }

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/signalbox-sts/signalbox/internal/journal/journaltest"
+	"github.com/signalbox-sts/signalbox/internal/journal/query"
 )
 
 const childDir = "SIGNALBOX_JOURNAL_TEST_CHILD"
@@ -24,7 +27,7 @@ func TestMain(m *testing.M) {
 
 // appendUntilKilled prints the request id of each record once it is acknowledged.
 func appendUntilKilled(dir string) {
-	j, err := Open(dir, "a-1", Options{Sign: testSign, MaxSegment: 50 << 10})
+	j, err := Open(dir, "a-1", Options{Sign: journaltest.Sign, MaxSegment: 50 << 10})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -79,7 +82,7 @@ func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 			sound(t, dir)
 		}
 	}
-	for _, r := range records(t, dir, Query{}) {
+	for _, r := range records(t, dir, query.Query{}) {
 		delete(acknowledged, r.RequestID)
 	}
 	if len(acknowledged) > 0 {

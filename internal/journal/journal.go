@@ -1,9 +1,11 @@
+// Package journal writes the audit record of one node: what was handed out, refused,
+// changed and ended, on disk before anybody is told, in a chain that shows every later
+// change. Package format is the files and lines; query reads them, verify proves them.
 package journal
 
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -14,13 +16,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
-)
-
-// The types of the journal's own records. Append refuses them.
-const (
-	TypeCheckpoint authority.EventType = "journal.checkpoint"
-	TypeRecovered  authority.EventType = "journal.recovered"
-	TypeOmitted    authority.EventType = "journal.omitted"
+	"github.com/signalbox-sts/signalbox/internal/journal/format"
 )
 
 const (
@@ -53,24 +49,11 @@ type Options struct {
 	MaxSegment int64
 	// Anchor, if not nil, is told of every checkpoint once it is on disk, one at a
 	// time and outside the way of appenders; of several that wait, only the latest.
-	Anchor func(Checkpoint)
+	Anchor func(format.Checkpoint)
 
 	tick  <-chan time.Time                     // instead of a ticker, for tests
 	after func(time.Duration) <-chan time.Time // instead of time.After, for tests
 	disk  *disk                                // instead of a real disk, for tests
-}
-
-// disk is the part of a file that can fail.
-type disk struct {
-	write func(f *os.File, b []byte, off int64) (int, error)
-	sync  func(*os.File) error
-}
-
-var zeros = make([]byte, 1<<20)
-
-var realDisk = disk{
-	write: (*os.File).WriteAt,
-	sync:  syncData,
 }
 
 // Journal is the audit record of one node.
@@ -95,11 +78,11 @@ type Journal struct {
 	full     chan struct{} // the batch has reached fullAt
 	quit     chan struct{}
 	stopped  chan struct{} // closed when the flusher has ended
-	anchors  chan Checkpoint
+	anchors  chan format.Checkpoint
 	anchored chan struct{} // closed when the last anchor is told
 
 	fault   fault // for the tests of those who append
-	later   later
+	tally   tally
 	writing atomic.Pointer[time.Time] // since when the flusher has been waiting for the disk; nil for not
 
 	mu       sync.Mutex
@@ -128,7 +111,7 @@ func newBatch() *batch { return &batch{done: make(chan struct{})} }
 // It checks the last segment and cuts off a torn last line; it refuses a
 // directory that another process writes to, and a journal that is broken.
 func Open(dir, node string, opts Options) (_ *Journal, err error) {
-	if !nodeName.MatchString(node) {
+	if !format.IsNodeName(node) {
 		return nil, fmt.Errorf("journal: %q cannot be a node's name: letters, digits, dot, dash and underscore, at most 128", node)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -153,8 +136,8 @@ func Open(dir, node string, opts Options) (_ *Journal, err error) {
 		now: opts.Now, sign: opts.Sign, maxSegment: opts.MaxSegment, disk: realDisk,
 		lock: lock, file: end.file, size: end.size, padded: end.size,
 		wake: make(chan struct{}, 1), full: make(chan struct{}, 1), quit: make(chan struct{}), stopped: make(chan struct{}),
-		anchors: make(chan Checkpoint, 1), anchored: make(chan struct{}),
-		later: later{types: map[authority.EventType]*refusals{}},
+		anchors: make(chan format.Checkpoint, 1), anchored: make(chan struct{}),
+		tally: tally{types: map[authority.EventType]*refusals{}},
 		batch: newBatch(), seq: end.seq, head: end.head, durable: end.seq, unsigned: end.unsigned,
 		waiters: make(chan struct{}),
 	}
@@ -181,7 +164,7 @@ func Open(dir, node string, opts Options) (_ *Journal, err error) {
 		j.run(tick)
 	}()
 	if end.cut > 0 {
-		e := authority.Event{Type: TypeRecovered, Reason: fmt.Sprintf("cut off a torn last line of %d bytes, never acknowledged", end.cut)}
+		e := authority.Event{Type: authority.EventRecovered, Reason: fmt.Sprintf("cut off a torn last line of %d bytes, never acknowledged", end.cut)}
 		if err := j.append(context.Background(), &e, 1); err != nil {
 			return nil, errors.Join(err, j.Close())
 		}
@@ -221,11 +204,11 @@ var bodies = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }
 // enqueue puts e's line into the batch that gathers.
 func (j *Journal) enqueue(e *authority.Event, count uint64) (*batch, error) {
 	at := e.At
-	if at.IsZero() || !writable(at) {
+	if at.IsZero() || !format.Writable(at) {
 		at = j.now()
 	}
 	body := bodies.Get().(*[]byte)
-	*body = appendBody((*body)[:0], e, at, count)
+	*body = format.AppendBody((*body)[:0], e, at, count)
 	defer bodies.Put(body)
 
 	j.mu.Lock()
@@ -263,7 +246,7 @@ func (j *Journal) enqueue(e *authority.Event, count uint64) (*batch, error) {
 func (j *Journal) addLine(body []byte) {
 	start := len(j.buf)
 	j.seq++
-	j.buf = appendLine(j.buf, j.seq, body, j.head)
+	j.buf = format.AppendLine(j.buf, j.seq, body, j.head)
 	j.head = sha256.Sum256(j.buf[start:])
 	j.unsigned++
 }
@@ -271,9 +254,8 @@ func (j *Journal) addLine(body []byte) {
 // slow is how long a write may take before the disk counts as hanging.
 const slow = 2 * time.Second
 
-// Ready says why nothing can be recorded now: the journal is broken or closed,
-// or its disk has not answered for a while. Who asks before he changes
-// anything else need not take it back.
+// Ready says why nothing can be recorded now: the journal is broken or closed, or its
+// disk has not answered for a while. Callers check Ready first, so nothing needs undoing.
 func (j *Journal) Ready() error {
 	if began := j.writing.Load(); began != nil && time.Since(*began) > slow {
 		return ErrBehind
@@ -288,6 +270,10 @@ func (j *Journal) Err() error {
 	return j.err
 }
 
+// Dir is the folder and Node the name under which this journal is kept there.
+func (j *Journal) Dir() string  { return j.dir }
+func (j *Journal) Node() string { return j.node }
+
 // Head is the last record that is on disk; zero for an empty journal.
 func (j *Journal) Head() (seq uint64) {
 	j.mu.Lock()
@@ -295,9 +281,28 @@ func (j *Journal) Head() (seq uint64) {
 	return j.durable
 }
 
+// Wait returns once record seq is on disk, and gives the last one that is.
+func (j *Journal) Wait(ctx context.Context, seq uint64) (uint64, error) {
+	for {
+		j.mu.Lock()
+		durable, changed := j.durable, j.waiters
+		j.mu.Unlock()
+		if durable >= seq {
+			return durable, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-j.stopped:
+			return 0, ErrClosed
+		}
+	}
+}
+
 // Close writes what waits, a last checkpoint, and gives the directory free.
 func (j *Journal) Close() error {
-	j.flushLater(true)
+	j.flushTallies(true)
 	j.mu.Lock()
 	if j.closing {
 		j.mu.Unlock()
@@ -316,193 +321,4 @@ func (j *Journal) Close() error {
 		err = j.finish()
 	}
 	return errors.Join(err, j.lock.Close())
-}
-
-// run is the flusher.
-func (j *Journal) run(tick <-chan time.Time) {
-	defer close(j.stopped)
-	defer close(j.anchors)
-	for {
-		select {
-		case <-j.wake:
-			j.gather()
-			j.flush(false)
-		case <-tick:
-			j.flushLater(false)
-			j.flush(true)
-		case <-j.quit:
-			j.flush(true)
-			return
-		}
-	}
-}
-
-const (
-	enough    = 16               // sharers make a sync cheap for each of them
-	patience  = 3                // syncs; with 16 busy callers and 2 cores it takes about as long until all are back
-	maxLinger = time.Millisecond // however slow the disk is
-)
-
-// gather waits for callers who are about to come, so that they share this sync
-// instead of paying for the next. The last batch tells how many that may be:
-// those whom it released will come back, if they are as busy as before, to those
-// who came while it was written. So a caller who is alone never waits here, and
-// nobody waits longer than a few syncs take.
-func (j *Journal) gather() {
-	j.mu.Lock()
-	if n := j.seq - j.durable; n == 0 || n >= j.busy { // a tick may have written them already
-		j.mu.Unlock()
-		return
-	}
-	select {
-	case <-j.full: // of an earlier batch, after its time was up
-	default:
-	}
-	j.fullAt = j.durable + j.busy
-	j.mu.Unlock()
-	select {
-	case <-j.full:
-	case <-j.after(min(patience*j.took, maxLinger)):
-	}
-	j.mu.Lock()
-	j.fullAt = 0
-	j.mu.Unlock()
-}
-
-// flush writes the batch that gathered, with a checkpoint if one is due, and
-// tells all who wait for it.
-func (j *Journal) flush(checkpoint bool) {
-	j.mu.Lock()
-	if j.err != nil {
-		j.mu.Unlock()
-		return
-	}
-	full := j.size+int64(len(j.buf)) >= j.maxSegment
-	released := j.seq - j.durable
-	var cp *Checkpoint
-	if j.unsigned >= checkpointEvery || j.unsigned > 0 && (checkpoint || full) {
-		cp = j.addCheckpoint()
-	}
-	// A segment is closed only behind a checkpoint, so that Verify can tell a
-	// whole one from one that was cut.
-	full = full && cp != nil
-	buf, b, seq := j.buf, j.batch, j.seq
-	j.buf, j.batch = j.idle[:0], newBatch()
-	j.mu.Unlock()
-
-	began := time.Now()
-	j.writing.Store(&began)
-	err := j.write(buf)
-	j.took = time.Since(began)
-	j.writing.Store(nil)
-	if err != nil {
-		j.poison(b, err)
-		return
-	}
-	// Two buffers take turns. One that a burst made large is given back.
-	if j.idle = buf; cap(buf) > maxIdle {
-		j.idle = nil
-	}
-	j.mu.Lock()
-	j.durable = seq
-	j.busy = min(released+j.seq-seq, enough)
-	close(j.waiters)
-	j.waiters = make(chan struct{})
-	j.mu.Unlock()
-	close(b.done)
-	if cp != nil {
-		j.tellLatest(*cp)
-	}
-	if full {
-		j.roll(seq + 1)
-	}
-}
-
-// write puts lines on disk. They go over zeros that were written before: a sync that
-// need not make the file longer costs the disk half as much, and does not wait for
-// the other files of the file system.
-func (j *Journal) write(lines []byte) error {
-	for len(lines) > 0 {
-		// In pieces, so that a power cut can leave no more than one half written.
-		piece := lines[:min(len(lines), maxWrite)]
-		for j.padded < j.size+int64(len(piece)) {
-			if err := j.fault.strike(); err != nil {
-				return err
-			}
-			n, err := j.disk.write(j.file, zeros[:min(len(zeros), int(max(j.maxSegment, 4096)))], j.padded)
-			if err != nil {
-				return err
-			}
-			j.padded += int64(n)
-		}
-		if err := j.fault.strike(); err != nil {
-			return err
-		}
-		if _, err := j.disk.write(j.file, piece, j.size); err != nil {
-			return err
-		}
-		if err := j.fault.strike(); err != nil {
-			return err
-		}
-		if err := j.disk.sync(j.file); err != nil {
-			return err
-		}
-		j.size += int64(len(piece))
-		lines = lines[len(piece):]
-	}
-	return nil
-}
-
-// finish leaves nothing but lines in the file, and closes it.
-func (j *Journal) finish() error {
-	if err := j.file.Truncate(j.size); err != nil {
-		return errors.Join(err, j.file.Close())
-	}
-	return errors.Join(j.file.Sync(), j.file.Close())
-}
-
-// poison ends the journal: what a failed write or sync left on disk is known
-// only after a new start has read it.
-func (j *Journal) poison(b *batch, cause error) {
-	err := fmt.Errorf("journal: not recorded: %w", cause)
-	j.mu.Lock()
-	j.err = err
-	gathered := j.batch
-	j.buf = nil
-	j.mu.Unlock()
-	b.err = err
-	close(b.done)
-	gathered.err = err
-	close(gathered.done)
-}
-
-// roll starts a new segment.
-func (j *Journal) roll(first uint64) {
-	settled := newBatch() // what was written is on disk and told
-	if err := j.finish(); err != nil {
-		j.poison(settled, err)
-		return
-	}
-	f, err := createSegment(j.dir, j.node, first)
-	if err != nil {
-		j.poison(settled, err)
-		return
-	}
-	j.file, j.size, j.padded = f, 0, 0
-}
-
-// addCheckpoint adds a checkpoint of the last line, or nothing if that cannot be
-// signed now. j.mu is held.
-func (j *Journal) addCheckpoint() *Checkpoint {
-	cp := Checkpoint{Node: j.node, Seq: j.seq, Head: hex.EncodeToString(j.head[:]), Time: j.now().UTC().Truncate(time.Microsecond)}
-	if j.sign != nil {
-		jws, err := j.sign(cp.payload())
-		if err != nil || jws == "" || len(jws) > maxJWS {
-			return nil
-		}
-		cp.JWS = jws
-	}
-	j.addLine(cp.body())
-	j.unsigned = 0
-	return &cp
 }

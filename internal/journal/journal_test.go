@@ -3,9 +3,7 @@ package journal
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -18,43 +16,26 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/journal/format"
+	"github.com/signalbox-sts/signalbox/internal/journal/journaltest"
+	"github.com/signalbox-sts/signalbox/internal/journal/query"
+	"github.com/signalbox-sts/signalbox/internal/journal/verify"
 )
 
 var ctx = context.Background()
 
-var testKey = ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
-
-// testSign stands for the signer: what matters here is that the payload travels.
-func testSign(payload []byte) (string, error) {
-	return base64.RawURLEncoding.EncodeToString(payload) + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(testKey, payload)), nil
-}
-
-func testCheck(jws string) ([]byte, error) {
-	p, s, _ := strings.Cut(jws, ".")
-	payload, err1 := base64.RawURLEncoding.DecodeString(p)
-	sig, err2 := base64.RawURLEncoding.DecodeString(s)
-	if err1 != nil || err2 != nil || !ed25519.Verify(testKey.Public().(ed25519.PublicKey), payload, sig) {
-		return nil, errors.New("no good signature")
-	}
-	return payload, nil
-}
-
-var day = time.Date(2026, 3, 4, 5, 6, 7, 891234567, time.UTC)
-
-func event(i int) authority.Event {
-	at := day.Add(time.Duration(i) * time.Second)
-	return authority.Event{
-		Type: authority.EventTokenIssued, At: at, RequestID: fmt.Sprintf("req-%d", i), Remote: "192.0.2.7",
-		ClientID: fmt.Sprintf("client-%d", i%3), Subject: authority.Subject{Issuer: "https://sts.example.com", ID: fmt.Sprintf("user-%d", i%5), Kind: authority.SubjectUser},
-		GrantType: "client_credentials", GrantID: authority.NewID(at), TokenID: authority.NewID(at), TokenHash: "00112233445566778899aabbccddeeff",
-		Audience: []string{"https://api.example.com"}, Scope: "orders:read orders:write", ExpiresAt: at.Add(5 * time.Minute),
-	}
-}
+var (
+	event   = journaltest.Event
+	day     = journaltest.Day
+	files   = journaltest.Files
+	plant   = journaltest.Plant
+	replace = journaltest.Replace
+)
 
 func open(t testing.TB, dir string, opts Options) *Journal {
 	t.Helper()
 	if opts.Sign == nil {
-		opts.Sign = testSign
+		opts.Sign = journaltest.Sign
 	}
 	if opts.tick == nil {
 		opts.tick = make(chan time.Time)
@@ -83,46 +64,37 @@ func closed(t testing.TB, j *Journal) {
 	}
 }
 
-func verify(t testing.TB, dir string, anchors ...Checkpoint) Report {
+func verified(t testing.TB, dir string, anchors ...format.Checkpoint) verify.Report {
 	t.Helper()
-	r, err := Verify(dir, VerifyOptions{CheckSignature: testCheck, Anchors: anchors})
+	r, err := verify.Dir(dir, verify.Options{CheckSignature: journaltest.Check, Anchors: anchors})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
 }
 
-func sound(t testing.TB, dir string, anchors ...Checkpoint) NodeReport {
+func sound(t testing.TB, dir string, anchors ...format.Checkpoint) verify.NodeReport {
 	t.Helper()
-	r := verify(t, dir, anchors...)
+	r := verified(t, dir, anchors...)
 	if !r.OK() {
 		t.Fatal(r.Problems())
 	}
 	return r.Nodes[0]
 }
 
-func records(t testing.TB, dir string, q Query) (all []Record) {
+func records(t testing.TB, dir string, q query.Query) (all []query.Record) {
 	t.Helper()
-	if err := Search(ctx, dir, q, func(r Record) error { all = append(all, r); return nil }); err != nil {
+	if err := query.Search(ctx, dir, q, func(r query.Record) error { all = append(all, r); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	return all
-}
-
-func files(t testing.TB, dir string) []string {
-	t.Helper()
-	f, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))
-	if err != nil || len(f) == 0 {
-		t.Fatal(err, "no files")
-	}
-	return f
 }
 
 func TestAppendedRecordsAreOnDiskAndVerify(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "journal")
 	j := open(t, dir, Options{})
 	appendN(t, j, 0, 10)
-	if got := records(t, dir, Query{}); len(got) != 10 || got[9].RequestID != "req-9" || got[9].Seq != 10 {
+	if got := records(t, dir, query.Query{}); len(got) != 10 || got[9].RequestID != "req-9" || got[9].Seq != 10 {
 		t.Fatalf("before Close: %+v", got)
 	}
 	closed(t, j)
@@ -202,7 +174,7 @@ func TestSegmentsRollAndChainOn(t *testing.T) {
 			t.Errorf("%s ends in %s", f, last)
 		}
 	}
-	if got := records(t, dir, Query{Types: []string{"token.issued"}}); len(got) != 70 {
+	if got := records(t, dir, query.Query{Types: []string{"token.issued"}}); len(got) != 70 {
 		t.Errorf("%d records", len(got))
 	}
 }
@@ -210,8 +182,8 @@ func TestSegmentsRollAndChainOn(t *testing.T) {
 func TestCheckpointsComeByTickAndByCountAndAreAnchored(t *testing.T) {
 	dir := t.TempDir()
 	tick := make(chan time.Time)
-	anchors := make(chan Checkpoint, 100)
-	j := open(t, dir, Options{tick: tick, Anchor: func(c Checkpoint) { anchors <- c }})
+	anchors := make(chan format.Checkpoint, 100)
+	j := open(t, dir, Options{tick: tick, Anchor: func(c format.Checkpoint) { anchors <- c }})
 	appendN(t, j, 0, 3)
 	tick <- day
 	a := <-anchors
@@ -226,7 +198,7 @@ func TestCheckpointsComeByTickAndByCountAndAreAnchored(t *testing.T) {
 	}
 	wg.Wait()
 	appendN(t, j, 0, 1)
-	var b Checkpoint
+	var b format.Checkpoint
 	want := uint64(2) // by the first tick, and at the end
 	for b.Seq < 4+checkpointEvery-200 {
 		select {
@@ -254,7 +226,7 @@ func TestCheckpointThatCannotBeSignedIsTriedAgain(t *testing.T) {
 		if broken.Load() {
 			return "", errors.New("no key")
 		}
-		return testSign(p)
+		return journaltest.Sign(p)
 	}})
 	appendN(t, j, 0, 20)
 	if len(files(t, dir)) != 1 {
@@ -288,7 +260,7 @@ func TestNodeNamesThatAreNoNamesAreRefused(t *testing.T) {
 
 func TestEventsThatPretendToBeTheJournalsAreRefused(t *testing.T) {
 	j := open(t, t.TempDir(), Options{})
-	for _, typ := range []authority.EventType{"", TypeCheckpoint, "journal.x"} {
+	for _, typ := range []authority.EventType{"", authority.EventCheckpoint, "journal.x"} {
 		if err := j.Append(ctx, authority.Event{Type: typ}); err == nil {
 			t.Errorf("%q was accepted", typ)
 		}
@@ -300,7 +272,7 @@ func TestTornLastLineIsCutOffAndRecorded(t *testing.T) {
 		"half a line":              `{"seq":6,"time":"2026`,
 		"half a line and newline":  `{"seq":6,"time":"2026` + "\n",
 		"zeros":                    strings.Repeat("\x00", 4096),
-		"many zeros":               `{"seq":6` + strings.Repeat("\x00", 3*maxLine),
+		"many zeros":               `{"seq":6` + strings.Repeat("\x00", 3*format.MaxLine),
 		"a hole in the last write": `{"seq":6` + strings.Repeat("\x00", 4096) + "}\n{\"seq\":7}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -314,14 +286,14 @@ func TestTornLastLineIsCutOffAndRecorded(t *testing.T) {
 				if n := sound(t, dir); n.Writing != int64(cut) {
 					t.Errorf("Writing is %d, not %d", n.Writing, cut)
 				}
-			} else if verify(t, dir).OK() {
-				t.Error("Verify takes it for a line that is being written")
+			} else if verified(t, dir).OK() {
+				t.Error("audit verify takes it for a line that is being written")
 			}
 			j = open(t, dir, Options{})
 			appendN(t, j, 4, 1)
 			closed(t, j)
 			sound(t, dir)
-			got := records(t, dir, Query{Types: []string{string(TypeRecovered)}})
+			got := records(t, dir, query.Query{Types: []string{string(authority.EventRecovered)}})
 			if cut == 0 && len(got) == 0 { // zeros behind the lines are nothing torn
 				return
 			}
@@ -339,8 +311,8 @@ func TestBrokenJournalDoesNotOpen(t *testing.T) {
 		want   string
 	}{
 		{"a changed byte", replace(3, "client-2", "client-9"), "00001.jsonl:4: changed"},
-		{"a missing line", dropLine(3), "00001.jsonl:3: record 4 where 3 must come"},
-		{"two lines changed places", swapLines(3, 4), "00001.jsonl:3: record 4"},
+		{"a missing line", journaltest.DropLine(3), "00001.jsonl:3: record 4 where 3 must come"},
+		{"two lines changed places", journaltest.SwapLines(3, 4), "00001.jsonl:3: record 4"},
 		{"nonsense in the middle", replace(3, `{"seq"`, `{"sex"`), "00001.jsonl:3: changed"},
 		{"a large hole", func(b []byte) []byte {
 			return append(append(b, make([]byte, 1<<20)...), "x\n"...)
@@ -505,19 +477,19 @@ func TestConcurrentAppendersGetOneChain(t *testing.T) {
 		wg.Go(func() { appendN(t, j, g*100, 100) })
 		wg.Go(func() {
 			for i := range 100 {
-				j.AppendLater(authority.Event{Type: authority.EventTokenRefused, Remote: fmt.Sprint(g), Error: fmt.Sprint(i % 5)})
+				j.Tally(authority.Event{Type: authority.EventTokenRefused, Remote: fmt.Sprint(g), Error: fmt.Sprint(i % 5)})
 			}
 		})
 	}
 	wg.Wait()
-	verify(t, dir) // while it is open
+	verified(t, dir) // while it is open
 	closed(t, j)
 	sound(t, dir)
-	if got := records(t, dir, Query{Types: []string{"token.issued"}}); len(got) != 1600 {
+	if got := records(t, dir, query.Query{Types: []string{"token.issued"}}); len(got) != 1600 {
 		t.Errorf("%d records", len(got))
 	}
 	refused := uint64(0)
-	for _, r := range records(t, dir, Query{Types: []string{"token.refused"}}) {
+	for _, r := range records(t, dir, query.Query{Types: []string{"token.refused"}}) {
 		refused += max(r.Count, 1)
 	}
 	if refused != 1600 {
@@ -535,39 +507,39 @@ func TestAnonymousRefusalsAreCountedNotListed(t *testing.T) {
 		return authority.Event{Type: authority.EventTokenRefused, ClientID: "nobody", Error: "invalid_client", Remote: remote}
 	}
 	for range 1000 {
-		j.AppendLater(refused("192.0.2.1"))
+		j.Tally(refused("192.0.2.1"))
 	}
-	j.AppendLater(refused("192.0.2.2"))
+	j.Tally(refused("192.0.2.2"))
 	appendN(t, j, 0, 1)
-	if got := records(t, dir, Query{ClientID: "nobody"}); len(got) != 2 || got[0].Count != 0 {
+	if got := records(t, dir, query.Query{ClientID: "nobody"}); len(got) != 2 || got[0].Count != 0 {
 		t.Fatalf("the first of each must be there at once: %+v", got)
 	}
 	clock.Store(int64(59 * time.Second))
 	tick <- now()
 	tick <- now() // the first one is done
-	if got := records(t, dir, Query{ClientID: "nobody"}); len(got) != 2 {
+	if got := records(t, dir, query.Query{ClientID: "nobody"}); len(got) != 2 {
 		t.Fatalf("within the minute: %+v", got)
 	}
 	clock.Store(int64(60 * time.Second))
 	tick <- now()
 	tick <- now()
-	got := records(t, dir, Query{ClientID: "nobody", Remote: "192.0.2.1"})
+	got := records(t, dir, query.Query{ClientID: "nobody", Remote: "192.0.2.1"})
 	if len(got) != 2 || got[1].Count != 999 || got[1].Error != "invalid_client" {
 		t.Fatalf("after the minute: %+v", got)
 	}
 	// A flood of different ones.
 	before := j.Head()
 	for i := range 100_000 {
-		j.AppendLater(refused(fmt.Sprintf("198.51.%d.%d", i/256, i%256)))
+		j.Tally(refused(fmt.Sprintf("198.51.%d.%d", i/256, i%256)))
 	}
 	closed(t, j)
 	n := sound(t, dir)
 	// Besides the 256: what was omitted, the last checkpoint, and perhaps one of the
 	// last tick, which may still have been at work.
-	if n.Records > before+maxLater+3 {
+	if n.Records > before+maxTallies+3 {
 		t.Errorf("%d records from a flood", n.Records-before)
 	}
-	if got := records(t, dir, Query{Types: []string{string(TypeOmitted)}}); len(got) != 1 || got[0].Count != 100_000-maxLater {
+	if got := records(t, dir, query.Query{Types: []string{string(authority.EventOmitted)}}); len(got) != 1 || got[0].Count != 100_000-maxTallies {
 		t.Errorf("%+v", got)
 	}
 }
@@ -575,27 +547,27 @@ func TestAnonymousRefusalsAreCountedNotListed(t *testing.T) {
 func TestAFloodOfOneKindHidesNoOther(t *testing.T) {
 	dir := t.TempDir()
 	j := open(t, dir, Options{})
-	for i := range 3 * maxLater {
+	for i := range 3 * maxTallies {
 		e := authority.Event{Type: authority.EventTokenRefused, ClientID: "spa", Error: "invalid_scope", Remote: "192.0.2.1"}
 		e.Reason = fmt.Sprintf("scope \"s%d\" was not granted", i) // the caller's own text
-		j.AppendLater(e)
+		j.Tally(e)
 		e.Remote = fmt.Sprintf("198.51.100.%d", i)
-		j.AppendLater(e)
+		j.Tally(e)
 	}
 	for _, id := range []string{"bob", "ada", "ada", "ada"} {
-		j.AppendLater(authority.Event{
+		j.Tally(authority.Event{
 			Type: authority.EventSignInFailed, Remote: "192.0.2.1", Subject: authority.Subject{Issuer: "https://sts.example.com", ID: id, Kind: authority.SubjectUser},
 		})
 	}
 	closed(t, j)
-	got := records(t, dir, Query{Types: []string{string(authority.EventSignInFailed)}})
+	got := records(t, dir, query.Query{Types: []string{string(authority.EventSignInFailed)}})
 	if len(got) != 3 || got[0].Subject.ID != "bob" || got[1].Subject.ID != "ada" || got[2].Subject == nil || got[2].Subject.ID != "ada" || got[2].Count != 2 {
 		t.Errorf("%+v", got)
 	}
-	if got := records(t, dir, Query{Remote: "192.0.2.1", Types: []string{string(authority.EventTokenRefused)}}); len(got) != 2 || got[1].Count != 3*maxLater-1 || got[1].Reason == "" {
+	if got := records(t, dir, query.Query{Remote: "192.0.2.1", Types: []string{string(authority.EventTokenRefused)}}); len(got) != 2 || got[1].Count != 3*maxTallies-1 || got[1].Reason == "" {
 		t.Errorf("one caller's refusals, each with another text: %+v", got)
 	}
-	if got := records(t, dir, Query{Types: []string{string(TypeOmitted)}}); len(got) != 1 || !strings.Contains(got[0].Reason, "token.refused") {
+	if got := records(t, dir, query.Query{Types: []string{string(authority.EventOmitted)}}); len(got) != 1 || !strings.Contains(got[0].Reason, "token.refused") {
 		t.Errorf("%+v", got)
 	}
 }

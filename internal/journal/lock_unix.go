@@ -12,6 +12,9 @@ import (
 	"syscall"
 )
 
+// lockName is the file whose lock says that a process writes in the directory.
+const lockName = "journal.lock"
+
 // lockDir makes sure that no other process writes in dir. The kernel gives the
 // lock back when the process ends, however it ends.
 func lockDir(dir string) (*os.File, error) {

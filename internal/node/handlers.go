@@ -29,11 +29,11 @@ func (n *Node) publicHandler() http.Handler {
 			Settings: n.settings, Directory: n.directory, Clients: clients, Grants: n.db,
 			Refresh: n.refresh,
 			Issue:   n.issuer.Issue, Live: n.reader.Live, Revoked: n.follower.View.Revoked, Fresh: n.follower.Fresh,
-			Revoke: n.follower.Revoke, Took: n.follower.Took, Record: n.record, RecordLater: n.recordLater, Now: n.now,
+			Revoke: n.follower.Revoke, Took: n.follower.Took, Record: n.record, Tally: n.tally, Now: n.now,
 		},
 		Authorize: &authorize.Handler{
 			Settings: n.settings, Directory: n.directory, Grants: n.db, Sessions: n.db,
-			Record: n.record, RecordLater: func(e authority.Event) { n.recordLater(context.Background(), e) },
+			Record: n.record, Tally: func(e authority.Event) { n.tally(context.Background(), e) },
 			Revoked: n.follower.View.Revoked, Epoch: n.follower.View.NewestEpoch, Took: n.follower.Took, VerifyHint: n.reader.IDTokenHint,
 			State: seal.NewBox(n.master.Derive("authorization request"), "authorization request "+cfg.Issuer),
 			Now:   n.now, Insecure: strings.HasPrefix(cfg.Issuer, "http://"),
@@ -51,7 +51,7 @@ func (n *Node) adminHandler() http.Handler {
 		Settings: n.settings, Directory: n.directory, Store: n.db, Grants: n.db, Follower: n.follower, Live: n.reader.Live,
 		GrantOf: func(raw string) (authority.ID, error) { token, err := n.refresh.Parse(raw); return token.GrantID, err },
 		Keys:    n.ring.Keys, RotateKey: n.ring.Rotate, RemoveKey: n.ring.Remove, HashPassword: password.Hash,
-		Record: n.record, RecordLater: func(e authority.Event) { n.recordLater(context.Background(), e) },
+		Record: n.record, Tally: func(e authority.Event) { n.tally(context.Background(), e) },
 		Journal: n.journal, JournalDir: n.config.Load().Journal.Dir, Node: n.name, Now: n.now,
 	}
 	return server.Admin{API: api, Ready: n.ready}.Handler(n.middleware())

@@ -17,6 +17,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/journal/format"
 	"github.com/signalbox-sts/signalbox/internal/keys"
 )
 
@@ -33,7 +34,7 @@ func (n *Node) openJournal(dir string) error {
 	}
 	n.journal, err = journal.Open(dir, n.name, journal.Options{
 		Sign: signer.Sign,
-		Anchor: func(c journal.Checkpoint) {
+		Anchor: func(c format.Checkpoint) {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			defer cancel()
 			if err := n.db.SaveJournalHead(ctx, c.Node, int64(c.Seq), c.Head, c.Time); err != nil {
@@ -74,16 +75,16 @@ func nodeName(dir string) (string, error) {
 
 func nodeFile(dir string) string { return filepath.Join(dir, "node") }
 
-// record and recordLater are the one way into the journal: they add what is
+// record and tally are the one way into the journal: they add what is
 // known about the request.
 func (n *Node) record(ctx context.Context, e authority.Event) error {
 	n.complete(ctx, &e)
 	return n.journal.Append(ctx, e)
 }
 
-func (n *Node) recordLater(ctx context.Context, e authority.Event) {
+func (n *Node) tally(ctx context.Context, e authority.Event) {
 	n.complete(ctx, &e)
-	n.journal.AppendLater(e)
+	n.journal.Tally(e)
 }
 
 func (n *Node) complete(ctx context.Context, e *authority.Event) {

@@ -10,14 +10,15 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/config"
 	"github.com/signalbox-sts/signalbox/internal/jose"
-	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/journal/format"
+	"github.com/signalbox-sts/signalbox/internal/journal/verify"
 	"github.com/signalbox-sts/signalbox/internal/keys"
 	"github.com/signalbox-sts/signalbox/internal/store/sqldb"
 )
 
 // JournalProof gathers all that a node's own configuration can say about its
 // journal, which is in cfg.Journal.Dir.
-func JournalProof(ctx context.Context, cfg *config.Config) (options journal.VerifyOptions, err error) {
+func JournalProof(ctx context.Context, cfg *config.Config) (options verify.Options, err error) {
 	dir := cfg.Journal.Dir
 	master, err := masterKeyOf(cfg)
 	if err != nil {
@@ -49,7 +50,7 @@ func JournalProof(ctx context.Context, cfg *config.Config) (options journal.Veri
 		if err == nil && len(here) == 0 && h.Node != strings.TrimSpace(string(own)) {
 			continue
 		}
-		options.Anchors = append(options.Anchors, journal.Checkpoint{Node: h.Node, Seq: uint64(h.Seq), Head: h.Head, Time: h.At})
+		options.Anchors = append(options.Anchors, format.Checkpoint{Node: h.Node, Seq: uint64(h.Seq), Head: h.Head, Time: h.At})
 	}
 	return options, nil
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config"
-	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/journal/query"
 	"github.com/signalbox-sts/signalbox/internal/keys"
 )
 
@@ -130,7 +130,7 @@ func TestReload(t *testing.T) {
 			}
 			want := strings.ReplaceAll(row.ends, "USER", ada(n).ID)
 			got := ""
-			err = journal.Search(context.Background(), n.config.Load().Journal.Dir, journal.Query{Types: []string{"epoch.set"}}, func(r journal.Record) error {
+			err = query.Search(context.Background(), n.config.Load().Journal.Dir, query.Query{Types: []string{"epoch.set"}}, func(r query.Record) error {
 				got = r.Target // written twice: before the change and after it
 				return nil
 			})
@@ -156,7 +156,7 @@ func TestAReloadThatMeetsAnOutageIsTriedAgain(t *testing.T) {
 	if !errors.Is(err, errTryAgain) || n.config.Load() != before {
 		t.Fatalf("%v", err)
 	}
-	err = journal.Search(context.Background(), before.Journal.Dir, journal.Query{Types: []string{"config.loaded", "epoch.set"}}, func(r journal.Record) error {
+	err = query.Search(context.Background(), before.Journal.Dir, query.Query{Types: []string{"config.loaded", "epoch.set"}}, func(r query.Record) error {
 		if r.Reason != "at start" {
 			t.Errorf("on record, though nothing has changed: %s %s", r.Type, r.Reason)
 		}

@@ -101,10 +101,10 @@ func newPublic(t *testing.T) Public {
 			Clients: &clientauth.Authenticator{Issuer: testIssuer, Directory: directory, Tickets: db, Limit: clientauth.NewLimiter(time.Now), Now: time.Now},
 			Issue:   issuer.Issue, Live: issue.NewReader(testIssuer, jose.KeySet{public}.Find, box, follower.View.Revoked, time.Now).Live,
 			Revoked: follower.View.Revoked, Fresh: follower.Fresh, Revoke: follower.Revoke, Took: follower.Took,
-			Record: record, RecordLater: func(context.Context, authority.Event) {}, Now: time.Now,
+			Record: record, Tally: func(context.Context, authority.Event) {}, Now: time.Now,
 		},
 		Authorize: &authorize.Handler{
-			Settings: settings, Directory: directory, Grants: db, Sessions: db, Record: record, RecordLater: func(authority.Event) {},
+			Settings: settings, Directory: directory, Grants: db, Sessions: db, Record: record, Tally: func(authority.Event) {},
 			Revoked: follower.View.Revoked, Took: follower.Took, State: seal.NewBox([32]byte{3}, "authorization request"), Now: time.Now,
 			VerifyHint: func(string) (string, string, string, error) { return "", "", "", authority.ErrNotFound },
 		},

@@ -34,7 +34,6 @@ func TestListsAreComplete(t *testing.T) {
 	_, told, _ := strings.Cut(read(t, "docs/reference/tokens.md"), "## Claims of access tokens")
 	told, _, _ = strings.Cut(told, "## Headers")
 	events := words(source(t, false), `(?m)^\tEvent[A-Za-z]+\s+EventType = "([a-z_.]+)"`)
-	events = append(events, words(source(t, false), `"(journal\.(?:checkpoint|recovered|omitted))"`)...)
 	for name, c := range map[string]struct{ has, told []string }{
 		"metrics": {
 			words(get(admin, "/metrics"), `(?m)^# HELP (signalbox_[a-z_]+)`),

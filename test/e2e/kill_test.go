@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/journal/query"
 )
 
 // TestKill ends the service with SIGKILL at random moments under load. Whatever a client
@@ -96,7 +96,7 @@ func (o *told) add(token string) {
 func (o *told) check(t *testing.T, s *server) {
 	t.Helper()
 	recorded := map[string]bool{}
-	err := journal.Search(t.Context(), filepath.Join(s.dir, "journal"), journal.Query{Types: []string{"token.issued"}}, func(r journal.Record) error {
+	err := query.Search(t.Context(), filepath.Join(s.dir, "journal"), query.Query{Types: []string{"token.issued"}}, func(r query.Record) error {
 		recorded[r.TokenHash] = true
 		return nil
 	})

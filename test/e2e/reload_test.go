@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/journal/query"
 )
 
 // edit changes the configuration file of startServe, whole or not at all.
@@ -46,7 +46,7 @@ func (s *server) hangUp(t *testing.T) {
 // loaded counts the records of configurations taken and refused.
 func (s *server) loaded(t *testing.T) (taken, refused int) {
 	t.Helper()
-	for _, r := range journalOf(t, s, journal.Query{Types: []string{"config.loaded", "config.refused"}}) {
+	for _, r := range journalOf(t, s, query.Query{Types: []string{"config.loaded", "config.refused"}}) {
 		if r.Type == "config.loaded" {
 			taken++
 		} else {
@@ -282,10 +282,10 @@ func TestDrain(t *testing.T) {
 		t.Errorf("it ended with %v", s.proc.err)
 	}
 	t.Logf("ended after %v", time.Since(began).Round(time.Millisecond))
-	if len(journalOf(t, s, journal.Query{TokenHash: journalHash(r.str("access_token"))})) != 1 {
+	if len(journalOf(t, s, query.Query{TokenHash: journalHash(r.str("access_token"))})) != 1 {
 		t.Error("the token of the drain is not in the journal")
 	}
-	records := journalOf(t, s, journal.Query{Types: []string{"service.stopped"}})
+	records := journalOf(t, s, query.Query{Types: []string{"service.stopped"}})
 	if len(records) != 1 {
 		t.Errorf("%d records of the stop", len(records))
 	}

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/journal/query"
 )
 
 // Promise 1, E73: dead means dead, on every node, within a second of the answer.
@@ -163,7 +163,7 @@ func testRevocation(t *testing.T, w *world, other *server) {
 	})
 	t.Run("all of it is in the journal, with who did it", func(t *testing.T) {
 		kinds := map[string]int{}
-		for _, r := range journalOf(t, w.server, journal.Query{Types: []string{"token.revoked", "grant.ended", "epoch.set"}}) {
+		for _, r := range journalOf(t, w.server, query.Query{Types: []string{"token.revoked", "grant.ended", "epoch.set"}}) {
 			kinds[r.Type]++
 			if r.Type == "epoch.set" && r.Actor != "admin" {
 				t.Errorf("the actor of an epoch is %q: %s", r.Actor, r.Raw)

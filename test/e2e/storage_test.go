@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/journal/query"
 )
 
 // E69 and the promise about failing storage: 503 with Retry-After, never a token that is
@@ -71,7 +71,7 @@ func TestStorageGone(t *testing.T) {
 	if n := w.number(t, "SELECT count(*) FROM grants WHERE state = 'ended'"); n != 0 {
 		t.Errorf("the outage ended %d grants", n)
 	}
-	if records := journalOf(t, w.server, journal.Query{Types: []string{"grant.reuse_detected"}}); len(records) != 0 {
+	if records := journalOf(t, w.server, query.Query{Types: []string{"grant.reuse_detected"}}); len(records) != 0 {
 		t.Errorf("the outage made %d clients look like thieves", len(records))
 	}
 }

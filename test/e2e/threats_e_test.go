@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/journal/query"
 )
 
 // Threats E: tokens, refresh, revocation, introspection. What refresh does in parallel,
@@ -108,7 +108,7 @@ func TestThreatsE_Refresh(t *testing.T) {
 		}
 		checkTokenAnswer(t, s.refresh(t, webTwo, first), "invalid_grant")
 		_, claims := claimsOf(t, got.str("access_token"))
-		if len(journalOf(t, s, journal.Query{Types: []string{"grant.reuse_detected"}, GrantID: claims["grant_id"].(string)})) != 1 {
+		if len(journalOf(t, s, query.Query{Types: []string{"grant.reuse_detected"}, GrantID: claims["grant_id"].(string)})) != 1 {
 			t.Error("no record of the reuse")
 		}
 	})

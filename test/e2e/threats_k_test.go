@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/journal/query"
 )
 
 // Threats K: the platform. What anonymous requests leave behind (K116) is in
@@ -298,7 +298,7 @@ func TestThreatsK_Records(t *testing.T) {
 	if requestID == "" || refused.str("request_id") != requestID {
 		t.Errorf("an error without a correlation id: %s", refused)
 	}
-	if got := journalOf(t, s, journal.Query{RequestID: requestID}); len(got) != 1 {
+	if got := journalOf(t, s, query.Query{RequestID: requestID}); len(got) != 1 {
 		t.Errorf("%d records of the refusal with the id that its caller got", len(got))
 	}
 	for line := range strings.Lines(s.proc.out.String()) {
@@ -333,7 +333,7 @@ func TestThreatsK_Records(t *testing.T) {
 	if lines < 5 {
 		t.Errorf("%d lines of the journal in %v", lines, files)
 	}
-	for _, r := range journalOf(t, s, journal.Query{}) {
+	for _, r := range journalOf(t, s, query.Query{}) {
 		if r.Type == "forged" {
 			t.Errorf("a caller forged a record: %s", r.Raw)
 		}

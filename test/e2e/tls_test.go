@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/journal/query"
 )
 
 // certificate makes a self-signed certificate for loopback.
@@ -184,7 +184,7 @@ secrets: {master_key_file: master.key}
 		if r.Status != http.StatusOK {
 			t.Fatalf("%s", r)
 		}
-		records := journalOf(t, s, journal.Query{TokenHash: journalHash(r.str("access_token"))})
+		records := journalOf(t, s, query.Query{TokenHash: journalHash(r.str("access_token"))})
 		if len(records) != 1 {
 			t.Fatalf("%d records", len(records))
 		}

@@ -17,7 +17,8 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib"
 	_ "modernc.org/sqlite"
 
-	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/journal/query"
+	"github.com/signalbox-sts/signalbox/internal/journal/verify"
 )
 
 // world is a house of the test's own on one of the engines, with a second way into its
@@ -227,10 +228,10 @@ func (s *server) refresh(t *testing.T, c client, token string) reply {
 }
 
 // journalOf reads the journal that a node keeps.
-func journalOf(t *testing.T, s *server, q journal.Query) []journal.Record {
+func journalOf(t *testing.T, s *server, q query.Query) []query.Record {
 	t.Helper()
-	var records []journal.Record
-	err := journal.Search(t.Context(), filepath.Join(s.dir, "journal"), q, func(r journal.Record) error {
+	var records []query.Record
+	err := query.Search(t.Context(), filepath.Join(s.dir, "journal"), q, func(r query.Record) error {
 		records = append(records, r)
 		return nil
 	})
@@ -243,7 +244,7 @@ func journalOf(t *testing.T, s *server, q journal.Query) []journal.Record {
 // verifyJournal proves the chain, by the library; the command has a test of its own.
 func verifyJournal(t *testing.T, s *server) {
 	t.Helper()
-	report, err := journal.Verify(filepath.Join(s.dir, "journal"), journal.VerifyOptions{})
+	report, err := verify.Dir(filepath.Join(s.dir, "journal"), verify.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +265,7 @@ func journalHash(token string) string {
 // journalSize is the bytes of all its records; its files grow by the piece.
 func journalSize(t *testing.T, s *server) (total int) {
 	t.Helper()
-	for _, r := range journalOf(t, s, journal.Query{}) {
+	for _, r := range journalOf(t, s, query.Query{}) {
 		total += len(r.Raw) + 1
 	}
 	return total

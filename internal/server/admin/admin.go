@@ -42,9 +42,9 @@ type API struct {
 
 	// Record returns when the event is on disk.
 	Record func(ctx context.Context, e authority.Event) error
-	// RecordLater notes what anybody can cause without a token, so that nobody
+	// Tally notes what anybody can cause without a token, so that nobody
 	// can fill the disk or make the journal sync for every request.
-	RecordLater func(e authority.Event)
+	Tally func(e authority.Event)
 	// Journal and JournalDir are for reading; Record writes.
 	Journal    *journal.Journal
 	JournalDir string
@@ -190,7 +190,7 @@ func (a *API) refuse(ctx context.Context, rt *route, token *issue.AccessToken, e
 		Error: errorOf(err).Code, Reason: errorOf(err).Description, Target: rt.method + " " + rt.path,
 	}
 	if token == nil {
-		a.RecordLater(e)
+		a.Tally(e)
 		return err
 	}
 	e.Actor, e.ClientID, e.TokenID = token.Lineage.Subject.ID, token.Lineage.ClientID, token.Lineage.TokenID

@@ -7,7 +7,7 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/issue"
-	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/journal/query"
 )
 
 // Grant is a standing permission as the API shows it.
@@ -33,7 +33,7 @@ type Grant struct {
 }
 
 // Subject is whom a grant is about, as in the journal.
-type Subject = journal.Subject
+type Subject = query.Subject
 
 // GrantWithChildren is a grant and what was derived from it.
 type GrantWithChildren struct {

@@ -150,7 +150,7 @@ func newService(t *testing.T) *service {
 		Keys:    ring.Keys, RotateKey: ring.Rotate, RemoveKey: ring.Remove,
 		HashPassword: func(p string) (string, error) { return "hash of " + p, nil },
 		Record:       record,
-		RecordLater: func(e authority.Event) {
+		Tally: func(e authority.Event) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.later = append(s.later, e)

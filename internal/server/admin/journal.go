@@ -6,11 +6,11 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/httpx"
-	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/journal/query"
 )
 
 // Record is one record of the journal.
-type Record = journal.Record
+type Record = query.Record
 
 // JournalStatus is where this node's journal stands.
 type JournalStatus struct {
@@ -32,7 +32,7 @@ func (a *API) searchJournal(ctx context.Context, c *call) (plan, error) {
 		}
 	}
 	page := Page[Record]{Items: []Record{}}
-	err = journal.Search(ctx, a.JournalDir, q, func(r Record) error {
+	err = query.Search(ctx, a.JournalDir, q, func(r Record) error {
 		page.Items = append(page.Items, r)
 		return nil
 	})
@@ -62,7 +62,7 @@ func (a *API) tailJournal(_ context.Context, c *call) (plan, error) {
 		}
 	}
 	return plan{stream: func(ctx context.Context, emit emit) error {
-		return a.Journal.Tail(ctx, from, func(r Record) error {
+		return query.Tail(ctx, a.Journal, from, func(r Record) error {
 			if !matches(q, r) {
 				return nil
 			}
@@ -79,8 +79,8 @@ func (a *API) showJournal(context.Context, *call) (plan, error) {
 	return reads(status), nil
 }
 
-func (a *API) journalQuery(p httpx.Params) (journal.Query, error) {
-	q := journal.Query{
+func (a *API) journalQuery(p httpx.Params) (query.Query, error) {
+	q := query.Query{
 		Node: a.Node, ClientID: p.Get("client_id"), SubjectID: p.Get("subject"), GrantID: p.Get("grant_id"), TokenID: p.Get("jti"),
 		TokenHash: p.Get("token_hash"), RequestID: p.Get("request_id"), Remote: p.Get("remote"), Text: p.Get("text"),
 	}
@@ -109,7 +109,7 @@ func moment(p httpx.Params, name string) (time.Time, error) {
 
 // matches is the part of a query that makes sense for what comes: no text, no
 // times.
-func matches(q journal.Query, r Record) bool {
+func matches(q query.Query, r Record) bool {
 	subject := ""
 	if r.Subject != nil {
 		subject = r.Subject.ID

@@ -36,9 +36,9 @@ type Handler struct {
 	Sessions  authority.SessionStore
 	// Record writes to the journal and returns when the entry is on disk.
 	Record func(ctx context.Context, e authority.Event) error
-	// RecordLater writes to the journal without waiting: for what anonymous
+	// Tally writes to the journal without waiting: for what anonymous
 	// callers can cause at will.
-	RecordLater func(e authority.Event)
+	Tally func(e authority.Event)
 	// Revoked asks the revocation view; Took tells it at once what this node has ended.
 	Revoked func(authority.Lineage) bool
 	Took    func(...authority.Revocation)

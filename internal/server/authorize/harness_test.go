@@ -304,7 +304,7 @@ func newWorld(t *testing.T) *world {
 			wo.journal = append(wo.journal, e)
 			return nil
 		},
-		RecordLater: func(e authority.Event) {
+		Tally: func(e authority.Event) {
 			wo.mu.Lock()
 			defer wo.mu.Unlock()
 			wo.later = append(wo.later, e)

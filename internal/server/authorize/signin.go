@@ -61,7 +61,7 @@ func (h *Handler) postLogin(w http.ResponseWriter, r *http.Request) {
 		failed.Subject = authority.Subject{Issuer: h.Settings().URL, ID: user.ID, Kind: authority.SubjectUser}
 	}
 	if reason != "" {
-		h.RecordLater(failed) // without the name that was typed: it may be a password
+		h.Tally(failed) // without the name that was typed: it may be a password
 		httpx.RequestOf(r.Context()).Log.Error = string(oauth.AccessDenied)
 		refuse(http.StatusForbidden, "The username or the password is not right.")
 		return

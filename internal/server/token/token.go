@@ -34,11 +34,11 @@ type Handler struct {
 	// Revoke writes a revocation; Took applies what a store transition wrote.
 	Revoke func(ctx context.Context, r authority.Revocation) error
 	Took   func(...authority.Revocation)
-	// Record returns when the entry is on disk; RecordLater does not wait and
+	// Record returns when the entry is on disk; Tally does not wait and
 	// counts repeats, for callers who have not proved who they are.
-	Record      func(ctx context.Context, e authority.Event) error
-	RecordLater func(ctx context.Context, e authority.Event)
-	Now         func() time.Time
+	Record func(ctx context.Context, e authority.Event) error
+	Tally  func(ctx context.Context, e authority.Event)
+	Now    func() time.Time
 }
 
 // request is one request to the token endpoint on its way down.
@@ -110,7 +110,7 @@ func (h *Handler) recordRefusal(ctx context.Context, req *request, err error) {
 		Error: string(refused.Code), Reason: refused.Description,
 	}
 	if req.client.ID == "" || req.client.IsPublic() { // anybody can say that they are a public client
-		h.RecordLater(ctx, event)
+		h.Tally(ctx, event)
 		return
 	}
 	event.GrantType = string(req.grantType)

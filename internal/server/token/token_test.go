@@ -151,7 +151,7 @@ func newWorld(t *testing.T) *world {
 			return err
 		},
 		Took: w.follower.Took, Record: w.record, Now: w.clock,
-		RecordLater: func(_ context.Context, e authority.Event) {
+		Tally: func(_ context.Context, e authority.Event) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.later = append(w.later, e)

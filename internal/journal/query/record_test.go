@@ -1,4 +1,4 @@
-package journal
+package query
 
 import (
 	"bytes"
@@ -12,6 +12,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/journal/format"
 )
 
 // hostile values: each tries to end a line, a string, or to steer a terminal.
@@ -47,7 +49,7 @@ func checkEncoding(t *testing.T, typ, request, remote, actor, client, subIss, su
 	if exp != 0 {
 		e.ExpiresAt = time.Unix(exp, 0)
 	}
-	line := appendLine(nil, 7, appendBody(nil, &e, day, count), [32]byte{1})
+	line := format.AppendLine(nil, 7, format.AppendBody(nil, &e, day, count), [32]byte{1})
 	if n := bytes.IndexByte(line, '\n'); n != len(line)-1 {
 		t.Fatalf("not one line: %q", line)
 	}
@@ -56,11 +58,11 @@ func checkEncoding(t *testing.T, typ, request, remote, actor, client, subIss, su
 			t.Fatalf("byte %#x in %q", c, line)
 		}
 	}
-	if len(line) > maxLine {
+	if len(line) > format.MaxLine {
 		t.Fatalf("%d bytes", len(line))
 	}
-	fr, ok := parseFrame(line)
-	if !ok || fr.seq != 7 || fr.prev != [32]byte{1} || string(fr.time) != "2026-03-04T05:06:07.891234Z" || fr.checkpoint != (e.Type == TypeCheckpoint) {
+	fr, ok := format.ParseFrame(line)
+	if !ok || fr.Seq != 7 || fr.Prev != [32]byte{1} || string(fr.Time) != "2026-03-04T05:06:07.891234Z" || fr.Checkpoint != (e.Type == authority.EventCheckpoint) {
 		t.Fatalf("frame %+v of %q", fr, line)
 	}
 	dec := json.NewDecoder(bytes.NewReader(line))
@@ -82,11 +84,11 @@ func checkEncoding(t *testing.T, typ, request, remote, actor, client, subIss, su
 		name, in, out string
 		limit         int
 	}{
-		{"type", string(e.Type), r.Type, maxShort}, {"request_id", request, r.RequestID, maxShort}, {"remote", remote, r.Remote, maxShort},
-		{"actor", actor, r.Actor, maxName}, {"client_id", client, r.ClientID, maxName}, {"subject.issuer", subIss, r.Subject.Issuer, maxName},
-		{"subject.id", sub, r.Subject.ID, maxName}, {"subject.kind", kind, r.Subject.Kind, maxShort}, {"grant_type", grantType, r.GrantType, maxShort},
-		{"token_hash", hash, r.TokenHash, maxShort}, {"aud", aud, r.Audience[1], maxName}, {"scope", scope, r.Scope, maxScope},
-		{"error", code, r.Error, maxShort}, {"reason", reason, r.Reason, maxReason}, {"target", target, r.Target, maxName},
+		{"type", string(e.Type), r.Type, format.MaxShort}, {"request_id", request, r.RequestID, format.MaxShort}, {"remote", remote, r.Remote, format.MaxShort},
+		{"actor", actor, r.Actor, format.MaxName}, {"client_id", client, r.ClientID, format.MaxName}, {"subject.issuer", subIss, r.Subject.Issuer, format.MaxName},
+		{"subject.id", sub, r.Subject.ID, format.MaxName}, {"subject.kind", kind, r.Subject.Kind, format.MaxShort}, {"grant_type", grantType, r.GrantType, format.MaxShort},
+		{"token_hash", hash, r.TokenHash, format.MaxShort}, {"aud", aud, r.Audience[1], format.MaxName}, {"scope", scope, r.Scope, 2048},
+		{"error", code, r.Error, format.MaxShort}, {"reason", reason, r.Reason, format.MaxReason}, {"target", target, r.Target, format.MaxName},
 	} {
 		want := v.in
 		if len(want) > v.limit {
@@ -104,7 +106,7 @@ func checkEncoding(t *testing.T, typ, request, remote, actor, client, subIss, su
 	}
 	// A search for the values finds the line.
 	q := Query{Types: []string{string(e.Type)}, ClientID: client, SubjectID: sub, RequestID: request, Remote: remote, TokenHash: hash}
-	if len(e.Type) <= maxShort && !compile(q).line(line, fr) {
+	if len(e.Type) <= format.MaxShort && !compile(q).line(line, fr) {
 		t.Errorf("%+v does not find %q", q, line)
 	}
 }
@@ -135,8 +137,8 @@ func cutLast(s, sep string) (before, after string, found bool) {
 
 func TestAudienceOfManyIsCut(t *testing.T) {
 	e := authority.Event{Type: "t", Audience: make([]string, 100)}
-	r, err := decode("a", appendLine(nil, 1, appendBody(nil, &e, day, 1), [32]byte{}))
-	if err != nil || len(r.Audience) != maxAudience+1 || r.Audience[maxAudience] != "...[cut 84 entries]" {
+	r, err := decode("a", format.AppendLine(nil, 1, format.AppendBody(nil, &e, day, 1), [32]byte{}))
+	if err != nil || len(r.Audience) != 16+1 || r.Audience[16] != "...[cut 84 entries]" {
 		t.Errorf("%v %q", err, r.Audience)
 	}
 }
@@ -149,14 +151,13 @@ func TestTheLongestLineCanBeRead(t *testing.T) {
 	for range 40 {
 		e.Audience = append(e.Audience, s)
 	}
-	j := open(t, dir, Options{})
+	j := open(t, dir, journal.Options{})
 	if err := j.Append(ctx, e); err != nil {
 		t.Fatal(err)
 	}
 	closed(t, j)
-	sound(t, dir)
 	info, err := os.Stat(files(t, dir)[0])
-	if err != nil || info.Size() > maxLine {
+	if err != nil || info.Size() > format.MaxLine {
 		t.Error(info.Size(), err)
 	}
 	if got := records(t, dir, Query{ClientID: s}); len(got) != 1 {
@@ -168,7 +169,7 @@ func TestTheLongestLineCanBeRead(t *testing.T) {
 func TestEveryMemberIsDecoded(t *testing.T) {
 	e := event(1)
 	e.SessionID, e.Actor, e.Error, e.Reason, e.Target = e.GrantID, "a", "e", "r", "t"
-	r, err := decode("", appendLine(nil, 1, appendBody(nil, &e, day, 2), [32]byte{1}))
+	r, err := decode("", format.AppendLine(nil, 1, format.AppendBody(nil, &e, day, 2), [32]byte{1}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,14 +177,6 @@ func TestEveryMemberIsDecoded(t *testing.T) {
 	for i := range v.NumField() {
 		if name := v.Type().Field(i).Name; v.Field(i).IsZero() && name != "Node" && name != "Head" && name != "JWS" {
 			t.Errorf("%s is empty", name)
-		}
-	}
-}
-
-func TestAppendTimeIsRFC3339(t *testing.T) {
-	for _, at := range []time.Time{day, time.Unix(0, 0), time.Unix(253402300799, 999999999), day.In(time.FixedZone("x", 3600)), time.Date(2028, 2, 29, 23, 59, 59, 1000, time.UTC)} {
-		if got, want := string(appendTime(nil, at)), at.UTC().Format(timeLayout); got != want {
-			t.Errorf("%s, want %s", got, want)
 		}
 	}
 }

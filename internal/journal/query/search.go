@@ -1,4 +1,6 @@
-package journal
+// Package query reads journals: search and follow. It needs no server and no lock, and
+// may run while a server appends.
+package query
 
 import (
 	"bytes"
@@ -10,6 +12,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/journal/format"
 )
 
 // clockSlack is how far `time` may run against `seq`: segments are skipped by
@@ -45,16 +49,15 @@ type Query struct {
 }
 
 // Search gives the records in dir that match q to fn, oldest first, those of
-// several nodes merged by time. It needs no server and no lock, and may run while
-// a server appends. It streams; only with Newest the matches are held in memory.
-// An error of fn ends it and is returned.
+// several nodes merged by time. It streams; only with Newest the matches are held in
+// memory. An error of fn ends it and is returned.
 func Search(ctx context.Context, dir string, q Query, fn func(Record) error) error {
-	nodes, err := listSegments(dir)
+	nodes, err := format.ListSegments(dir)
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	if q.Node != "" {
-		nodes = map[string][]segment{q.Node: nodes[q.Node]}
+		nodes = map[string][]format.Segment{q.Node: nodes[q.Node]}
 	}
 	if len(nodes) > 1 && (q.AfterSeq > 0 || q.BeforeSeq > 0) {
 		return fmt.Errorf("journal: a cursor needs Node: %s holds several", dir)
@@ -125,9 +128,7 @@ func merge(sources []*source, q Query, fn func(Record) error) error {
 	return nil
 }
 
-// matcher is a query made ready for bytes. The encoding has one spelling for every
-// value, and a quote inside a value is escaped, so a member that is looked for as
-// bytes is found exactly where it is a member.
+// matcher is a query made ready for bytes.
 type matcher struct {
 	q            Query
 	types        [][]byte
@@ -139,51 +140,50 @@ type matcher struct {
 func compile(q Query) *matcher {
 	m := &matcher{q: q}
 	for _, t := range q.Types {
-		m.types = append(m.types, appendString([]byte(`","type":`), t))
+		m.types = append(m.types, format.Text(t))
 	}
-	member := func(name, value string, limit int) {
+	member := func(name, value string) {
 		if value != "" {
-			m.members = append(m.members, appendMember(nil, name, value, limit))
+			m.members = append(m.members, format.Member(name, value))
 		}
 	}
-	member(`"request_id":`, q.RequestID, maxShort)
-	member(`"remote":`, q.Remote, maxShort)
-	member(`"client_id":`, q.ClientID, maxName)
-	member(`"id":`, q.SubjectID, maxName) // only a subject has an `id`
-	member(`"grant_id":`, q.GrantID, maxShort)
-	member(`"jti":`, q.TokenID, maxShort)
-	member(`"token_hash":`, q.TokenHash, maxShort)
+	member("request_id", q.RequestID)
+	member("remote", q.Remote)
+	member("client_id", q.ClientID)
+	member("id", q.SubjectID) // only a subject has an `id`
+	member("grant_id", q.GrantID)
+	member("jti", q.TokenID)
+	member("token_hash", q.TokenHash)
 	if q.Text != "" {
-		m.text = appendString(nil, q.Text)
-		m.text = m.text[1 : len(m.text)-1]
+		m.text = format.Text(q.Text)
 	}
-	if !q.Since.IsZero() && writable(q.Since) {
-		m.since = appendTime(nil, q.Since)
+	if !q.Since.IsZero() && format.Writable(q.Since) {
+		m.since = format.AppendTime(nil, q.Since)
 	}
-	if !q.Until.IsZero() && writable(q.Until) {
-		m.until = appendTime(nil, q.Until)
+	if !q.Until.IsZero() && format.Writable(q.Until) {
+		m.until = format.AppendTime(nil, q.Until)
 	}
 	return m
 }
 
-// relevant leaves out segments that cannot hold a match.
-func (m *matcher) relevant(segments []segment) []segment {
+// relevant omits segments that cannot hold a match.
+func (m *matcher) relevant(segments []format.Segment) []format.Segment {
 	q := m.q
-	var kept []segment
+	var kept []format.Segment
 	for i, s := range segments {
 		if i+1 < len(segments) {
 			next := segments[i+1]
-			if next.first <= q.AfterSeq+1 {
+			if next.First <= q.AfterSeq+1 {
 				continue
 			}
-			if t := firstTime(next.path); !q.Since.IsZero() && !t.IsZero() && t.Before(q.Since.Add(-clockSlack)) {
+			if t := next.FirstTime(); !q.Since.IsZero() && !t.IsZero() && t.Before(q.Since.Add(-clockSlack)) {
 				continue
 			}
 		}
-		if q.BeforeSeq > 0 && s.first >= q.BeforeSeq {
+		if q.BeforeSeq > 0 && s.First >= q.BeforeSeq {
 			continue
 		}
-		if t := firstTime(s.path); !q.Until.IsZero() && t.After(q.Until.Add(clockSlack)) {
+		if t := s.FirstTime(); !q.Until.IsZero() && t.After(q.Until.Add(clockSlack)) {
 			continue
 		}
 		kept = append(kept, s)
@@ -191,29 +191,13 @@ func (m *matcher) relevant(segments []segment) []segment {
 	return kept
 }
 
-// firstTime is the time of a segment's first line; zero if it has none.
-func firstTime(path string) time.Time {
-	f, err := os.Open(path)
-	if err != nil {
-		return time.Time{}
-	}
-	defer f.Close()
-	b := make([]byte, 64+len(timeLayout))
-	n, _ := io.ReadFull(f, b)
-	_, b, ok := bytes.Cut(b[:n], []byte(timeStart))
-	if !ok || len(b) < len(timeLayout) {
-		return time.Time{}
-	}
-	return parseTime(b[:len(timeLayout)])
-}
-
 // line says whether a line matches.
-func (m *matcher) line(line []byte, f frame) bool {
+func (m *matcher) line(line []byte, f format.Frame) bool {
 	q := m.q
-	if f.seq <= q.AfterSeq || q.BeforeSeq > 0 && f.seq >= q.BeforeSeq {
+	if f.Seq <= q.AfterSeq || q.BeforeSeq > 0 && f.Seq >= q.BeforeSeq {
 		return false
 	}
-	if m.since != nil && bytes.Compare(f.time, m.since) < 0 || m.until != nil && bytes.Compare(f.time, m.until) >= 0 {
+	if m.since != nil && bytes.Compare(f.Time, m.since) < 0 || m.until != nil && bytes.Compare(f.Time, m.until) >= 0 {
 		return false
 	}
 	for _, want := range m.members {
@@ -224,20 +208,11 @@ func (m *matcher) line(line []byte, f frame) bool {
 	if m.text != nil && !bytes.Contains(line, m.text) {
 		return false
 	}
-	if m.types == nil {
-		return true
-	}
-	rest := line[bytes.Index(line, []byte(typeStart)):]
-	for _, t := range m.types {
-		if bytes.HasPrefix(rest, t) {
-			return true
-		}
-	}
-	return false
+	return m.types == nil || slices.ContainsFunc(m.types, func(t []byte) bool { return bytes.Equal(t, f.Type) })
 }
 
 // newest finds the last matches, reading the segments from the last one back.
-func newest(ctx context.Context, m *matcher, segments []segment) ([]*Record, error) {
+func newest(ctx context.Context, m *matcher, segments []format.Segment) ([]*Record, error) {
 	var found []*Record
 	for i := len(segments) - 1; i >= 0 && len(found) < m.q.Limit; i-- {
 		want := m.q.Limit - len(found)
@@ -257,9 +232,9 @@ func newest(ctx context.Context, m *matcher, segments []segment) ([]*Record, err
 		}
 		records := make([]*Record, 0, len(ring)+len(found))
 		for k := range ring {
-			r, err := decode(segments[i].node, ring[(max(0, n-len(ring))+k)%len(ring)])
+			r, err := decode(segments[i].Node, ring[(max(0, n-len(ring))+k)%len(ring)])
 			if err != nil {
-				return nil, fmt.Errorf("journal: %s: %w", segments[i].path, err)
+				return nil, fmt.Errorf("journal: %s: %w", segments[i].Path, err)
 			}
 			records = append(records, &r)
 		}
@@ -268,9 +243,9 @@ func newest(ctx context.Context, m *matcher, segments []segment) ([]*Record, err
 	return found, nil
 }
 
-// scan gives the matching lines of one segment.
-func scan(ctx context.Context, m *matcher, s segment, fn func(line []byte) error) error {
-	src := &source{ctx: ctx, match: m, segments: []segment{s}}
+// scan gives the matching lines of one format.Segment.
+func scan(ctx context.Context, m *matcher, s format.Segment, fn func(line []byte) error) error {
+	src := &source{ctx: ctx, match: m, segments: []format.Segment{s}}
 	defer src.close()
 	for {
 		line, err := src.line()
@@ -287,10 +262,10 @@ func scan(ctx context.Context, m *matcher, s segment, fn func(line []byte) error
 type source struct {
 	ctx      context.Context
 	match    *matcher
-	segments []segment // those to come
+	segments []format.Segment // those to come
 	node     string
 	file     *os.File
-	lines    *lines
+	lines    *format.Lines
 	found    []*Record // instead of segments
 	n        int
 }
@@ -315,7 +290,7 @@ func (s *source) next() (*Record, error) {
 	}
 	r, err := decode(s.node, bytes.Clone(line))
 	if err != nil {
-		return nil, fmt.Errorf("journal: %s:%d: %w", s.lines.path, s.lines.number, err)
+		return nil, fmt.Errorf("journal: %s:%d: %w", s.lines.Path, s.lines.Number, err)
 	}
 	return &r, nil
 }
@@ -328,13 +303,13 @@ func (s *source) line() ([]byte, error) {
 				return nil, nil
 			}
 			next := s.segments[0]
-			f, err := os.Open(next.path)
+			f, err := os.Open(next.Path)
 			if err != nil {
 				return nil, fmt.Errorf("journal: %w", err)
 			}
-			s.segments, s.node, s.file, s.lines = s.segments[1:], next.node, f, newLines(next.path, f)
+			s.segments, s.node, s.file, s.lines = s.segments[1:], next.Node, f, format.NewLines(next.Path, f)
 		}
-		line, err := s.lines.next()
+		line, err := s.lines.Next()
 		if errors.Is(err, io.EOF) {
 			s.close()
 			continue
@@ -345,9 +320,9 @@ func (s *source) line() ([]byte, error) {
 		if s.n++; s.n%1024 == 0 && s.ctx.Err() != nil {
 			return nil, s.ctx.Err()
 		}
-		f, ok := parseFrame(line)
+		f, ok := format.ParseFrame(line)
 		if !ok {
-			return nil, fmt.Errorf("journal: %s:%d: not a line of a journal; run `signalbox audit verify`", s.lines.path, s.lines.number)
+			return nil, fmt.Errorf("journal: %s:%d: not a line of a journal; run `signalbox audit verify`", s.lines.Path, s.lines.Number)
 		}
 		if s.match.line(line, f) {
 			return line, nil

@@ -1,4 +1,4 @@
-package journal
+package query
 
 import (
 	"encoding/json"

@@ -1,4 +1,4 @@
-package journal
+package verify
 
 import (
 	"bytes"
@@ -7,6 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/journal/format"
+	"github.com/signalbox-sts/signalbox/internal/journal/journaltest"
 )
 
 func TestVerifyNamesTheFirstBrokenPlace(t *testing.T) {
@@ -43,12 +47,12 @@ func TestVerifyNamesTheFirstBrokenPlace(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
-			j := open(t, dir, Options{})
+			j := open(t, dir, journal.Options{})
 			appendN(t, j, 0, 8)
 			closed(t, j)
 			sound(t, dir)
 			plant(t, files(t, dir)[0], c.change)
-			p := verify(t, dir).Problems()
+			p := verified(t, dir).Problems()
 			if len(p) != 1 || p[0].Line != c.line || p[0].Kind != c.kind || p[0].File != files(t, dir)[0] {
 				t.Errorf("got %v, want line %d: %s", p, c.line, c.kind)
 			}
@@ -59,7 +63,7 @@ func TestVerifyNamesTheFirstBrokenPlace(t *testing.T) {
 // Every single byte of a journal that was closed.
 func TestVerifyNoticesEveryChangedByte(t *testing.T) {
 	dir := t.TempDir()
-	j := open(t, dir, Options{})
+	j := open(t, dir, journal.Options{})
 	appendN(t, j, 0, 3)
 	closed(t, j)
 	path := files(t, dir)[0]
@@ -74,7 +78,7 @@ func TestVerifyNoticesEveryChangedByte(t *testing.T) {
 		if err := os.WriteFile(path, planted, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		r := verify(t, dir)
+		r := verified(t, dir)
 		if i == len(b)-1 { // the last newline: the line counts as not yet written
 			if r.Nodes[0].Writing == 0 {
 				t.Error("a missing last newline is not seen")
@@ -89,8 +93,8 @@ func TestVerifyNoticesEveryChangedByte(t *testing.T) {
 
 func TestVerifyNoticesACutTailByItsAnchor(t *testing.T) {
 	dir := t.TempDir()
-	var anchors []Checkpoint
-	j := open(t, dir, Options{Anchor: func(c Checkpoint) { anchors = append(anchors, c) }})
+	var anchors []format.Checkpoint
+	j := open(t, dir, journal.Options{Anchor: func(c format.Checkpoint) { anchors = append(anchors, c) }})
 	appendN(t, j, 0, 8)
 	closed(t, j)
 	if len(anchors) != 1 {
@@ -99,25 +103,25 @@ func TestVerifyNoticesACutTailByItsAnchor(t *testing.T) {
 	sound(t, dir, anchors...)
 	path := files(t, dir)[0]
 	plant(t, path, cutAfter(6))
-	if r := verify(t, dir); !r.OK() {
+	if r := verified(t, dir); !r.OK() {
 		t.Errorf("without an anchor nobody can know: %v", r.Problems())
 	}
-	p := verify(t, dir, anchors...).Problems()
+	p := verified(t, dir, anchors...).Problems()
 	if len(p) != 1 || p[0].Kind != Truncated || p[0].Line != 6 || p[0].File != path {
 		t.Errorf("%v", p)
 	}
 	// Written anew after the cut, by one who has the keys of this process only.
-	j = open(t, dir, Options{})
+	j = open(t, dir, journal.Options{})
 	appendN(t, j, 20, 8)
 	closed(t, j)
-	p = verify(t, dir, anchors...).Problems()
+	p = verified(t, dir, anchors...).Problems()
 	if len(p) != 1 || p[0].Kind != Changed || p[0].Line != 8 {
 		t.Errorf("%v", p)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	p = verify(t, dir, anchors...).Problems()
+	p = verified(t, dir, anchors...).Problems()
 	if len(p) != 1 || p[0].Kind != Truncated {
 		t.Errorf("%v", p)
 	}
@@ -126,7 +130,7 @@ func TestVerifyNoticesACutTailByItsAnchor(t *testing.T) {
 func TestVerifyNoticesMissingAndCutSegments(t *testing.T) {
 	build := func(t *testing.T) (string, []string) {
 		dir := t.TempDir()
-		j := open(t, dir, Options{MaxSegment: 2 << 10})
+		j := open(t, dir, journal.Options{MaxSegment: 2 << 10})
 		appendN(t, j, 0, 20)
 		closed(t, j)
 		sound(t, dir)
@@ -164,7 +168,7 @@ func TestVerifyNoticesMissingAndCutSegments(t *testing.T) {
 			if c.name == "renamed to another node" {
 				f = files(t, dir)
 			}
-			p := verify(t, dir).Problems()
+			p := verified(t, dir).Problems()
 			if len(p) != 1 || p[0].Kind != c.kind || p[0].File != f[c.file] {
 				t.Errorf("got %v, want %s: %s", p, f[c.file], c.kind)
 			}
@@ -174,7 +178,7 @@ func TestVerifyNoticesMissingAndCutSegments(t *testing.T) {
 
 func TestVerifyReportsAnUnfinishedLineAsBeingWritten(t *testing.T) {
 	dir := t.TempDir()
-	j := open(t, dir, Options{})
+	j := open(t, dir, journal.Options{})
 	appendN(t, j, 0, 3)
 	plant(t, files(t, dir)[0], func(b []byte) []byte {
 		return bytes.Replace(b, []byte("\x00\x00\x00\x00\x00\x00\x00\x00\x00"), []byte(`{"seq":4,`), 1)
@@ -187,7 +191,7 @@ func TestVerifyReportsAnUnfinishedLineAsBeingWritten(t *testing.T) {
 func TestVerifyReportsProgressAndSeveralNodes(t *testing.T) {
 	dir := t.TempDir()
 	for _, node := range []string{"a", "b"} {
-		j, err := Open(dir, node, Options{Sign: testSign})
+		j, err := journal.Open(dir, node, journal.Options{Sign: journaltest.Sign})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -197,7 +201,7 @@ func TestVerifyReportsProgressAndSeveralNodes(t *testing.T) {
 	b, _ := filepath.Glob(filepath.Join(dir, "journal-b-*"))
 	plant(t, b[0], dropLine(2))
 	var done, total int64
-	r, err := Verify(dir, VerifyOptions{Progress: func(d, t int64) { done, total = d, t }})
+	r, err := Dir(dir, Options{Progress: func(d, t int64) { done, total = d, t }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,15 +211,15 @@ func TestVerifyReportsProgressAndSeveralNodes(t *testing.T) {
 	if got := fmt.Sprint(r.Problems()[0]); !strings.HasPrefix(got, b[0]+":2: removed: record 2 is missing") {
 		t.Error(got)
 	}
-	if _, err := Verify(t.TempDir(), VerifyOptions{}); err == nil {
+	if _, err := Dir(t.TempDir(), Options{}); err == nil {
 		t.Error("an empty directory verifies")
 	}
 }
 
 func TestVerifyBeginsBehindWhatIsArchived(t *testing.T) {
-	var anchors []Checkpoint
+	var anchors []format.Checkpoint
 	dir := t.TempDir()
-	j := open(t, dir, Options{MaxSegment: 2 << 10, Anchor: func(c Checkpoint) { anchors = append(anchors, c) }})
+	j := open(t, dir, journal.Options{MaxSegment: 2 << 10, Anchor: func(c format.Checkpoint) { anchors = append(anchors, c) }})
 	appendN(t, j, 0, 20)
 	closed(t, j)
 	whole := sound(t, dir)
@@ -230,9 +234,9 @@ func TestVerifyBeginsBehindWhatIsArchived(t *testing.T) {
 	if _, err := fmt.Sscanf(strings.TrimSuffix(f[1][len(f[1])-len("00000000000000000000.jsonl"):], ".jsonl"), "%d", &first); err != nil {
 		t.Fatal(err)
 	}
-	check := func(anchors ...Checkpoint) NodeReport {
+	check := func(anchors ...format.Checkpoint) NodeReport {
 		t.Helper()
-		r, err := Verify(dir, VerifyOptions{CheckSignature: testCheck, Archived: true, Anchors: anchors})
+		r, err := Dir(dir, Options{CheckSignature: journaltest.Check, Archived: true, Anchors: anchors})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -244,10 +248,10 @@ func TestVerifyBeginsBehindWhatIsArchived(t *testing.T) {
 		t.Errorf("%+v, want from %d what %+v has", got, first, whole)
 	}
 	// An anchor of an archived record proves nothing, but for the last one, which the first line links to.
-	if got := check(Checkpoint{Node: "a-1", Seq: first - 2, Head: "?"}); got.Problem != nil || got.AnchoredSeq != 0 {
+	if got := check(format.Checkpoint{Node: "a-1", Seq: first - 2, Head: "?"}); got.Problem != nil || got.AnchoredSeq != 0 {
 		t.Errorf("an anchor of what is not here: %+v", got)
 	}
-	if got := check(Checkpoint{Node: "a-1", Seq: first - 1, Head: "?"}); got.Problem == nil || got.Problem.Line != 1 || got.Problem.Kind != Changed {
+	if got := check(format.Checkpoint{Node: "a-1", Seq: first - 1, Head: "?"}); got.Problem == nil || got.Problem.Line != 1 || got.Problem.Kind != Changed {
 		t.Errorf("an anchor of the record before the first: %+v", got)
 	}
 	for _, c := range []struct {
@@ -279,7 +283,7 @@ func TestVerifyBeginsBehindWhatIsArchived(t *testing.T) {
 		t.Errorf("a gap in the middle is no archive: %+v", got.Problem)
 	}
 	// The service goes on writing.
-	j = open(t, dir, Options{})
+	j = open(t, dir, journal.Options{})
 	appendN(t, j, 20, 2)
 	closed(t, j)
 }

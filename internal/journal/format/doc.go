@@ -1,13 +1,12 @@
-// Package journal is the audit record: what was handed out, refused, changed
-// and ended, on disk before anybody is told, in a chain that shows every later
-// change.
+// Package format is the files and lines of the journal: how they are named, written
+// and read.
 //
 // # Files
 //
 // A node writes journal-<node>-<first seq, 20 digits>.jsonl, mode 0600, in a
 // directory of mode 0700. A segment that has reached its size is closed and the
 // next one opened; segments are never changed again. While a segment is being
-// written, up to 1 MiB of zeros stands behind its lines: the lines end at the first
+// written, up to 1 MiB of zeros follows its lines: the lines end at the first
 // NUL. They go when it is closed. Files of several nodes may lie in one directory to
 // be searched and verified, but only one process may write there; it holds a lock on
 // journal.lock.
@@ -42,7 +41,7 @@
 //	head, jws   in a checkpoint only
 //	prev        hex SHA-256 of the line before, its newline included
 //
-// An empty member is left out. A value that is too long is cut and ends in
+// An empty member is omitted. A value that is too long is cut and ends in
 // "...[cut N bytes]". The chain runs on from segment to segment, so one line can
 // be checked with nothing but `sed -n 7p FILE | sha256sum`. The `prev` of line 1
 // is the SHA-256 of "signalbox journal v1 <node>\n".
@@ -65,7 +64,7 @@
 // # What is proved
 //
 // The chain alone shows accidents. A person who can write the files could
-// compute it anew: the signatures stop that for all lines before the last
-// checkpoint, and heads that are kept elsewhere (Options.Anchor) show also that
+// compute it again: the signatures stop that for all lines before the last
+// checkpoint, and heads that are kept elsewhere (journal.Options.Anchor) show also that
 // the end was cut off.
-package journal
+package format

@@ -6,33 +6,34 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/journal/format"
 )
 
 const (
-	maxLater    = 256 // different refusals of one type that are told apart at one time
-	laterWindow = time.Minute
+	maxTallies  = 256 // different refusals of one type that are told apart at one time
+	tallyWindow = time.Minute
 )
 
-// later bounds what callers whom nobody vouches for can make us write: the first of
+// tally bounds what anonymous callers can make us write: the first of
 // equal refusals is written at once, the rest of the minute as one record with
-// their count, and what exceeds maxLater as one record without details. Each type
+// their count, and what exceeds maxTallies as one record without details. Each type
 // has room of its own, so that a flood of one does not hide the other.
 //
 // Its lock is Journal.mu's neighbour, never taken inside it.
-type later struct {
+type tally struct {
 	mu    sync.Mutex
 	types map[authority.EventType]*refusals // the types are ours, and few
 }
 
 type refusals struct {
-	seen    map[laterKey]*repeated
+	seen    map[tallyKey]*repeated
 	omitted uint64
 	since   time.Time // when the first of omitted came
 }
 
-// laterKey is what equal refusals share. Not the reason: it may repeat what the
+// tallyKey is what equal refusals share. Not the reason: it may repeat what the
 // caller sent, who could then make every refusal a different one.
-type laterKey struct {
+type tallyKey struct {
 	client, subject, error_, remote string
 }
 
@@ -42,55 +43,55 @@ type repeated struct {
 	count      uint64 // those not yet written
 }
 
-// AppendLater records the refusal of an anonymous caller with the next flush. It
+// Tally records the refusal of an anonymous caller with the next flush. It
 // does not wait and cannot fail: nobody got anything. Equal ones (type, client,
 // subject, error, remote) within a minute become one record with a count.
-func (j *Journal) AppendLater(e authority.Event) {
+func (j *Journal) Tally(e authority.Event) {
 	now := j.now()
 	if e.At.IsZero() {
 		e.At = now
 	}
-	key := laterKey{bound(e.ClientID, maxName), bound(e.Subject.ID, maxName), bound(e.Error, maxShort), bound(e.Remote, maxShort)}
-	j.later.mu.Lock()
-	l := j.later.types[e.Type]
+	key := tallyKey{format.Bound(e.ClientID, format.MaxName), format.Bound(e.Subject.ID, format.MaxName), format.Bound(e.Error, format.MaxShort), format.Bound(e.Remote, format.MaxShort)}
+	j.tally.mu.Lock()
+	l := j.tally.types[e.Type]
 	if l == nil {
-		l = &refusals{seen: map[laterKey]*repeated{}}
-		j.later.types[e.Type] = l
+		l = &refusals{seen: map[tallyKey]*repeated{}}
+		j.tally.types[e.Type] = l
 	}
 	if r := l.seen[key]; r != nil {
 		r.count++
 		r.last = e.At
-		j.later.mu.Unlock()
+		j.tally.mu.Unlock()
 		return
 	}
-	if len(l.seen) >= maxLater {
+	if len(l.seen) >= maxTallies {
 		if l.omitted == 0 {
 			l.since = now
 		}
 		l.omitted++
-		j.later.mu.Unlock()
+		j.tally.mu.Unlock()
 		return
 	}
 	// The strings may be parts of a large request, which must not live as long as the key.
-	key = laterKey{strings.Clone(key.client), strings.Clone(key.subject), strings.Clone(key.error_), strings.Clone(key.remote)}
+	key = tallyKey{strings.Clone(key.client), strings.Clone(key.subject), strings.Clone(key.error_), strings.Clone(key.remote)}
 	l.seen[key] = &repeated{from: now, last: e.At, first: authority.Event{
 		Type: e.Type, ClientID: key.client, Error: key.error_, Remote: key.remote,
 		Subject: authority.Subject{Issuer: e.Subject.Issuer, ID: key.subject, Kind: e.Subject.Kind},
-		Reason:  strings.Clone(bound(e.Reason, maxReason)),
+		Reason:  strings.Clone(format.Bound(e.Reason, format.MaxReason)),
 	}}
-	j.later.mu.Unlock()
+	j.tally.mu.Unlock()
 	_, _ = j.enqueue(&e, 1)
 }
 
-// flushLater writes the counts whose minute has passed; all of them at the end.
-func (j *Journal) flushLater(all bool) {
+// flushTallies writes the counts whose minute has passed; all of them at the end.
+func (j *Journal) flushTallies(all bool) {
 	now := j.now()
-	j.later.mu.Lock()
+	j.tally.mu.Lock()
 	var due []authority.Event
 	var counts []uint64
-	for typ, l := range j.later.types {
+	for typ, l := range j.tally.types {
 		for k, r := range l.seen {
-			if !all && now.Sub(r.from) < laterWindow {
+			if !all && now.Sub(r.from) < tallyWindow {
 				continue
 			}
 			if r.count > 0 {
@@ -100,13 +101,13 @@ func (j *Journal) flushLater(all bool) {
 			}
 			delete(l.seen, k)
 		}
-		if l.omitted > 0 && (all || now.Sub(l.since) >= laterWindow) {
-			due = append(due, authority.Event{Type: TypeOmitted, At: now, Reason: string(typ) + " of anonymous callers, too many different ones to list"})
+		if l.omitted > 0 && (all || now.Sub(l.since) >= tallyWindow) {
+			due = append(due, authority.Event{Type: authority.EventOmitted, At: now, Reason: string(typ) + " of anonymous callers, too many different ones to list"})
 			counts = append(counts, l.omitted)
 			l.omitted = 0
 		}
 	}
-	j.later.mu.Unlock()
+	j.tally.mu.Unlock()
 	for i := range due {
 		_, _ = j.enqueue(&due[i], counts[i])
 	}

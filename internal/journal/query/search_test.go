@@ -1,19 +1,20 @@
-package journal
+package query
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"testing"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/journal/format"
 )
 
 func TestSearch(t *testing.T) {
 	dir := t.TempDir()
-	j := open(t, dir, Options{MaxSegment: 4 << 10, Now: func() time.Time { return day }})
+	j := open(t, dir, journal.Options{MaxSegment: 4 << 10, Now: func() time.Time { return day }})
 	var grants []authority.ID
 	for i := range 60 {
 		e := event(i)
@@ -89,9 +90,9 @@ func TestSearch(t *testing.T) {
 }
 
 func TestSearchSkipsSegmentsByTime(t *testing.T) {
-	var s []segment
+	var s []format.Segment
 	dir := t.TempDir()
-	j := open(t, dir, Options{MaxSegment: 2 << 10, Now: func() time.Time { return day }})
+	j := open(t, dir, journal.Options{MaxSegment: 2 << 10, Now: func() time.Time { return day }})
 	for i := range 20 {
 		e := event(0)
 		e.At = day.Add(time.Duration(i) * time.Hour)
@@ -99,7 +100,7 @@ func TestSearchSkipsSegmentsByTime(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	nodes, err := listSegments(dir)
+	nodes, err := format.ListSegments(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +113,7 @@ func TestSearchSkipsSegmentsByTime(t *testing.T) {
 func TestSearchMergesNodesByTime(t *testing.T) {
 	dir := t.TempDir()
 	for n, node := range []string{"a", "b", "c"} {
-		j, err := Open(dir, node, Options{Now: func() time.Time { return day }})
+		j, err := journal.Open(dir, node, journal.Options{Now: func() time.Time { return day }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,17 +148,17 @@ func TestSearchMergesNodesByTime(t *testing.T) {
 }
 
 func TestTailFollowsOverSegments(t *testing.T) {
-	for name, follow := range map[string]func(context.Context, *Journal, uint64, func(Record) error) error{
-		"in the process": func(c context.Context, j *Journal, from uint64, fn func(Record) error) error {
-			return j.Tail(c, from, fn)
+	for name, follow := range map[string]func(context.Context, *journal.Journal, uint64, func(Record) error) error{
+		"in the process": func(c context.Context, j *journal.Journal, from uint64, fn func(Record) error) error {
+			return Tail(c, j, from, fn)
 		},
-		"from another process": func(c context.Context, j *Journal, from uint64, fn func(Record) error) error {
-			return Follow(c, j.dir, j.node, from, fn)
+		"from another process": func(c context.Context, j *journal.Journal, from uint64, fn func(Record) error) error {
+			return Follow(c, j.Dir(), j.Node(), from, fn)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			j := open(t, dir, Options{MaxSegment: 2 << 10})
+			j := open(t, dir, journal.Options{MaxSegment: 2 << 10})
 			appendN(t, j, 0, 10)
 			c, cancel := context.WithCancel(ctx)
 			got := make(chan Record)
@@ -191,36 +192,4 @@ func TestTailFollowsOverSegments(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestTailGivesOnlyWhatIsOnDisk(t *testing.T) {
-	release, entered := make(chan struct{}), make(chan struct{}, 10)
-	j := open(t, t.TempDir(), Options{disk: &disk{
-		write: realDisk.write,
-		sync:  func(*os.File) error { note(entered); <-release; return nil },
-	}})
-	got := make(chan Record, 10)
-	go func() { _ = j.Tail(ctx, 1, func(r Record) error { got <- r; return nil }) }()
-	e := event(0)
-	enqueue := func() {
-		if _, err := j.enqueue(&e, 1); err != nil {
-			t.Fatal(err)
-		}
-	}
-	enqueue()
-	<-entered // it is written, not synced
-	if j.Head() != 0 || len(got) > 0 {
-		t.Fatal("what is not synced counts as being on disk")
-	}
-	enqueue() // gathers while the first is synced
-	release <- struct{}{}
-	<-entered
-	if r := <-got; r.Seq != 1 || j.Head() != 1 || len(got) > 0 {
-		t.Fatalf("gave %+v, the head is %d", r, j.Head())
-	}
-	close(release)
-	if r := <-got; r.Seq != 2 {
-		t.Errorf("%+v", r)
-	}
-	closed(t, j)
 }

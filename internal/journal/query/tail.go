@@ -1,4 +1,4 @@
-package journal
+package query
 
 import (
 	"context"
@@ -7,36 +7,32 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/journal/format"
 )
 
 // pollEvery is how often Follow looks at a file that another process writes.
 const pollEvery = 250 * time.Millisecond
 
-// Tail gives all records from fromSeq on to fn, those to come too, until ctx ends,
+// Writer is a journal that this process writes.
+type Writer interface {
+	Dir() string
+	Node() string
+	// Head is the last record that is on disk.
+	Head() uint64
+	// Wait returns once record seq is on disk, and gives the last one that is.
+	Wait(ctx context.Context, seq uint64) (uint64, error)
+}
+
+// Tail gives all records of w from fromSeq on to fn, those to come too, until ctx ends,
 // fn fails, or the journal is closed. Zero means from now on. It gives only what is
 // on disk.
-func (j *Journal) Tail(ctx context.Context, fromSeq uint64, fn func(Record) error) error {
+func Tail(ctx context.Context, w Writer, fromSeq uint64, fn func(Record) error) error {
 	if fromSeq == 0 {
-		fromSeq = j.Head() + 1
+		fromSeq = w.Head() + 1
 	}
-	wait := func(next uint64) (uint64, error) {
-		for {
-			j.mu.Lock()
-			durable, changed := j.durable, j.waiters
-			j.mu.Unlock()
-			if durable >= next {
-				return durable, nil
-			}
-			select {
-			case <-changed:
-			case <-ctx.Done():
-				return 0, ctx.Err()
-			case <-j.stopped:
-				return 0, ErrClosed
-			}
-		}
-	}
-	return follow(j.dir, j.node, fromSeq, wait, fn)
+	wait := func(next uint64) (uint64, error) { return w.Wait(ctx, next) }
+	return follow(w.Dir(), w.Node(), fromSeq, wait, fn)
 }
 
 // Follow is Tail for a journal that another process writes: it looks four times a
@@ -77,13 +73,13 @@ func follow(dir, node string, next uint64, wait func(next uint64) (uint64, error
 		if err != nil {
 			return err
 		}
-		nodes, err := listSegments(dir)
+		nodes, err := format.ListSegments(dir)
 		if err != nil {
 			return fmt.Errorf("journal: %w", err)
 		}
-		var in *segment
+		var in *format.Segment
 		for i, s := range nodes[node] {
-			if s.first <= next {
+			if s.First <= next {
 				in = &nodes[node][i]
 			}
 		}
@@ -101,50 +97,49 @@ func follow(dir, node string, next uint64, wait func(next uint64) (uint64, error
 
 // followSegment reads one file as long as it grows, and returns when record next is
 // to be found in the file after.
-func followSegment(dir string, s segment, next, until uint64, wait func(uint64) (uint64, error), fn func(Record) error) (uint64, error) {
-	f, err := os.Open(s.path)
+func followSegment(dir string, s format.Segment, next, until uint64, wait func(uint64) (uint64, error), fn func(Record) error) (uint64, error) {
+	f, err := os.Open(s.Path)
 	if err != nil {
 		return next, fmt.Errorf("journal: %w", err)
 	}
 	defer f.Close()
-	l := newLines(s.path, f)
+	l := format.NewLines(s.Path, f)
 	for {
-		line, err := l.next()
+		line, err := l.Next()
 		if errors.Is(err, io.EOF) {
-			if _, err := os.Stat(segmentPath(dir, s.node, next)); err == nil && next != s.first {
+			if _, err := os.Stat(format.SegmentPath(dir, s.Node, next)); err == nil && next != s.First {
 				return next, nil
 			}
 			if until, err = wait(next); err != nil {
 				return next, err
 			}
-			if _, err := f.Seek(l.offset, io.SeekStart); err != nil {
+			if err := l.Rewind(f); err != nil {
 				return next, err
 			}
-			l.r.Reset(f)
 			continue
 		}
 		if err != nil {
 			return next, fmt.Errorf("journal: %w", err)
 		}
-		fr, ok := parseFrame(line)
+		fr, ok := format.ParseFrame(line)
 		if !ok {
-			return next, fmt.Errorf("journal: %s:%d: not a line of a journal", l.path, l.number)
+			return next, fmt.Errorf("journal: %s:%d: not a line of a journal", l.Path, l.Number)
 		}
-		if fr.seq < next {
+		if fr.Seq < next {
 			continue
 		}
-		for fr.seq > until {
-			if until, err = wait(fr.seq); err != nil {
+		for fr.Seq > until {
+			if until, err = wait(fr.Seq); err != nil {
 				return next, err
 			}
 		}
-		r, err := decode(s.node, append([]byte(nil), line...))
+		r, err := decode(s.Node, append([]byte(nil), line...))
 		if err != nil {
-			return next, fmt.Errorf("journal: %s:%d: %w", l.path, l.number, err)
+			return next, fmt.Errorf("journal: %s:%d: %w", l.Path, l.Number, err)
 		}
 		if err := fn(r); err != nil {
 			return next, err
 		}
-		next = fr.seq + 1
+		next = fr.Seq + 1
 	}
 }

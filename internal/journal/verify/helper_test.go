@@ -1,0 +1,69 @@
+package verify
+
+import (
+	"context"
+	"testing"
+
+	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/journal/format"
+	"github.com/signalbox-sts/signalbox/internal/journal/journaltest"
+)
+
+var (
+	ctx   = context.Background()
+	event = journaltest.Event
+	files = journaltest.Files
+
+	plant     = journaltest.Plant
+	onLines   = journaltest.OnLines
+	replace   = journaltest.Replace
+	dropLine  = journaltest.DropLine
+	swapLines = journaltest.SwapLines
+	copyLine  = journaltest.CopyLine
+	cutAfter  = journaltest.CutAfter
+)
+
+func open(t testing.TB, dir string, opts journal.Options) *journal.Journal {
+	t.Helper()
+	opts.Sign = journaltest.Sign
+	j, err := journal.Open(dir, "a-1", opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { j.Close() })
+	return j
+}
+
+func appendN(t testing.TB, j *journal.Journal, from, n int) {
+	t.Helper()
+	for i := from; i < from+n; i++ {
+		if err := j.Append(ctx, event(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func closed(t testing.TB, j *journal.Journal) {
+	t.Helper()
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func verified(t testing.TB, dir string, anchors ...format.Checkpoint) Report {
+	t.Helper()
+	r, err := Dir(dir, Options{CheckSignature: journaltest.Check, Anchors: anchors})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func sound(t testing.TB, dir string, anchors ...format.Checkpoint) NodeReport {
+	t.Helper()
+	r := verified(t, dir, anchors...)
+	if !r.OK() {
+		t.Fatal(r.Problems())
+	}
+	return r.Nodes[0]
+}

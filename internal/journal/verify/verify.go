@@ -1,0 +1,148 @@
+// Package verify proves journals: that no line was changed, removed, put in, moved or
+// cut off.
+package verify
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/journal/format"
+)
+
+// Options of Dir. None is needed to check the chains.
+type Options struct {
+	// CheckSignature verifies a checkpoint's JWS and gives what was signed. With it,
+	// a checkpoint without a good signature is a problem.
+	CheckSignature func(jws string) (payload []byte, err error)
+	// Anchors are heads that were kept elsewhere (journal.Options.Anchor). Load them before
+	// the call, so that a journal that is being written is ahead of them.
+	Anchors []format.Checkpoint
+	// Archived lets a journal begin with a later segment: those before it are kept
+	// elsewhere. What the first line links to is then believed, and signed by the
+	// next checkpoint like the rest.
+	Archived bool
+	// Progress, if not nil, is called now and then with bytes read and in all.
+	Progress func(done, total int64)
+}
+
+// ProblemKind says what was done to a journal, as far as the chain tells.
+type ProblemKind string
+
+// The kinds of problem.
+const (
+	Changed   ProblemKind = "changed"
+	Removed   ProblemKind = "removed"
+	Inserted  ProblemKind = "inserted"
+	Reordered ProblemKind = "reordered"
+	Truncated ProblemKind = "truncated"
+	BadSigned ProblemKind = "bad checkpoint"
+)
+
+// Problem is the first place where a node's journal is broken.
+type Problem struct {
+	Node   string
+	File   string
+	Line   int // from 1; 0 where the file as a whole is meant
+	Kind   ProblemKind
+	Detail string
+}
+
+// String is file:line, what, and why.
+func (p Problem) String() string {
+	return fmt.Sprintf("%s:%d: %s: %s", p.File, p.Line, p.Kind, p.Detail)
+}
+
+// NodeReport is what is known of one node's journal.
+type NodeReport struct {
+	Node        string
+	Segments    int
+	First       uint64 // the first record: 1, unless earlier segments are archived
+	Records     uint64 // the last sound one, up to the problem if there is one
+	Head        string // hash of the last record; empty if there is a problem
+	From, Until time.Time
+	Checkpoints uint64
+	// SignedSeq is the last record that a checkpoint with a good signature vouches
+	// for; AnchoredSeq the last one that an anchor agrees with.
+	SignedSeq, AnchoredSeq uint64
+	// Writing is the length of an unfinished last line: a process is writing it, or
+	// died doing so; then the next start cuts it off.
+	Writing int64
+	Problem *Problem
+}
+
+// Report is the outcome of Dir.
+type Report struct {
+	Nodes []NodeReport
+	Bytes int64
+}
+
+// OK says whether nothing was found.
+func (r Report) OK() bool { return len(r.Problems()) == 0 }
+
+// Problems are the first broken places, at most one a node.
+func (r Report) Problems() (all []Problem) {
+	for _, n := range r.Nodes {
+		if n.Problem != nil {
+			all = append(all, *n.Problem)
+		}
+	}
+	return all
+}
+
+// Dir checks every journal in dir from its first line to its last: the chain,
+// the checkpoints, the anchors. It needs no server and no lock, takes constant
+// memory, and may run while a server appends. The error says that dir could not
+// be read; what is wrong with the journal is in the report.
+func Dir(dir string, opts Options) (Report, error) {
+	nodes, err := format.ListSegments(dir)
+	if err != nil {
+		return Report{}, fmt.Errorf("journal: %w", err)
+	}
+	anchors := map[string][]format.Checkpoint{}
+	for _, a := range opts.Anchors {
+		anchors[a.Node] = append(anchors[a.Node], a)
+		if nodes[a.Node] == nil {
+			nodes[a.Node] = []format.Segment{}
+		}
+	}
+	if len(nodes) == 0 {
+		return Report{}, fmt.Errorf("journal: no journal in %s", dir)
+	}
+	v := &verifier{opts: opts, dir: dir}
+	for _, segments := range nodes {
+		for _, s := range segments {
+			v.total += s.Size
+		}
+	}
+	var report Report
+	for _, node := range slices.Sorted(maps.Keys(nodes)) {
+		n, err := v.node(node, nodes[node], anchors[node])
+		if err != nil {
+			return report, fmt.Errorf("journal: %w", err)
+		}
+		report.Nodes = append(report.Nodes, n)
+	}
+	v.progress(0)
+	report.Bytes = v.done
+	return report, nil
+}
+
+type verifier struct {
+	opts        Options
+	dir         string
+	done, total int64
+	told        int64
+}
+
+const progressEvery = 4 << 20
+
+func (v *verifier) progress(n int) {
+	v.done += int64(n)
+	if v.opts.Progress != nil && (n == 0 || v.done-v.told >= progressEvery) {
+		v.told = v.done
+		v.total = max(v.total, v.done) // it grew meanwhile
+		v.opts.Progress(v.done, v.total)
+	}
+}
