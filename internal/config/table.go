@@ -165,7 +165,7 @@ func init() {
 			{key: "url", at: in(func(c *Config) any { return &c.Storage.URL }), def: `"sqlite:/var/lib/signalbox/signalbox.db"`, sample: true, secret: true,
 				example: `"postgres://signalbox@db.example.com/signalbox?sslmode=verify-full"`,
 				doc:     "sqlite:PATH for one machine, postgres://… for more than one.",
-				danger:  "A password in the file is readable by whoever reads the file: prefer SIGNALBOX_STORAGE_URL_FILE."},
+				danger:  "Whoever can read the file can read a password in it: keep the password in a passfile (?passfile=FILE), or the URL in SIGNALBOX_STORAGE_URL_FILE."},
 		}},
 		{key: "secrets", doc: "The master key, which seals private keys and derives refresh secrets.", sample: true, fields: []field{
 			{key: "master_key_file", at: in(func(c *Config) any { return &c.Secrets.MasterKeyFile }), example: "master.key", sample: true,

@@ -23,9 +23,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-var update = flag.Bool("update", false, "write the generated pages of docs/reference anew")
+var update = flag.Bool("update", false, "write the generated pages of docs/reference")
 
-// limit is generous: a busy machine is no failure, a hang is.
+// limit is generous: a busy machine is not a failure, a hang is.
 const limit = 60 * time.Second
 
 var (
@@ -135,6 +135,11 @@ func runPage(t *testing.T, blocks []block) {
 		t.Skipf("NOT TESTED: this machine has no %s", tool)
 	}
 	w := newWorkplace(t, blocks)
+	defer func() {
+		if !t.Failed() {
+			w.leavesNothing(t)
+		}
+	}()
 	last := ""
 	for _, b := range blocks {
 		switch b.mark {
@@ -217,7 +222,9 @@ func newWorkplace(t *testing.T, blocks []block) *workplace {
 		return w
 	}
 	w.database = readersDatabase
-	if slices.ContainsFunc(blocks, func(b block) bool { return b.mark == "run" && strings.Contains(b.text, readersDatabase) }) {
+	if slices.ContainsFunc(blocks, func(b block) bool {
+		return (b.mark == "run" || b.mark == "file") && strings.Contains(b.text, readersDatabase)
+	}) {
 		w.database = ownDatabase(t)
 	}
 	// A page about `serve` has its own service; the others meet a dev.
@@ -241,7 +248,7 @@ var goCaches = sync.OnceValue(func() []string {
 	return kept
 })
 
-// cleanEnv leaves out what would change what the commands do.
+// cleanEnv omits what would change what the commands do.
 func cleanEnv() []string {
 	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		return strings.HasPrefix(kv, "SIGNALBOX_") && !strings.HasPrefix(kv, "SIGNALBOX_TEST_") || strings.HasPrefix(kv, "PATH=") || strings.HasPrefix(kv, "HOME=")
@@ -294,10 +301,10 @@ func (w *workplace) ownService(t *testing.T) {
 		"SIGNALBOX_ADMIN_URL=http://127.0.0.1:"+admin)
 }
 
-// serviceUser stands for the user that a page has made: owner is its number,
-// and become goes before a command that runs as that user. Only root can be
-// somebody else; for anybody else the two are one, and what belongs to the
-// wrong one does not show.
+// serviceUser takes the place of the user that a page has made: owner is its number,
+// and become is put before a command that runs as that user. Only root can become
+// somebody else. For anybody else both are one user, and a file with the wrong owner
+// goes unnoticed.
 func (w *workplace) serviceUser(t *testing.T) (owner, become string) {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -311,8 +318,25 @@ func (w *workplace) serviceUser(t *testing.T) (owner, become string) {
 	return "65534", "setpriv --reuid=65534 --regid=65534 --clear-groups "
 }
 
-// systemctl stands in for systemd: it is the command of the page's unit, as
-// the user of the unit.
+// leavesNothing: a reader's folder may be a checkout, and what a page writes may be a
+// secret. So all of it goes to demo/, which Git ignores, or to the folders of a service.
+func (w *workplace) leavesNothing(t *testing.T) {
+	t.Helper()
+	entries, err := os.ReadDir(w.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case name == "demo", name == "etc", name == "var", name == "ready.json", strings.HasPrefix(name, "."): // HOME is here too
+		default:
+			t.Errorf("the page leaves %s in its reader's folder: write it to demo/, which Git ignores", name)
+		}
+	}
+}
+
+// systemctl replaces that of systemd: it runs the command of the page's unit as the
+// user of the unit.
 func (w *workplace) systemctl(t *testing.T) string {
 	t.Helper()
 	units, err := filepath.Glob(filepath.Join(w.dir, "etc", "*.service"))

@@ -16,7 +16,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/config"
 )
 
-const generated = "<!-- Generated: do not edit. Write it anew with: go test ./test/docs -run TestReference -update -->\n"
+const generated = "<!-- Generated: do not edit. Write it again with: go test ./test/docs -run TestReference -update -->\n"
 
 // TestReference: the generated pages are what the program says today.
 func TestReference(t *testing.T) {
@@ -96,13 +96,13 @@ func configuration(t *testing.T) string {
 # Configuration
 
 One YAML file. An unknown or duplicate key, a wrong type and a name that nothing has are refused, with file, line and column. So are anchors and aliases.
-Durations are written as ` + "`5m`, `720h`, `10s`" + `. Paths start at the file's folder. What an environment variable says goes before the file;
-a variable with ` + "`_FILE`" + ` at its end names a file that holds a secret.
+Durations are written as ` + "`5m`, `720h`, `10s`" + `. Relative paths start at the file's folder. An environment variable overrides the file;
+one that ends in ` + "`_FILE`" + ` names a file that holds a secret.
 
-` + "`signalbox init` writes a file with comments, `signalbox config validate` checks one, `signalbox config explain KEY` prints what stands below, and `signalbox config schema`" + `
-prints a JSON Schema for editors. [How to run it in production](../how-to/run-in-production.md) shows a whole file.
+` + "`signalbox init` writes a file with comments, `signalbox config validate` checks one, `signalbox config explain KEY` prints what is below, and `signalbox config schema`" + `
+prints a JSON Schema for editors. [How to run it in production](../how-to/run-in-production.md) shows a complete file.
 
-A changed file takes effect by itself within seconds, or at once on SIGHUP. A file with a mistake is refused and the one before stays in force.
+A changed file takes effect by itself within seconds, or at once on SIGHUP. A file with a mistake is refused, and the old configuration stays in use.
 These need a restart: issuer, listen, tls, storage, secrets, journal, telemetry, log.format.
 `)
 	for _, key := range config.Keys() {
@@ -129,6 +129,12 @@ These need a restart: issuer, listen, tls, storage, secrets, journal, telemetry,
 				lines = append(lines, "- "+m[1]+": "+value)
 			case m[1] == "keys" || m[1] == "members":
 				lines = append(lines, "- "+m[1]+": `"+strings.ReplaceAll(value, ", ", "`, `")+"`")
+			case m[1] == "environment":
+				name, more, _ := strings.Cut(value, " ")
+				if more != "" {
+					more = "; `" + strings.Replace(more, " ", "` ", 1)
+				}
+				lines = append(lines, "- environment: `"+name+"`"+more)
 			default:
 				lines = append(lines, "- "+m[1]+": `"+value+"`")
 			}
@@ -140,7 +146,7 @@ These need a restart: issuer, listen, tls, storage, secrets, journal, telemetry,
 	return b.String()
 }
 
-// pathOf is by what the lines are sorted: the path, then the method.
+// pathOf is what the lines are sorted by: the path, then the method.
 func pathOf(line string) string {
 	fields := strings.Fields(line)
 	return strings.TrimRight(fields[2], "`") + " " + fields[1]
@@ -174,13 +180,13 @@ func adminAPI(t *testing.T) string {
 	b.WriteString(generated + `
 # Admin API
 
-JSON over the admin listener. The whole description, with every body and answer, is OpenAPI 3.1 at ` + "`/admin/v1/openapi.json`" + `, which needs no token.
+JSON over the admin listener. The complete description, with every body and answer, is OpenAPI 3.1 at ` + "`/admin/v1/openapi.json`" + `, which needs no token.
 Every other path takes an access token of this issuer for the resource ` + "`urn:signalbox:admin`" + `, in the header
-` + "`Authorization: Bearer`" + `, with the scope that stands here. [How to get one](../how-to/admin-access.md).
+` + "`Authorization: Bearer`" + `, with the scope in this table. [How to get one](../how-to/admin-access.md).
 
-What changes something is in the journal before it is done, with the caller as ` + "`actor`" + `. What takes access away is done first and recorded then. Errors are
+A change is in the journal before it is made, with the caller as ` + "`actor`" + `. What takes access away is done first and recorded afterwards. Errors are
 ` + "`{\"error\":…,\"error_description\":…,\"request_id\":…}`" + `. Lists have ` + "`limit` and `after`" + `, and give ` + "`next`" + ` while there is more.
-What stands in the configuration file can be read here and not changed: 409.
+What is in the configuration file can be read here, but not changed: 409.
 
 | request | scope | what it does | query |
 | --- | --- | --- | --- |
