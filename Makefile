@@ -1,4 +1,4 @@
-# Every target is one line that a person could type. `make` alone explains them.
+# Every target is one line that a person could type. `make` alone lists them.
 .DEFAULT_GOAL := help
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0

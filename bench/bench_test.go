@@ -48,7 +48,7 @@ func TestFillForm(t *testing.T) {
 	}
 }
 
-// TestCodeFlow goes through pages as the design describes them.
+// TestCodeFlow runs the flow against pages like those of the service.
 func TestCodeFlow(t *testing.T) {
 	challenges := map[string]string{}
 	mux := http.NewServeMux()
@@ -135,7 +135,7 @@ func TestScenariosCompareWithScenariosThatExist(t *testing.T) {
 	names := map[string]bool{"": true}
 	for _, s := range scenarios {
 		if names[s.name] {
-			t.Errorf("%s stands twice", s.name)
+			t.Errorf("%s occurs twice", s.name)
 		}
 		names[s.name] = true
 	}

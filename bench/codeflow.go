@@ -67,7 +67,7 @@ func (f codeFlow) authorize(ctx context.Context, browser *http.Client, verifier 
 	if err != nil {
 		return "", err
 	}
-	// Sign-in, consent and the redirects between them: eight steps are plenty.
+	// Sign-in, consent and the redirects between them: eight steps are enough.
 	for range 8 {
 		resp, err := browser.Do(req)
 		if err != nil {
@@ -151,7 +151,7 @@ var (
 )
 
 // fillForm takes the page's form that has a button of one of the given ids,
-// fills in the named fields, and keeps all others as they stand.
+// fills in the named fields, and keeps all others as they are.
 func fillForm(page string, fill map[string]string, buttons ...string) (action string, fields url.Values, err error) {
 	for _, form := range formTag.FindAllString(page, -1) {
 		pressed := false

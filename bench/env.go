@@ -44,8 +44,8 @@ type env struct {
 	chains  []string
 }
 
-// environment starts a server when the first scenario asks for it. It stays for
-// the whole run: an idle one costs the others next to nothing.
+// environment starts a server when the first scenario asks for it. It runs
+// until the end: an idle server costs the others almost nothing.
 func (b *bench) environment(ctx context.Context, name string) (*env, error) {
 	if e := b.envs[name]; e != nil {
 		return e, nil
@@ -173,8 +173,8 @@ func (e *env) writeConfig() error {
 		os.WriteFile(filepath.Join(e.dir, "signalbox.yaml"), []byte(text), 0o600))
 }
 
-// configText leaves every safety at its default. Only what names the
-// benchmark's clients and places is set.
+// configText changes no safety setting. It only names the benchmark's clients
+// and folders.
 const configText = `issuer: {issuer}
 listen: {public: "{public}", admin: "{admin}"}
 tls: {off: true}

@@ -1,7 +1,7 @@
 //go:build linux
 
 // Bench measures Signalbox against an ideal handler in one run, so that the
-// ratios hold on any machine. See README.md beside this file.
+// ratios are comparable between machines. See README.md beside this file.
 package main
 
 import (
@@ -64,8 +64,8 @@ func run(ctx context.Context) error {
 	// threads off the server's cores.
 	debug.SetGCPercent(800)
 
-	// Not the system's temporary directory: where that is memory, a durable
-	// write would cost nothing.
+	// Not the system's temporary directory: if that is in memory, a durable
+	// write costs nothing.
 	if err := os.MkdirAll(".cache", 0o755); err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (b *bench) build(ctx context.Context) error {
 			if name == "ideal" {
 				return fmt.Errorf("build %s (run this from the top of the repository): %w\n%s", pkg, err, text)
 			}
-			// The ideal's numbers are worth having without the service.
+			// The ideal's numbers are useful without the service.
 			fmt.Fprintf(os.Stderr, "%s does not build, its scenarios will be missing: %v\n%s", pkg, err, text)
 			continue
 		}
@@ -150,7 +150,7 @@ func (b *bench) measureAll(ctx context.Context) (*report, error) {
 		rep.Sign = append(rep.Sign, us)
 		for i, s := range list {
 			if rows[i].Failure != "" {
-				continue // a broken scenario stays broken; do not hide it behind two good runs
+				continue // a broken scenario stays broken; two good runs must not hide it
 			}
 			fmt.Fprintf(os.Stderr, "run %d of %d: %s\n", n+1, b.runs, s.name)
 			m, err := b.measure(ctx, s)

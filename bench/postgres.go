@@ -21,7 +21,7 @@ import (
 )
 
 // postgres is a server of our own with its default settings, so durable
-// (fsync and synchronous_commit on), in a directory that goes with the run.
+// (fsync and synchronous_commit on), in a directory that is removed after the run.
 type postgres struct {
 	proc *proc.Process
 	port int
@@ -46,9 +46,8 @@ func (b *bench) newDatabase(ctx context.Context, name string) (string, error) {
 
 func databaseName(env string) string { return "bench_" + strings.ReplaceAll(env, "-", "_") }
 
-// settle does what a server does in its first minutes after a bulk load, so
-// that the load's own aftermath is not measured: nobody stores a million
-// grants in half a minute.
+// settle does what a server does in the minutes after a bulk load, so that
+// this work is not measured: nobody stores a million grants in half a minute.
 func (b *bench) settle(ctx context.Context, env string) error {
 	return b.pg.run(ctx, "psql", "-q", "-h", "127.0.0.1", "-p", strconv.Itoa(b.pg.port), "-U", "bench", "-d", databaseName(env),
 		"-c", "VACUUM ANALYZE", "-c", "CHECKPOINT")
@@ -94,7 +93,7 @@ func (b *bench) startPostgres(ctx context.Context) (*postgres, error) {
 }
 
 func (pg *postgres) ready(ctx context.Context) bool {
-	// A cheap look first: pg_isready is a process, and this is asked often.
+	// A cheap check first: pg_isready is a process, and this runs often.
 	c, err := net.DialTimeout("tcp4", fmt.Sprintf("127.0.0.1:%d", pg.port), time.Second)
 	if err != nil {
 		return false

@@ -78,7 +78,7 @@ func (r row) spread(of func(measured) float64) spread {
 	return spreadOf(v)
 }
 
-// ratio compares run by run, since what disturbed one disturbed the other.
+// ratio compares run by run, since a disturbance affects both.
 func (r row) ratio(to row, of func(measured) float64) spread {
 	var v []float64
 	for i := range min(len(r.Measured), len(to.Measured)) {
@@ -97,7 +97,7 @@ func rss(m measured) float64       { return mib(m.RSS) }
 
 func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 
-// verdict says what was asked and whether the median reached it.
+// verdict says what the target was and whether the median reached it.
 func (rep *report) verdict(r row) (asked, reached string) {
 	var a, got []string
 	add := func(ok bool, ask, have string) {
@@ -221,7 +221,7 @@ func (b *bench) facts(ctx context.Context, rep *report) (facts []fact, missing [
 	return facts, missing
 }
 
-// starts starts the service again and again on one database with its keys.
+// starts starts the service repeatedly on one database with its keys.
 func (b *bench) starts(ctx context.Context) (ms, idle []float64, err error) {
 	e, err := b.newEnv("starts")
 	if err != nil {
@@ -235,7 +235,7 @@ func (b *bench) starts(ctx context.Context) (ms, idle []float64, err error) {
 		if err := b.serve(ctx, e); err != nil {
 			return nil, nil, err
 		}
-		// Idle is after the start's own garbage is settled.
+		// Idle means after the garbage of the start is collected.
 		time.Sleep(time.Second)
 		mem, err := e.proc.Memory()
 		if stopErr := e.proc.Stop(); err != nil || stopErr != nil {

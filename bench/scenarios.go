@@ -193,7 +193,7 @@ func isActive(_ int, r load.Response) error {
 }
 
 // introspectFresh asks for each token once. It gets more tokens than a server
-// of twice the target's speed could use up.
+// of twice the target's speed could use.
 func introspectFresh(_ context.Context, b *bench, e *env) (source, error) {
 	tokens, err := harvest(e, jwtAPI, int(25_000*(b.duration+b.warmUp).Seconds()))
 	if err != nil {
@@ -212,7 +212,7 @@ func introspectFresh(_ context.Context, b *bench, e *env) (source, error) {
 	}, nil
 }
 
-// introspectSeen goes round a thousand tokens; the warm-up shows them all.
+// introspectSeen repeats a thousand tokens; the warm-up shows them all.
 func introspectSeen(resource string) func(context.Context, *bench, *env) (source, error) {
 	return func(_ context.Context, _ *bench, e *env) (source, error) {
 		tokens, err := harvest(e, resource, 1000)
@@ -234,8 +234,8 @@ func introspectSeen(resource string) func(context.Context, *bench, *env) (source
 	}
 }
 
-// refresh follows one chain per connection. The chains live in the environment
-// and go on in the next run, so they are as long as they would be in use.
+// refresh follows one chain per connection. The chains are kept in the
+// environment and continue in the next run, so they are as long as in real use.
 func refresh(_ context.Context, _ *bench, e *env) (source, error) {
 	tail := "&" + url.Values{"grant_type": {"refresh_token"}, "client_id": {webID}, "client_secret": {e.secret}}.Encode()
 	return source{

@@ -22,7 +22,7 @@ import (
 // as the code flow leaves them, one for each of count users, made at times
 // spread over the last four weeks. It goes through the service's own store, so
 // the rows and indexes are the real ones; the store joins concurrent rows into
-// one commit, hence the many writers.
+// one commit, and therefore there are many writers.
 func seedGrants(ctx context.Context, storage, issuer string, count int) error {
 	db, err := sqldb.Open(ctx, storage)
 	if err != nil {

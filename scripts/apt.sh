@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs Debian packages: scripts/apt.sh PACKAGE...
-# Works as root or with a sudo that asks no password; says loudly when it cannot.
+# Works as root or with a sudo that asks for no password; otherwise it fails with a message.
 set -euo pipefail
 
 fail() {
@@ -20,7 +20,7 @@ fi
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-# Once an update worked, its lists serve the next call too: an install is tried first.
+# The lists of an earlier update are still good, so it tries to install first.
 apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 "$@" </dev/null >>"$log" 2>&1; }
 
 echo "installing $packages" >&2

@@ -7,7 +7,7 @@
 #   scripts/postgres.sh install       only makes sure that PostgreSQL is there
 #
 # The cluster listens on loopback and trusts whoever can reach it. fsync stays on: the
-# tests and benchmarks measure what a commit costs when it is kept.
+# tests and benchmarks measure the cost of durable commits.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -65,8 +65,8 @@ start() {
 		return 1
 	fi
 	rm -f "$dir.log"
-	# Ports below the range that the kernel hands to clients. Somebody may take one
-	# between the look and the start, so a start that fails tries the next.
+	# Ports below the range that the kernel hands to clients. Another program may
+	# take one before the start, so a start that fails tries the next.
 	for try in 1 2 3 4 5 6 7 8; do
 		port=$((15000 + RANDOM % 15000))
 		if (: <>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then continue; fi

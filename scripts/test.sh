@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # `make test`: installs what the tests need, checks the source, runs every test, and
-# closes with the true count. With CI=true nothing may be missing.
+# ends with the true count. With CI=true everything must be there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# What is concurrent runs under the race detector; the rest would only be slower.
+# Concurrent packages run under the race detector; the others would only be slower.
 raced='^(internal/(authority|issue|journal|keys|node|revocation|server|store)|verify)(/|$)'
 # What starts the built binary.
 outside='^(internal/cli|test)/'
@@ -30,16 +30,16 @@ scripts/postgres.sh install || {
 	postgres=
 	missing PostgreSQL "the tests that need it are skipped"
 }
-# The certificate authority that Let's Encrypt wrote to test ACME clients with.
+# The certificate authority with which Let's Encrypt tests ACME clients.
 pebble=github.com/letsencrypt/pebble/v2/cmd
 GOBIN="$PWD/.cache/tools" go install "$pebble/pebble@v2.10.1" "$pebble/pebble-challtestsrv@v2.10.1" ||
 	missing Pebble "the test of automatic certificates is skipped"
 go version
-# Everything is fetched before anything is timed, so a lost network fails here with its own words.
+# Fetch everything before anything is timed, so that a network failure shows here.
 go mod download
 
 step "gofmt"
-# Only what git knows, or would add: a module cache below the tree is not ours to judge.
+# Only files that git tracks or would add: a module cache below the tree is not our code.
 unformatted=$(git ls-files -z --cached --others --exclude-standard '*.go' | xargs -0 -r ls 2>/dev/null | xargs -r gofmt -l)
 [ -z "$unformatted" ] || { printf 'not formatted:\n%s\n' "$unformatted" >&2; exit 1; }
 
@@ -85,8 +85,8 @@ all_tests() {
 	run plain $fresh
 	step "tests under the race detector" >&2
 	run racy $race $fresh
-	# One package at a time, since the binary wants the machine to itself, and never
-	# from go's cache, which does not watch the binary.
+	# One package at a time, since the binary needs the whole machine, and never
+	# from go's cache, which ignores the binary.
 	step "tests of the built binary" >&2
 	run binary -p=1 -count=1
 	return $status

@@ -14,7 +14,7 @@ var (
 	headerEnd = []byte("\r\n\r\n")
 )
 
-// parse reads one HTTP/1.1 answer (RFC 9112) and reports whether it is whole. A
+// parse reads one HTTP/1.1 answer (RFC 9112) and reports whether it is complete. A
 // chunked body is joined in place, inside b.
 func parse(b []byte) (r Response, whole bool, err error) {
 	end := bytes.Index(b, headerEnd)
@@ -34,7 +34,7 @@ func parse(b []byte) (r Response, whole bool, err error) {
 		var f []byte
 		f, fields, _ = bytes.Cut(fields, crlf)
 		name, value, _ := bytes.Cut(f, []byte(":"))
-		switch len(name) { // a cheap first look: most fields are neither
+		switch len(name) { // a cheap first check: most fields are neither
 		case len("Content-Length"):
 			if bytes.EqualFold(name, []byte("Content-Length")) {
 				if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil || length < 0 {
@@ -66,8 +66,8 @@ func parse(b []byte) (r Response, whole bool, err error) {
 	return r, true, nil
 }
 
-// unchunk looks for the end first and joins only a whole body, since an
-// unfinished one is looked at again with the next bytes.
+// unchunk looks for the end first and joins only a complete body, since an
+// incomplete one is parsed again with the next bytes.
 func unchunk(b []byte) (body []byte, whole bool, err error) {
 	for pass := range 2 {
 		rest, out := b, 0

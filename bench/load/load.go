@@ -31,7 +31,7 @@ type Run struct {
 	Duration    time.Duration
 	Timeout     time.Duration // for one answer. Zero means 10 s.
 
-	// Next returns a connection's next request, whole. Nil means that there is
+	// Next returns a connection's next request, complete. Nil means that there is
 	// nothing left to send on it; the run ends early when all are answer.
 	Next func(conn int) []byte
 	// Check sees every answer, also those of warm-up and after the end. The
@@ -72,7 +72,7 @@ func (r *Run) Do() (*Result, error) {
 	if r.Timeout == 0 {
 		r.Timeout = 10 * time.Second
 	}
-	// A locked thread keeps the scheduler from handing the loop around.
+	// A locked thread keeps the scheduler from moving the loop.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
@@ -176,7 +176,7 @@ func (r *Run) loop(ep int, conns []conn) (*Result, error) {
 				return nil, fmt.Errorf("unexpected answer: %w", err)
 			}
 			// After the end every connection still gets its last answer: a
-			// refresh chain goes on from it in the next run.
+			// refresh chain continues from it in the next run.
 			sent := false
 			if !stopping {
 				if sent, err = r.send(i, c, now); err != nil {
@@ -209,7 +209,7 @@ func (r *Run) send(i int, c *conn, now time.Time) (bool, error) {
 	}
 	c.n, c.sent = 0, now
 	// A request is far smaller than a socket buffer and the last one was
-	// answered, so a short write is a fault and not worth a state.
+	// answered, so a short write is an error and needs no state.
 	n, err := syscall.Write(c.fd, req)
 	if err != nil {
 		return false, fmt.Errorf("write: %w", err)
@@ -220,7 +220,7 @@ func (r *Run) send(i int, c *conn, now time.Time) (bool, error) {
 	return true, nil
 }
 
-// read takes what is there and reports whether the answer is whole.
+// read reads what is there and reports whether the answer is complete.
 func (c *conn) read() (r Response, whole bool, err error) {
 	if c.n == len(c.buf) {
 		if len(c.buf) >= 1<<20 {

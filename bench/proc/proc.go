@@ -119,7 +119,7 @@ func (p *Process) Stop() error {
 }
 
 // CPU is the time that the server has computed so far, in user and kernel
-// mode. The kernel tells it in ticks of 10 ms.
+// mode. The kernel counts it in ticks of 10 ms.
 func (p *Process) CPU() (time.Duration, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
 	if err != nil {

@@ -1,6 +1,6 @@
-// Testsum reads `go test -json` from standard input, prints what a person wants to
-// see (one line a package, the whole output of what failed, the reason of every
-// skip), and closes with the line "N passed, N failed, N skipped".
+// Testsum reads `go test -json` from standard input, prints one line per
+// package, the whole output of each failure and the reason of every skip, and ends
+// with the line "N passed, N failed, N skipped".
 //
 // Every test and subtest that ran counts once. A package that failed without a
 // failing test, because it did not build or its process died, counts as one failure.
@@ -70,7 +70,7 @@ func summarize(r io.Reader, w io.Writer) (anyFailed bool, err error) {
 		return true, err
 	}
 	fmt.Fprintf(w, "%d passed, %d failed, %d skipped\n", s.passed, s.failed, s.skipped)
-	// A run that executed nothing proved nothing.
+	// A run that executed nothing proves nothing.
 	return s.failed > 0 || s.passed == 0, nil
 }
 
@@ -111,7 +111,7 @@ func (s *summary) endPackage(e event, text string) {
 	switch {
 	case e.Action == "fail" && s.failedIn[e.Package] == 0:
 		s.failed++
-		// The process died: what its tests said until then is the only trace.
+		// The process died: the output of its tests is the only trace.
 		for k, b := range s.output {
 			if k.pkg == e.Package {
 				text = b.String() + text

@@ -50,7 +50,7 @@ func TestSummarize(t *testing.T) {
 {"Action":"pass","Package":"p"}`,
 			false, []string{"skip  p TestB\n        b_test.go:9: no PostgreSQL\n", "\n1 passed, 0 failed, 1 skipped\n"},
 		},
-		{"a run without a test is no success", ``, true, []string{"0 passed, 0 failed, 0 skipped\n"}},
+		{"a run without a test is not a success", ``, true, []string{"0 passed, 0 failed, 0 skipped\n"}},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {

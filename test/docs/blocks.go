@@ -75,8 +75,8 @@ func parse(page, text string) (blocks []block, errs []error) {
 }
 
 // holds says whether output has the wanted lines in this order. "…" in a line
-// stands for anything in that line; a line that is only "…" is a remark for the
-// reader, since other lines may stand between in any case.
+// matches anything in that line; a line that is only "…" is a hint for the reader,
+// since other lines may be between in any case.
 func holds(output, wanted string) error {
 	lines := strings.Split(output, "\n")
 	next := 0

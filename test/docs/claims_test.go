@@ -84,7 +84,7 @@ func source(t *testing.T, tests bool) string {
 	t.Helper()
 	out, err := command("git", "ls-files", "--cached", "--others", "--exclude-standard", "*.go")
 	if err != nil {
-		t.Skipf("NOT TESTED: this is no git checkout: %v", err)
+		t.Skipf("NOT TESTED: this is not a git checkout: %v", err)
 	}
 	var all strings.Builder
 	for name := range strings.FieldsSeq(out) {
@@ -182,7 +182,7 @@ func checkImports(t *testing.T, b block) {
 	}
 	for folder, rule := range rules {
 		if _, err := os.Stat(filepath.Join(checkout, folder)); err != nil || folder == "." {
-			continue // still to come
+			continue // does not exist yet
 		}
 		if told[folder] != rule {
 			t.Errorf("ARCHITECTURE.md says that %s may import %q; archtest says %q", folder, told[folder], rule)
@@ -224,7 +224,7 @@ func checkTree(t *testing.T, b block) {
 	}
 }
 
-// TestMarks: the test of the documents notices what it is there for.
+// TestMarks: the test of the documents finds the mistakes that it is made for.
 func TestMarks(t *testing.T) {
 	const tick = "```"
 	for name, c := range map[string]struct{ page, problem string }{
@@ -242,13 +242,13 @@ func TestMarks(t *testing.T) {
 		output, wanted string
 		ok             bool
 	}{
-		"the same":                      {"one\ntwo", "one\ntwo\n", true},
-		"something between":             {"one\nx\ntwo", "one\n…\ntwo\n", true},
-		"columns that moved":            {"one   two", "one two\n", true},
-		"anything in a line":            {"token eyJ123", "token eyJ…\n", true},
-		"a word that differs":           {"one\ntwo", "one\nthree\n", false},
-		"another order":                 {"two\none", "one\ntwo\n", false},
-		"a line that only begins alike": {"one and more", "one\n", false},
+		"the same":                         {"one\ntwo", "one\ntwo\n", true},
+		"something between":                {"one\nx\ntwo", "one\n…\ntwo\n", true},
+		"columns that moved":               {"one   two", "one two\n", true},
+		"anything in a line":               {"token eyJ123", "token eyJ…\n", true},
+		"a word that differs":              {"one\ntwo", "one\nthree\n", false},
+		"another order":                    {"two\none", "one\ntwo\n", false},
+		"a line that only begins the same": {"one and more", "one\n", false},
 	} {
 		if err := holds(c.output, c.wanted); (err == nil) != c.ok {
 			t.Errorf("%s: got %v", name, err)
@@ -261,8 +261,8 @@ var (
 	publicPort = regexp.MustCompile(`(?m)^listen: \{public: ":(\d+)", admin`)
 )
 
-// TestTheUnitFitsItsPage: what TestPages cannot see, since its service has a
-// free port and its program lies elsewhere.
+// TestTheUnitFitsItsPage checks what TestPages cannot, since its service has a free
+// port and its program is elsewhere.
 func TestTheUnitFitsItsPage(t *testing.T) {
 	page := read(t, "docs/how-to/run-in-production.md")
 	program, port := execStart.FindStringSubmatch(page), publicPort.FindStringSubmatch(page)

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// base are the sections that a fragment may leave out.
+// base are the sections that a fragment may omit.
 var base = map[string]string{
 	"issuer":  "issuer: https://sts.example.com\n",
 	"tls":     "tls: {cert_file: /etc/signalbox/tls.crt, key_file: /etc/signalbox/tls.key}\n",

@@ -12,9 +12,9 @@ import (
 )
 
 // C39, C41, C42, E70: accounts that are limited, rotated, disabled, changed and deleted
-// while tokens of theirs are out.
+// while somebody holds their tokens.
 
-// newClient makes a client by the admin API, like web-two but in the database.
+// newClient creates a client like web-two through the admin API, so in the database.
 func (s *server) newClient(t *testing.T, id string) client {
 	t.Helper()
 	r := s.manage(t, "POST", "/clients", map[string]any{
@@ -110,7 +110,7 @@ func TestAccounts(t *testing.T) {
 			tokens := w.signedIn(t, c, ada)
 			w.manage(t, "DELETE", "/clients/deleted", nil)
 			dead(t, c, tokens, "invalid_client")
-			// Somebody else with the same name gets nothing of it.
+			// A new account with the same name gets nothing of the old one.
 			dead(t, w.newClient(t, "deleted"), tokens, "invalid_grant")
 		})
 		for _, row := range []struct {
@@ -232,7 +232,7 @@ func (w *world) storesNot(t *testing.T, what, value string) {
 					text = []byte(c)
 				}
 				if bytes.Contains(text, []byte(value)) {
-					t.Errorf("%s stands in %s.%s", what, table, columns[i])
+					t.Errorf("%s is in %s.%s", what, table, columns[i])
 				}
 			}
 		}
@@ -253,15 +253,15 @@ func (w *world) storesNot(t *testing.T, what, value string) {
 			t.Fatal(err)
 		}
 		if bytes.Contains(raw, []byte(value)) {
-			t.Errorf("%s stands in %s", what, f)
+			t.Errorf("%s is in %s", what, f)
 		}
 	}
 	if strings.Contains(w.proc.out.String(), value) {
-		t.Errorf("%s stands in the log", what)
+		t.Errorf("%s is in the log", what)
 	}
 }
 
-// C39: guessing is slowed down where it comes from, and for nobody else.
+// C39: guessing is slowed down for the guesser and for nobody else.
 func TestGuessing(t *testing.T) {
 	s := newHouse(t)
 	ask := func(c client, address string) reply {
@@ -288,10 +288,10 @@ func TestGuessing(t *testing.T) {
 			if id != machine.ID {
 				return
 			}
-			// The client itself works on, also from the same address: behind one gateway a stranger must not lock it out.
+			// The client itself still works, also from the same address: a stranger behind the same gateway must not lock it out.
 			checkTokenAnswer(t, ask(machine, attacker), "")
 			checkTokenAnswer(t, ask(machine, nextAddress()), "")
-			checkTokenAnswer(t, ask(apiServer, attacker), "") // nor does another client suffer
+			checkTokenAnswer(t, ask(apiServer, attacker), "") // and another client is not affected
 		})
 	}
 	t.Run("C39 introspection and revocation count too", func(t *testing.T) {

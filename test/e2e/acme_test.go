@@ -24,15 +24,15 @@ tls: {acme: {email: ops@example.test, cache_dir: "{{.Dir}}/acme", directory_url:
 secrets: {master_key_file: master.key}
 `
 
-// Pebble is the certificate authority that Let's Encrypt wrote to test ACME clients
-// with. It loses one nonce in twenty on purpose, and asks a DNS server of its own.
+// Pebble is the certificate authority with which Let's Encrypt tests ACME clients. It
+// rejects one nonce in twenty on purpose, and asks a DNS server of the test.
 func TestTLSByACME(t *testing.T) {
 	authority, dns := tool(t, "pebble"), tool(t, "pebble-challtestsrv")
 	dir := t.TempDir()
 	cert, key, pool := certificate(t)
 	certFile, keyFile := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key")
 	directory, management, names := freeAddress(t), freeAddress(t), freeAddress(t)
-	// The service trusts the authority's own certificate, and nobody else's.
+	// The service trusts the authority's own certificate and no other.
 	t.Setenv("SSL_CERT_FILE", certFile)
 	t.Setenv("SSL_CERT_DIR", dir)
 	t.Setenv("PEBBLE_VA_NOSLEEP", "1")

@@ -17,8 +17,8 @@ import (
 	"testing"
 )
 
-// TestAnonymous: K116, promise 4. 100,000 requests of nobody leave the database as it was
-// and the journal bounded.
+// TestAnonymous: K116, promise 4. After 100,000 anonymous requests the database has not
+// grown, and the journal is bounded.
 func TestAnonymous(t *testing.T) {
 	requests := 100_000
 	onEachEngine(t, "log: {level: error}\n", func(t *testing.T, w *world) {
@@ -61,7 +61,7 @@ func TestAnonymous(t *testing.T) {
 	})
 }
 
-// allKeys waits for the key that a first start makes by and by, the next one.
+// allKeys waits for the next key, which a first start makes a little later.
 func (w *world) allKeys(t *testing.T) {
 	t.Helper()
 	w.proc.wait(t, "the next signing key", func() bool { return w.number(t, "SELECT count(*) FROM signing_keys") == 2 })
@@ -83,8 +83,8 @@ func (w *world) fileSize(t *testing.T) int64 {
 	return info.Size()
 }
 
-// anonymousRequests are what anybody can send without a secret: good ones, bad ones, and
-// ones that guess.
+// anonymousRequests are what anybody can send without a secret: good requests, bad ones,
+// and guesses.
 func anonymousRequests(s *server, tokens reply) []func(n uint64) string {
 	host := strings.TrimPrefix(s.Issuer, "http://")
 	get := func(path, more string) string {

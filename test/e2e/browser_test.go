@@ -15,8 +15,8 @@ import (
 	"golang.org/x/net/html"
 )
 
-// browser behaves as one that a person uses without JavaScript: it keeps cookies,
-// shows a redirect to its driver, and says where a form was sent from.
+// browser behaves like a real one without JavaScript: it keeps cookies, reports a
+// redirect to the test, and says where a form was sent from.
 type browser struct {
 	t      *testing.T
 	http   *http.Client
@@ -98,7 +98,7 @@ func (b *browser) get(target string) page {
 	return b.do(req)
 }
 
-// press sends the page's form with what the person typed, by the button of that id.
+// press fills in the page's form and presses the button with that id.
 func (b *browser) press(p page, id string, typed url.Values) page {
 	b.t.Helper()
 	button, ok := p.form.button(id)
@@ -108,7 +108,7 @@ func (b *browser) press(p page, id string, typed url.Values) page {
 	return b.submit(p, button, typed, nil)
 }
 
-// submit is press with the request's headers open to a test that forges them.
+// submit is press for a test that forges the request's headers.
 func (b *browser) submit(p page, button formButton, typed url.Values, change func(*http.Request)) page {
 	b.t.Helper()
 	if p.form == nil {
@@ -168,7 +168,7 @@ func (p page) redirect() *url.URL {
 	return to
 }
 
-// follow goes on while the service sends the browser around within itself.
+// follow follows redirects as long as they stay at the service.
 func (b *browser) follow(p page) page {
 	b.t.Helper()
 	for range 10 {
@@ -182,8 +182,8 @@ func (b *browser) follow(p page) page {
 	return p
 }
 
-// authorize opens an authorization request as a person would: signs in when asked,
-// allows when asked, and returns the parameters that the client's redirect URI got.
+// authorize opens an authorization request as a person would: it signs in and allows
+// when asked, and returns the parameters that the client's redirect URI got.
 func (b *browser) authorize(target string, who user, answer string) url.Values {
 	b.t.Helper()
 	p := b.follow(b.get(target))

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/oauth2/clientcredentials"
 )
 
-// TestGoOIDC: github.com/coreos/go-oidc and golang.org/x/oauth2 know nothing of us.
+// TestGoOIDC: github.com/coreos/go-oidc and golang.org/x/oauth2 work with the service.
 func TestGoOIDC(t *testing.T) {
 	s := atHome(t)
 	ctx := t.Context()
@@ -108,7 +108,7 @@ func checkIDToken(ctx context.Context, t *testing.T, provider *oidc.Provider, c 
 	}
 }
 
-// TestDev: what `signalbox dev` hands out in its ready file works as it says.
+// TestDev: everything in the ready file of `signalbox dev` works.
 func TestDev(t *testing.T) {
 	s := dev(t)
 	ctx := t.Context()
@@ -147,7 +147,7 @@ func TestDev(t *testing.T) {
 	}
 }
 
-// TestDenied: a person's no reaches the client as access_denied, with the issuer.
+// TestDenied: when a person denies, the client gets access_denied with the issuer.
 func TestDenied(t *testing.T) {
 	s := atHome(t)
 	r := newCodeRequest(webTwo)

@@ -13,7 +13,7 @@ import (
 )
 
 // TestNodeClients runs npm's openid-client, oauth4webapi and jose against the house.
-// Every test of theirs is a subtest here.
+// Each test in node/ is a subtest here.
 func TestNodeClients(t *testing.T) {
 	s := atHome(t)
 	node := nodeCommand(t)

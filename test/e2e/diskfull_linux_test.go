@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// K114, promise 2: when the journal cannot be written no token leaves, and access can
-// still be taken away.
+// K114, promise 2: when the journal cannot be written, no token is handed out, but access
+// can still be taken away.
 func TestDiskFull(t *testing.T) {
 	dir := t.TempDir()
 	folder := filepath.Join(dir, "journal")
@@ -39,7 +39,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	fill.Close()
 
-	// The journal has some room that it took before; soon that is used up.
+	// The journal has reserved some space; soon that is used up.
 	told := &told{}
 	for {
 		r := s.post(t, "/token", params("grant_type", "client_credentials", "resource", api), basic(machine))
@@ -66,7 +66,7 @@ func TestDiskFull(t *testing.T) {
 	// The answer is remembered for a second.
 	s.proc.wait(t, "503 from /readyz", func() bool { return s.get(t, "/readyz").Status == http.StatusServiceUnavailable })
 	if !s.active(t, token) {
-		t.Error("introspection does not go on")
+		t.Error("introspection does not work any more")
 	}
 	// A full disk must not protect a thief.
 	s.post(t, "/revoke", params("token", people.str("refresh_token")), basic(webTwo))
@@ -78,7 +78,7 @@ func TestDiskFull(t *testing.T) {
 		t.Error("with a full disk an administrator cannot end a client's tokens")
 	}
 
-	// With room again, after a restart, nobody was signed out by what failed.
+	// With space again and after a restart, nobody has been signed out by the failures.
 	if err := os.Remove(filepath.Join(folder, "filler")); err != nil {
 		t.Fatal(err)
 	}

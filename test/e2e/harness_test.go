@@ -4,6 +4,9 @@
 // One binary is built per run, and one `signalbox dev` serves the tests that leave
 // no trace for others: see dev. A test that disables, floods or restarts starts its
 // own with startDev or startServe.
+//
+// A letter with a number, such as E64, is an attack of docs/security/threats.md. A number
+// of a promise is that of docs/explanation/promises.md.
 package e2e
 
 import (
@@ -54,8 +57,8 @@ func runAll(m *testing.M) int {
 	return m.Run()
 }
 
-// need skips a test for what this machine lacks; where CI=true it fails, since a
-// green run that tested less than it says is worse than a red one.
+// need skips a test that needs what this machine lacks. With CI=true the test fails:
+// a green run that tested less than it says is worse than a red one.
 func need(t *testing.T, ok bool, what string) {
 	t.Helper()
 	switch {
@@ -93,7 +96,7 @@ type server struct {
 
 func (s *server) stop() {
 	if s != nil && s.proc != nil {
-		// A connection that was opened and never used would hold the drain up for 5 s.
+		// A connection that was opened and never used would delay the drain by 5 s.
 		plainClient.CloseIdleConnections()
 		s.proc.stop(syscall.SIGTERM)
 	}
@@ -193,7 +196,7 @@ secrets: {master_key_file: {{.Dir}}/master.key}
 const onSQLite = "storage: {url: \"sqlite:{{.Dir}}/signalbox.db\"}\n"
 
 // startServe runs `signalbox serve` on a configuration, a template of serveConfig.
-// files are written beside it first, by name.
+// files are written beside it first; the key is the name.
 func startServe(t *testing.T, config string, files map[string]string) *server {
 	t.Helper()
 	s := runServe(t, t.TempDir(), "", config, files)
@@ -258,8 +261,8 @@ func (s *server) serve(t *testing.T) {
 	})
 }
 
-// freeAddress finds a port that nothing listens on. Somebody may take it before the
-// service does; then the service says so and the test fails with its words.
+// freeAddress finds a port that nothing listens on. If another program takes it first,
+// the test fails with the service's own error.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	for {
@@ -317,7 +320,7 @@ func (p *process) String() string {
 	return strings.Join(append([]string{filepath.Base(p.cmd.Path)}, p.cmd.Args[1:]...), " ")
 }
 
-// wait polls for what only another process can bring about, so there is no event.
+// wait polls, since another process sends no event when it is ready.
 func (p *process) wait(t *testing.T, what string, ready func() bool) {
 	t.Helper()
 	limit := time.NewTimer(startLimit)
@@ -334,7 +337,7 @@ func (p *process) wait(t *testing.T, what string, ready func() bool) {
 	}
 }
 
-// stop sends the signal and waits for the end; a drain that hangs is killed.
+// stop sends the signal and waits until the process has ended; one that hangs is killed.
 func (p *process) stop(sig os.Signal) {
 	_ = p.cmd.Process.Signal(sig)
 	select {
@@ -362,7 +365,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// tail is the end of what was said, without the lines of requests that went well.
+// tail is the end of the output, without the lines of successful requests.
 func (l *lockedBuffer) tail(n int) string {
 	var kept strings.Builder
 	for line := range strings.Lines(l.String()) {
@@ -374,7 +377,7 @@ func (l *lockedBuffer) tail(n int) string {
 	return s[max(0, len(s)-n):]
 }
 
-// run runs one command to its end: the command line, not the service.
+// run runs one command of the command line until it ends.
 func run(t *testing.T, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startLimit)
@@ -390,7 +393,7 @@ func run(t *testing.T, stdin string, args ...string) (stdout, stderr string, cod
 	return out.String(), errOut.String(), cmd.ProcessState.ExitCode()
 }
 
-// reply is an answer read to its end.
+// reply is an answer, completely read.
 type reply struct {
 	Status int
 	Header http.Header
@@ -407,8 +410,8 @@ func (r reply) String() string {
 	return fmt.Sprintf("%d %v\n%s", r.Status, r.Header, r.Body[:min(len(r.Body), 2000)])
 }
 
-// readReply fails the test without ending it, so that requests may run in parallel;
-// the empty reply then fails whatever is asked of it.
+// readReply fails the test without ending it, so that requests can run in parallel. The
+// empty reply then fails every check.
 func readReply(t *testing.T, resp *http.Response, err error) reply {
 	t.Helper()
 	if err != nil {
@@ -430,8 +433,8 @@ func readAll(resp *http.Response) (reply, error) {
 	return r, err
 }
 
-// tool is a program that `make test` builds: a server of others' making that
-// the service talks to.
+// tool is a program that `make test` builds: a server of another project that the
+// service talks to.
 func tool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := filepath.Abs(filepath.Join("../../.cache/tools", name))

@@ -265,7 +265,7 @@ func send(t *testing.T, req *http.Request, change ...func(*http.Request)) reply 
 	return readReply(t, resp, err)
 }
 
-// fromHeader carries an address from a change of a request to send, and no further.
+// fromHeader passes the address of a test row to send, which removes it.
 const fromHeader = "E2e-From"
 
 // from sends a request from another loopback address: failures of client

@@ -17,7 +17,7 @@ import (
 
 // Promise 5: keys rotate with zero failed verifications, on schedule and in an emergency.
 
-// verifier is a resource server that works offline, with the key set that it has fetched.
+// verifier is a resource server that verifies offline, with the key set that it fetched.
 type verifier struct {
 	mu   sync.Mutex
 	keys jose.JSONWebKeySet
@@ -133,12 +133,12 @@ func TestKeyRotation(t *testing.T) {
 			until("tokens before a rotation", func() bool { m, _ := count(); return m > n+50 })
 			rotate(0)
 			until("tokens of a second key", func() bool { _, k := count(); return k == 2 })
-			rotate(1) // the next key is a moment old: nobody can know it yet
+			rotate(1) // the next key is a moment old: no verifier can have it yet
 			n, _ = count()
 			until("tokens after a rotation", func() bool { m, _ := count(); return m > n+50 })
 		})
-		// Ten minutes on, the next key has been published for long enough. Every node and
-		// every verifier has looked meanwhile.
+		// Ten minutes later the next key has been published for long enough. Every node and
+		// every verifier has fetched it by then.
 		w.age(t, 11*time.Minute)
 		for _, n := range nodes {
 			n.restart(t)
@@ -170,13 +170,13 @@ func TestKeyRotation(t *testing.T) {
 			if err := v2.check(token); err != nil {
 				t.Fatalf("a token from before the rotations fails with the newest key set: %v", err)
 			}
-			// Every one of them is younger than five minutes.
+			// All of them are younger than five minutes.
 			if !w.active(t, token) {
 				t.Fatal("a token from before the rotations is not active")
 			}
 		}
 
-		// Two days on, no token of a retired key can be alive, and the key goes.
+		// Two days later no token of a retired key can be alive, and the key is removed.
 		w.age(t, 48*time.Hour)
 		w.restart(t)
 		w.proc.wait(t, "the end of the retired keys", func() bool {
@@ -242,13 +242,13 @@ func TestKeyEmergency(t *testing.T) {
 			v.fetch(t, n)
 			token := n.machineToken(t)
 			if err := v.check(token); err != nil || !w.active(t, token) || !other.active(t, token) {
-				t.Errorf("after the emergency a new token is no good: %v", err)
+				t.Errorf("after the emergency a new token is not good: %v", err)
 			}
 			if head, _ := claimsOf(t, token); head["kid"] == leaked {
 				t.Error("the removed key still signs")
 			}
 		}
-		// The grants have not leaked: who holds one gets new tokens.
+		// The grants have not leaked: whoever holds one gets new tokens.
 		again := other.refresh(t, webTwo, people.str("refresh_token"))
 		checkTokenAnswer(t, again, "")
 		if !w.active(t, again.str("access_token")) {
@@ -262,7 +262,7 @@ func TestKeyEmergency(t *testing.T) {
 	})
 }
 
-// The private keys are sealed: another master key opens nothing, and says so.
+// The private keys are sealed: with another master key the service does not start, and says why.
 func TestKeySealed(t *testing.T) {
 	w := newSQLite(t, "")
 	w.machineToken(t)

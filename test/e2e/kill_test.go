@@ -16,10 +16,10 @@ import (
 
 // TestKill ends the service with SIGKILL at random moments under load. Whatever a client
 // was told before stays true: its tokens are in the journal, what it spent is spent, and
-// what it holds works on.
+// what it holds still works.
 //
-// SIGKILL leaves the kernel's page cache, so this proves the order of writes and the
-// recovery, not the disk: that is what the store's and journal's own tests are for.
+// SIGKILL does not lose the kernel's page cache, so this proves the order of writes and
+// the recovery, but not the syncs: the tests of store and journal do.
 func TestKill(t *testing.T) {
 	onEachEngine(t, "tokens: {refresh_grace: 60s}\n", func(t *testing.T, w *world) {
 		seed := rand.Uint64()
@@ -46,9 +46,9 @@ func TestKill(t *testing.T) {
 			cancel()
 			wg.Wait()
 			w.serve(t)
-			// An honest client goes on where it was, whatever it did not hear.
+			// An honest client continues, even if it missed the last answer.
 			for _, s := range sessions {
-				s.goOn(t, told)
+				s.resume(t, told)
 			}
 		}
 		told.check(t, w.server)
@@ -57,7 +57,7 @@ func TestKill(t *testing.T) {
 		w.shiftRefresh(t, 61)
 		for _, s := range sessions {
 			for i, chain := range s.chains {
-				// The first of them ends the grant, so each kind comes first now and then.
+				// The first of them ends the grant, so the kinds take turns in being first.
 				if i%2 == 0 {
 					checkSpent(t, "a spent code", w.post(t, "/token", chain.code, basic(webTwo)))
 				}
@@ -118,8 +118,8 @@ func (o *told) check(t *testing.T, s *server) {
 	}
 }
 
-// session is one person with one browser, who signs in again and again and refreshes
-// in between.
+// session is one person with one browser, who signs in repeatedly and refreshes in
+// between.
 type session struct {
 	*world
 	browser *browser
@@ -127,7 +127,7 @@ type session struct {
 	chains  []*chain
 }
 
-// chain is what one sign-in has spent: its code and its refresh tokens but the last.
+// chain is what one sign-in has spent: its code and all its refresh tokens but the last.
 type chain struct {
 	code  url.Values
 	spent []string
@@ -157,7 +157,7 @@ func (s *session) rotated(got reply) {
 	s.current = got.str("refresh_token")
 }
 
-// run works until the service dies under it.
+// run works until the service is killed.
 func (s *session) run(ctx context.Context, t *testing.T, told *told) {
 	for ctx.Err() == nil {
 		// A grant lives as long as its chain, so a new code leaves the old chain alone.
@@ -188,9 +188,9 @@ func (s *session) run(ctx context.Context, t *testing.T, told *told) {
 	}
 }
 
-// goOn presents what the client holds: its current token, which the service may have
-// rotated without being able to say so.
-func (s *session) goOn(t *testing.T, told *told) {
+// resume presents the current token of the client. The service may have rotated it already,
+// if it was killed before it could answer.
+func (s *session) resume(t *testing.T, told *told) {
 	t.Helper()
 	got := s.refresh(t, webTwo, s.current)
 	if got.Status != http.StatusOK {
@@ -203,8 +203,8 @@ func (s *session) goOn(t *testing.T, told *told) {
 	s.rotated(got)
 }
 
-// newCode runs through /authorize; the session and the consent are there already. It
-// gives nil when the service has died.
+// newCode gets a code from /authorize with an existing session and consent, or nil if
+// the service was killed.
 func (s *session) newCode(ctx context.Context) url.Values {
 	r := newCodeRequest(webTwo)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.authorizeURL(r.query), nil)
@@ -235,7 +235,8 @@ func machineLoad(ctx context.Context, w *world, resource string, told *told) {
 	}
 }
 
-// quiet is post for a service that may die meanwhile: that is an error and no failure.
+// quiet is post for a service that may be killed meanwhile: it returns an error and does
+// not fail the test.
 func quiet(ctx context.Context, s *server, path string, form url.Values, change func(*http.Request)) (reply, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.Issuer+path, strings.NewReader(form.Encode()))
 	if err != nil {

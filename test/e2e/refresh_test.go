@@ -26,7 +26,7 @@ func refreshAtOnce(t *testing.T, nodes []*server, c client, token string) []repl
 	return answers
 }
 
-// oneSuccessor holds all answers to the same next token.
+// oneSuccessor checks that all answers have the same next token.
 func oneSuccessor(t *testing.T, answers []reply) string {
 	t.Helper()
 	successors, access := map[string]int{}, map[string]int{}
@@ -71,7 +71,7 @@ func TestRefreshInParallel(t *testing.T) {
 		if got := w.number(t, "SELECT refresh_generation FROM grants"); got != 6 {
 			t.Errorf("5 rotations led to generation %d, want 6", got)
 		}
-		// Each of the 320 access tokens is good, and the chain goes on.
+		// Each of the 320 access tokens is good, and the chain continues.
 		r := w.refresh(t, webTwo, token)
 		checkTokenAnswer(t, r, "")
 		for _, n := range nodes {
@@ -79,7 +79,7 @@ func TestRefreshInParallel(t *testing.T) {
 				t.Error("the newest access token is not active")
 			}
 		}
-		// E64: the first token is six generations old: somebody has it who should not.
+		// E64: the first token is six generations old, so a thief must have it.
 		checkTokenAnswer(t, w.refresh(t, webTwo, first), "invalid_grant")
 		checkTokenAnswer(t, w.refresh(t, webTwo, r.str("refresh_token")), "invalid_grant")
 		if w.active(t, r.str("access_token")) {

@@ -16,7 +16,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/journal/query"
 )
 
-// edit changes the configuration file of startServe, whole or not at all.
+// edit replaces the configuration file of startServe in one step.
 func (s *server) edit(t *testing.T, change func(string) string) {
 	t.Helper()
 	file := filepath.Join(s.dir, "signalbox.yaml")
@@ -43,7 +43,7 @@ func (s *server) hangUp(t *testing.T) {
 	}
 }
 
-// loaded counts the records of configurations taken and refused.
+// loaded counts the records of accepted and refused configurations.
 func (s *server) loaded(t *testing.T) (taken, refused int) {
 	t.Helper()
 	for _, r := range journalOf(t, s, query.Query{Types: []string{"config.loaded", "config.refused"}}) {
@@ -120,7 +120,7 @@ func TestReload(t *testing.T) {
 			c = strings.Replace(c, newcomer, "users:\n", 1)
 			return strings.Replace(c, "username: bob, password_file: bob.password}", "username: bob, password_file: bob.password, disabled: true}", 1)
 		})
-		// It asks until it is gone: what it got at the last moment is dead too.
+		// It asks until it is refused: a token from the last moment is dead too.
 		for {
 			got := s.post(t, "/token", params("grant_type", "client_credentials", "resource", api), basic(asNewcomer))
 			if got.Status != http.StatusOK {
@@ -134,7 +134,7 @@ func TestReload(t *testing.T) {
 				t.Fatal("a token of a client that is gone is active")
 			}
 		}
-		// E70: a user who was disabled in the file is out, tokens and all.
+		// E70: a user who was disabled in the file is signed out, and the tokens are dead.
 		s.proc.wait(t, "the end of the user", func() bool { return !s.active(t, people.str("access_token")) })
 		checkTokenAnswer(t, s.refresh(t, webApp, people.str("refresh_token")), "invalid_grant")
 	})
@@ -161,7 +161,7 @@ func TestReload(t *testing.T) {
 		}
 		checkTokenAnswer(t, s.refresh(t, webApp, people.str("refresh_token")), "invalid_grant")
 	})
-	t.Run("a new password in the file ends what rests on the old one", func(t *testing.T) {
+	t.Run("a new password in the file ends what depends on the old one", func(t *testing.T) {
 		tokens := s.signedIn(t, webApp, ada)
 		if err := os.WriteFile(filepath.Join(s.dir, "ada.password"), []byte("another pass phrase of ada"), 0o600); err != nil {
 			t.Fatal(err)
@@ -228,7 +228,7 @@ func TestRemovedWhileDown(t *testing.T) {
 	}
 }
 
-// TestDrain: SIGTERM stops listening and finishes what is under way.
+// TestDrain: after SIGTERM the service listens no more and finishes its open requests.
 func TestDrain(t *testing.T) {
 	s := newHouse(t)
 	form := "grant_type=client_credentials&resource=" + api
@@ -247,8 +247,8 @@ func TestDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer idle.Close()
-	// The request is under way once its handler runs; a second one behind it on another
-	// connection shows that the server has been around.
+	// The request is open once its handler runs. A second request on another connection shows
+	// that the server has had time to start it.
 	s.machineToken(t)
 
 	began := time.Now()

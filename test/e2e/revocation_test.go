@@ -12,7 +12,7 @@ import (
 
 // Promise 1, E73: dead means dead, on every node, within a second of the answer.
 
-// holder is somebody with tokens.
+// holder is a client or person with tokens.
 type holder struct {
 	name    string
 	client  client
@@ -88,7 +88,7 @@ func testRevocation(t *testing.T, w *world, other *server) {
 		{"a refresh token, with a wrong hint", byClient(webTwo, refresh("ada at web-two"), "token_type_hint", "access_token"), []string{"ada at web-two"}, []string{"ada at web-two"}},
 		{"a refresh token, by another client: nothing", byClient(webApp, refresh("ada at web-two")), nil, nil},
 		{"an opaque token, by its client", byClient(machine, access("machine with opaque tokens")), []string{"machine with opaque tokens"}, nil},
-		{"what is no token: nothing", byClient(webTwo, func(all) string { return "nothing" }), nil, nil},
+		{"what is not a token: nothing", byClient(webTwo, func(all) string { return "nothing" }), nil, nil},
 
 		{"a token, by an administrator", byAdmin(func(a all) m { return m{"token": a["ada at web-two"].access} }), []string{"ada at web-two"}, nil},
 		{"an opaque token, by an administrator", byAdmin(func(a all) m { return m{"token": a["machine with opaque tokens"].access} }), []string{"machine with opaque tokens"}, nil},

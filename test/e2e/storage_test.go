@@ -13,11 +13,11 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/journal/query"
 )
 
-// E69 and the promise about failing storage: 503 with Retry-After, never a token that is
-// not paid for, never "invalid_grant", no half state; and what needs no database goes on.
+// E69 and the promise about failing storage: 503 with Retry-After, never a token for which
+// nothing was spent, never "invalid_grant", no half state. What needs no database still works.
 
-// TestStorageGone cuts the connection to PostgreSQL in the middle of load, as a server
-// that stops does: transactions under way break at any point, new connections are refused.
+// TestStorageGone cuts the connection to PostgreSQL under load, like a server that stops:
+// open transactions break at any point, and new connections are refused.
 func TestStorageGone(t *testing.T) {
 	database := newDatabase(t)
 	proxy := newProxy(t, database.Host)
@@ -54,14 +54,14 @@ func TestStorageGone(t *testing.T) {
 		answers.await(t, "tokens for machines without the database", func() bool { return answers.machines.Load() > machine+100 })
 		refusedWhileAway(t, w, sessions[0], code)
 
-		proxy.mend()
+		proxy.restore()
 		w.proc.wait(t, "recovery", func() bool { return sessions[0].works(ctx) })
 		good := answers.good.Load()
 		answers.await(t, "answers with the database again", func() bool { return answers.good.Load() > good+200 })
 		cancel()
 		load.Wait()
 		for _, s := range sessions {
-			s.goOn(t, told)
+			s.resume(t, told)
 		}
 		// A code that could not be redeemed is as good as before.
 		checkTokenAnswer(t, w.post(t, "/token", code, basic(webTwo)), "")
@@ -95,7 +95,7 @@ func (o *outage) await(t *testing.T, what string, reached func() bool) {
 	}
 }
 
-// refresh rotates without an end. A refusal must be one that a client can act on.
+// refresh rotates until it is stopped. A refusal must be one that a client can act on.
 func (o *outage) refresh(ctx context.Context, s *session) {
 	for ctx.Err() == nil {
 		got, err := quiet(context.WithoutCancel(ctx), s.server, "/token", params("grant_type", "refresh_token", "refresh_token", s.current), basic(webTwo))
@@ -180,7 +180,7 @@ func (s *session) works(ctx context.Context) bool {
 	return resp.StatusCode == http.StatusOK && ctx.Err() == nil
 }
 
-// proxy stands between the service and PostgreSQL.
+// proxy is between the service and PostgreSQL.
 type proxy struct {
 	net.Listener
 	target string
@@ -254,7 +254,7 @@ func (p *proxy) pipe(to, from net.Conn) {
 	p.mu.Unlock()
 }
 
-// cut breaks every connection and lets no new one through.
+// cut breaks every connection and refuses new ones.
 func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -265,14 +265,14 @@ func (p *proxy) cut() {
 	p.release()
 }
 
-func (p *proxy) mend() {
+func (p *proxy) restore() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.away = false
 	p.release()
 }
 
-// hang keeps every connection and passes nothing on, as a network does that drops packets.
+// hang keeps every connection and forwards nothing, like a network that drops packets.
 func (p *proxy) hang() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -321,7 +321,7 @@ func TestStorageHangs(t *testing.T) {
 	w.proc.wait(t, "a refusal to introspect", func() bool {
 		return unavailable(w.post(t, "/introspect", params("token", tokens.str("access_token")), basic(apiServer)))
 	})
-	proxy.mend()
+	proxy.restore()
 	w.proc.wait(t, "recovery", func() bool { return w.get(t, "/readyz").Status == http.StatusOK })
 	if w.number(t, "SELECT count(*) FROM grants WHERE state = 'active'") == 1 {
 		r := w.refresh(t, webTwo, tokens.str("refresh_token"))
@@ -361,7 +361,7 @@ func TestStorageLocked(t *testing.T) {
 	if _, err := conn.ExecContext(t.Context(), "ROLLBACK"); err != nil {
 		t.Fatal(err)
 	}
-	// No half state: everything is as if nobody had asked.
+	// No half state: everything is as before the requests.
 	checkTokenAnswer(t, w.post(t, "/token", redeem, basic(webTwo)), "")
 	if !w.active(t, tokens.str("access_token")) {
 		t.Error("a revocation that answered 503 has been done all the same")

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// What is left of the threats A and B: what is not offered, and what belongs to another
-// issuer or another time.
+// The rest of the threats A and B: what is not offered, and what belongs to another issuer
+// or another time.
 
 // A7: one redirect URI is registered and none is sent. OAuth 2.1 §4.1.1 allows it, OpenID
 // Connect Core §3.1.2.1 does not.
@@ -103,11 +103,11 @@ func TestThreatsA_TwoIssuers(t *testing.T) {
 	if r := two.administerAs(t, one.adminToken(t), "GET", "/clients", nil); r.Status != http.StatusUnauthorized {
 		t.Errorf("the admin API: %s", r)
 	}
-	// Nothing of all that hurt the grant.
+	// None of this has ended the grant.
 	checkTokenAnswer(t, one.refresh(t, webTwo, tokens.str("refresh_token")), "")
 }
 
-// B28: a code lives a minute.
+// B28: a code lives for a minute.
 func TestThreatsB_Lifetime(t *testing.T) {
 	onEachEngine(t, "", func(t *testing.T, w *world) {
 		late, soon := newCodeRequest(webTwo), newCodeRequest(webTwo)

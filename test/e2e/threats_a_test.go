@@ -13,23 +13,23 @@ import (
 	"time"
 )
 
-// Threats A: redirect URI and authorization endpoint. The numbers are those of the
-// list of threats in docs/. A row starts from one good request and changes one thing.
+// Threats A: redirect URI and authorization endpoint. The numbers are those of
+// docs/security/threats.md. A row starts from one good request and changes one thing.
 
 const (
-	goesOn    = "goes on to sign-in" // the request was accepted
-	errorPage = "error page"         // 4xx, HTML, no redirect anywhere
+	accepted  = "continues to sign-in" // the request was accepted
+	errorPage = "error page"           // 4xx, HTML, no redirect anywhere
 )
 
 func redirectError(code string) string { return "redirect with " + code }
 
-// outcome says what an authorization request came to. An error that is redirected
+// outcome says how an authorization request ended. An error that is redirected
 // must carry iss and the request's state, whatever it was (RFC 9207 §2, RFC 6749 §4.1.2.1).
 func (s *server) outcome(t *testing.T, p page, state string) string {
 	t.Helper()
 	if to := p.redirect(); to != nil {
 		if to.Host == p.URL.Host {
-			return goesOn
+			return accepted
 		}
 		q := to.Query()
 		if got := q.Get("iss"); got != s.Issuer {
@@ -46,7 +46,7 @@ func (s *server) outcome(t *testing.T, p page, state string) string {
 	isHTML := strings.HasPrefix(p.Header.Get("Content-Type"), "text/html")
 	switch {
 	case p.Status == http.StatusOK && p.form != nil:
-		return goesOn
+		return accepted
 	case p.Status >= 400 && p.Status <= 499 && isHTML:
 		return errorPage
 	}
@@ -71,7 +71,7 @@ func TestThreatsA_Request(t *testing.T) {
 		change   func(url.Values)
 		want     string // several that are all right: joined by |
 	}{
-		{"A0 a good request goes on", webApp, func(url.Values) {}, goesOn},
+		{"A0 a good request continues", webApp, func(url.Values) {}, accepted},
 
 		{"A1 redirect URI with a slash added", webApp, redirect("https://app.example.com/callback/"), errorPage},
 		{"A1 redirect URI with a query added", webApp, redirect("https://app.example.com/callback?x=1"), errorPage},
@@ -81,17 +81,17 @@ func TestThreatsA_Request(t *testing.T) {
 		{"A1 redirect URI with the default port written out", webApp, redirect("https://app.example.com:443/callback"), errorPage},
 		{"A1 redirect URI by http", webApp, redirect("http://app.example.com/callback"), errorPage},
 		{"A1 redirect URI of a host below", webApp, redirect("https://x.app.example.com/callback"), errorPage},
-		{"A1 redirect URI of a host that ends alike", webApp, redirect("https://evilapp.example.com/callback"), errorPage},
+		{"A1 redirect URI of a host with the same ending", webApp, redirect("https://evilapp.example.com/callback"), errorPage},
 		{"A1 redirect URI that is cut short", webApp, redirect("https://app.example.com/callbac"), errorPage},
-		{"A1 redirect URI that goes on", webApp, redirect("https://app.example.com/callback.evil"), errorPage},
+		{"A1 redirect URI with more at its end", webApp, redirect("https://app.example.com/callback.evil"), errorPage},
 		{"A1 redirect URI of another client", webApp, redirect(webTwo.RedirectURIs[0]), errorPage},
 		{"A1 redirect URI with a final dot on the host", webApp, redirect("https://app.example.com./callback"), errorPage},
 
-		{"A2 loopback with any port", nativeApp, redirect("http://127.0.0.1:51234/callback"), goesOn},
-		{"A2 IPv6 loopback with any port", nativeApp, redirect("http://[::1]:51234/callback"), goesOn},
-		{"A2 the name localhost as registered", nativeApp, redirect("http://localhost:7777/callback"), goesOn},
+		{"A2 loopback with any port", nativeApp, redirect("http://127.0.0.1:51234/callback"), accepted},
+		{"A2 IPv6 loopback with any port", nativeApp, redirect("http://[::1]:51234/callback"), accepted},
+		{"A2 the name localhost as registered", nativeApp, redirect("http://localhost:7777/callback"), accepted},
 		{"A2 the name localhost with another port", nativeApp, redirect("http://localhost:7778/callback"), errorPage},
-		{"A2 a private-use scheme as registered", nativeApp, redirect("com.example.native:/callback"), goesOn},
+		{"A2 a private-use scheme as registered", nativeApp, redirect("com.example.native:/callback"), accepted},
 		{"A2 loopback with another path", nativeApp, redirect("http://127.0.0.1:51234/other"), errorPage},
 		{"A2 loopback by https", nativeApp, redirect("https://127.0.0.1:51234/callback"), errorPage},
 		{"A2 another loopback address", nativeApp, redirect("http://127.0.0.2:51234/callback"), errorPage},
@@ -140,15 +140,15 @@ func TestThreatsA_Request(t *testing.T) {
 		{"A13 nonce twice", webApp, twice("nonce"), errorPage + "|" + redirectError("invalid_request")},
 		{"A13 response_type twice", webApp, twice("response_type"), errorPage + "|" + redirectError("invalid_request")},
 		{"A13 code_challenge twice", webApp, twice("code_challenge"), errorPage + "|" + redirectError("invalid_request")},
-		{"A14 an unknown parameter is ignored", webApp, set("surprise", "1"), goesOn},
-		{"A14 a header in the state", webApp, set("state", "x\r\nSet-Cookie: planted=1"), goesOn + "|" + errorPage + "|" + redirectError("invalid_request")},
-		{"A14 a NUL in the state", webApp, set("state", "x\x00y"), goesOn + "|" + errorPage + "|" + redirectError("invalid_request")},
+		{"A14 an unknown parameter is ignored", webApp, set("surprise", "1"), accepted},
+		{"A14 a header in the state", webApp, set("state", "x\r\nSet-Cookie: planted=1"), accepted + "|" + errorPage + "|" + redirectError("invalid_request")},
+		{"A14 a NUL in the state", webApp, set("state", "x\x00y"), accepted + "|" + errorPage + "|" + redirectError("invalid_request")},
 
-		{"A15 a huge state", webApp, set("state", huge), goesOn + "|" + errorPage + "|" + redirectError("invalid_request")},
-		{"A15 a huge nonce", webApp, set("nonce", huge), goesOn + "|" + errorPage + "|" + redirectError("invalid_request")},
+		{"A15 a huge state", webApp, set("state", huge), accepted + "|" + errorPage + "|" + redirectError("invalid_request")},
+		{"A15 a huge nonce", webApp, set("nonce", huge), accepted + "|" + errorPage + "|" + redirectError("invalid_request")},
 		{"A15 a huge scope", webApp, set("scope", "openid "+huge), errorPage + "|" + redirectError("invalid_scope") + "|" + redirectError("invalid_request")},
-		{"A15 a huge login_hint", webApp, set("login_hint", huge), goesOn + "|" + errorPage + "|" + redirectError("invalid_request")},
-		{"A15 a huge acr_values", webApp, set("acr_values", huge), goesOn + "|" + errorPage + "|" + redirectError("invalid_request")},
+		{"A15 a huge login_hint", webApp, set("login_hint", huge), accepted + "|" + errorPage + "|" + redirectError("invalid_request")},
+		{"A15 a huge acr_values", webApp, set("acr_values", huge), accepted + "|" + errorPage + "|" + redirectError("invalid_request")},
 
 		{"A16 prompt=none without a session", webApp, set("prompt", "none"), redirectError("login_required")},
 		{"A16 prompt=none with another", webApp, set("prompt", "none login"), redirectError("invalid_request")},
@@ -163,8 +163,8 @@ func TestThreatsA_Request(t *testing.T) {
 
 		{"A23 a request_uri of somebody else", webApp, set("request_uri", "https://evil.example/request"), errorPage + "|" + redirectError("request_uri_not_supported")},
 		{"A24 a request object", webApp, set("request", "e30.e30."), errorPage + "|" + redirectError("request_not_supported")},
-		{"A25 a claims parameter of deep JSON", webApp, set("claims", strings.Repeat(`{"a":`, 1500)+"1"+strings.Repeat("}", 1500)), goesOn + "|" + errorPage + "|" + redirectError("invalid_request")},
-		{"A25 a claims parameter with __proto__", webApp, set("claims", `{"__proto__":{"admin":true},"userinfo":[1,null]}`), goesOn + "|" + errorPage + "|" + redirectError("invalid_request")},
+		{"A25 a claims parameter of deep JSON", webApp, set("claims", strings.Repeat(`{"a":`, 1500)+"1"+strings.Repeat("}", 1500)), accepted + "|" + errorPage + "|" + redirectError("invalid_request")},
+		{"A25 a claims parameter with __proto__", webApp, set("claims", `{"__proto__":{"admin":true},"userinfo":[1,null]}`), accepted + "|" + errorPage + "|" + redirectError("invalid_request")},
 
 		{"a scope that the client may not ask for", webApp, set("scope", "openid other:read"), redirectError("invalid_scope")},
 		{"a resource that the client may not ask for", webApp, set("resource", "https://other.example.com"), redirectError("invalid_target")},
@@ -188,7 +188,7 @@ func TestThreatsA_Request(t *testing.T) {
 	}
 }
 
-// contains: want is one or several sentences joined by |.
+// contains: want is one sentence, or several joined by |.
 func contains(want, got string) bool {
 	for w := range strings.SplitSeq(want, "|") {
 		if w == got {
@@ -376,7 +376,7 @@ func TestThreatsA_Approval(t *testing.T) {
 		b, p := consent(t, ada)
 		for name := range p.form.fields {
 			for i, v := range p.form.fields[name] {
-				if len(v) > 20 { // what travels sealed; a check box is the person's to change
+				if len(v) > 20 { // the sealed state; a person may change a check box
 					p.form.fields[name][i] = flip(v, len(v)/2)
 				}
 			}
@@ -446,7 +446,7 @@ func flipQuery(raw string) string {
 	return q.Encode()
 }
 
-// A20: the flag stands in the metadata.
+// A20: the flag is in the metadata.
 func TestThreatsA_Metadata(t *testing.T) {
 	s := atHome(t)
 	var metadata struct {

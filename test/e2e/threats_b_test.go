@@ -87,8 +87,8 @@ func TestThreatsB_Redeem(t *testing.T) {
 	})
 }
 
-// checkTokenAnswer holds every answer of /token to RFC 6749 §5: want is the codes
-// that are right, joined by |, or empty for success.
+// checkTokenAnswer checks an answer of /token against RFC 6749 §5: want is the allowed
+// codes, joined by |, or empty for success.
 func checkTokenAnswer(t *testing.T, r reply, want string) {
 	t.Helper()
 	if r.Header.Get("Cache-Control") != "no-store" {
@@ -149,7 +149,7 @@ func TestThreatsB_Challenge(t *testing.T) {
 	}
 }
 
-// B27: of many redemptions at once, one succeeds; one afterwards ends what it gave.
+// B27: of many redemptions at once, one succeeds. A later one ends what the first gave.
 func TestThreatsB_Once(t *testing.T) {
 	s := atHome(t)
 	r := newCodeRequest(webTwo)
@@ -187,7 +187,7 @@ func TestThreatsB_Once(t *testing.T) {
 	checkTokenAnswer(t, s.post(t, "/token", refresh, basic(webTwo)), "invalid_grant")
 }
 
-// B30: the nonce is the request's, whole, or none.
+// B30: the nonce is exactly that of the request, or absent.
 func TestThreatsB_Nonce(t *testing.T) {
 	s := atHome(t)
 	for _, nonce := range []string{"", "n", "spaces and \"quotes\" and ünïcode", strings.Repeat("n", 500)} {
@@ -231,7 +231,7 @@ func TestThreatsB_Silence(t *testing.T) {
 				t.Fatalf("the flow gave no value for %s", what)
 			}
 			if strings.Contains(text, secret) {
-				t.Errorf("B32: %s stands in %s", what, place)
+				t.Errorf("B32: %s is in %s", what, place)
 			}
 		}
 	}

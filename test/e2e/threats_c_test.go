@@ -68,7 +68,7 @@ func TestThreatsC_Secrets(t *testing.T) {
 		{"a scope in a form that is none", params("scope", "orders:read\t\"x"), basic(machine), "invalid_scope|invalid_request"},
 		{"a resource that is not its own", params("resource", "https://other.example.com"), basic(machine), "invalid_target"},
 		{"a resource with a fragment (RFC 8707 §2)", params("resource", api+"#x"), basic(machine), "invalid_target"},
-		{"a resource that is no URI", params("resource", "orders"), basic(machine), "invalid_target"},
+		{"a resource that is not a URI", params("resource", "orders"), basic(machine), "invalid_target"},
 		{"A13 the scope twice", params("scope", "orders:read", "scope", "orders:read"), basic(machine), "invalid_request"},
 		{"A13 the grant type twice", params("grant_type", "client_credentials"), basic(machine), "invalid_request"},
 	}
@@ -122,8 +122,8 @@ func TestThreatsC_Secrets(t *testing.T) {
 	}
 }
 
-// loosen sets bits of the last base64 character that carry nothing, so that a lax
-// decoder reads the same bytes from another text.
+// loosen sets unused bits of the last base64 character, so that a lax decoder reads the
+// same bytes from another text.
 func loosen(std string) string {
 	pad := len(std) - len(strings.TrimRight(std, "="))
 	if pad == 0 {
@@ -176,7 +176,7 @@ func TestThreatsC_Assertions(t *testing.T) {
 	}{
 		{"C37 a good assertion", func(*assertion) {}, true},
 		{"C37 with its client_id beside it", input("client_id", "signer"), true},
-		{"C37 with a kid left out while there is one key", func(a *assertion) { delete(a.header, "kid") }, true},
+		{"C37 without kid, while there is one key", func(a *assertion) { delete(a.header, "kid") }, true},
 		{"C37 for the token endpoint", claim("aud", s.Issuer+"/token"), false},
 		{"C37 for the issuer in a list", claim("aud", []string{s.Issuer}), false},
 		{"C37 for the issuer and another", claim("aud", []string{s.Issuer, "https://evil.example"}), false},
@@ -277,7 +277,7 @@ func TestThreatsC_Assertions(t *testing.T) {
 		checkTokenAnswer(t, use(t, s, a.sign(a)), "")
 		checkTokenAnswer(t, use(t, s, b.sign(b)), "invalid_client")
 	})
-	t.Run("C37 the same id from another client is no replay", func(t *testing.T) {
+	t.Run("C37 the same id from another client is not a replay", func(t *testing.T) {
 		a, b := fresh(), fresh()
 		b.header["kid"] = "signer-two-1"
 		b.claims = maps.Clone(a.claims)
@@ -328,7 +328,7 @@ func hs256(header, claims map[string]any, key []byte) string {
 }
 
 // everythingWritten is what a stopped service left behind: its log and all its files,
-// but for the ones that the test itself wrote.
+// except those that the test itself wrote.
 func everythingWritten(t *testing.T, s *server) map[string]string {
 	t.Helper()
 	places := map[string]string{"the log": s.proc.out.String()}

@@ -17,7 +17,7 @@ func TestThreatsD_AccessTokens(t *testing.T) {
 	h, c := claimsOf(t, good)
 	jwks := s.get(t, "/jwks")
 
-	// resign makes a token with our header and claims, changed, signed by a key of the attacker's.
+	// resign makes a token with our header and claims, changed, signed by the attacker's key.
 	resign := func(change func(h, c map[string]any)) string {
 		h2, c2 := copyOf(t, h), copyOf(t, c)
 		change(h2, c2)
@@ -71,7 +71,7 @@ func TestThreatsD_AccessTokens(t *testing.T) {
 		{"D50 with padding", parts[0] + "." + parts[1] + "." + parts[2] + "=="},
 		{"D50 in base64 that is not of the URL kind", parts[0] + "." + parts[1] + "." + strings.NewReplacer("-", "+", "_", "/").Replace("_-"+parts[2][2:])},
 		{"D51 a claim twice", claims(`{"scope":"orders:write",` + string(rawOf(t, c))[1:])},
-		{"D52 bytes that are no UTF-8", claims("{\"sub\":\"\xff\xfe\"}")},
+		{"D52 bytes that are not UTF-8", claims("{\"sub\":\"\xff\xfe\"}")},
 		{"D52 a byte order mark", claims("\ufeff" + string(rawOf(t, c)))},
 		{"D52 something behind the claims", claims(string(rawOf(t, c)) + "{}")},
 		{"D52 claims 5,000 deep", claims(strings.Repeat(`{"a":`, 5000) + "1" + strings.Repeat("}", 5000))},
@@ -126,12 +126,12 @@ func TestThreatsD_AccessTokens(t *testing.T) {
 			check(t, row.token, false)
 		})
 	}
-	t.Run("D59 a refresh token is no access token at UserInfo", func(t *testing.T) {
+	t.Run("D59 a refresh token is not an access token at UserInfo", func(t *testing.T) {
 		if r := s.get(t, "/userinfo", bearer(tokens.str("refresh_token"))); r.Status != http.StatusUnauthorized {
 			t.Errorf("%s", r)
 		}
 	})
-	t.Run("D59 an access token is no client assertion", func(t *testing.T) {
+	t.Run("D59 an access token is not a client assertion", func(t *testing.T) {
 		v := params("grant_type", "client_credentials", "client_assertion_type", assertionType, "client_assertion", good)
 		checkTokenAnswer(t, s.post(t, "/token", v), "invalid_client|invalid_request")
 	})

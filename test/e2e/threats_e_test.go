@@ -24,7 +24,7 @@ func TestThreatsE_Refresh(t *testing.T) {
 		sentence string
 		change   func(v url.Values, c *client)
 		want     string
-		alive    bool // whether the honest client goes on afterwards
+		alive    bool // whether the honest client can continue afterwards
 	}{
 		{"E64 a good refresh", func(url.Values, *client) {}, "", false},
 		{"E70 by another client", func(_ url.Values, c *client) { *c = webApp }, "invalid_grant", true},
@@ -114,7 +114,7 @@ func TestThreatsE_Refresh(t *testing.T) {
 	})
 }
 
-// E68: whatever a refresh that races a revocation gets, it is dead.
+// E68: a token from a refresh that races a revocation is dead.
 func TestThreatsE_RefreshRacesRevocation(t *testing.T) {
 	onEachEngine(t, "", func(t *testing.T, w *world) {
 		nodes := []*server{w.server}
@@ -258,7 +258,7 @@ func TestThreatsE_Introspection(t *testing.T) {
 		if r.Status != http.StatusUnauthorized || r.JSON["active"] != nil {
 			t.Errorf("%s", r)
 		}
-		// But it may give its own token back (RFC 7009 §2.1).
+		// But it may revoke its own token (RFC 7009 §2.1).
 		if r := s.post(t, "/revoke", params("token", own.str("access_token"), "client_id", nativeApp.ID)); r.Status != http.StatusOK || s.active(t, own.str("access_token")) {
 			t.Errorf("a public client cannot revoke its own token: %s", r)
 		}

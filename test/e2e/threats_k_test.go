@@ -22,8 +22,8 @@ import (
 // Threats K: the platform. What anonymous requests leave behind (K116) is in
 // anonymous_test.go, what a full disk does (K114) in diskfull_linux_test.go.
 
-// raw sends bytes as they are and reads one answer. An empty reply: the connection was
-// closed without one.
+// raw sends bytes as they are and reads one answer. The reply is empty if the connection
+// was closed without one.
 func (s *server) raw(t *testing.T, request string) reply {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.Issuer, "http://"))
@@ -92,7 +92,7 @@ func TestThreatsK_Requests(t *testing.T) {
 		{"a broken escape", form(), func(r *http.Request) { body(r, "grant_type=client_credentials&x=%zz") }, []int{400}},
 		{"a semicolon for a separator", form(), func(r *http.Request) { body(r, "grant_type=client_credentials;resource="+api) }, []int{400}},
 		{"an empty body", form(), func(r *http.Request) { body(r, "") }, []int{400}},
-		{"bytes that are no text", form(), func(r *http.Request) { body(r, "\xff\xfe\x00\x01") }, []int{400}},
+		{"bytes that are not text", form(), func(r *http.Request) { body(r, "\xff\xfe\x00\x01") }, []int{400}},
 		{"headers over 32 KiB", form(), header("X-Filler", strings.Repeat("x", 40<<10)), []int{431}},
 		{"GET", form(), func(r *http.Request) { r.Method, r.Body, r.ContentLength = "GET", nil, 0 }, []int{404, 405}},
 		{"PUT", form(), func(r *http.Request) { r.Method = "PUT" }, []int{404, 405}},
@@ -122,15 +122,15 @@ func TestThreatsK_Requests(t *testing.T) {
 		})
 	}
 	for sentence, request := range map[string]string{
-		"two lengths":                  "POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
-		"a length and chunks":          "POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /jwks HTTP/1.1\r\nHost: x\r\n\r\n",
-		"chunks under another name":    "POST /token HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-		"two hosts":                    "GET /jwks HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
-		"no host":                      "GET /jwks HTTP/1.1\r\n\r\n",
-		"a space before the colon":     "GET /jwks HTTP/1.1\r\nHost : x\r\n\r\n",
-		"a length that is negative":    "POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\nhello",
-		"a line that goes on too long": "GET /" + strings.Repeat("a", 64<<10) + " HTTP/1.1\r\nHost: x\r\n\r\n",
-		"what is no HTTP":              "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+		"two lengths":               "POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+		"a length and chunks":       "POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /jwks HTTP/1.1\r\nHost: x\r\n\r\n",
+		"chunks under another name": "POST /token HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+		"two hosts":                 "GET /jwks HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+		"no host":                   "GET /jwks HTTP/1.1\r\n\r\n",
+		"a space before the colon":  "GET /jwks HTTP/1.1\r\nHost : x\r\n\r\n",
+		"a length that is negative": "POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\nhello",
+		"a line that is too long":   "GET /" + strings.Repeat("a", 64<<10) + " HTTP/1.1\r\nHost: x\r\n\r\n",
+		"what is not HTTP":          "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
 	} {
 		t.Run("K112 "+sentence, func(t *testing.T) {
 			if r := s.raw(t, request); r.Status != 0 && (r.Status < 400 || r.Status >= 500 && r.Status != 501) {
@@ -138,10 +138,10 @@ func TestThreatsK_Requests(t *testing.T) {
 			}
 		})
 	}
-	t.Run("K112 the service goes on", func(t *testing.T) { s.machineToken(t) })
+	t.Run("K112 the service still works", func(t *testing.T) { s.machineToken(t) })
 }
 
-// K112: who sends slowly loses the connection and not the service.
+// K112: a slow sender loses its connection; the service still works.
 func TestThreatsK_Slow(t *testing.T) {
 	t.Parallel() // it waits for time-outs
 	s := newHouse(t)
@@ -205,7 +205,7 @@ func TestThreatsK_CORS(t *testing.T) {
 	}
 }
 
-// K113: no query is ever made of what came in; and nothing has a secret by default.
+// K113: input never becomes part of a query, and nothing has a default secret.
 func TestThreatsK_Injection(t *testing.T) {
 	onEachEngine(t, "", func(t *testing.T, w *world) {
 		w.signedIn(t, webTwo, ada)
@@ -304,7 +304,7 @@ func TestThreatsK_Records(t *testing.T) {
 	for line := range strings.Lines(s.proc.out.String()) {
 		var entry map[string]any
 		if err := json.Unmarshal([]byte(line), &entry); err != nil {
-			t.Errorf("a line of the log is no JSON: %q", line)
+			t.Errorf("a line of the log is not JSON: %q", line)
 		}
 		if strings.ContainsAny(strings.TrimSuffix(line, "\n"), "\r\x1b\x07\u202e\u2028") {
 			t.Errorf("a line of the log holds control characters: %q", line)
@@ -343,7 +343,7 @@ func TestThreatsK_Records(t *testing.T) {
 	if code != 0 {
 		t.Errorf("audit verify: %d\n%s%s", code, out, errOut)
 	}
-	// And a journal that was changed does not verify.
+	// And a changed journal does not verify.
 	for _, f := range files {
 		raw, _ := os.ReadFile(f)
 		changed := bytes.Replace(raw, []byte(`"client_id":"machine"`), []byte(`"client_id":"machina"`), 1)
@@ -361,7 +361,7 @@ func TestThreatsK_Records(t *testing.T) {
 	t.Error("no record of the client machine to change")
 }
 
-// K116: the admin API is not on the public listener, and wants its own tokens.
+// K116: the admin API is not on the public listener, and requires its own tokens.
 func TestThreatsK_Admin(t *testing.T) {
 	s := atHome(t)
 	ask := func(base, method, path string, change ...func(*http.Request)) reply {

@@ -120,7 +120,7 @@ func checkCookies(t *testing.T, cookies []*http.Cookie, prefix string, secure bo
 	}
 }
 
-// What would be insecure or broken does not start, and the message says where and why.
+// An insecure or broken configuration does not start, and the message says where and why.
 func TestTLSRefused(t *testing.T) {
 	cert, key, _ := certificate(t)
 	_, otherKey, _ := certificate(t)
@@ -170,7 +170,7 @@ func TestTLSRefused(t *testing.T) {
 	}
 }
 
-// I102: only a trusted proxy says where a request came from, and nobody says who we are.
+// I102: only a trusted proxy says where a request came from, and no header changes the issuer.
 func TestTrustedProxies(t *testing.T) {
 	const issuer = "https://sts.example.com"
 	s := startServe(t, `issuer: `+issuer+`
@@ -195,9 +195,9 @@ secrets: {master_key_file: master.key}
 	}{
 		{"a proxy that is trusted", "127.0.0.1", "203.0.113.7", "203.0.113.7"},
 		{"a chain: the last hop that is not trusted counts", "127.0.0.1", "198.51.100.1, 203.0.113.7, 10.1.2.3", "203.0.113.7"},
-		{"a caller who is no proxy", "127.0.0.2", "203.0.113.7", "127.0.0.2"},
+		{"a caller who is not a proxy", "127.0.0.2", "203.0.113.7", "127.0.0.2"},
 		{"a client that sends the header itself", "127.0.0.1", "10.1.9.9, 203.0.113.7", "203.0.113.7"},
-		{"what is no address", "127.0.0.1", "evil\\n, nobody", "127.0.0.1"},
+		{"what is not an address", "127.0.0.1", "evil\\n, nobody", "127.0.0.1"},
 		{"an IPv6 caller", "127.0.0.1", "2001:db8::7", "2001:db8::7"},
 		{"no header", "127.0.0.1", "", "127.0.0.1"},
 	} {

@@ -64,7 +64,7 @@ func TestTraces(t *testing.T) {
 		t.Fatalf("%s", got)
 	}
 	s.get(t, "/authorize?client_id=web&state=in-the-query")
-	s.stop() // what waits is sent before the end
+	s.stop() // what is queued is sent before the process ends
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -98,7 +98,7 @@ func TestTraces(t *testing.T) {
 func TestTracesWithoutACollector(t *testing.T) {
 	s := startServe(t, serveHead+onSQLite+"telemetry: {otlp_endpoint: \"http://"+freeAddress(t)+"\"}\n"+houseBody, houseFiles())
 	s.machineToken(t)
-	s.stop() // tries to send what waits
+	s.stop() // tries to send what is queued
 	if said := s.proc.out.String(); !strings.Contains(said, `"level":"WARN","msg":"traces could not be sent"`) {
 		t.Errorf("the log does not say that traces are lost:\n%s", said)
 	}

@@ -21,8 +21,8 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/journal/verify"
 )
 
-// world is a house of the test's own on one of the engines, with a second way into its
-// database: what the service says about itself is no proof.
+// world is a house of the test's own on one of the engines, with a second connection to
+// its database: what the service says about itself proves nothing.
 type world struct {
 	*server
 	engine  string
@@ -109,7 +109,7 @@ func (w *world) open(t *testing.T, driver, source string) {
 	w.db = db
 }
 
-// exec changes the database behind the service's back, as time or an intruder would.
+// exec changes the database without the service, as time or an intruder would.
 // Both engines take $1.
 func (w *world) exec(t *testing.T, statement string, args ...any) {
 	t.Helper()
@@ -161,7 +161,7 @@ func (w *world) shiftRefresh(t *testing.T, seconds int) {
 	w.exec(t, fmt.Sprintf("UPDATE grants SET refresh_rotated_at = refresh_rotated_at - %d WHERE refresh_generation > 0", seconds*1_000_000))
 }
 
-// kill ends the service as a power failure of the process would: no goodbye.
+// kill ends the service without any warning.
 func (s *server) kill() { s.proc.stop(os.Kill) }
 
 func (s *server) restart(t *testing.T) {
@@ -201,7 +201,7 @@ func (s *server) administerAs(t *testing.T, token, method, path string, body any
 	return send(t, req, bearer(token))
 }
 
-// manage is administer where nothing but success will do.
+// manage is administer that must succeed.
 func (s *server) manage(t *testing.T, method, path string, body any) reply {
 	t.Helper()
 	r := s.administer(t, method, path, body)
@@ -241,7 +241,7 @@ func journalOf(t *testing.T, s *server, q query.Query) []query.Record {
 	return records
 }
 
-// verifyJournal proves the chain, by the library; the command has a test of its own.
+// verifyJournal verifies the chain with the library; the command has its own test.
 func verifyJournal(t *testing.T, s *server) {
 	t.Helper()
 	report, err := verify.Dir(filepath.Join(s.dir, "journal"), verify.Options{})
@@ -256,7 +256,7 @@ func verifyJournal(t *testing.T, s *server) {
 	}
 }
 
-// journalHash is what a token is called in the journal.
+// journalHash is how the journal names a token.
 func journalHash(token string) string {
 	sum := sha256.Sum256([]byte(token))
 	return hex.EncodeToString(sum[:16])
