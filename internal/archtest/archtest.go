@@ -45,9 +45,9 @@ var mayImport = []struct {
 	{"internal/archtest", nil},
 	{"scripts", nil},
 
-	{"internal/config", words("internal/suggest")},
+	{"internal/config", words("internal/authority internal/oauth internal/password internal/suggest")},
 	{"internal/dpop", words("internal/jose")},
-	{"internal/authority", words("internal/oauth")},
+	{"internal/authority", words("internal/jose internal/oauth")},
 	{"internal/httpx", words("internal/oauth")},
 	{"internal/explain", words("internal/jose internal/oauth")}, // `token inspect`, for the command alone
 	{"internal/keys", words("internal/authority internal/jose")},

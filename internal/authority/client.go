@@ -26,6 +26,8 @@ type Client struct {
 	Source                 Source
 	CreatedAt              time.Time
 	UpdatedAt              time.Time
+
+	broken *ClientMetadata // a stored client that breaks the rule book, as it is written
 }
 
 // ClientSecret is one live secret of a client. There may be two while a

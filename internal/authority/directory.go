@@ -34,6 +34,11 @@ var AdminScopes = oauth.MustScopes(
 	"grants:read", "grants:write", "resources:read", "resources:write", "journal:read",
 )
 
+// AdminResourceMetadata is the built-in resource, as a file would write it.
+func AdminResourceMetadata() ResourceMetadata {
+	return ResourceMetadata{ID: AdminResource, Scopes: AdminScopes.List(), TokenFormat: string(FormatJWT)}
+}
+
 // ErrOverlap is an id that the configuration file and the database both hold.
 var ErrOverlap = errors.New("in the configuration file and in the database")
 

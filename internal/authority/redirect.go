@@ -2,48 +2,17 @@
 // the port of a loopback IP literal may vary.
 package authority
 
-import (
-	"errors"
-	"net/netip"
-	"net/url"
-	"strings"
-)
+import "strings"
 
-const maxRedirectURI = 2048
-
-// RedirectURI is a registered redirect URI: absolute, without a fragment, and
-// of a scheme that a browser cannot run.
+// RedirectURI is a registered redirect URI, or the URI after a sign-out: what
+// checkRedirectURI has accepted.
 type RedirectURI struct{ raw string }
 
 // ParseRedirectURI accepts https, http on loopback, and private-use schemes
-// with a dot in them (RFC 8252 §7.1).
+// with a dot in them (RFC 8252 §7.1). The error is a Problem.
 func ParseRedirectURI(s string) (RedirectURI, error) {
-	if s == "" || len(s) > maxRedirectURI {
-		return RedirectURI{}, errors.New("redirect URI is empty or too long")
-	}
-	for i := 0; i < len(s); i++ {
-		if s[i] <= 0x20 || s[i] >= 0x7f || s[i] == '\\' || s[i] == '#' || s[i] == '"' || s[i] == '<' || s[i] == '>' {
-			return RedirectURI{}, errors.New("redirect URI has a fragment, a backslash, white space or a character that must be percent-encoded")
-		}
-	}
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme == "" {
-		return RedirectURI{}, errors.New("redirect URI is not an absolute URI")
-	}
-	if u.User != nil {
-		return RedirectURI{}, errors.New("redirect URI must not hold a user name")
-	}
-	if hasDotSegment(u.EscapedPath()) {
-		return RedirectURI{}, errors.New("redirect URI must not hold dot segments")
-	}
-	switch {
-	case u.Scheme == "https" && u.Host != "":
-	case u.Scheme == "http" && isLoopbackHost(u.Hostname()):
-	case u.Scheme == "http":
-		return RedirectURI{}, errors.New("redirect URI with http must be on loopback (127.0.0.1, [::1] or localhost)")
-	case strings.Contains(u.Scheme, ".") && u.Opaque == "":
-	default:
-		return RedirectURI{}, errors.New("redirect URI must use https, http on loopback, or a private-use scheme such as com.example.app:/")
+	if p := checkRedirectURI(s); p != nil {
+		return RedirectURI{}, *p
 	}
 	return RedirectURI{s}, nil
 }
@@ -85,32 +54,10 @@ func loopbackWithoutPort(s string) (string, bool) {
 		if rest != "" && rest[0] != '/' && rest[0] != '?' {
 			return "", false
 		}
-		if _, err := ParseRedirectURI(s); err != nil {
+		if checkRedirectURI(s) != nil {
 			return "", false
 		}
 		return origin + rest, true
 	}
 	return "", false
-}
-
-func hasDotSegment(escapedPath string) bool {
-	path := strings.ToLower(escapedPath)
-	path = strings.ReplaceAll(path, "%2e", ".")
-	path = strings.ReplaceAll(path, "%2f", "/")
-	path = strings.ReplaceAll(path, "%5c", "/")
-	for segment := range strings.SplitSeq(path, "/") {
-		name, _, _ := strings.Cut(segment, ";")
-		if name == "." || name == ".." {
-			return true
-		}
-	}
-	return false
-}
-
-func isLoopbackHost(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback() && (ip == netip.IPv6Loopback() || ip.Is4())
 }

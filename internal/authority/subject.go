@@ -19,20 +19,6 @@ const (
 	SubjectClient SubjectKind = "client" // a client that acts for itself
 )
 
-// User is a person with an account here.
-type User struct {
-	ID            string // `sub`: stable, never reused, never the username
-	Username      string
-	PasswordHash  string // argon2id, PHC string format
-	Name          string
-	Email         string
-	EmailVerified bool
-	Disabled      bool
-	Source        Source
-	CreatedAt     time.Time
-	UpdatedAt     time.Time
-}
-
 // Source says where a client, user or resource is kept. What is in the file
 // is read-only at run time; what the admin API makes lives in the database.
 type Source string

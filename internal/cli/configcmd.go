@@ -56,7 +56,7 @@ func issuerProblem(text []byte) error {
 	errors.As(err, &found)
 	for _, e := range found {
 		if e.Key == "issuer" {
-			return errors.New(e.Problem + ": " + e.Mend)
+			return errors.New(e.Problem + ": " + e.Fix)
 		}
 	}
 	return nil

@@ -1,11 +1,10 @@
 // Package config reads the one YAML file of a Signalbox service: it fills in
 // defaults, lets the environment override, refuses what is wrong with the
-// place and the cure, and explains every key. It knows nothing of what it
-// configures: callers turn these plain values into their own types.
+// place and the cure, and explains every key. What a client, a resource or a
+// user may be is the domain's rule book; this package adds line and column.
 package config
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
 )
 
 // maxDocument bounds the file before anything parses it.
@@ -49,10 +50,10 @@ func (c *Config) Name() string { return c.origin.file }
 
 // Refuse is an error about one key of this configuration, with its place, for
 // rules that only the one who uses the value knows.
-func (c *Config) Refuse(key, problem, mend string) error {
+func (c *Config) Refuse(key, problem, fix string) error {
 	d := *c.origin
 	d.errors, d.failed, d.inside = nil, map[string]bool{}, map[string]bool{}
-	d.fail(key, problem, mend)
+	d.fail(key, problem, fix)
 	return d.errors
 }
 
@@ -114,44 +115,28 @@ type Tokens struct {
 	CodeTTL        time.Duration
 }
 
-// Resource is an API that accepts our tokens.
-type Resource struct {
-	ID                   string
-	Scopes               []string
-	TokenFormat          string        // "jwt" or "opaque"
-	AccessTTL            time.Duration // Tokens.AccessTTL when not written
-	IntrospectionClients []string      // client ids of this file
-}
+// Resource is an API that accepts our tokens. AccessTTL is Tokens.AccessTTL
+// when not written; IntrospectionClients are client ids of this file.
+type Resource struct{ authority.ResourceMetadata }
 
-// Client has the metadata of RFC 7591 §2.
+// Client is a client and where its secret or keys are. ClientSecrets and JWKS
+// hold them; IDTokenSignedResponseAlg is Keys.Algorithms[0] when not written.
 type Client struct {
-	ID                       string
-	Name                     string
-	RedirectURIs             []string
-	GrantTypes               []string
-	TokenEndpointAuthMethod  string
-	SecretFile               string
-	Secret                   Secret // what SecretFile holds; empty when only a hash was given
-	SecretHash               []byte // SHA-256 of the secret, 32 bytes, from file or hash; nil without a secret
-	JWKSFile                 string
-	JWKS                     json.RawMessage // {"keys":[…]}, public keys only, from file or inline
-	Scopes                   []string        // `scope`, split
-	Resources                []string
-	IDTokenSignedResponseAlg string // Keys.Algorithms[0] when not written
-	PostLogoutRedirectURIs   []string
+	authority.ClientMetadata
+	SecretFile string
+	Secret     Secret // what SecretFile holds; empty when only a hash was given
+	SecretHash []byte // SHA-256 of the secret, 32 bytes, from file or hash; nil without a secret
+	JWKSFile   string
 }
 
-// User is a person of a small installation.
+// User is a person of a small installation. Sub is empty when not written: it
+// is derived where the master key is known.
 type User struct {
-	Username      string
-	PasswordHash  Secret // argon2id PHC string; empty when PasswordFile is used
-	PasswordFile  string
-	Password      Secret // what PasswordFile holds
-	Sub           string // derived from Username when not written
-	Name          string
-	Email         string
-	EmailVerified bool
-	Disabled      bool
+	authority.UserProfile
+	PasswordHash Secret // argon2id PHC string; empty when PasswordFile is used
+	PasswordFile string
+	Password     Secret // what PasswordFile holds
+	Disabled     bool
 }
 
 // Journal says where the audit record is appended.
@@ -165,12 +150,6 @@ type Log struct {
 	Format string // "text" or "json"
 	Level  string // "debug", "info", "warn" or "error"
 }
-
-// AdminResource is the built-in resource whose scopes are AdminScopes.
-const AdminResource = "urn:signalbox:admin"
-
-// AdminScopes are what a client of AdminResource may ask for.
-func AdminScopes() []string { return append([]string(nil), adminScopes...) }
 
 // Default returns the defaults alone. It is not valid: it has no issuer and
 // no master key.

@@ -13,7 +13,7 @@ const envPrefix = "SIGNALBOX_"
 // prefix and often the shell, so the service must not trip over them.
 var clientEnv = []string{
 	"SIGNALBOX_ADMIN_URL", "SIGNALBOX_ADMIN_TOKEN", "SIGNALBOX_ADMIN_TOKEN_FILE",
-	"SIGNALBOX_ISSUER_URL", "SIGNALBOX_CLIENT_ID", "SIGNALBOX_CLIENT_SECRET_FILE", "SIGNALBOX_CONTEXT",
+	"SIGNALBOX_ISSUER_URL", "SIGNALBOX_CLIENT_ID", "SIGNALBOX_CLIENT_SECRET_FILE",
 }
 
 const testEnv = "SIGNALBOX_TEST_"
@@ -46,11 +46,11 @@ func (d *document) environment(env []string) {
 			base, isFile := strings.CutSuffix(name, "_FILE")
 			t, ok = known[base]
 			if !ok || !isFile || !t.f.secret {
-				mend := suggest.DidYouMean(name, names)
-				if mend == "" {
-					mend = "`signalbox config explain` lists every key with its variable"
+				fix := suggest.DidYouMean(name, names)
+				if fix == "" {
+					fix = "`signalbox config explain` lists every key with its variable"
 				}
-				d.failEnv(name, "no key has this variable", mend)
+				d.failEnv(name, "no key has this variable", fix)
 				continue
 			}
 			if _, both := given[base]; both {
@@ -74,13 +74,13 @@ func (d *document) environment(env []string) {
 			delete(d.inside, t.path)
 		}
 		if m := assign(t.f, t.f.at(d.config), value); m != nil {
-			d.fail(t.path, m.problem, m.mend)
+			d.fail(t.path, m.problem, m.fix)
 		}
 	}
 }
 
-func (d *document) failEnv(name, problem, mend string) {
-	d.errors = append(d.errors, Error{File: "environment " + clip(name), Problem: problem, Mend: mend})
+func (d *document) failEnv(name, problem, fix string) {
+	d.errors = append(d.errors, Error{File: "environment " + clip(name), Problem: problem, Fix: fix})
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -16,7 +16,7 @@ type Error struct {
 	Column  int    // from 1, in characters
 	Key     string // "clients[0].redirect_uris[1]"
 	Problem string
-	Mend    string
+	Fix     string
 	Source  string // the line, with passwords masked; empty when something is missing
 	Width   int    // how many characters the caret underlines
 }
@@ -77,8 +77,8 @@ func (e Error) Error() string {
 		fmt.Fprintf(&b, "%s | %s\n", number, strings.TrimRight(string(source), " "))
 		fmt.Fprintf(&b, "%s | %s%s\n", margin, strings.Repeat(" ", column-1), strings.Repeat("^", width))
 	}
-	if e.Mend != "" {
-		fmt.Fprintf(&b, "%s = %s\n", margin, e.Mend)
+	if e.Fix != "" {
+		fmt.Fprintf(&b, "%s = %s\n", margin, e.Fix)
 	}
 	return b.String()
 }

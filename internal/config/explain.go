@@ -32,11 +32,11 @@ func Explain(key string) (string, error) {
 	if b.Len() > 0 {
 		return b.String(), nil
 	}
-	mend := elsewhere(want, table)
+	fix := elsewhere(want, table)
 	if strings.Contains(want, ".") {
-		mend = cmpOr(suggest.DidYouMean(want, Keys()), "`signalbox config explain` lists every key")
+		fix = cmpOr(suggest.DidYouMean(want, Keys()), "`signalbox config explain` lists every key")
 	}
-	return "", errors.New("there is no key " + quote(key) + ": " + mend)
+	return "", errors.New("there is no key " + quote(key) + ": " + fix)
 }
 
 func explain(b *strings.Builder, path string, f field) {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
 )
 
 // FuzzParse: whatever the bytes, an answer comes, with a place inside the
@@ -26,7 +28,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%v %v", c, err)
 		}
 		if err == nil {
-			if checkIssuer(c.Issuer) != nil || c.TLS.Mode == "" || c.Storage.URL.Reveal() == "" {
+			if authority.CheckIssuer(c.Issuer) != nil || c.TLS.Mode == "" || c.Storage.URL.Reveal() == "" {
 				t.Fatalf("accepted: %+v", c)
 			}
 			return
@@ -65,7 +67,7 @@ func TestHostileDocumentsAreRefused(t *testing.T) {
 		{"many unknown keys", fill("abcdefgh: 1\n"), "second time"},
 		{"many empty members", "clients:\n" + fill("- {}\n")[:maxDocument-20], "is missing"},
 		{"one long line", "users: [" + fill("{x: 1},")[:maxDocument-200] + "]", "unknown key"},
-		{"many scopes", "clients: [{client_id: a, scope: '" + fill("a ")[:maxDocument-200] + "'}]", "twice"},
+		{"many scopes", "clients: [{client_id: a, scope: '" + fill("a ")[:maxDocument-200] + "'}]", "scope is too long"},
 		{"many passwords in one line", "x: {" + fill("password: 1, ")[:maxDocument-200] + "}", "unknown key"},
 	} {
 		_, err := Parse("x.yaml", []byte(row.doc), nil)

@@ -37,7 +37,7 @@ type place struct {
 }
 
 // mistake is a problem and its cure, before it has a place.
-type mistake struct{ problem, mend string }
+type mistake struct{ problem, fix string }
 
 func newDocument(file string, data []byte) *document {
 	d := &document{file: file, config: new(Config), where: map[string]place{}, failed: map[string]bool{}, inside: map[string]bool{}, masked: map[int]string{}}
@@ -52,7 +52,7 @@ func (d *document) set(path string) bool { _, ok := d.where[path]; return ok }
 
 // fail complains about the value at path, or about its nearest parent when
 // the key itself is missing.
-func (d *document) fail(path, problem, mend string) {
+func (d *document) fail(path, problem, fix string) {
 	if d.failed[path] || len(d.errors) >= maxErrors {
 		return
 	}
@@ -60,7 +60,7 @@ func (d *document) fail(path, problem, mend string) {
 	for p := path; p != "" && !d.inside[p]; p = parent(p) {
 		d.inside[p] = true
 	}
-	e := Error{File: d.file, Line: 1, Column: 1, Key: path, Problem: problem, Mend: mend}
+	e := Error{File: d.file, Line: 1, Column: 1, Key: path, Problem: problem, Fix: fix}
 	for p := path; p != ""; p = parent(p) {
 		w, ok := d.where[p]
 		if !ok {
@@ -84,11 +84,11 @@ func (w place) node() *yaml.Node {
 	return w.value
 }
 
-func (d *document) failNode(n *yaml.Node, key, problem, mend string) {
+func (d *document) failNode(n *yaml.Node, key, problem, fix string) {
 	if len(d.errors) >= maxErrors {
 		return
 	}
-	e := Error{File: d.file, Key: key, Problem: problem, Mend: mend}
+	e := Error{File: d.file, Key: key, Problem: problem, Fix: fix}
 	d.point(&e, n)
 	d.errors = append(d.errors, e)
 }
@@ -368,13 +368,8 @@ func (d *document) value(n *yaml.Node, path string, f field, owner any) {
 
 // texts reads a list of texts.
 func (d *document) texts(n *yaml.Node, path string, f field, to any) {
-	// RFC 7591 writes `scope` as one text; everything else here is a list.
-	if n.Kind != yaml.SequenceNode && f.key != "scope" {
+	if n.Kind != yaml.SequenceNode {
 		d.fail(path, "expected a list, found "+found(n), "write "+cmpOr(f.example, "["+clip(n.Value)+"]"))
-		return
-	}
-	if f.key == "scope" {
-		d.scalar(n, path, f, to)
 		return
 	}
 	empty(to)
@@ -386,7 +381,7 @@ func (d *document) texts(n *yaml.Node, path string, f field, to any) {
 			continue
 		}
 		if m := appendText(f, to, item.Value); m != nil {
-			d.fail(at, m.problem, m.mend)
+			d.fail(at, m.problem, m.fix)
 		}
 	}
 }
@@ -398,23 +393,23 @@ func (d *document) scalar(n *yaml.Node, path string, f field, to any) {
 	}
 	if n.Kind != yaml.ScalarNode || n.Tag != want {
 		expected := map[string]string{"!!str": "text", "!!bool": "true or false"}[want]
-		mend := quoteAdvice(n)
+		fix := quoteAdvice(n)
 		if _, ok := to.(*time.Duration); ok {
-			expected, mend = "a duration", "write a number with its unit, such as 90s, 5m or 24h"
+			expected, fix = "a duration", "write a number with its unit, such as 90s, 5m or 24h"
 		} else if want == "!!bool" {
-			mend = "write true or false"
+			fix = "write true or false"
 		} else if f.key == "scope" && n.Kind == yaml.SequenceNode {
-			mend = "write one text, separated by spaces: " + f.example
+			fix = "write one text, separated by spaces: " + f.example
 		}
 		what := found(n)
 		if f.secret && n.Kind == yaml.ScalarNode {
-			what, mend = "something else", "put it in quotes"
+			what, fix = "something else", "put it in quotes"
 		}
-		d.fail(path, "expected "+expected+", found "+what, mend)
+		d.fail(path, "expected "+expected+", found "+what, fix)
 		return
 	}
 	if m := assign(f, to, n.Value); m != nil {
-		d.fail(path, m.problem, m.mend)
+		d.fail(path, m.problem, m.fix)
 	}
 }
 

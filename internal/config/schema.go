@@ -73,13 +73,11 @@ func leaf(f field) object {
 		return object{"type": "object", "required": []string{"keys"}, "properties": object{
 			"keys": object{"type": "array", "minItems": 1, "items": object{"type": "object", "required": []string{"kty"}}}}}
 	case *[]string, *[]netip.Prefix:
-		if f.key != "scope" {
-			p := object{"type": "array", "uniqueItems": true, "items": text}
-			if f.def != "" {
-				p["default"] = strings.Split(strings.Trim(f.def, "[]"), ", ")
-			}
-			return p
+		p := object{"type": "array", "uniqueItems": true, "items": text}
+		if f.def != "" {
+			p["default"] = strings.Split(strings.Trim(f.def, "[]"), ", ")
 		}
+		return p
 	}
 	if f.def != "" {
 		text["default"] = strings.Trim(f.def, `"`)

@@ -61,7 +61,7 @@ func TestSchemaAgreesWithTheParser(t *testing.T) {
 		{"the good document", good, true},
 		{"the sample", string(Sample("https://sts.example.com")), true},
 		{"an empty section", good + "journal:\n", true},
-		{"inline keys", with(t, `client_secret_hash: "sha256:`+exampleHash+`"`, "token_endpoint_auth_method: private_key_jwt\n    jwks: {keys: [{kty: EC}]}"), true},
+		{"inline keys", with(t, `client_secret_hash: "sha256:`+exampleHash+`"`, "token_endpoint_auth_method: private_key_jwt\n    jwks: {keys: [{kty: OKP, crv: Ed25519, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo}]}"), true},
 		{"an unknown key", good + "bogus: 1\n", false},
 		{"an unknown key in a member", with(t, "client_id: web", "client_id: web\n    bogus: 1"), false},
 		{"a member without its id", with(t, "client_id: api", "client_name: api"), false},

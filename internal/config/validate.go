@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
 )
 
 // validate checks what no single key can tell. It runs after the environment.
@@ -24,10 +26,10 @@ func (d *document) validate() {
 	d.lifetimes()
 	d.journal()
 	d.telemetry()
-	d.resources()
-	d.clients()
-	d.introspectors()
-	d.users()
+	refs := d.references()
+	d.resources(refs)
+	d.clients(refs)
+	d.users(refs)
 }
 
 func (d *document) warn(path, text string) {
@@ -41,8 +43,8 @@ func (d *document) issuer() {
 	case !d.set("issuer"):
 		d.fail("issuer", "is missing", "add `issuer: https://…`, the URL under which clients reach this service")
 	default:
-		if m := checkIssuer(c.Issuer); m != nil {
-			d.fail("issuer", m.problem, m.mend)
+		if p := authority.CheckIssuer(c.Issuer); p != nil {
+			d.fail("issuer", p.Text, p.Fix)
 		}
 	}
 }
@@ -71,7 +73,8 @@ func (d *document) address(path, s string) bool {
 
 func loopbackAddress(s string) bool {
 	host, _, _ := net.SplitHostPort(s)
-	return loopbackHost(host)
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func (d *document) tls() {

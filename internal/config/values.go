@@ -51,11 +51,7 @@ func assign(f field, to any, s string) *mistake {
 		*to = sum
 	case *[]string, *[]netip.Prefix:
 		empty(to)
-		split := strings.Split(s, ",")
-		if f.key == "scope" {
-			split = strings.Split(s, " ")
-		}
-		for _, part := range split {
+		for part := range strings.SplitSeq(s, ",") {
 			if part = strings.TrimSpace(part); part == "" {
 				continue
 			}

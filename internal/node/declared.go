@@ -9,7 +9,6 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config"
 	"github.com/signalbox-sts/signalbox/internal/keys"
-	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/password"
 )
 
@@ -60,9 +59,9 @@ func declaredOf(c *config.Config, master keys.MasterKey) (authority.Declared, er
 	for _, cl := range c.Clients {
 		client, err := clientOf(cl)
 		if err != nil {
-			return d, fmt.Errorf("client %q: %w", cl.ID, err)
+			return d, fmt.Errorf("client %q: %w", cl.ClientID, err)
 		}
-		d.Clients[cl.ID] = client
+		d.Clients[cl.ClientID] = client
 	}
 	for _, u := range c.Users {
 		user, err := userOf(u, master)
@@ -79,60 +78,31 @@ func declaredOf(c *config.Config, master keys.MasterKey) (authority.Declared, er
 }
 
 func resourceOf(r config.Resource) (authority.Resource, error) {
-	id, err := authority.ParseResourceID(r.ID)
-	if err != nil {
-		return authority.Resource{}, err
-	}
-	scopes, err := oauth.ScopesOf(r.Scopes...)
-	return authority.Resource{
-		ID: id, Scopes: scopes, Format: authority.TokenFormat(r.TokenFormat), AccessTTL: r.AccessTTL,
-		IntrospectionClients: r.IntrospectionClients, Source: authority.FromFile,
-	}, err
+	resource, err := authority.NewResource(r.ResourceMetadata)
+	resource.Source = authority.FromFile
+	return resource, err
 }
 
 func clientOf(c config.Client) (authority.Client, error) {
-	client := authority.Client{
-		ID: c.ID, Name: c.Name, AuthMethod: oauth.AuthMethod(c.TokenEndpointAuthMethod), JWKS: c.JWKS,
-		Resources: c.Resources, IDTokenAlg: c.IDTokenSignedResponseAlg, Source: authority.FromFile,
-	}
-	for _, g := range c.GrantTypes {
-		client.GrantTypes = append(client.GrantTypes, oauth.GrantType(g))
-	}
-	if len(c.SecretHash) == sha256.Size {
-		client.Secrets = []authority.ClientSecret{{Hash: [sha256.Size]byte(c.SecretHash)}}
-	}
-	var err error
-	if client.Scopes, err = oauth.ScopesOf(c.Scopes...); err != nil {
-		return client, err
-	}
-	if client.RedirectURIs, err = redirectURIs(c.RedirectURIs); err != nil {
-		return client, err
-	}
-	client.PostLogoutRedirectURIs, err = redirectURIs(c.PostLogoutRedirectURIs)
+	client, err := authority.NewClient(c.ClientMetadata)
+	client.Source = authority.FromFile
 	return client, err
 }
 
-func redirectURIs(list []string) ([]authority.RedirectURI, error) {
-	var uris []authority.RedirectURI
-	for _, s := range list {
-		uri, err := authority.ParseRedirectURI(s)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", s, err)
-		}
-		uris = append(uris, uri)
-	}
-	return uris, nil
-}
-
 func userOf(u config.User, master keys.MasterKey) (authority.User, error) {
-	user := authority.User{
-		ID: u.Sub, Username: u.Username, PasswordHash: string(u.PasswordHash.Bytes()), Name: u.Name,
-		Email: u.Email, EmailVerified: u.EmailVerified, Disabled: u.Disabled, Source: authority.FromFile,
+	profile := u.UserProfile
+	if profile.Sub == "" {
+		profile.Sub = subOf(profile.Username, master)
 	}
+	user, err := authority.NewUser(profile)
+	if err != nil {
+		return user, err
+	}
+	user.PasswordHash, user.Disabled, user.Source = string(u.PasswordHash.Bytes()), u.Disabled, authority.FromFile
 	if user.PasswordHash == "" {
 		// The same password has the same hash on every node and after every start, so
 		// that a new one shows: see digestsOf.
-		salt := master.Derive("salt of the declared password of " + u.Sub)
+		salt := master.Derive("salt of the declared password of " + user.ID)
 		hash, err := password.HashWithSalt(string(u.Password.Bytes()), [16]byte(salt[:16]))
 		if err != nil {
 			return user, err
@@ -140,6 +110,15 @@ func userOf(u config.User, master keys.MasterKey) (authority.User, error) {
 		user.PasswordHash = hash
 	}
 	return user, password.Check(user.PasswordHash)
+}
+
+// subOf is the sub of a declared user who was given none. It stays the same as
+// long as the username and the master key do, and nobody can tell it from the
+// name: so nobody can take the id of a person who is yet to come. It follows
+// the name and not the person, which is said where sub is explained.
+func subOf(username string, master keys.MasterKey) string {
+	sum := master.Derive("sub of the declared user " + username)
+	return "u_" + hex.EncodeToString(sum[:16])
 }
 
 // digestsOf is what tokens of the file's clients and users depend on: a client or

@@ -188,7 +188,7 @@ func TestWhatTokensOfTheFileRestOn(t *testing.T) {
 	master := keys.GenerateMasterKey()
 	state := func(name, password string, disabled bool) map[string]string {
 		t.Helper()
-		c := &config.Config{Users: []config.User{{Username: name, Sub: "u-1", Password: config.NewSecret(password), Disabled: disabled}}}
+		c := &config.Config{Users: []config.User{{UserProfile: authority.UserProfile{Username: name, Sub: "u-1"}, Password: config.NewSecret(password), Disabled: disabled}}}
 		d, err := declaredOf(c, master)
 		if err != nil {
 			t.Fatal(err)

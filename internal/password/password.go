@@ -40,6 +40,10 @@ const (
 	maxLanes     = 4
 )
 
+// minMemoryKiB is the least that OWASP names for argon2id. Verify takes less,
+// Check does not: a hash that comes now can be made well.
+const minMemoryKiB = 7168
+
 const (
 	parallel   = 2           // hashes at once: each holds 19 MiB and a core
 	maxWaiting = 32          // callers that wait for one: about a second of work
@@ -49,11 +53,15 @@ const (
 var (
 	// ErrLength is a password that is empty or longer than MaxLength.
 	ErrLength = errors.New("a password has 1 to 1024 bytes")
-	// ErrFormat is a stored hash that is not argon2id in PHC string format, or
-	// asks for more than this machine gives.
-	ErrFormat = errors.New("not an argon2id hash in PHC string format within bounds")
+	// ErrFormat is a stored hash that is not argon2id in PHC string format, asks
+	// for more than this machine gives, or is guessed too cheaply.
+	ErrFormat = errors.New("not an argon2id hash that can be used")
 	// ErrBusy says that too many passwords are being checked. Try again soon.
 	ErrBusy = errors.New("too many passwords are being checked")
+
+	errSyntax = fmt.Errorf("%w: expected a PHC string, $argon2id$v=19$m=…,t=…,p=…$salt$hash", ErrFormat)
+	errCost   = fmt.Errorf("%w: its cost is too low or too high: m is %d to %d (KiB), t 1 to %d, p 1 to %d",
+		ErrFormat, minMemoryKiB, maxMemoryKiB, maxPasses, maxLanes)
 )
 
 // Hash makes a hash in PHC string format with a new salt.
@@ -112,9 +120,13 @@ func VerifyNobody(ctx context.Context, password string, like ...string) error {
 	return err
 }
 
-// Check says whether a stored hash is one that Verify can use.
+// Check says whether a hash may be stored: Verify can use it, and it is not
+// guessed too cheaply. ErrFormat.
 func Check(phc string) error {
-	_, err := parse(phc)
+	stored, err := parse(phc)
+	if err == nil && stored.memoryKiB < minMemoryKiB {
+		return errCost
+	}
 	return err
 }
 
@@ -147,24 +159,26 @@ var encoding = base64.RawStdEncoding.Strict()
 // parse reads `$argon2id$v=19$m=…,t=…,p=…$salt$hash`, in this order only.
 func parse(phc string) (phcHash, error) {
 	if len(phc) > 256 || strings.ContainsAny(phc, "\r\n") {
-		return phcHash{}, ErrFormat
+		return phcHash{}, errSyntax
 	}
 	parts := strings.Split(phc, "$")
 	if len(parts) != 6 || parts[0] != "" || parts[1] != "argon2id" || parts[2] != "v="+strconv.Itoa(argon2.Version) {
-		return phcHash{}, ErrFormat
+		return phcHash{}, errSyntax
 	}
 	costs := strings.Split(parts[3], ",")
 	if len(costs) != 3 {
-		return phcHash{}, ErrFormat
+		return phcHash{}, errSyntax
 	}
 	m, okM := number(costs[0], "m=", maxMemoryKiB)
 	t, okT := number(costs[1], "t=", maxPasses)
 	p, okP := number(costs[2], "p=", maxLanes)
 	salt, errSalt := encoding.DecodeString(parts[4])
 	sum, errSum := encoding.DecodeString(parts[5])
-	if !okM || !okT || !okP || m < 8*p || errSalt != nil || errSum != nil ||
-		len(salt) < 8 || len(salt) > 64 || len(sum) < 16 || len(sum) > 64 {
-		return phcHash{}, ErrFormat
+	if errSalt != nil || errSum != nil || len(salt) < 8 || len(salt) > 64 || len(sum) < 16 || len(sum) > 64 {
+		return phcHash{}, errSyntax
+	}
+	if !okM || !okT || !okP || m < 8*p {
+		return phcHash{}, errCost
 	}
 	return phcHash{m, t, uint8(p), salt, sum}, nil
 }

@@ -39,7 +39,7 @@ func TestClientRules(t *testing.T) {
 		{"an unknown way to authenticate", object{"token_endpoint_auth_method": "password"}, "token_endpoint_auth_method"},
 		{"a redirect with a fragment", object{"redirect_uris": []string{"https://c.example.com/#x"}}, "redirect_uris[0]"},
 		{"a redirect that is a script", object{"redirect_uris": []string{"JaVaScRiPt:alert(1)"}}, "redirect_uris[0]"},
-		{"a redirect over plain http", object{"redirect_uris": []string{"http://c.example.com/cb"}}, "loopback"},
+		{"a redirect over plain http", object{"redirect_uris": []string{"http://c.example.com/cb"}}, "http is accepted only"},
 		{"a logout redirect that is a script", object{"post_logout_redirect_uris": []string{"javascript:1"}}, "post_logout_redirect_uris[0]"},
 		{"a scope that no resource has", object{"scope": "orders:read"}, "orders:read"},
 		{"a scope with a quote", object{"scope": `a"b`}, "scope"},
