@@ -36,6 +36,21 @@ const (
 	EventOmitted    EventType = "journal.omitted"
 )
 
+// EventTypes lists them all.
+func EventTypes() []EventType {
+	return []EventType{
+		EventTokenIssued, EventTokenRefused, EventTokenRevoked,
+		EventGrantCreated, EventGrantEnded, EventRefreshReused,
+		EventSignedIn, EventSignInFailed, EventSignedOut, EventConsentDenied,
+		EventEpochSet, EventKeyChanged, EventClientChanged, EventUserChanged, EventResourceChanged,
+		EventConfigLoaded, EventConfigRefused, EventAdminRefused, EventServiceStarted, EventServiceStopped,
+	}
+}
+
+// HasGrantType says whether events of this type are about one request for a
+// token, and so tell its grant type.
+func (t EventType) HasGrantType() bool { return t == EventTokenIssued || t == EventTokenRefused }
+
 // Event is one entry of the journal. It holds ids and hashes, never values.
 type Event struct {
 	Type      EventType

@@ -47,7 +47,7 @@ func JSON(w http.ResponseWriter, status int, value any) {
 	body, err := json.Marshal(value)
 	if err != nil {
 		slog.Error("an answer could not be encoded", "error", err)
-		http.Error(w, "", http.StatusInternalServerError)
+		w.WriteHeader(http.StatusInternalServerError)
 		return
 	}
 	RawJSON(w, status, body)
@@ -71,13 +71,30 @@ var (
 // ErrTooMany refuses a caller who has failed too often.
 var ErrTooMany = oauth.Errorf(oauth.TemporarilyUnavailable, "too many failed attempts, try again later")
 
-// Error is the one place where a failure becomes an HTTP answer of JSON
-// (RFC 6749 §5.2). The cause goes to the log, the description to the client.
+// Refusal is a failure as it leaves. Description is for the client's developer;
+// the cause goes to the log and nowhere else.
+type Refusal struct {
+	Status      int
+	Code        string
+	Description string
+	Cause       error
+}
+
+// Refuse is the one place where a failure becomes an answer of JSON
+// (RFC 6749 §5.2).
+func Refuse(w http.ResponseWriter, r *http.Request, refused Refusal) {
+	req := RequestOf(r.Context())
+	req.Log.Error, req.Log.Cause = refused.Code, refused.Cause
+	JSON(w, refused.Status, struct {
+		Error       string `json:"error"`
+		Description string `json:"error_description,omitempty"`
+		RequestID   string `json:"request_id,omitempty"`
+	}{refused.Code, refused.Description, req.ID})
+}
+
+// Error answers with the code and the status that the RFC has for a failure.
 func Error(w http.ResponseWriter, r *http.Request, err error) {
 	refused := oauth.AsError(err)
-	req := RequestOf(r.Context())
-	req.Log.Error = string(refused.Code)
-	req.Log.Cause = errors.Unwrap(refused)
 	status := refused.Code.Status()
 	switch refused {
 	case errTooLarge:
@@ -92,9 +109,16 @@ func Error(w http.ResponseWriter, r *http.Request, err error) {
 		// RFC 6749 §5.2: the scheme that the client used, or may use.
 		w.Header().Set("WWW-Authenticate", `Basic realm="signalbox", charset="UTF-8"`)
 	}
-	JSON(w, status, struct {
-		Error       oauth.Code `json:"error"`
-		Description string     `json:"error_description,omitempty"`
-		RequestID   string     `json:"request_id,omitempty"`
-	}{refused.Code, refused.Description, req.ID})
+	Refuse(w, r, Refusal{status, string(refused.Code), refused.Description, errors.Unwrap(refused)})
+}
+
+// NotFound answers for a path that there is not.
+func NotFound(w http.ResponseWriter, r *http.Request) {
+	Refuse(w, r, Refusal{Status: http.StatusNotFound, Code: "not_found", Description: "there is no such path"})
+}
+
+// MethodNotAllowed answers for a path that takes only the methods in allowed.
+func MethodNotAllowed(w http.ResponseWriter, r *http.Request, allowed string) {
+	w.Header().Set("Allow", allowed)
+	Refuse(w, r, Refusal{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Description: "this path takes " + allowed})
 }

@@ -58,11 +58,7 @@ func (n *Node) adminHandler() http.Handler {
 }
 
 func (n *Node) middleware() *server.Middleware {
-	var lines *server.LineWriter
-	if n.config.Load().Log.Format == "json" {
-		lines = n.lines
-	}
 	return &server.Middleware{
-		Log: n.log, Lines: lines, Metrics: n.metrics, Tracer: n.tracer, TrustedProxies: n.config.Load().TLS.TrustedProxies, Now: n.now,
+		Log: n.log, Metrics: n.metrics, Tracer: n.tracer, TrustedProxies: n.config.Load().TLS.TrustedProxies, Now: n.now,
 	}
 }

@@ -96,6 +96,6 @@ func (n *Node) complete(ctx context.Context, e *authority.Event) {
 		e.At = n.now()
 	}
 	if n.metrics != nil {
-		n.metrics.Event(string(e.Type), e.GrantType)
+		n.metrics.Event(*e)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
@@ -13,17 +14,16 @@ type Admin struct {
 	Ready func(ctx context.Context) error
 }
 
-// Handler builds the routes. The admin API answers for its own paths.
+// Handler builds the routes.
 func (a Admin) Handler(middleware *Middleware) http.Handler {
 	alive := func(context.Context) error { return nil }
-	api := a.API.Handler()
 	routes := []route{
-		{"GET", "/livez", ready(alive), false},
-		{"GET", "/readyz", ready(a.Ready), false},
-		{"GET", "/metrics", middleware.Metrics.handler(), false},
-		{"", "/admin/v1/", func(w http.ResponseWriter, r *http.Request) {
-			api.ServeHTTP(w, r.WithContext(r.Context())) // a copy: its mux writes its own pattern into it
-		}, false},
+		{method: "GET", path: "/livez", serve: ready(alive)},
+		{method: "GET", path: "/readyz", serve: ready(a.Ready)},
+		{method: "GET", path: "/metrics", serve: middleware.Metrics.handler()},
 	}
-	return middleware.mount(routes)
+	a.API.Mount(func(method, path string, serve http.HandlerFunc) {
+		routes = append(routes, route{method: method, path: path, serve: serve, exact: true})
+	})
+	return middleware.mount(routes, httpx.NotFound)
 }

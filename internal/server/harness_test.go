@@ -34,8 +34,15 @@ const testIssuer = "https://sts.example.com"
 
 // logBuffer is a log that a test may read while a server writes.
 type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+	lines *LineWriter
+	mu    sync.Mutex
+	buf   bytes.Buffer
+}
+
+func newLog(format string, level slog.Level) (*slog.Logger, *logBuffer) {
+	log := new(logBuffer)
+	log.lines = NewLineWriter(log)
+	return NewLogger(log.lines, format, level), log
 }
 
 func (b *logBuffer) Write(p []byte) (int, error) {
@@ -45,14 +52,15 @@ func (b *logBuffer) Write(p []byte) (int, error) {
 }
 
 func (b *logBuffer) String() string {
+	_ = b.lines.Flush()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.String()
 }
 
 func newMiddleware() (*Middleware, *logBuffer) {
-	log := new(logBuffer)
-	return &Middleware{Log: NewLogger(log, "json", slog.LevelInfo), Metrics: NewMetrics(nil), Now: time.Now}, log
+	logger, log := newLog("json", slog.LevelInfo)
+	return &Middleware{Log: logger, Metrics: NewMetrics(nil), Now: time.Now}, log
 }
 
 // newPublic wires the public listener over a database of its own.

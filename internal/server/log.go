@@ -1,18 +1,21 @@
 package server
 
 import (
-	"fmt"
+	"context"
+	"encoding/json"
 	"io"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
 
-// LineWriter is where the log goes. Lines of requests gather for a moment, so
-// that a busy service does not make a system call for each; any other line
-// takes them with it at once. What matters after a crash is in the journal.
+// LineWriter is where the log goes. Lines gather for a moment, so that a busy
+// service does not make a system call for each; a warning takes them with it at
+// once. What matters after a crash is in the journal.
 type LineWriter struct {
 	mu     sync.Mutex
 	out    io.Writer
@@ -28,12 +31,24 @@ const (
 // NewLineWriter writes to out. Flush it at the end.
 func NewLineWriter(out io.Writer) *LineWriter { return &LineWriter{out: out} }
 
-// Write writes a line, and those that have gathered before it.
+// Write takes a line.
 func (l *LineWriter) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.buf = append(l.buf, line...)
-	return len(line), l.flush()
+	switch {
+	case len(l.buf) >= gatherBytes:
+		return len(line), l.flush()
+	case !l.timing:
+		l.timing = true
+		time.AfterFunc(gatherLines, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.timing = false
+			_ = l.flush() // nobody is there to be told that the log cannot be written
+		})
+	}
+	return len(line), nil
 }
 
 // Flush writes what has gathered.
@@ -52,93 +67,148 @@ func (l *LineWriter) flush() error {
 	return err
 }
 
-// gather adds a line that make appends.
-func (l *LineWriter) gather(make func(buf []byte) []byte) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.buf = make(l.buf)
-	if len(l.buf) >= gatherBytes {
-		_ = l.flush() // nobody is there to be told that the log cannot be written
-		return
+// NewLogger makes the service's own log. Values that look like a token or a
+// secret are redacted wherever they are: no code of ours logs one, and this
+// is for the day when some code does.
+func NewLogger(lines *LineWriter, format string, level slog.Leveler) *slog.Logger {
+	if format == "json" {
+		return slog.New(urgent{&jsonHandler{level: level, out: lines}, lines})
 	}
-	if !l.timing {
-		l.timing = true
-		time.AfterFunc(gatherLines, func() {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			l.timing = false
-			_ = l.flush()
-		})
-	}
+	return slog.New(urgent{slog.NewTextHandler(lines, &slog.HandlerOptions{
+		Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr { return redact(a) },
+	}), lines})
 }
 
-// appendRequestLine writes the line of a request as slog's JSON handler would,
-// at a tenth of its cost. All texts must be plain (see isPlain).
-func appendRequestLine(buf []byte, now time.Time, id, method, path string, status int, took time.Duration, remote, clientID, oauthError string) []byte {
-	buf = append(buf, `{"time":"`...)
-	buf = now.AppendFormat(buf, time.RFC3339Nano)
-	buf = append(buf, `","level":"INFO","msg":"request"`...)
-	text := func(name, value string) {
-		if value == "" {
-			return
+// urgent flushes behind a warning.
+type urgent struct {
+	slog.Handler
+	lines *LineWriter
+}
+
+func (h urgent) Handle(ctx context.Context, r slog.Record) error {
+	err := h.Handler.Handle(ctx, r)
+	if r.Level >= slog.LevelWarn && err == nil {
+		err = h.lines.Flush()
+	}
+	return err
+}
+
+func (h urgent) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return urgent{h.Handler.WithAttrs(attrs), h.lines}
+}
+func (h urgent) WithGroup(name string) slog.Handler {
+	return urgent{h.Handler.WithGroup(name), h.lines}
+}
+
+// jsonHandler writes the line that slog's own JSON handler would, but for groups,
+// which are a prefix of the name. There is a line for every request, and this one
+// takes a fifth of the time.
+type jsonHandler struct {
+	level  slog.Leveler
+	out    io.Writer
+	group  string // the prefix
+	before []byte // what With has added, encoded
+}
+
+func (h *jsonHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= h.level.Level()
+}
+
+func (h *jsonHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	more := *h
+	more.before = slices.Clip(h.before)
+	for _, a := range attrs {
+		more.before = appendAttr(more.before, h.group, a)
+	}
+	return &more
+}
+
+func (h *jsonHandler) WithGroup(name string) slog.Handler {
+	more := *h
+	more.group += name + "."
+	return &more
+}
+
+var lineBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
+
+func (h *jsonHandler) Handle(_ context.Context, r slog.Record) error {
+	buf := lineBuffers.Get().(*[]byte)
+	defer lineBuffers.Put(buf)
+	line := append((*buf)[:0], `{"time":"`...)
+	line = r.Time.AppendFormat(line, time.RFC3339Nano)
+	line = append(append(line, `","level":"`...), r.Level.String()...)
+	line = appendText(append(line, `","msg":`...), redactText(r.Message))
+	line = append(line, h.before...)
+	r.Attrs(func(a slog.Attr) bool {
+		line = appendAttr(line, h.group, a)
+		return true
+	})
+	line = append(line, "}\n"...)
+	*buf = line
+	_, err := h.out.Write(line)
+	return err
+}
+
+// appendAttr appends ,"name":value and nothing for an empty attribute.
+func appendAttr(line []byte, group string, a slog.Attr) []byte {
+	if a.Equal(slog.Attr{}) {
+		return line
+	}
+	a = redact(a)
+	switch v := a.Value; v.Kind() {
+	case slog.KindGroup:
+		if a.Key != "" {
+			group += a.Key + "."
 		}
-		buf = append(buf, `,"`...)
-		buf = append(buf, name...)
-		buf = append(buf, `":"`...)
-		buf = append(buf, value...)
-		buf = append(buf, '"')
+		for _, inside := range v.Group() {
+			line = appendAttr(line, group, inside)
+		}
+		return line
+	case slog.KindInt64:
+		return strconv.AppendInt(appendName(line, group, a.Key), v.Int64(), 10)
+	case slog.KindUint64:
+		return strconv.AppendUint(appendName(line, group, a.Key), v.Uint64(), 10)
+	case slog.KindDuration:
+		return strconv.AppendInt(appendName(line, group, a.Key), int64(v.Duration()), 10)
+	case slog.KindBool:
+		return strconv.AppendBool(appendName(line, group, a.Key), v.Bool())
+	default:
+		return appendText(appendName(line, group, a.Key), v.String())
 	}
-	text("request_id", id)
-	text("method", method)
-	text("path", path)
-	buf = strconv.AppendInt(append(buf, `,"status":`...), int64(status), 10)
-	buf = strconv.AppendInt(append(buf, `,"took":`...), int64(took), 10)
-	text("remote", remote)
-	text("client_id", clientID)
-	text("error", oauthError)
-	return append(buf, '}', '\n')
 }
 
-// isPlain says that a text needs no escape in JSON and cannot hold a secret
-// that would have to be redacted.
-func isPlain(s string) bool {
+func appendName(line []byte, group, key string) []byte {
+	if group != "" {
+		key = group + key
+	}
+	return append(appendText(append(line, ','), key), ':')
+}
+
+// appendText appends a JSON string. Nearly every one is plain.
+func appendText(line []byte, s string) []byte {
 	for i := 0; i < len(s); i++ {
 		if s[i] < 0x20 || s[i] > 0x7e || s[i] == '"' || s[i] == '\\' {
-			return false
+			quoted, _ := json.Marshal(s) // a string can always be encoded
+			return append(line, quoted...)
 		}
 	}
-	return len(s) <= 64
-}
-
-// NewLogger makes the service's own log. Values that look like a token or a
-// secret are redacted wherever they stand: no code of ours logs one, and this
-// is for the day when some code does.
-func NewLogger(w io.Writer, format string, level slog.Leveler) *slog.Logger {
-	options := &slog.HandlerOptions{Level: level, ReplaceAttr: redact}
-	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
-	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return append(append(append(line, '"'), s...), '"')
 }
 
 var looksSecret = regexp.MustCompile(`sbx_[a-z]{2}_[A-Za-z0-9_-]{8,}|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*|(?i:(password|client_secret|refresh_token|access_token|code_verifier|client_assertion|authorization)=)[^&\s]+|(?i:bearer|basic) [A-Za-z0-9+/_.~=-]{16,}`)
 
-// neverSecret are the attributes of the request line, which hold words and
-// numbers of ours; the pattern need not be run over them.
-var neverSecret = map[string]bool{
-	slog.TimeKey: true, slog.LevelKey: true,
-	"request_id": true, "method": true, "path": true, "status": true, "took": true, "remote": true,
+// redactText spares most texts the pattern: what it finds has one of these in it.
+func redactText(s string) string {
+	if strings.ContainsAny(s, "= ") || strings.Contains(s, "sbx_") || strings.Contains(s, "eyJ") {
+		return looksSecret.ReplaceAllString(s, "[redacted]")
+	}
+	return s
 }
 
-func redact(_ []string, a slog.Attr) slog.Attr {
-	if neverSecret[a.Key] {
-		return a
-	}
-	switch a.Value.Kind() {
-	case slog.KindString:
-		a.Value = slog.StringValue(looksSecret.ReplaceAllString(a.Value.String(), "[redacted]"))
-	case slog.KindAny:
-		a.Value = slog.StringValue(looksSecret.ReplaceAllString(fmt.Sprint(a.Value.Any()), "[redacted]"))
+func redact(a slog.Attr) slog.Attr {
+	switch a.Value = a.Value.Resolve(); a.Value.Kind() {
+	case slog.KindString, slog.KindAny:
+		a.Value = slog.StringValue(redactText(a.Value.String()))
 	}
 	return a
 }

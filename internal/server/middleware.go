@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"path"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -24,45 +23,16 @@ import (
 // caller's address, limits, one log line, a metric and a span.
 type Middleware struct {
 	Log            *slog.Logger
-	Lines          *LineWriter // what Log writes to, if that is JSON; nil otherwise
 	Metrics        *Metrics
 	Tracer         trace.Tracer   // nil for no traces
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 	Now            func() time.Time
 }
 
-// mount builds the handler of a listener from its routes.
-func (s *Middleware) mount(routes []route) http.Handler {
-	mux := http.NewServeMux()
-	known := map[string]*observed{"": {"other", s.Metrics.route("other")}}
-	preflight := map[string]bool{}
-	for _, r := range routes {
-		serve := r.serve
-		if r.crossOrigin {
-			serve = crossOrigin(serve)
-			if !preflight[r.path] {
-				preflight[r.path] = true
-				mux.HandleFunc("OPTIONS "+r.path, answerPreflight)
-				known["OPTIONS "+r.path] = &observed{r.path, s.Metrics.route(r.path)}
-			}
-		}
-		pattern := strings.TrimSpace(r.method + " " + r.path)
-		mux.HandleFunc(pattern, serve)
-		known[pattern] = &observed{r.path, s.Metrics.route(r.path)}
-	}
-	return s.observe(known, clean(mux))
-}
-
-// observed is a route as log and metrics name it.
-type observed struct {
-	path   string
-	metric *routeMetric
-}
-
 // observe gives a request its id, catches what breaks, and tells of it once
 // when it is over. The URL's query never goes into a log: it may hold a state,
 // a code or a hint.
-func (s *Middleware) observe(known map[string]*observed, next http.Handler) http.Handler {
+func (s *Middleware) observe(known map[string]*endpoint, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := s.Now()
 		req := &httpx.Request{ID: newRequestID(), Remote: s.remote(r)}
@@ -85,33 +55,18 @@ func (s *Middleware) observe(known map[string]*observed, next http.Handler) http
 				s.Log.Error("a request broke the server", "request_id", req.ID, "panic", fmt.Sprint(broken), "stack", string(debug.Stack()))
 				httpx.Error(seen, r, oauth.Errorf(oauth.ServerError, "internal error"))
 			}
-			route := known[r.Pattern] // which the mux has filled in
-			if route == nil {
-				route = known[""]
+			reached := known[r.Pattern] // which the mux has filled in
+			if reached == nil {
+				reached = known[nowhere]
 			}
 			took := s.Now().Sub(start)
-			route.metric.observe(r.Method, seen.status(), req.Log.Error, took)
-			s.line(ctx, r, route.path, req, seen.status(), took)
+			reached.metric.observe(r.Method, seen.status(), req.Log.Error, took)
+			s.line(ctx, r, reached.template, req, seen.status(), took)
 			if span != nil {
-				endSpan(span, r, route.path, req, seen.status())
+				endSpan(span, r, reached.template, req, seen.status())
 			}
 		}()
 		next.ServeHTTP(seen, r)
-	})
-}
-
-// clean refuses unclean paths and bounds the body. The mux would answer an
-// unclean path with a redirect that repeats the POST and its credentials.
-func clean(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		escaped := r.URL.EscapedPath()
-		cleaned := path.Clean(escaped)
-		if cleaned != escaped && (cleaned == "/" || cleaned+"/" != escaped) {
-			http.NotFound(w, r)
-			return
-		}
-		r.Body = http.MaxBytesReader(w, r.Body, httpx.MaxBody+1)
-		next.ServeHTTP(w, r)
 	})
 }
 
@@ -128,26 +83,19 @@ func (s *Middleware) line(ctx context.Context, r *http.Request, route string, re
 	if !s.Log.Enabled(ctx, level) {
 		return
 	}
-	note := req.Log
-	if s.Lines != nil && level == slog.LevelInfo && note.Cause == nil && isPlain(note.ClientID) && isPlain(req.Remote) && isPlain(r.Method) {
-		s.Lines.gather(func(buf []byte) []byte {
-			return appendRequestLine(buf, s.Now(), req.ID, r.Method, route, status, took, req.Remote, note.ClientID, note.Error)
-		})
-		return
-	}
-	attrs := make([]slog.Attr, 0, 9)
-	attrs = append(attrs, slog.String("request_id", req.ID), slog.String("method", r.Method), slog.String("path", route),
+	line := slog.NewRecord(s.Now(), level, "request", 0)
+	line.AddAttrs(slog.String("request_id", req.ID), slog.String("method", r.Method), slog.String("path", route),
 		slog.Int("status", status), slog.Duration("took", took), slog.String("remote", req.Remote))
 	if req.Log.ClientID != "" {
-		attrs = append(attrs, slog.String("client_id", req.Log.ClientID))
+		line.AddAttrs(slog.String("client_id", req.Log.ClientID))
 	}
 	if req.Log.Error != "" {
-		attrs = append(attrs, slog.String("error", req.Log.Error))
+		line.AddAttrs(slog.String("error", req.Log.Error))
 	}
 	if req.Log.Cause != nil {
-		attrs = append(attrs, slog.String("cause", req.Log.Cause.Error()))
+		line.AddAttrs(slog.String("cause", req.Log.Cause.Error()))
 	}
-	s.Log.LogAttrs(ctx, level, "request", attrs...)
+	_ = s.Log.Handler().Handle(ctx, line) // a log that cannot be written stops nothing
 }
 
 func newRequestID() string {
@@ -188,29 +136,6 @@ func (s *Middleware) trusts(host string) bool {
 		}
 	}
 	return false
-}
-
-// crossOrigin lets scripts read the answer. No credentials are allowed with
-// it, so the wildcard opens nothing that the script could not do by itself.
-func crossOrigin(next http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if origin := r.Header.Get("Origin"); origin != "" && origin != "null" {
-			w.Header().Set("Access-Control-Allow-Origin", "*")
-			w.Header().Set("Access-Control-Expose-Headers", "WWW-Authenticate, X-Request-Id")
-		}
-		next(w, r)
-	}
-}
-
-func answerPreflight(w http.ResponseWriter, r *http.Request) {
-	if origin := r.Header.Get("Origin"); origin != "" && origin != "null" {
-		h := w.Header()
-		h.Set("Access-Control-Allow-Origin", "*")
-		h.Set("Access-Control-Allow-Methods", "GET, POST")
-		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
-		h.Set("Access-Control-Max-Age", "600")
-	}
-	w.WriteHeader(http.StatusNoContent)
 }
 
 // ready answers load balancers. It says that something is wrong and not what.

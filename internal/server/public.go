@@ -5,8 +5,10 @@ package server
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/server/authorize"
 	"github.com/signalbox-sts/signalbox/internal/server/metadata"
@@ -27,34 +29,36 @@ type Public struct {
 	Ready          func(ctx context.Context) error
 }
 
-// route is one row of the table that routes requests and makes the metadata.
-type route struct {
-	method, path string // an empty method: the handler looks at it itself
-	serve        http.HandlerFunc
-	crossOrigin  bool // scripts of any origin may read the answer; no cookie is ever looked at here
-}
-
 // Handler builds the routes.
 func (p Public) Handler(middleware *Middleware) http.Handler {
 	discovery := &metadata.Handler{KeySet: p.KeySet, KeySetMaxAge: p.KeySetMaxAge}
 	routes := []route{
-		{"GET", "/.well-known/openid-configuration", discovery.Discovery, true},
-		{"GET", "/.well-known/oauth-authorization-server", discovery.Discovery, true},
-		{"GET", "/jwks", discovery.JWKS, true},
-		{"POST", "/token", p.Token.Token, true},
-		{"POST", "/introspect", p.Token.Introspect, false},
-		{"POST", "/revoke", p.Token.Revocation, true},
-		{"GET", "/userinfo", p.Token.UserInfo, true},
-		{"POST", "/userinfo", p.Token.UserInfo, true},
-		{"GET", "/readyz", ready(p.Ready), false},
+		{method: "GET", path: "/.well-known/openid-configuration", serve: discovery.Discovery, crossOrigin: true},
+		{method: "GET", path: "/.well-known/oauth-authorization-server", serve: discovery.Discovery, crossOrigin: true},
+		{method: "GET", path: "/jwks", serve: discovery.JWKS, crossOrigin: true},
+		{method: "POST", path: "/token", serve: p.Token.Token, crossOrigin: true},
+		{method: "POST", path: "/introspect", serve: p.Token.Introspect},
+		{method: "POST", path: "/revoke", serve: p.Token.Revocation, crossOrigin: true},
+		{method: "GET", path: "/userinfo", serve: p.Token.UserInfo, crossOrigin: true},
+		{method: "POST", path: "/userinfo", serve: p.Token.UserInfo, crossOrigin: true},
+		{method: "GET", path: "/readyz", serve: ready(p.Ready)},
 	}
 	pages := http.NewServeMux()
 	p.Authorize.Mount(pages)
 	for _, path := range []string{"/authorize", "/login", "/consent", "/logout", "/{$}", ui.StylePath()} {
-		routes = append(routes, route{"", path, pages.ServeHTTP, false})
+		routes = append(routes, route{path: path, serve: pages.ServeHTTP})
 	}
 	discovery.Document = p.document(routes)
-	return middleware.mount(routes)
+	return middleware.mount(routes, p.notFound)
+}
+
+// notFound is a page for people and JSON for programs.
+func (p Public) notFound(w http.ResponseWriter, r *http.Request) {
+	if !strings.Contains(r.Header.Get("Accept"), "text/html") {
+		httpx.NotFound(w, r)
+		return
+	}
+	p.Authorize.NotFound(w, r)
 }
 
 func (p Public) document(routes []route) metadata.Document {

@@ -15,7 +15,7 @@ type Error struct {
 	Status      int    `json:"-"`
 	Code        string `json:"error" doc:"What went wrong, for programs." enum:"invalid_request,invalid_token,insufficient_scope,not_found,method_not_allowed,already_exists,conflict,read_only,temporarily_unavailable"`
 	Description string `json:"error_description" doc:"What went wrong, for people."`
-	RequestID   string `json:"request_id,omitempty" doc:"The correlation id; it also stands in the log and in the journal."`
+	RequestID   string `json:"request_id,omitempty" doc:"The correlation id; it is also in the log and in the journal."`
 
 	cause error // for the log alone
 	scope string
@@ -79,12 +79,9 @@ func errorOf(err error) *Error {
 	}
 }
 
-// writeError is the one place where a failure becomes an HTTP answer.
+// writeError answers with a failure.
 func writeError(w http.ResponseWriter, r *http.Request, err error) {
-	e := *errorOf(err)
-	request := httpx.RequestOf(r.Context())
-	e.RequestID = request.ID
-	request.Log.Error, request.Log.Cause = e.Code, e.cause
+	e := errorOf(err)
 	switch e.Status {
 	case http.StatusUnauthorized: // RFC 6750 §3: no code where no token was sent
 		challenge := `Bearer realm="signalbox-admin"`
@@ -97,7 +94,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "1")
 	}
-	httpx.JSON(w, e.Status, &e)
+	httpx.Refuse(w, r, httpx.Refusal{Status: e.Status, Code: e.Code, Description: e.Description, Cause: e.cause})
 }
 
 var errNoToken = errToken("an access token for the resource " + authority.AdminResource + " is needed, as Authorization: Bearer")

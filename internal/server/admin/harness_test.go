@@ -157,7 +157,9 @@ func newService(t *testing.T) *service {
 		},
 		Journal: j, JournalDir: filepath.Join(dir, "journal"), Node: "n1", Now: s.clock.Now,
 	}
-	s.http = s.api.Handler()
+	mux := http.NewServeMux()
+	s.api.Mount(func(method, path string, serve http.HandlerFunc) { mux.HandleFunc(method+" "+path, serve) })
+	s.http = mux
 	return s
 }
 

@@ -106,23 +106,17 @@ func routes() []route {
 
 func (rt *route) hasID() bool { return strings.Contains(rt.path, "{id}") }
 
-// Handler mounts the table.
-func (a *API) Handler() http.Handler {
+// Mount hands every route of the table to handle: its method, the template of
+// its path, and what serves it.
+func (a *API) Mount(handle func(method, path string, serve http.HandlerFunc)) {
 	a.description = describe()
-	mux := http.NewServeMux()
 	for _, rt := range routes() {
-		mux.HandleFunc(rt.method+" "+prefix+rt.path, func(w http.ResponseWriter, r *http.Request) { a.serve(w, r, &rt) })
+		handle(rt.method, prefix+rt.path, func(w http.ResponseWriter, r *http.Request) { a.serve(w, r, &rt) })
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { noRoute(mux, w, r) })
-	return mux
 }
 
 // serve is transport: HTTP in, act, HTTP out.
 func (a *API) serve(w http.ResponseWriter, r *http.Request, rt *route) {
-	if r.Method != rt.method { // the mux lets HEAD through to GET
-		notAllowed(w, r, rt.method)
-		return
-	}
 	c := &call{now: a.clock()}
 	p, err := a.act(r.Context(), rt, c, func() error { return c.read(rt, r) }, r.Header)
 	if c.token != nil {
@@ -178,26 +172,4 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request, c *call, p plan) {
 // contexts go by.
 func (a *API) streamUntil(c *call) time.Time {
 	return time.Now().Add(c.token.Expires.Sub(a.Now()))
-}
-
-// noRoute tells a wrong path from a wrong method.
-func noRoute(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
-	var allowed []string
-	for _, method := range []string{"GET", "POST", "PATCH", "DELETE"} {
-		other := r.Clone(r.Context())
-		other.Method = method
-		if _, pattern := mux.Handler(other); strings.HasPrefix(pattern, method+" ") {
-			allowed = append(allowed, method)
-		}
-	}
-	if len(allowed) > 0 {
-		notAllowed(w, r, strings.Join(allowed, ", "))
-		return
-	}
-	writeError(w, r, notFound("there is no such path: see %s/openapi.json", prefix))
-}
-
-func notAllowed(w http.ResponseWriter, r *http.Request, allowed string) {
-	w.Header().Set("Allow", allowed)
-	writeError(w, r, &Error{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Description: "this path takes " + allowed})
 }

@@ -136,6 +136,12 @@ func (h *Handler) page(w http.ResponseWriter, r *http.Request, status int, v ui.
 	}
 }
 
+// NotFound is the page for an address that leads nowhere.
+func (h *Handler) NotFound(w http.ResponseWriter, r *http.Request) {
+	httpx.RequestOf(r.Context()).Log.Error = "not_found"
+	h.problem(w, r, http.StatusNotFound, "There is no such page", "Check the address, or go back to the application that you came from.", nil)
+}
+
 // problem shows an error page. err is for the log alone.
 func (h *Handler) problem(w http.ResponseWriter, r *http.Request, status int, heading, text string, err error) {
 	req := httpx.RequestOf(r.Context())

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/signalbox-sts/signalbox/internal/httpx"
+
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
@@ -74,10 +76,10 @@ const documentMaxAge = 300
 
 // Discovery is GET /.well-known/openid-configuration and
 // /.well-known/oauth-authorization-server.
-func (h *Handler) Discovery(w http.ResponseWriter, _ *http.Request) {
+func (h *Handler) Discovery(w http.ResponseWriter, r *http.Request) {
 	body, err := json.Marshal(h.Document)
 	if err != nil {
-		http.Error(w, "", http.StatusInternalServerError)
+		httpx.Error(w, r, err)
 		return
 	}
 	cacheable(w, body, documentMaxAge)
