@@ -1,6 +1,9 @@
 package authority
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // EventType names what happened, for the journal.
 type EventType string
@@ -39,13 +42,17 @@ const (
 // EventTypes lists them all.
 func EventTypes() []EventType {
 	return []EventType{
-		EventTokenIssued, EventTokenRefused, EventTokenRevoked,
+		EventTokenIssued, EventTokenRefused, EventTokenWithheld, EventTokenRevoked,
 		EventGrantCreated, EventGrantEnded, EventRefreshReused,
 		EventSignedIn, EventSignInFailed, EventSignedOut, EventConsentDenied,
 		EventEpochSet, EventKeyChanged, EventClientChanged, EventUserChanged, EventResourceChanged,
 		EventConfigLoaded, EventConfigRefused, EventAdminRefused, EventServiceStarted, EventServiceStopped,
+		EventCheckpoint, EventRecovered, EventOmitted,
 	}
 }
+
+// IsJournals says whether only the journal itself writes events of this type.
+func (t EventType) IsJournals() bool { return strings.HasPrefix(string(t), "journal.") }
 
 // HasGrantType says whether events of this type are about one request for a
 // token, and so tell its grant type.

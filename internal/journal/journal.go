@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -177,7 +176,7 @@ func Open(dir, node string, opts Options) (_ *Journal, err error) {
 // a context's end the record may still be written: a record without a token is
 // harmless, a token without a record is not.
 func (j *Journal) Append(ctx context.Context, e authority.Event) error {
-	if e.Type == "" || strings.HasPrefix(string(e.Type), "journal.") {
+	if e.Type == "" || e.Type.IsJournals() {
 		return fmt.Errorf("journal: %q is not an event type", e.Type)
 	}
 	return j.append(ctx, &e, 1)

@@ -55,6 +55,9 @@ func NewMetrics(gauges map[string]Gauge) *Metrics {
 	// A series that is born at 1 never rises in the eyes of Prometheus, so an alert
 	// would miss the first event: all of them exist from the start.
 	for _, eventType := range authority.EventTypes() {
+		if eventType.IsJournals() {
+			continue // the journal writes those by itself
+		}
 		m.events.WithLabelValues(string(eventType), "")
 		if eventType.HasGrantType() {
 			for _, grantType := range token.GrantTypes() {
