@@ -74,7 +74,8 @@ func Parse(raw string, now time.Time) (Token, error) {
 	if err != nil {
 		return Token{}, fmt.Errorf("this is not a token that can be read: %w", err)
 	}
-	kind, known := kinds[strings.TrimPrefix(strings.ToLower(header.Type), "application/")]
+	typ := strings.TrimPrefix(strings.ToLower(header.Type), "application/")
+	kind, known := kinds[typ]
 	if !known {
 		kind = "JSON Web Token of type " + Printable(header.Type)
 	}
@@ -93,7 +94,11 @@ func Parse(raw string, now time.Time) (Token, error) {
 	if _, hasExp := claims.Raw("exp"); !hasExp {
 		t.Notes = append(t.Notes, "it has no exp: it never expires, and nothing of Signalbox accepts it")
 	}
-	t.Notes = append(t.Notes, "the signature was not checked: signalbox token verify does that")
+	unchecked := "the signature was not checked"
+	if typ == oauth.TypAccessToken { // the only type that the command takes
+		unchecked += ": signalbox token verify does that"
+	}
+	t.Notes = append(t.Notes, unchecked)
 	return t, nil
 }
 
