@@ -38,7 +38,7 @@ var standard = map[string]string{
 	oauth.ScopeOpenID:        "Know that it is you, by an identifier that stays the same",
 	oauth.ScopeProfile:       "See your name and username",
 	oauth.ScopeEmail:         "See your email address",
-	oauth.ScopeOfflineAccess: "Keep this access while you are away, until you take it back",
+	oauth.ScopeOfflineAccess: "Keep this access after you sign out, until it expires or you ask the operator of this service to end it",
 }
 
 // permissions puts a target into words, grouped by resource.
