@@ -9,22 +9,31 @@ import (
 )
 
 // Authorization is the decision to issue now: what the tokens will say, before
-// they are signed. Every flow ends in one.
+// they are signed. Every flow ends in one. It is a plain value: who looks at it
+// changes nothing.
 type Authorization struct {
-	GrantType oauth.GrantType
-	Client    Client
-	Grant     Grant // as it will be once Spend has succeeded
-	Target    Target
-	At        time.Time // when the request came in: `iat`. Earlier than any check, so that no epoch can slip in between
+	GrantType    oauth.GrantType
+	Client       Client
+	Grant        Grant // as it will be once Spend has succeeded
+	Target       Target
+	Actor        *Actor       // who acts for the subject; nil where nobody does
+	Confirmation Confirmation // the key that the access token is bound to; zero for a bearer token
+	Format       TokenFormat
+	Life         time.Duration // of the access token; never longer than its grant's
+	At           time.Time     // when the request came in: `iat`. Earlier than any check, so that no epoch can slip in between
 
-	RefreshToken string // handed out with the access token; empty for none
-	IDToken      bool   // an ID token goes with it (OpenID Connect Core §3.1.3.3, §12.2)
+	RefreshToken oauth.Secret // handed out with the access token; zero for none
+	IDToken      bool         // an ID token goes with it (OpenID Connect Core §3.1.3.3, §12.2)
+}
 
-	// Spend makes the transition that pays for the tokens: it redeems the code
-	// or rotates the refresh token. It runs after everything that can refuse or
-	// fail, so that a refusal changes nothing, and before the tokens are handed
-	// out: a lost token is better than a code used twice. Nil where nothing is spent.
-	Spend func(ctx context.Context) error
+// Spend makes the transition that pays for the tokens of an Authorization: it
+// redeems the code or rotates the refresh token. Nil where nothing is spent.
+type Spend func(ctx context.Context) error
+
+// Actor is who acts for a subject, and for whom that one acts (RFC 8693 §4.1).
+type Actor struct {
+	Subject string // `sub`
+	Act     *Actor // nil at the first actor
 }
 
 // Target is where a token is good and for what.

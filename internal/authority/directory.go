@@ -181,22 +181,41 @@ func (d *Directory) UserByName(ctx context.Context, username string) (User, erro
 	return d.store.UserByName(ctx, username)
 }
 
-// Alive asks for the accounts that a token hangs on, and returns the person's,
-// zero for a client that acts for itself. ErrEnded if one of them is disabled
-// or gone. Epochs end their tokens too; this also holds until an epoch is heard.
-func (d *Directory) Alive(ctx context.Context, l Lineage) (User, error) {
-	client, err := d.Client(ctx, l.ClientID)
+// Alive asks for the accounts that a token depends on, and returns the
+// person's, zero for a client or a workload. ErrEnded if one of them is disabled
+// or gone, or if the kind of subject is not known. Epochs end their tokens too;
+// this also holds until an epoch is heard.
+func (d *Directory) Alive(ctx context.Context, clientID string, subject Subject) (User, error) {
+	client, err := d.Client(ctx, clientID)
 	if errors.Is(err, ErrNotFound) || err == nil && client.Disabled {
-		return User{}, fmt.Errorf("%w: client %q is disabled or gone", ErrEnded, l.ClientID)
+		return User{}, fmt.Errorf("%w: client %q is disabled or gone", ErrEnded, clientID)
 	}
-	if err != nil || l.Subject.Kind == SubjectClient {
+	if err != nil || subject.Kind == SubjectClient && subject.ID == clientID {
 		return User{}, err
 	}
-	user, err := d.User(ctx, l.Subject.ID)
-	if errors.Is(err, ErrNotFound) || err == nil && user.Disabled {
-		return User{}, fmt.Errorf("%w: user %q is disabled or gone", ErrEnded, l.Subject.ID)
+	return d.Account(ctx, subject)
+}
+
+// Account asks for the account of a subject alone: see Alive.
+func (d *Directory) Account(ctx context.Context, subject Subject) (User, error) {
+	switch subject.Kind {
+	case SubjectUser:
+		user, err := d.User(ctx, subject.ID)
+		if errors.Is(err, ErrNotFound) || err == nil && user.Disabled {
+			return User{}, fmt.Errorf("%w: user %q is disabled or gone", ErrEnded, subject.ID)
+		}
+		return user, err
+	case SubjectClient:
+		client, err := d.Client(ctx, subject.ID)
+		if errors.Is(err, ErrNotFound) || err == nil && client.Disabled {
+			return User{}, fmt.Errorf("%w: client %q is disabled or gone", ErrEnded, subject.ID)
+		}
+		return User{}, err
+	case SubjectWorkload:
+		return User{}, nil // has no account here: its grant, evidence and epochs decide
+	default:
+		return User{}, fmt.Errorf("%w: subject %q is of a kind that is not known", ErrEnded, subject.ID)
 	}
-	return user, err
 }
 
 // Resource finds a resource. ErrNotFound.

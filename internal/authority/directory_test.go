@@ -133,6 +133,12 @@ func TestATokenIsAliveWithItsAccounts(t *testing.T) {
 		{"a client that acted for itself is gone", "gone", Subject{ID: "gone", Kind: SubjectClient}, nil, "", ErrEnded},
 		{"the user is disabled", "web", person("eve"), nil, "", ErrEnded},
 		{"the user is gone", "web", person("gone"), nil, "", ErrEnded},
+		{"a client acts for another client", "web", Subject{ID: "stored", Kind: SubjectClient}, nil, "", nil},
+		{"a client acts for another that is disabled", "web", Subject{ID: "off", Kind: SubjectClient}, nil, "", ErrEnded},
+		{"a client acts for another that is gone", "web", Subject{ID: "gone", Kind: SubjectClient}, nil, "", ErrEnded},
+		{"a workload has no account here", "web", Subject{ID: "cluster:hub:ns:a:sa:b", Kind: SubjectWorkload}, nil, "", nil},
+		{"a kind of subject that nobody knows", "web", Subject{ID: "ada", Kind: "robot"}, nil, "", ErrEnded},
+		{"a subject without a kind", "web", Subject{ID: "ada"}, nil, "", ErrEnded},
 		{"the client cannot be asked for", "stored", person("ada"), broken, "", broken},
 		{"the user cannot be asked for", "web", person("stored-id"), broken, "", broken},
 	} {
@@ -141,7 +147,7 @@ func TestATokenIsAliveWithItsAccounts(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.store = fewRows{err: row.store}
-		user, err := d.Alive(t.Context(), Lineage{ClientID: row.client, Subject: row.who})
+		user, err := d.Alive(t.Context(), row.client, row.who)
 		if !errors.Is(err, row.want) || err == nil && user.ID != row.user || errors.Is(err, ErrEnded) != (row.want == ErrEnded) {
 			t.Errorf("%s: %q, %v", row.name, user.ID, err)
 		}

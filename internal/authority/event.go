@@ -12,8 +12,8 @@ type EventType string
 // people's searches rely on it.
 const (
 	EventTokenIssued     EventType = "token.issued"
+	EventTokenWithheld   EventType = "token.withheld" // on record as issued, and not handed out
 	EventTokenRefused    EventType = "token.refused"
-	EventTokenWithheld   EventType = "token.withheld" // it is on record as issued, but was not handed out
 	EventTokenRevoked    EventType = "token.revoked"
 	EventGrantCreated    EventType = "grant.created"
 	EventGrantEnded      EventType = "grant.ended"

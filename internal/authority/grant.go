@@ -21,28 +21,47 @@ const (
 	GrantEnded   GrantState = "ended"
 )
 
-// Grant is a standing permission: every token comes from one. Grants form a
-// tree, and ending a grant ends its descendants.
-type Grant struct {
-	ID        ID
-	Parent    ID // zero for a root
-	ClientID  string
-	Subject   Subject
-	Scopes    oauth.Scopes
-	Resources []string
-	SenderKey string // thumbprint of the key that the client must prove (`cnf`); empty for bearer tokens
-	SessionID ID     // the browser session that the grant rests on; zero for none
-	AuthTime  time.Time
-	AMR       []string
-	Nonce     string
-	Code      Code
-	Refresh   Refresh
-	State     GrantState
-	CreatedAt time.Time
-	ExpiresAt time.Time
-	EndedAt   time.Time
-	EndReason string
+// MaxLineage is the longest lineage: a token carries all of it.
+const MaxLineage = 8
+
+// Ancestor is one grant that another came from.
+type Ancestor struct {
+	GrantID  ID
+	ClientID string
 }
+
+// Grant is a standing permission: every token comes from one. Grants form a
+// tree, and ending a grant ends its descendants: each carries its ancestors, so
+// nobody has to look for them.
+type Grant struct {
+	ID           ID
+	Lineage      []Ancestor // oldest first; empty for a root
+	ClientID     string
+	Subject      Subject
+	Scopes       oauth.Scopes
+	Resources    []string
+	Confirmation Confirmation // the key that the client must prove; zero for bearer tokens
+	Evidence     Evidence     // what the grant dies with; zero for none
+	SessionID    ID           // the browser session in which a person approved; zero for none
+	AuthTime     time.Time
+	AMR          []string
+	Nonce        string
+	Code         Code
+	Refresh      Refresh
+	State        GrantState
+	CreatedAt    time.Time
+	ExpiresAt    time.Time
+	EndedAt      time.Time
+	EndReason    string
+}
+
+// Confirmation is the key that a token is bound to (`cnf`, RFC 7800 §3.1).
+type Confirmation struct {
+	JKT string // SHA-256 thumbprint of a DPoP key (RFC 9449 §6.1)
+}
+
+// IsZero says that a token is a bearer token.
+func (c Confirmation) IsZero() bool { return c == Confirmation{} }
 
 // Code is what an authorization code is bound to (RFC 9700 §4.5). The zero
 // value means that the grant did not come from a code.
@@ -59,9 +78,37 @@ func (g Grant) Alive(now time.Time) bool {
 	return g.State == GrantActive && now.Before(g.ExpiresAt)
 }
 
-// Outlives says whether the grant goes on when its browser session ends
-// (OpenID Connect Core §11).
-func (g Grant) Outlives() bool { return g.Scopes.Has(oauth.ScopeOfflineAccess) }
+// ComesFrom says whether a grant is an ancestor of g.
+func (g Grant) ComesFrom(id ID) bool {
+	return slices.ContainsFunc(g.Lineage, func(a Ancestor) bool { return a.GrantID == id })
+}
+
+// Links are what the grant's life depends on: itself, its ancestors, its
+// evidence, and the epochs of everyone it came from. A grant is as old as the
+// earlier of its making and its id, which is made with the consent page; a
+// person's epoch also ends what an older sign-in still gives.
+func (g Grant) Links() []Link {
+	born := g.ID.Time()
+	if g.CreatedAt.Before(born) {
+		born = g.CreatedAt
+	}
+	links := make([]Link, 0, 6+2*len(g.Lineage))
+	links = append(links, Link{Kind: RevokeGrant, Key: g.ID.String()}, Link{Kind: EpochClient, Key: g.ClientID, Born: born})
+	for _, a := range g.Lineage {
+		at := a.GrantID.Time()
+		links = append(links, Link{Kind: RevokeGrant, Key: a.GrantID.String()}, Link{Kind: EpochClient, Key: a.ClientID, Born: at})
+		if at.Before(born) {
+			born = at
+		}
+	}
+	if !g.Evidence.IsZero() {
+		links = append(links, g.Evidence.Link())
+	}
+	if !g.AuthTime.IsZero() && g.AuthTime.Before(born) {
+		born = g.AuthTime
+	}
+	return append(links, g.Subject.Epochs(born)...)
+}
 
 // Narrow gives the scopes and resources of a token under the grant: what was
 // asked for, never more than the grant holds. Nothing asked means all of it.
@@ -83,11 +130,16 @@ func (g Grant) Narrow(scopes oauth.Scopes, resources []string) (oauth.Scopes, []
 	return scopes, slices.Clone(resources), nil
 }
 
-// Child derives a grant from g. It has no more scope, no more resources and no
-// longer life than its parent, whatever the caller asks for.
+// Child derives a grant from g for a client. It has no more scope, no more
+// resources and no longer life than its parent, whatever the caller asks for,
+// and is bound to the same key. Its evidence is its own: it dies with its
+// parent, and so with its parent's evidence, in any case.
 func (g Grant) Child(id ID, clientID string, scopes oauth.Scopes, resources []string, now, until time.Time) (Grant, error) {
 	if !g.Alive(now) {
 		return Grant{}, ErrEnded
+	}
+	if len(g.Lineage) >= MaxLineage {
+		return Grant{}, oauth.Errorf(oauth.InvalidRequest, "the token has been exchanged too often: at most %d times in a row", MaxLineage)
 	}
 	scopes, resources, err := g.Narrow(scopes, resources)
 	if err != nil {
@@ -97,8 +149,8 @@ func (g Grant) Child(id ID, clientID string, scopes oauth.Scopes, resources []st
 		until = g.ExpiresAt
 	}
 	return Grant{
-		ID: id, Parent: g.ID, ClientID: clientID, Subject: g.Subject,
-		Scopes: scopes, Resources: resources, SenderKey: g.SenderKey,
+		ID: id, Lineage: append(slices.Clone(g.Lineage), Ancestor{g.ID, g.ClientID}), ClientID: clientID, Subject: g.Subject,
+		Scopes: scopes, Resources: resources, Confirmation: g.Confirmation,
 		SessionID: g.SessionID, AuthTime: g.AuthTime, AMR: g.AMR,
 		State: GrantActive, CreatedAt: now, ExpiresAt: until,
 	}, nil

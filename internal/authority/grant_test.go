@@ -37,7 +37,7 @@ func TestLineageOnlyShrinks(t *testing.T) {
 		root := Grant{
 			ID: NewID(testNow), ClientID: "root", Subject: Subject{Issuer: "https://sts.example.com", ID: "ada", Kind: SubjectUser},
 			Scopes: oauth.MustScopes(someOf(scopeNames).Draw(t, "scopes")...), Resources: someOf(resourceIDs).Draw(t, "resources"),
-			SenderKey: rapid.SampledFrom([]string{"", "thumbprint"}).Draw(t, "key"), SessionID: NewID(testNow), AuthTime: testNow, AMR: []string{"pwd"},
+			Confirmation: Confirmation{rapid.SampledFrom([]string{"", "thumbprint"}).Draw(t, "key")}, SessionID: NewID(testNow), AuthTime: testNow, AMR: []string{"pwd"},
 			State: GrantActive, CreatedAt: testNow, ExpiresAt: testNow.Add(seconds(t, "life", 1, 100)),
 			Refresh: Refresh{Generation: 3}, Code: Code{Hash: [32]byte{1}}, Nonce: "n",
 		}
@@ -51,6 +51,12 @@ func TestLineageOnlyShrinks(t *testing.T) {
 			resources := someOf(resourceIDs).Draw(t, "asked resources")
 
 			child, err := parent.Child(NewID(now), "child", scopes, resources, now, until)
+			if parent.Alive(now) && len(parent.Lineage) == MaxLineage {
+				if err == nil {
+					t.Fatalf("a lineage of %d", len(child.Lineage))
+				}
+				continue
+			}
 			if !parent.Alive(now) {
 				if !errors.Is(err, ErrEnded) {
 					t.Fatalf("a dead parent has a child: %+v %v", child, err)
@@ -81,7 +87,7 @@ func TestLineageOnlyShrinks(t *testing.T) {
 			if !scopes.IsEmpty() && !scopes.Covers(child.Scopes) || len(resources) > 0 && !slices.Equal(resources, child.Resources) {
 				t.Fatalf("a child got more than it asked for: %q %q", child.Scopes, child.Resources)
 			}
-			if child.Parent != parent.ID || child.Subject != root.Subject || child.SenderKey != root.SenderKey || child.SessionID != root.SessionID || !child.AuthTime.Equal(root.AuthTime) {
+			if !slices.Equal(child.Lineage, append(slices.Clone(parent.Lineage), Ancestor{parent.ID, parent.ClientID})) || child.Subject != root.Subject || child.Confirmation != root.Confirmation || child.SessionID != root.SessionID || !child.AuthTime.Equal(root.AuthTime) {
 				t.Fatalf("a child that is not its parent's: %+v", child)
 			}
 			if child.Refresh != (Refresh{}) || child.Code != (Code{}) || child.Nonce != "" {
@@ -97,6 +103,66 @@ func TestLineageOnlyShrinks(t *testing.T) {
 			tree = append(tree, child)
 		}
 	})
+}
+
+// TestLinks: whatever ends an ancestor, by itself or by its client's or its
+// person's epoch, is among the links of every descendant; and a link that is
+// none of the family's is not there.
+func TestLinks(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		line := []Grant{{
+			ID: NewID(testNow), ClientID: "c0", Subject: Subject{ID: "ada", Kind: SubjectUser}, Evidence: SessionEvidence(NewID(testNow)),
+			AuthTime: testNow.Add(-seconds(t, "signed in", 0, 100)), State: GrantActive, CreatedAt: testNow, ExpiresAt: testNow.Add(time.Hour),
+		}}
+		for i := range rapid.IntRange(0, MaxLineage).Draw(t, "depth") {
+			now := testNow.Add(time.Duration(i+1) * time.Second)
+			child, err := line[i].Child(NewID(now), fmt.Sprintf("c%d", i+1), oauth.Scopes{}, nil, now, testNow.Add(time.Hour))
+			if err != nil {
+				t.Fatal(err)
+			}
+			line = append(line, child)
+		}
+		for i, g := range line {
+			links := g.Links()
+			var want []Link
+			for _, a := range line[:i+1] {
+				want = append(want, Link{Kind: RevokeGrant, Key: a.ID.String()}, Link{Kind: EpochClient, Key: a.ClientID, Born: a.ID.Time()})
+			}
+			oldest := line[0].ID.Time() // the sign-in or the root, whichever is older
+			if g.AuthTime.Before(oldest) {
+				oldest = g.AuthTime
+			}
+			want = append(want, Link{Kind: EpochEverything, Born: oldest}, Link{Kind: EpochUser, Key: "ada", Born: oldest})
+			if i == 0 {
+				want = append(want, g.Evidence.Link())
+			}
+			for _, l := range want {
+				if !slices.ContainsFunc(links, func(x Link) bool { return x.Kind == l.Kind && x.Key == l.Key && x.Born.Equal(l.Born) }) {
+					t.Fatalf("generation %d lacks %+v: %+v", i, l, links)
+				}
+			}
+			if len(links) != len(want) {
+				t.Fatalf("generation %d has %d links, want %d: %+v", i, len(links), len(want), links)
+			}
+		}
+	})
+}
+
+func TestEveryKindOfSubjectHasItsEpoch(t *testing.T) {
+	for kind, epoch := range map[SubjectKind]RevocationKind{SubjectUser: EpochUser, SubjectClient: EpochClient, SubjectWorkload: EpochWorkload} {
+		links := Subject{ID: "x", Kind: kind}.Epochs(testNow)
+		if !slices.Contains(links, Link{epoch, "x", testNow}) || !slices.Contains(links, Link{EpochEverything, "", testNow}) {
+			t.Errorf("%s: %+v", kind, links)
+		}
+		if got, err := ParseSubjectKind(string(kind)); err != nil || got != kind {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+	for _, kind := range []string{"", "User", "robot"} {
+		if _, err := ParseSubjectKind(kind); err == nil {
+			t.Errorf("%q is a kind", kind)
+		}
+	}
 }
 
 func TestGrantAlive(t *testing.T) {

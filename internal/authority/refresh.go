@@ -145,7 +145,7 @@ func (g Grant) Present(k RefreshKey, t RefreshToken, now time.Time, grace time.D
 		return Rotate
 	}
 	isPrevious := t.Generation+1 == g.Refresh.Generation && sameHash(k.Successor(t).hash(), g.Refresh.Hash)
-	inTime := now.Before(g.Refresh.RotatedAt.Add(grace)) || g.SenderKey != ""
+	inTime := now.Before(g.Refresh.RotatedAt.Add(grace)) || !g.Confirmation.IsZero()
 	if isPrevious && inTime {
 		return Replay
 	}

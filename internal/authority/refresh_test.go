@@ -28,7 +28,7 @@ func TestRefreshHistories(t *testing.T) {
 		bound := rapid.Bool().Draw(t, "bound to a key")
 		grant := Grant{ID: first.GrantID, State: GrantActive, ExpiresAt: now.Add(seconds(t, "life", 50, 1000)), Refresh: first.State(now, testIdle)}
 		if bound {
-			grant.SenderKey = "thumbprint"
+			grant.Confirmation.JKT = "thumbprint"
 		}
 		tokens := []RefreshToken{first} // by generation, from 1
 		rotatedAt := map[int]time.Time{}
@@ -109,8 +109,8 @@ func TestPresent(t *testing.T) {
 		{"64: the previous token, at once", grant, first, 0, Replay},
 		{"64: the previous token, in the last moment of grace", grant, first, testGrace - 1, Replay},
 		{"64: the previous token, when grace is over", grant, first, testGrace, Reuse},
-		{"the previous token of a bound grant, long after", change(func(g *Grant) { g.SenderKey = "k" }), first, time.Minute, Replay},
-		{"the token before the previous one of a bound grant", change(func(g *Grant) { g.SenderKey, g.Refresh = "k", third.State(testNow, testIdle) }), first, 0, Reuse},
+		{"the previous token of a bound grant, long after", change(func(g *Grant) { g.Confirmation.JKT = "k" }), first, time.Minute, Replay},
+		{"the token before the previous one of a bound grant", change(func(g *Grant) { g.Confirmation.JKT, g.Refresh = "k", third.State(testNow, testIdle) }), first, 0, Reuse},
 		{"the token before the previous one, within grace", change(func(g *Grant) { g.Refresh = third.State(testNow, testIdle) }), first, 0, Reuse},
 		{"a token from the future of the row: a restored database", grant, third, 0, Reuse},
 		{"the first token of the same grant, made twice", grant, testRefreshKey.First(first.GrantID), 0, Reuse},

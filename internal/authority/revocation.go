@@ -10,13 +10,16 @@ const (
 	RevokeToken   RevocationKind = "token"   // key: jti
 	RevokeGrant   RevocationKind = "grant"   // key: grant id
 	RevokeSession RevocationKind = "session" // key: sid
-	RevokeKey     RevocationKind = "key"     // key: kid; the key was removed in an emergency
+	RevokeKey     RevocationKind = "key"     // key: kid; the signing key was removed in an emergency
 )
+
+// The other kinds of evidence end for good too, under the names of EvidenceKind.
 
 // Epochs: a "not before" mark. What was issued at or before it is dead.
 const (
 	EpochUser       RevocationKind = "user"       // key: user id
 	EpochClient     RevocationKind = "client"     // key: client id
+	EpochWorkload   RevocationKind = "workload"   // key: subject id of a workload
 	EpochEverything RevocationKind = "everything" // key: empty
 )
 
@@ -29,24 +32,20 @@ type Revocation struct {
 	ExpiresAt time.Time // after this nothing that it ends can still be alive
 }
 
-// IsEpoch says whether the revocation ends only what is older than it.
-func (r Revocation) IsEpoch() bool {
-	switch r.Kind {
-	case EpochUser, EpochClient, EpochEverything:
+// IsEpoch says whether a revocation of this kind ends only what is older than it.
+func (k RevocationKind) IsEpoch() bool {
+	switch k {
+	case EpochUser, EpochClient, EpochWorkload, EpochEverything:
 		return true
 	default:
 		return false
 	}
 }
 
-// Lineage is all that a token's life hangs on.
-type Lineage struct {
-	TokenID   ID // zero for a grant that is asked about itself
-	GrantID   ID
-	SessionID ID // zero where no browser was involved
-	KeyID     string
-	Subject   Subject
-	ClientID  string
-	Granted   time.Time // when the grant was made: what a client's epoch is compared with
-	SignedIn  time.Time // when its person signed in, zero for none: epochs of users and of everything end sign-ins too
+// Link is one thing that the life of a token or a grant depends on. For an
+// epoch, Born is when the dependent thing was made; for all else it is zero.
+type Link struct {
+	Kind RevocationKind
+	Key  string
+	Born time.Time
 }

@@ -16,10 +16,22 @@ var (
 	ErrEnded    = errors.New("ended")
 )
 
+// Ending says how something ends, for the transitions below.
+type Ending struct {
+	Reason string
+	At     time.Time
+	// Remember is how long the revocation is kept after the last moment at which
+	// what it ends could still have given a token. Every token lives shorter.
+	Remember time.Duration
+}
+
 // GrantStore keeps grants. Every method is one atomic, durable transition.
 type GrantStore interface {
-	// CreateGrant stores a new grant. ErrEnded if the grant has a parent that
-	// is not active: a child is never born to a dead parent, however the two race.
+	// CreateGrant stores a new grant. ErrEnded if one of its ancestors or its
+	// evidence has ended, however the two race: a grant is never born to
+	// something dead. An ancestor need not have a row. ErrExists if the id is
+	// taken. A pending grant with a session takes the place of an earlier pending
+	// one of the same session and client, whose code is gone with it.
 	CreateGrant(ctx context.Context, g Grant) error
 
 	// Grant returns a grant in any state. ErrNotFound.
@@ -36,14 +48,20 @@ type GrantStore interface {
 	// ErrConflict otherwise. Of several concurrent callers exactly one succeeds.
 	RotateRefresh(ctx context.Context, id ID, from, to Refresh) error
 
-	// EndGrant ends a grant and all its descendants, and writes a revocation
-	// for each of them, in one transaction. It returns the revocations that
-	// this call wrote; none if the grant had already ended. ErrNotFound.
-	EndGrant(ctx context.Context, id ID, reason string, at, deadUntil time.Time) ([]Revocation, error)
+	// EndGrant ends a grant, and with it all that names it as an ancestor: one
+	// row and one revocation, whatever hangs below. A grant without a row (what a
+	// client gets for itself) is ended by the revocation alone. It returns what
+	// this call wrote: nothing if the grant had ended already. The revocation is
+	// remembered for e.Remember after the later of e.At and the grant's expiry,
+	// which no descendant outlives; without a row, after MaxGrantTTL.
+	EndGrant(ctx context.Context, id ID, e Ending) ([]Revocation, error)
 
-	// EndSessionGrants does the same for every grant that rests on the session
-	// and does not hold offline_access.
-	EndSessionGrants(ctx context.Context, session ID, reason string, at, deadUntil time.Time) ([]Revocation, error)
+	// EndEvidence ends evidence for good, and every grant that depends on it, in
+	// one transaction: one revocation for the evidence and one for each grant.
+	// No grant with this evidence is born afterwards. The evidence is remembered
+	// for e.Remember after the later of e.At and proofUntil: so long could proof
+	// from it still come. It returns what this call wrote.
+	EndEvidence(ctx context.Context, evidence Evidence, proofUntil time.Time, e Ending) ([]Revocation, error)
 
 	// Grants lists grants, oldest first.
 	Grants(ctx context.Context, f GrantFilter, p Page) ([]Grant, error)
@@ -84,9 +102,12 @@ type SessionStore interface {
 	// ErrNotFound if that session has ended or has another cookie by now. Of
 	// several concurrent callers exactly one succeeds.
 	RenewSession(ctx context.Context, hash [32]byte, next Session) error
-	// EndSession deletes the session and writes its revocation, in one
-	// transaction. ErrNotFound if there is none.
-	EndSession(ctx context.Context, id ID, at, deadUntil time.Time) (Revocation, error)
+	// Session finds a session by id. ErrNotFound.
+	Session(ctx context.Context, id ID) (Session, error)
+	// EndSession deletes the session and does what EndEvidence does for it, in
+	// one transaction. Where the session is gone already, what depends on it is
+	// ended all the same. It returns what this call wrote.
+	EndSession(ctx context.Context, id ID, e Ending) ([]Revocation, error)
 }
 
 // TicketStore remembers what has been spent.

@@ -15,48 +15,63 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
-// plan is what an access token will be, before it is encoded.
-type plan struct {
+// accessToken is what an access token says, before it is encoded.
+type accessToken struct {
+	authority.Authorization
+	issuer          string
 	id              authority.ID
 	issued, expires time.Time
 	audience        []string
 }
 
-func (i *Issuer) plan(issuer authority.Issuer, a authority.Authorization) plan {
+func newAccessToken(issuer string, a authority.Authorization) accessToken {
 	issued := a.At.Truncate(time.Second)
-	expires := issued.Add(a.Target.AccessTTL(issuer))
+	expires := issued.Add(min(a.Life, authority.MaxTokenTTL))
 	if expires.After(a.Grant.ExpiresAt) {
 		expires = a.Grant.ExpiresAt // no token outlives its grant
 	}
-	return plan{authority.NewID(a.At), issued, expires, a.Target.Audience(issuer.URL)}
+	return accessToken{a, issuer, authority.NewID(a.At), issued, expires, a.Target.Audience(issuer)}
 }
 
-func (i *Issuer) accessToken(issuer authority.Issuer, a authority.Authorization, p plan) (string, error) {
+func (t accessToken) claims() []byte {
 	o := newObject()
-	o.text("iss", issuer.URL)
-	o.text("sub", a.Grant.Subject.ID)
-	o.oneOrList("aud", p.audience)
-	o.text("client_id", a.Client.ID)
-	o.text("scope", a.Target.Scopes.String())
-	o.number("iat", p.issued.Unix())
-	o.number("nbf", p.issued.Unix())
-	o.number("exp", p.expires.Unix())
-	o.text("jti", p.id.String())
-	o.text("grant_id", a.Grant.ID.String())
-	o.text("sid", boundSession(a.Grant).String())
-	if !a.Grant.AuthTime.IsZero() {
-		o.number("auth_time", a.Grant.AuthTime.Unix())
+	o.text("iss", t.issuer)
+	o.text("sub", t.Grant.Subject.ID)
+	o.text("sub_profile", string(t.Grant.Subject.Kind))
+	o.oneOrList("aud", t.audience)
+	o.text("client_id", t.Client.ID)
+	o.text("scope", t.Target.Scopes.String())
+	o.number("iat", t.issued.Unix())
+	o.number("nbf", t.issued.Unix())
+	o.number("exp", t.expires.Unix())
+	o.text("jti", t.id.String())
+	o.text("grant_id", t.Grant.ID.String())
+	ids, clients := ancestors(t.Grant.Lineage)
+	o.list("lineage", ids)
+	o.list("lineage_clients", clients)
+	if t.Grant.Evidence.Kind == authority.EvidenceSession {
+		o.text("sid", t.Grant.Evidence.Key)
 	}
-	o.list("amr", a.Grant.AMR)
-	body := o.end()
-	if a.Target.Format() == authority.FormatOpaque {
-		return oauth.EncodeOpaque(oauth.PrefixAccessToken, i.Opaque.Seal(body, p.expires)), nil
+	if !t.Grant.AuthTime.IsZero() {
+		o.number("auth_time", t.Grant.AuthTime.Unix())
 	}
-	signer, err := i.Signer("", oauth.TypAccessToken)
-	if err != nil {
-		return "", err
+	o.list("amr", t.Grant.AMR)
+	if t.Actor != nil {
+		o.json("act", actOf(t.Actor))
 	}
-	return signer.Sign(body)
+	if !t.Confirmation.IsZero() {
+		o.json("cnf", cnfClaim{t.Confirmation.JKT})
+	}
+	return o.end()
+}
+
+// ancestors are two lists of one length, since the clients of a lineage end
+// their tokens too, and JSON has no pairs.
+func ancestors(lineage []authority.Ancestor) (ids, clients []string) {
+	for _, a := range lineage {
+		ids, clients = append(ids, a.GrantID.String()), append(clients, a.ClientID)
+	}
+	return ids, clients
 }
 
 type idClaims struct {
@@ -140,4 +155,22 @@ func atHash(alg jose.Algorithm, accessToken string) string {
 func HashOf(token string) string {
 	sum := sha256.Sum256([]byte(token))
 	return hex.EncodeToString(sum[:16])
+}
+
+// actClaim is the `act` of an actor (RFC 8693 §4.1).
+type actClaim struct {
+	Subject string    `json:"sub"`
+	Act     *actClaim `json:"act,omitempty"`
+}
+
+func actOf(a *authority.Actor) *actClaim {
+	if a == nil {
+		return nil
+	}
+	return &actClaim{a.Subject, actOf(a.Act)}
+}
+
+// cnfClaim is the `cnf` of a bound token (RFC 7800 §3.1, RFC 9449 §6.1).
+type cnfClaim struct {
+	JKT string `json:"jkt"`
 }

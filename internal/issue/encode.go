@@ -18,7 +18,7 @@ func (o *object) name(name string) {
 	o.buf = append(append(append(o.buf, '"'), name...), '"', ':')
 }
 
-// text adds a member; an empty value leaves it out.
+// text adds a member; it omits an empty one.
 func (o *object) text(name, value string) {
 	if value == "" {
 		return
@@ -43,7 +43,14 @@ func (o *object) number(name string, value int64) {
 	o.buf = strconv.AppendInt(o.buf, value, 10)
 }
 
-// list adds an array; an empty one is left out.
+// json adds a member of any shape: for what few tokens have.
+func (o *object) json(name string, value any) {
+	encoded, _ := json.Marshal(value) // structs of strings always have a JSON form
+	o.name(name)
+	o.buf = append(o.buf, encoded...)
+}
+
+// list adds an array; it omits an empty one.
 func (o *object) list(name string, values []string) {
 	if len(values) == 0 {
 		return
@@ -74,7 +81,7 @@ func (r Response) JSON() []byte {
 	o.text("access_token", r.AccessToken)
 	o.text("token_type", r.TokenType)
 	o.number("expires_in", r.ExpiresIn)
-	o.text("refresh_token", r.RefreshToken)
+	o.text("refresh_token", r.RefreshToken.Reveal())
 	o.text("scope", r.Scope)
 	o.text("id_token", r.IDToken)
 	return o.end()

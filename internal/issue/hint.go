@@ -14,12 +14,12 @@ var idTokenJWT = jose.Expect{
 // IDTokenHint reads an id_token_hint: an ID token of ours, also an old one
 // (OpenID Connect RP-Initiated Logout §4). It says whose it was and grants nothing.
 func (r *Reader) IDTokenHint(raw string) (clientID, subject, sid string, err error) {
-	verified, err := jose.Verify(raw, idTokenJWT, r.find)
+	verified, err := jose.Verify(raw, idTokenJWT, r.Find)
 	if err != nil {
 		return "", "", "", err
 	}
 	iss, _, err := verified.Claims.String("iss")
-	if err != nil || iss != r.issuer {
+	if err != nil || iss != r.Issuer {
 		return "", "", "", errNotOurs
 	}
 	if clientID, _, err = verified.Claims.String("aud"); err != nil {

@@ -1,8 +1,8 @@
-// Package issue turns an Authorization into signed tokens. Issue is the one
-// function that every grant type passes on its way to a token: it asks for the
-// state of the accounts and for epochs, signs, makes the transition that pays
-// for the tokens, and writes the journal, in this order, so that no flow can
-// forget one of them.
+// Package issue turns an Authorization into signed tokens, and is the one
+// reader that accepts our own. Issue is the one function that every grant type
+// passes on its way to a token: it asks for the state of the accounts and for
+// what has ended, signs, writes the journal, and makes the transition that pays
+// for the tokens, in this order, so that no flow can forget one of them.
 package issue
 
 import (
@@ -21,50 +21,48 @@ type Issuer struct {
 	// Settings returns the issuer's URL and lifetimes as they are now: a
 	// reload of the configuration may change the lifetimes.
 	Settings func() authority.Issuer
-	// User finds an account (authority.ErrNotFound).
-	User func(ctx context.Context, id string) (authority.User, error)
+	// Account finds the account of a subject; authority.ErrEnded if it is disabled or gone.
+	Account func(ctx context.Context, subject authority.Subject) (authority.User, error)
 	// Revoked asks the revocation view.
-	Revoked func(authority.Lineage) bool
+	Revoked func([]authority.Link) bool
 	// Signer gives the current key of an algorithm; the empty algorithm is the default one.
 	Signer func(alg jose.Algorithm, typ string) (*jose.Signer, error)
 	// Opaque seals the access tokens of resources that want opaque ones.
 	Opaque *seal.Box
 	// Record writes to the journal and returns when the entry is on disk.
 	Record func(ctx context.Context, e authority.Event) error
-	// Recordable fails while nothing can be recorded.
-	Recordable func() error
 }
 
 // Response is the answer of the token endpoint (RFC 6749 §5.1).
 type Response struct {
 	AccessToken  string
 	TokenType    string
-	ExpiresIn    int64  // seconds
-	RefreshToken string // empty for none
+	ExpiresIn    int64        // seconds
+	RefreshToken oauth.Secret // zero for none
 	Scope        string
 	IDToken      string // empty for none
 }
 
-// Issue checks, signs, pays and records, and returns the tokens. What it
+// Issue checks, signs, records and pays, and returns the tokens. What it
 // returns besides an oauth.Error is a failure of storage or journal: nothing
-// may be handed out then.
-func (i *Issuer) Issue(ctx context.Context, a authority.Authorization) (Response, error) {
+// may be handed out then, and nothing has been spent that a retry would miss.
+func (i *Issuer) Issue(ctx context.Context, a authority.Authorization, spend authority.Spend) (Response, error) {
 	user, err := i.account(ctx, a)
 	if err != nil {
 		return Response{}, err
 	}
-	if i.Revoked(LineageOf(a.Grant)) {
+	if i.Revoked(a.Grant.Links()) {
 		return Response{}, oauth.Errorf(oauth.InvalidGrant, "the grant has been revoked")
 	}
 	issuer := i.Settings()
-	token := i.plan(issuer, a)
+	token := newAccessToken(issuer.URL, a)
 	response := Response{
 		TokenType:    "Bearer",
 		ExpiresIn:    int64(token.expires.Sub(token.issued) / time.Second),
 		RefreshToken: a.RefreshToken,
 		Scope:        a.Target.Scopes.String(),
 	}
-	if response.AccessToken, err = i.accessToken(issuer, a, token); err != nil {
+	if response.AccessToken, err = i.encode(token); err != nil {
 		return Response{}, err
 	}
 	if !readable(response.AccessToken) {
@@ -75,81 +73,62 @@ func (i *Issuer) Issue(ctx context.Context, a authority.Authorization) (Response
 			return Response{}, err
 		}
 	}
-	// Paid for once the tokens are made and the journal is known to work: what
-	// fails before has changed nothing, and the client can try again.
-	if err := i.Recordable(); err != nil {
-		return Response{}, err
-	}
 	if err := ctx.Err(); err != nil { // nobody is there to take the tokens
 		return Response{}, err
 	}
-	ctx, cancel := Settle(ctx)
+	ctx, cancel := authority.Settle(ctx)
 	defer cancel()
-	if a.Spend != nil {
-		if err := a.Spend(ctx); err != nil {
-			return Response{}, err
-		}
-	}
-	err = i.Record(ctx, authority.Event{
+	// Recorded before it is paid for: if the disk fails, the code or the refresh
+	// token is still good, and the client can try again. If the payment fails,
+	// the record says too much, and a second one says so.
+	event := authority.Event{
 		Type: authority.EventTokenIssued, At: a.At,
 		ClientID: a.Client.ID, Subject: a.Grant.Subject, GrantType: string(a.GrantType),
 		GrantID: a.Grant.ID, SessionID: a.Grant.SessionID, TokenID: token.id, TokenHash: HashOf(response.AccessToken),
 		Audience: token.audience, Scope: response.Scope, ExpiresAt: token.expires,
-	})
-	if err != nil {
-		return Response{}, err
+	}
+	if err := i.Record(ctx, event); err != nil || spend == nil {
+		return response.unless(err)
+	}
+	if err := spend(ctx); err != nil {
+		event.Type, event.Reason = authority.EventTokenWithheld, "not handed out: "+oauth.AsError(err).Description
+		return Response{}, errors.Join(err, i.Record(ctx, event))
 	}
 	return response, nil
 }
 
-// settleTimeout is longer than the storage lets a caller wait, and shorter
-// than the server waits for an answer.
-const settleTimeout = 30 * time.Second
-
-// Settle gives the context for a change of state and its record: whoever
-// hangs up in between must not leave a change that the journal never saw.
-func Settle(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+// unless returns the response, or nothing of it with an error.
+func (r Response) unless(err error) (Response, error) {
+	if err != nil {
+		return Response{}, err
+	}
+	return r, nil
 }
 
-// account refuses disabled clients and users, whatever the flow.
+// encode signs or seals an access token.
+func (i *Issuer) encode(t accessToken) (string, error) {
+	body := t.claims()
+	if t.Format == authority.FormatOpaque {
+		return oauth.EncodeOpaque(oauth.PrefixAccessToken, i.Opaque.Seal(body, t.expires)), nil
+	}
+	signer, err := i.Signer("", oauth.TypAccessToken)
+	if err != nil {
+		return "", err
+	}
+	return signer.Sign(body)
+}
+
+// account refuses disabled clients and accounts, whatever the flow.
 func (i *Issuer) account(ctx context.Context, a authority.Authorization) (authority.User, error) {
 	if a.Client.Disabled {
 		return authority.User{}, oauth.Errorf(oauth.InvalidClient, "the client is disabled")
 	}
-	if a.Grant.Subject.Kind != authority.SubjectUser {
-		return authority.User{}, nil
+	if a.Grant.Subject.Kind == authority.SubjectClient && a.Grant.Subject.ID == a.Client.ID {
+		return authority.User{}, nil // it has just been found
 	}
-	user, err := i.User(ctx, a.Grant.Subject.ID)
-	switch {
-	case errors.Is(err, authority.ErrNotFound):
-		return authority.User{}, oauth.Errorf(oauth.InvalidGrant, "the user's account no longer exists")
-	case err != nil:
-		return authority.User{}, err
-	case user.Disabled:
-		return authority.User{}, oauth.Errorf(oauth.InvalidGrant, "the user's account is disabled")
+	user, err := i.Account(ctx, a.Grant.Subject)
+	if errors.Is(err, authority.ErrEnded) {
+		return authority.User{}, oauth.Errorf(oauth.InvalidGrant, "the account is disabled or no longer exists").Because(err)
 	}
-	return user, nil
-}
-
-// LineageOf is what a grant itself hangs on. It is as old as the oldest of its
-// making and of the sign-in that it came from: an epoch ends what an older
-// sign-in still gives, also on a node that had not heard of it yet.
-func LineageOf(g authority.Grant) authority.Lineage {
-	granted := g.CreatedAt
-	if id := g.ID.Time(); id.Before(granted) {
-		granted = id // the id is made with the consent page, and stands in every token
-	}
-	return authority.Lineage{
-		GrantID: g.ID, SessionID: boundSession(g), Subject: g.Subject, ClientID: g.ClientID, Granted: granted, SignedIn: g.AuthTime,
-	}
-}
-
-// boundSession is the session that a grant dies with. A grant with
-// offline_access goes on when the browser signs out.
-func boundSession(g authority.Grant) authority.ID {
-	if g.Outlives() {
-		return authority.ID{}
-	}
-	return g.SessionID
+	return user, err
 }

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -40,10 +41,9 @@ type bench struct {
 	now        time.Time
 	user       authority.User
 	userErr    error
-	deadGrant  bool
-	dead       map[authority.ID]bool
+	revoked    map[string]bool // keys of links
 	journalErr error
-	readyErr   error
+	staleErr   error
 	steps      []string // what happened, in order
 	events     []authority.Event
 }
@@ -63,7 +63,7 @@ func benchOf(t testing.TB, private *ecdsa.PrivateKey) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{private: private, now: testNow, dead: map[authority.ID]bool{}, user: authority.User{
+	b := &bench{private: private, now: testNow, revoked: map[string]bool{}, user: authority.User{
 		ID: "ada-id", Username: "ada", Name: "Ada", Email: "ada@example.com", EmailVerified: true, UpdatedAt: testNow.Add(-time.Hour),
 	}}
 	public, err := jose.NewPublicKey("k1", jose.ES256, private.Public())
@@ -71,18 +71,21 @@ func benchOf(t testing.TB, private *ecdsa.PrivateKey) *bench {
 		t.Fatal(err)
 	}
 	box := seal.NewBox([32]byte{1}, "access token")
-	isDead := func(l authority.Lineage) bool {
-		return b.deadGrant || b.dead[l.TokenID] || b.dead[l.GrantID] || b.dead[l.SessionID]
+	revoked := func(links []authority.Link) bool {
+		return slices.ContainsFunc(links, func(l authority.Link) bool { return b.revoked[l.Key] })
 	}
 	b.Issuer = &Issuer{
 		Settings: func() authority.Issuer {
 			return authority.Issuer{URL: testIssuer, AccessTTL: 5 * time.Minute, IDTTL: 4 * time.Minute}
 		},
-		User: func(context.Context, string) (authority.User, error) {
-			b.steps = append(b.steps, "user")
+		Account: func(context.Context, authority.Subject) (authority.User, error) {
+			b.steps = append(b.steps, "account")
 			return b.user, b.userErr
 		},
-		Revoked: func(l authority.Lineage) bool { b.steps = append(b.steps, "dead"); return isDead(l) },
+		Revoked: func(links []authority.Link) bool {
+			b.steps = append(b.steps, "revoked")
+			return revoked(links)
+		},
 		Signer: func(alg jose.Algorithm, typ string) (*jose.Signer, error) {
 			b.steps = append(b.steps, "sign "+typ)
 			if alg == jose.EdDSA {
@@ -96,11 +99,15 @@ func benchOf(t testing.TB, private *ecdsa.PrivateKey) *bench {
 			b.events = append(b.events, e)
 			return b.journalErr
 		},
-		Recordable: func() error { b.steps = append(b.steps, "ready"); return b.readyErr },
 	}
-	b.Reader = NewReader(testIssuer, func(kid string, alg jose.Algorithm) (jose.PublicKey, bool) {
-		return public, kid == "k1" && alg == jose.ES256
-	}, box, isDead, func() time.Time { return b.now })
+	b.Reader = NewReader(Checks{
+		Issuer: testIssuer, Opaque: box, Revoked: revoked, Now: func() time.Time { return b.now },
+		Find: func(kid string, alg jose.Algorithm) (jose.PublicKey, bool) {
+			return public, kid == "k1" && alg == jose.ES256
+		},
+		Fresh: func() error { return b.staleErr },
+		Alive: func(context.Context, string, authority.Subject) (authority.User, error) { return b.user, b.userErr },
+	})
 	return b
 }
 
@@ -112,12 +119,15 @@ func (b *bench) decision() authority.Authorization {
 		Scopes: oauth.MustScopes("openid", "email", "read"), SessionID: authority.NewID(signedIn), AuthTime: signedIn, AMR: []string{"pwd"}, Nonce: "n-0S6",
 		State: authority.GrantActive, CreatedAt: testNow, ExpiresAt: testNow.Add(24 * time.Hour),
 	}
+	grant.Evidence = authority.SessionEvidence(grant.SessionID)
 	return authority.Authorization{
-		GrantType: oauth.AuthorizationCode, Client: authority.Client{ID: "web"}, Grant: grant, At: testNow, IDToken: true, RefreshToken: "the refresh token",
+		GrantType: oauth.AuthorizationCode, Client: authority.Client{ID: "web"}, Grant: grant, At: testNow, IDToken: true, RefreshToken: oauth.SecretOf("the refresh token"),
 		Target: authority.Target{Scopes: oauth.MustScopes("openid", "read"), Resources: []authority.Resource{{ID: testAPI, Format: authority.FormatJWT}}},
-		Spend:  func(context.Context) error { b.steps = append(b.steps, "spend"); return nil },
+		Format: authority.FormatJWT, Life: 5 * time.Minute,
 	}
 }
+
+func (b *bench) spend(context.Context) error { b.steps = append(b.steps, "spend"); return nil }
 
 func payload(t *testing.T, token string) map[string]any {
 	t.Helper()
@@ -134,7 +144,7 @@ func payload(t *testing.T, token string) map[string]any {
 
 func (b *bench) issue(t *testing.T, a authority.Authorization) Response {
 	t.Helper()
-	r, err := b.Issue(t.Context(), a)
+	r, err := b.Issue(t.Context(), a, b.spend)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,11 +155,11 @@ func TestIssueInOrder(t *testing.T) {
 	b := newBench(t)
 	a := b.decision()
 	r := b.issue(t, a)
-	want := []string{"user", "dead", "sign at+jwt", "sign JWT", "ready", "spend", "journal"}
+	want := []string{"account", "revoked", "sign at+jwt", "sign JWT", "journal", "spend"}
 	if !slices.Equal(b.steps, want) {
 		t.Fatalf("%q, want %q", b.steps, want)
 	}
-	if r.TokenType != "Bearer" || r.ExpiresIn != 300 || r.RefreshToken != "the refresh token" || r.Scope != "openid read" {
+	if r.TokenType != "Bearer" || r.ExpiresIn != 300 || r.RefreshToken.Reveal() != "the refresh token" || r.Scope != "openid read" {
 		t.Errorf("%+v", r)
 	}
 	e := b.events[0]
@@ -158,7 +168,7 @@ func TestIssueInOrder(t *testing.T) {
 		e.TokenHash != HashOf(r.AccessToken) || e.Scope != "openid read" || !slices.Equal(e.Audience, []string{testAPI, testIssuer}) || float64(e.ExpiresAt.Unix()) != claims["exp"] {
 		t.Errorf("promise 2: the journal tells another story: %+v of %v", e, claims)
 	}
-	for _, secret := range []string{r.AccessToken, r.IDToken, r.RefreshToken, strings.Split(r.AccessToken, ".")[2]} {
+	for _, secret := range []string{r.AccessToken, r.IDToken, r.RefreshToken.Reveal(), strings.Split(r.AccessToken, ".")[2]} {
 		if strings.Contains(fmt.Sprintf("%+v", e), secret) {
 			t.Error("114: a value is in the journal")
 		}
@@ -175,41 +185,43 @@ func TestIssueToACallerWhoHangsUp(t *testing.T) {
 		return ctx.Err()
 	}
 	a := b.decision()
-	a.Spend = func(ctx context.Context) error {
-		hangUp()
-		return alive(ctx)
-	}
 	record := b.Record
-	b.Record = func(ctx context.Context, e authority.Event) error { return errors.Join(alive(ctx), record(ctx, e)) }
-	if _, err := b.Issue(ctx, a); err != nil || len(b.events) != 1 {
-		t.Fatalf("what was spent was not recorded: %v, %d events", err, len(b.events))
+	b.Record = func(ctx context.Context, e authority.Event) error {
+		hangUp()
+		return errors.Join(alive(ctx), record(ctx, e))
 	}
-	a.Spend = func(context.Context) error { t.Error("spent for a caller who was gone before"); return nil }
-	if r, err := b.Issue(ctx, a); !errors.Is(err, context.Canceled) || r != (Response{}) || len(b.events) != 1 {
+	spent := false
+	if _, err := b.Issue(ctx, a, func(ctx context.Context) error { spent = true; return alive(ctx) }); err != nil || len(b.events) != 1 || !spent {
+		t.Fatalf("what was recorded was not spent: %v, %d events", err, len(b.events))
+	}
+	never := func(context.Context) error { t.Error("spent for a caller who was gone before"); return nil }
+	if r, err := b.Issue(ctx, a, never); !errors.Is(err, context.Canceled) || r != (Response{}) || len(b.events) != 1 {
 		t.Fatalf("%+v, %v, %d events", r, err, len(b.events))
 	}
 }
 
-// What is refused or fails hands out nothing; what fails before Spend has
-// changed nothing (69).
+// What is refused or fails hands out nothing and spends nothing: a retry finds
+// everything as it was (69, B 8).
 func TestIssueRefuses(t *testing.T) {
 	down := errors.New("the disk is gone")
 	for _, row := range []struct {
-		name    string
-		change  func(*bench, *authority.Authorization)
-		want    oauth.Code
-		spent   bool
-		journal bool
+		name     string
+		change   func(*bench, *authority.Authorization)
+		want     oauth.Code
+		recorded bool
 	}{
-		{"42: the client is disabled", func(_ *bench, a *authority.Authorization) { a.Client.Disabled = true }, oauth.InvalidClient, false, false},
-		{"70: the user is disabled", func(b *bench, _ *authority.Authorization) { b.user.Disabled = true }, oauth.InvalidGrant, false, false},
-		{"70: the user is gone", func(b *bench, _ *authority.Authorization) { b.userErr = authority.ErrNotFound }, oauth.InvalidGrant, false, false},
-		{"69: the user cannot be read", func(b *bench, _ *authority.Authorization) { b.userErr = down }, oauth.TemporarilyUnavailable, false, false},
-		{"68: the grant has been revoked", func(b *bench, _ *authority.Authorization) { b.deadGrant = true }, oauth.InvalidGrant, false, false},
-		{"the session has ended", func(b *bench, a *authority.Authorization) { b.dead[a.Grant.SessionID] = true }, oauth.InvalidGrant, false, false},
+		{"42: the client is disabled", func(_ *bench, a *authority.Authorization) { a.Client.Disabled = true }, oauth.InvalidClient, false},
+		{"70: the account has ended", func(b *bench, _ *authority.Authorization) { b.userErr = authority.ErrEnded }, oauth.InvalidGrant, false},
+		{"69: the account cannot be read", func(b *bench, _ *authority.Authorization) { b.userErr = down }, oauth.TemporarilyUnavailable, false},
+		{"68: the grant has been revoked", func(b *bench, a *authority.Authorization) { b.revoked[a.Grant.ID.String()] = true }, oauth.InvalidGrant, false},
+		{"the session has ended", func(b *bench, a *authority.Authorization) { b.revoked[a.Grant.SessionID.String()] = true }, oauth.InvalidGrant, false},
+		{"an ancestor has been revoked", func(b *bench, a *authority.Authorization) {
+			root := authority.NewID(testNow)
+			a.Grant.Lineage, b.revoked[root.String()] = []authority.Ancestor{{GrantID: root, ClientID: "api"}}, true
+		}, oauth.InvalidGrant, false},
 		{"there is no key", func(b *bench, _ *authority.Authorization) {
 			b.Signer = func(jose.Algorithm, string) (*jose.Signer, error) { return nil, down }
-		}, oauth.TemporarilyUnavailable, false, false},
+		}, oauth.TemporarilyUnavailable, false},
 		{"there is no key for the ID token", func(b *bench, a *authority.Authorization) {
 			a.Client.IDTokenAlg = "RS256"
 			signer := b.Signer
@@ -219,25 +231,40 @@ func TestIssueRefuses(t *testing.T) {
 				}
 				return signer(alg, typ)
 			}
-		}, oauth.TemporarilyUnavailable, false, false},
-		{"the journal is known to be broken", func(b *bench, _ *authority.Authorization) { b.readyErr = down }, oauth.TemporarilyUnavailable, false, false},
-		{"27: it has been spent", func(b *bench, a *authority.Authorization) {
-			a.Spend = func(context.Context) error { return oauth.Errorf(oauth.InvalidGrant, "spent") }
-		}, oauth.InvalidGrant, false, false},
-		{"promise 2: the journal fails", func(b *bench, _ *authority.Authorization) { b.journalErr = down }, oauth.TemporarilyUnavailable, true, true},
+		}, oauth.TemporarilyUnavailable, false},
+		{"promise 2: the journal fails", func(b *bench, _ *authority.Authorization) { b.journalErr = down }, oauth.TemporarilyUnavailable, true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			b := newBench(t)
 			a := b.decision()
 			row.change(b, &a)
-			r, err := b.Issue(t.Context(), a)
+			r, err := b.Issue(t.Context(), a, b.spend)
 			if err == nil || oauth.AsError(err).Code != row.want || r != (Response{}) {
 				t.Fatalf("%+v %v", r, err)
 			}
-			if slices.Contains(b.steps, "spend") != row.spent || slices.Contains(b.steps, "journal") != row.journal {
+			if slices.Contains(b.steps, "spend") || slices.Contains(b.steps, "journal") != row.recorded {
 				t.Fatalf("%q", b.steps)
 			}
 		})
+	}
+}
+
+// A token that is on record and cannot be paid for is withheld, and that is on
+// record too.
+func TestWhatCannotBePaidForIsWithheld(t *testing.T) {
+	for name, failure := range map[string]error{
+		"27: it has been spent":    oauth.Errorf(oauth.InvalidGrant, "spent"),
+		"69: the store has failed": errors.New("the disk is gone"),
+	} {
+		b := newBench(t)
+		r, err := b.Issue(t.Context(), b.decision(), func(context.Context) error { return failure })
+		if !errors.Is(err, failure) || r != (Response{}) {
+			t.Fatalf("%s: %+v %v", name, r, err)
+		}
+		if len(b.events) != 2 || b.events[0].Type != authority.EventTokenIssued || b.events[1].Type != authority.EventTokenWithheld ||
+			b.events[0].TokenID != b.events[1].TokenID || b.events[1].Reason == "" {
+			t.Errorf("%s: %+v", name, b.events)
+		}
 	}
 }
 
@@ -251,7 +278,7 @@ func TestAccessTokenClaims(t *testing.T) { // RFC 9068 §2.2
 	}
 	got := payload(t, r.AccessToken)
 	want := map[string]any{
-		"iss": testIssuer, "sub": "ada-id", "aud": []any{testAPI, testIssuer}, "client_id": "web", "scope": "openid read",
+		"iss": testIssuer, "sub": "ada-id", "sub_profile": "user", "aud": []any{testAPI, testIssuer}, "client_id": "web", "scope": "openid read",
 		"iat": float64(testNow.Unix()), "nbf": float64(testNow.Unix()), "exp": float64(testNow.Unix() + 300), "jti": got["jti"], "grant_id": a.Grant.ID.String(),
 		"sid": a.Grant.SessionID.String(), "auth_time": float64(testNow.Unix() - 60), "amr": []any{"pwd"},
 	}
@@ -270,12 +297,14 @@ func TestAccessTokenClaims(t *testing.T) { // RFC 9068 §2.2
 		{"one audience is a string", func(a *authority.Authorization) { a.Target.Scopes = oauth.MustScopes("read") }, "aud", testAPI},
 		{"no resource: the issuer alone", func(a *authority.Authorization) { a.Target.Resources = nil }, "aud", testIssuer},
 		{"no token outlives its grant", func(a *authority.Authorization) { a.Grant.ExpiresAt = testNow.Add(time.Minute) }, "exp", float64(testNow.Add(time.Minute).Unix())},
-		{"a grant that outlives its session has no sid", func(a *authority.Authorization) {
-			a.Grant.Scopes = a.Grant.Scopes.Union(oauth.MustScopes("offline_access"))
+		{"a grant that does not depend on its session has no sid", func(a *authority.Authorization) { a.Grant.Evidence = authority.Evidence{} }, "sid", nil},
+		{"nor has one that depends on something else", func(a *authority.Authorization) {
+			a.Grant.Evidence = authority.Evidence{Kind: authority.EvidencePod, Key: "hub/uid"}
 		}, "sid", nil},
+		{"no token lives longer than any may", func(a *authority.Authorization) { a.Life, a.Grant.ExpiresAt = 48*time.Hour, testNow.Add(72*time.Hour) }, "exp", float64(testNow.Add(authority.MaxTokenTTL).Unix())},
 		{"no scope", func(a *authority.Authorization) { a.Target.Scopes = oauth.Scopes{} }, "scope", nil},
 		{"no sign-in", func(a *authority.Authorization) { a.Grant.AuthTime = time.Time{} }, "auth_time", nil},
-		{"a resource's own lifetime", func(a *authority.Authorization) { a.Target.Resources[0].AccessTTL = time.Minute }, "exp", float64(testNow.Unix() + 60)},
+		{"a resource's own lifetime", func(a *authority.Authorization) { a.Life = time.Minute }, "exp", float64(testNow.Unix() + 60)},
 	} {
 		a := b.decision()
 		row.change(&a)
@@ -287,6 +316,38 @@ func TestAccessTokenClaims(t *testing.T) { // RFC 9068 §2.2
 		if claims["exp"].(float64) != float64(testNow.Unix()+r.ExpiresIn) {
 			t.Errorf("%s: expires_in is %d", row.name, r.ExpiresIn)
 		}
+	}
+}
+
+// The rarer claims: who acts, what key the token is bound to, what it came from.
+func TestClaimsOfAnExchangedToken(t *testing.T) {
+	b := newBench(t)
+	a := b.decision()
+	root, middle := authority.NewID(testNow.Add(-time.Hour)), authority.NewID(testNow.Add(-time.Minute))
+	a.Grant.Lineage = []authority.Ancestor{{GrantID: root, ClientID: "web"}, {GrantID: middle, ClientID: "orders"}}
+	a.Actor = &authority.Actor{Subject: "billing", Act: &authority.Actor{Subject: "orders"}}
+	a.Confirmation = authority.Confirmation{JKT: "thumbprint"}
+	token := b.issue(t, a).AccessToken
+	got := payload(t, token)
+	for claim, want := range map[string]any{
+		"lineage":         []any{root.String(), middle.String()},
+		"lineage_clients": []any{"web", "orders"},
+		"act":             map[string]any{"sub": "billing", "act": map[string]any{"sub": "orders"}}, // RFC 8693 §4.1
+		"cnf":             map[string]any{"jkt": "thumbprint"},                                      // RFC 9449 §6.1
+	} {
+		if !reflect.DeepEqual(got[claim], want) {
+			t.Errorf("%s is %v, want %v", claim, got[claim], want)
+		}
+	}
+	if _, err := b.Authenticate(token); err != nil {
+		t.Fatal(err)
+	}
+	for _, end := range []string{root.String(), middle.String(), "orders", "web"} { // the clients by their epochs
+		b.revoked[end] = true
+		if _, err := b.Authenticate(token); !errors.Is(err, errRevoked) {
+			t.Errorf("%s has ended: %v", end, err)
+		}
+		delete(b.revoked, end)
 	}
 }
 
@@ -332,63 +393,103 @@ func TestIDTokenClaims(t *testing.T) { // OpenID Connect Core §2
 func TestOpaqueAccessTokens(t *testing.T) {
 	b := newBench(t)
 	a := b.decision()
-	a.Target.Resources[0].Format = authority.FormatOpaque
+	a.Format = authority.FormatOpaque
 	token := b.issue(t, a).AccessToken
 	if !strings.HasPrefix(token, string(oauth.PrefixAccessToken)) || strings.Contains(token, ".") {
 		t.Fatalf("%q", token)
 	}
-	live, err := b.Live(token)
-	if err != nil || live.Lineage.GrantID != a.Grant.ID || live.Lineage.KeyID != "" || !live.GoodAt(testAPI) || live.GoodAt("https://other.example.com") || live.GoodAt("") {
-		t.Fatalf("%+v %v", live, err)
+	read, err := b.Authenticate(token)
+	if err != nil || read.GrantID != a.Grant.ID || slices.ContainsFunc(read.Links, func(l authority.Link) bool { return l.Kind == authority.RevokeKey }) {
+		t.Fatalf("%+v %v", read, err)
 	}
-	other := NewReader(testIssuer, nil, seal.NewBox([32]byte{1}, "another purpose"), func(authority.Lineage) bool { return false }, func() time.Time { return testNow })
-	if _, err := other.Live(token); err == nil {
+	other := newBench(t)
+	other.Reader.Opaque = seal.NewBox([32]byte{1}, "another purpose")
+	if _, err := other.Authenticate(token); err == nil {
 		t.Error("a value that was sealed for another purpose is an access token")
 	}
 }
 
-func TestLive(t *testing.T) {
-	b := newBench(t)
-	a := b.decision()
-	token := b.issue(t, a).AccessToken
-	first, err := b.Live(token)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := first.Lineage
-	if l.GrantID != a.Grant.ID || l.SessionID != a.Grant.SessionID || l.KeyID != "k1" || l.ClientID != "web" || l.Subject != a.Grant.Subject ||
-		!l.Granted.Equal(testNow) || !l.SignedIn.Equal(testNow.Add(-time.Minute)) || first.Scopes.String() != "openid read" {
-		t.Errorf("%+v", first)
-	}
-	// A token that was read before is asked about again: only its signature is remembered.
-	for name, id := range map[string]authority.ID{"jti": l.TokenID, "grant": l.GrantID, "session": l.SessionID} {
-		b.dead[id] = true
-		if _, err := b.Live(token); !errors.Is(err, errDead) {
-			t.Errorf("the %s has ended: %v", name, err)
+// TestAccept: each thing that makes a token worth nothing, one at a time.
+func TestAccept(t *testing.T) {
+	down := errors.New("the disk is gone")
+	good := newBench(t)
+	token := good.issue(t, good.decision()).AccessToken
+	for _, row := range []struct {
+		name     string
+		audience string
+		change   func(b *bench)
+		want     error
+	}{
+		{"a good one, at its API", testAPI, func(*bench) {}, nil},
+		{"at the issuer, since it has openid", testIssuer, func(*bench) {}, nil},
+		{"for a caller who decides by itself", AnyAudience, func(*bench) {}, nil},
+		{"at another API", "https://other.example.com", func(*bench) {}, ErrAudience},
+		{"at its API with a slash", testAPI + "/", func(*bench) {}, ErrAudience},
+		{"this node does not know what has been revoked", testAPI, func(b *bench) { b.staleErr = down }, down},
+		{"it has expired", testAPI, func(b *bench) { b.now = testNow.Add(5 * time.Minute) }, ErrInactive},
+		{"it has been revoked", testAPI, func(b *bench) { b.revoked[payload(t, token)["jti"].(string)] = true }, ErrInactive},
+		{"its account has ended", testAPI, func(b *bench) { b.userErr = authority.ErrEnded }, ErrInactive},
+		{"its account cannot be read", testAPI, func(b *bench) { b.userErr = down }, down},
+	} {
+		b := benchOf(t, good.private.(*ecdsa.PrivateKey))
+		row.change(b)
+		accepted, user, err := b.Accept(t.Context(), token, row.audience)
+		if !errors.Is(err, row.want) || (err == nil) != (accepted != nil) || err == nil && user.ID != "ada-id" || err != nil && user.ID != "" {
+			t.Errorf("%s: %+v %+v %v", row.name, accepted, user, err)
 		}
-		delete(b.dead, id)
+		if errors.Is(row.want, down) && errors.Is(err, ErrInactive) {
+			t.Errorf("%s: a failure of ours is said of the token", row.name)
+		}
 	}
-	b.now = first.Expires.Add(-time.Nanosecond)
-	if _, err := b.Live(token); err != nil {
-		t.Errorf("its last moment: %v", err)
-	}
-	b.now = first.Expires
-	if _, err := b.Live(token); !errors.Is(err, errOver) {
-		t.Errorf("it is over: %v", err)
-	}
-	if _, err := newBenchAt(t, b, first.Expires).Live(token); !errors.Is(err, errOver) {
-		t.Errorf("it is over, read for the first time within what clocks may differ: %v", err)
+	if _, _, err := good.Accept(t.Context(), "nonsense", testAPI); !errors.Is(err, ErrInactive) {
+		t.Error(err)
 	}
 }
 
-// newBenchAt is a reader of the same keys that has read nothing yet.
-func newBenchAt(t *testing.T, b *bench, now time.Time) *Reader {
-	t.Helper()
-	public, err := jose.NewPublicKey("k1", jose.ES256, b.private.Public())
+func TestAuthenticate(t *testing.T) {
+	b := newBench(t)
+	a := b.decision()
+	token := b.issue(t, a).AccessToken
+	first, err := b.Authenticate(token)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return NewReader(testIssuer, jose.KeySet{public}.Find, b.Opaque, func(authority.Lineage) bool { return false }, func() time.Time { return now })
+	if first.GrantID != a.Grant.ID || first.SessionID != a.Grant.SessionID || first.ClientID != "web" || first.Subject != a.Grant.Subject || first.Scopes.String() != "openid read" {
+		t.Errorf("%+v", first)
+	}
+	// What the grant depends on, its token does; and on itself and the key.
+	want := append(a.Grant.Links(), authority.Link{Kind: authority.RevokeToken, Key: first.ID.String()}, authority.Link{Kind: authority.RevokeKey, Key: "k1"})
+	for _, l := range want {
+		if !slices.ContainsFunc(first.Links, func(x authority.Link) bool {
+			return x.Kind == l.Kind && x.Key == l.Key && x.Born.Equal(l.Born.Truncate(time.Millisecond))
+		}) {
+			t.Errorf("the token lacks %+v: %+v", l, first.Links)
+		}
+	}
+	if len(first.Links) != len(want) {
+		t.Errorf("%d links, want %d", len(first.Links), len(want))
+	}
+	// A token that was read before is asked about again: only its signature is remembered.
+	for _, key := range []string{first.ID.String(), first.GrantID.String(), first.SessionID.String(), "k1", "ada-id", "web"} {
+		b.revoked[key] = true
+		if _, err := b.Authenticate(token); !errors.Is(err, errRevoked) {
+			t.Errorf("%s has ended: %v", key, err)
+		}
+		delete(b.revoked, key)
+	}
+	b.now = first.Expires.Add(-time.Nanosecond)
+	if _, err := b.Authenticate(token); err != nil {
+		t.Errorf("its last moment: %v", err)
+	}
+	b.now = first.Expires
+	if _, err := b.Authenticate(token); !errors.Is(err, errExpired) {
+		t.Errorf("it is over: %v", err)
+	}
+	late := benchOf(t, b.private.(*ecdsa.PrivateKey))
+	late.now = first.Expires
+	if _, err := late.Authenticate(token); !errors.Is(err, errExpired) {
+		t.Errorf("it is over, read for the first time within what clocks may differ: %v", err)
+	}
 }
 
 func TestReaderRefuses(t *testing.T) {
@@ -449,6 +550,16 @@ func TestReaderRefuses(t *testing.T) {
 		{"60: an object as aud", ours(with("aud", map[string]any{"a": testAPI})), false},
 		{"no sub", ours(with("sub", nil)), false},
 		{"an empty sub", ours(with("sub", "")), false},
+		{"a client's own token", ours(with("sub_profile", "client")), true},
+		{"a workload's", ours(with("sub_profile", "workload")), true},
+		{"no sub_profile", ours(with("sub_profile", nil)), false},
+		{"a sub_profile that is not known", ours(with("sub_profile", "robot")), false},
+		{"a lineage", ours(with("lineage", []string{good["grant_id"].(string)}, "lineage_clients", []string{"web"})), true},
+		{"a lineage without its clients", ours(with("lineage", []string{good["grant_id"].(string)})), false},
+		{"clients without a lineage", ours(with("lineage_clients", []string{"web"})), false},
+		{"a lineage that is longer than any", ours(with("lineage", slices.Repeat([]string{good["grant_id"].(string)}, 9), "lineage_clients", slices.Repeat([]string{"web"}, 9))), false},
+		{"an ancestor that is no id of ours", ours(with("lineage", []string{"x"}, "lineage_clients", []string{"web"})), false},
+		{"an ancestor of nobody", ours(with("lineage", []string{good["grant_id"].(string)}, "lineage_clients", []string{""})), false},
 		{"no client_id", ours(with("client_id", nil)), false},
 		{"no jti", ours(with("jti", nil)), false},
 		{"a jti that is no id of ours", ours(with("jti", "x")), false},
@@ -476,7 +587,7 @@ func TestReaderRefuses(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			for range 2 { // the second time a cache may answer
-				if token, err := b.Live(row.token); (err == nil) != row.ok || (token == nil) == row.ok {
+				if token, err := b.Authenticate(row.token); (err == nil) != row.ok || (token == nil) == row.ok {
 					t.Fatalf("%+v %v", token, err)
 				}
 			}
@@ -488,27 +599,16 @@ func TestSubjectKind(t *testing.T) {
 	b := newBench(t)
 	a := b.decision()
 	a.Grant.Subject, a.IDToken = authority.Subject{Issuer: testIssuer, ID: "web", Kind: authority.SubjectClient}, false
-	a.Grant.AuthTime, a.Grant.SessionID, a.Grant.AMR = time.Time{}, authority.ID{}, nil
-	b.userErr = authority.ErrNotFound // a client is no user
-	live, err := b.Live(b.issue(t, a).AccessToken)
-	if err != nil || live.Lineage.Subject != a.Grant.Subject || !live.Lineage.SignedIn.IsZero() || !live.Lineage.SessionID.IsZero() {
-		t.Fatalf("%+v %v", live, err)
+	a.Grant.AuthTime, a.Grant.SessionID, a.Grant.AMR, a.Grant.Evidence = time.Time{}, authority.ID{}, nil, authority.Evidence{}
+	b.userErr = authority.ErrEnded // a client is no user
+	read, err := b.Authenticate(b.issue(t, a).AccessToken)
+	if err != nil || read.Subject != a.Grant.Subject || !read.SessionID.IsZero() {
+		t.Fatalf("%+v %v", read, err)
 	}
-}
-
-func TestLineageOfAGrant(t *testing.T) {
-	b := newBench(t)
-	g := b.decision().Grant
-	if l := LineageOf(g); l.SessionID != g.SessionID || l.GrantID != g.ID || l.ClientID != "web" || l.Subject != g.Subject || !l.Granted.Equal(g.CreatedAt) || !l.SignedIn.Equal(g.AuthTime) || !l.TokenID.IsZero() {
-		t.Errorf("%+v", l)
-	}
-	g.Scopes = oauth.MustScopes("openid", "offline_access")
-	if l := LineageOf(g); !l.SessionID.IsZero() {
-		t.Error("OpenID Connect Core §11: a grant with offline_access dies with the browser")
-	}
-	g.ID = authority.NewID(g.CreatedAt.Add(-time.Minute))
-	if l := LineageOf(g); !l.Granted.Equal(g.ID.Time()) {
-		t.Error("a grant is as old as its id, which stands in every token")
+	// The kind is said, not guessed: a person whose sub is the client's id is a person.
+	a.Grant.Subject.Kind = authority.SubjectUser
+	if _, err := b.Issue(t.Context(), a, nil); oauth.AsError(err).Code != oauth.InvalidGrant {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -529,7 +629,7 @@ func FuzzAccessToken(f *testing.F) {
 	}
 	b := benchOf(f, private)
 	const id = "019ca946-8d2c-7000-8000-000000000001"
-	body := []byte(`{"iss":"` + testIssuer + `","sub":"ada-id","aud":"` + testAPI + `","client_id":"web","exp":1772366700,"jti":"` + id + `","grant_id":"` + id + `"}`)
+	body := []byte(`{"iss":"` + testIssuer + `","sub":"ada-id","sub_profile":"user","aud":"` + testAPI + `","client_id":"web","exp":1772366700,"jti":"` + id + `","grant_id":"` + id + `"}`)
 	signer, err := b.Signer("", oauth.TypAccessToken)
 	if err != nil {
 		f.Fatal(err)
@@ -538,7 +638,7 @@ func FuzzAccessToken(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	if _, err := b.Live(signed); err != nil {
+	if _, err := b.Authenticate(signed); err != nil {
 		f.Fatal(err)
 	}
 	header, rest, _ := strings.Cut(signed, ".")
@@ -555,7 +655,7 @@ func FuzzAccessToken(f *testing.F) {
 			encode(forgedHeader) + "." + encode(forgedBody) + ".",
 			oauth.EncodeOpaque(oauth.PrefixAccessToken, forgedBody),
 		} {
-			if live, err := b.Live(token); err == nil && token != signed {
+			if live, err := b.Authenticate(token); err == nil && token != signed {
 				t.Fatalf("%q is alive: %+v", token, live)
 			}
 		}

@@ -1,8 +1,10 @@
 package issue
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -15,26 +17,38 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/seal"
 )
 
-// AccessToken is an access token of ours that is authentic and not over. Only
-// Reader makes one. It may still have been revoked: Live asks.
+// AccessToken is an access token of ours that is authentic. Only Reader makes one.
 type AccessToken struct {
-	Lineage  authority.Lineage
-	Audience []string
-	Scopes   oauth.Scopes
-	Expires  time.Time
-	Claims   []byte // the JSON object, as it was signed or sealed
+	ID        authority.ID // jti
+	GrantID   authority.ID
+	SessionID authority.ID // zero where no browser session is involved
+	Subject   authority.Subject
+	ClientID  string
+	Audience  []string
+	Scopes    oauth.Scopes
+	Expires   time.Time
+	Links     []authority.Link // what its life depends on
+	Claims    []byte           // the JSON object, as it was signed or sealed
 }
 
-// GoodAt says whether one of the names is in the audience.
-func (t *AccessToken) GoodAt(audience string) bool { return slices.Contains(t.Audience, audience) }
+// Checks are what a Reader asks. All fields are required.
+type Checks struct {
+	Issuer string
+	// Find looks up the published keys.
+	Find   func(kid string, alg jose.Algorithm) (jose.PublicKey, bool)
+	Opaque *seal.Box
+	// Revoked asks the revocation view; Fresh fails when the view may miss what
+	// other nodes have revoked.
+	Revoked func([]authority.Link) bool
+	Fresh   func() error
+	// Alive finds the accounts that a token depends on: authority.Directory.Alive.
+	Alive func(ctx context.Context, clientID string, subject authority.Subject) (authority.User, error)
+	Now   func() time.Time
+}
 
 // Reader reads our own access tokens, of both formats.
 type Reader struct {
-	issuer  string
-	find    func(kid string, alg jose.Algorithm) (jose.PublicKey, bool)
-	opaque  *seal.Box
-	revoked func(authority.Lineage) bool
-	now     func() time.Time
+	Checks
 	// read remembers by hash what has been read before, so that the signature
 	// of a token is checked once and not on every request. It holds no token
 	// value. Revocation and expiry are asked every time.
@@ -44,39 +58,73 @@ type Reader struct {
 // readerCacheSize times about 1 KiB is what the cache takes at most.
 const readerCacheSize = 8192
 
-// NewReader makes a reader. find looks up the published keys.
-func NewReader(issuer string, find func(kid string, alg jose.Algorithm) (jose.PublicKey, bool), opaque *seal.Box, revoked func(authority.Lineage) bool, now func() time.Time) *Reader {
-	cache := otter.Must(&otter.Options[[32]byte, *AccessToken]{
+// NewReader makes a reader.
+func NewReader(checks Checks) *Reader {
+	return &Reader{checks, otter.Must(&otter.Options[[32]byte, *AccessToken]{
 		MaximumSize: readerCacheSize,
 		// A goroutine for the upkeep after each new token, as is usual, costs several times the upkeep.
 		Executor: func(task func()) { task() },
-	})
-	return &Reader{issuer, find, opaque, revoked, now, cache}
+	})}
 }
 
+// ErrInactive says that a token is worth nothing: it is not ours, or over, or
+// revoked, or its accounts are. ErrAudience says that it is meant for others.
 var (
-	errNotOurs = errors.New("not a token of this issuer")
-	errDead    = errors.New("the token has been revoked")
-	errOver    = errors.New("the token has expired")
+	ErrInactive = errors.New("the token is not active")
+	ErrAudience = fmt.Errorf("%w here: it is meant for another audience", ErrInactive)
+
+	errNotOurs = fmt.Errorf("%w: not an access token of this issuer", ErrInactive)
+	errRevoked = fmt.Errorf("%w: it has been revoked", ErrInactive)
+	errExpired = fmt.Errorf("%w: it has expired", ErrInactive)
 )
 
-// Live returns an access token that is authentic, not over and not revoked.
-// Every error means: not active, whatever the reason.
-func (r *Reader) Live(raw string) (*AccessToken, error) {
+// AnyAudience is for a caller who decides by itself who may know of a token.
+const AnyAudience = ""
+
+// Accept is the one way to accept an access token: this node knows what has
+// been revoked, the token is authentic, in time and not revoked, meant for this
+// audience, and its accounts are alive. It returns the person's account too, if
+// the token is about one. Any error but ErrInactive is a failure of ours: the
+// caller must not say anything about the token.
+func (r *Reader) Accept(ctx context.Context, raw, audience string) (*AccessToken, authority.User, error) {
+	if err := r.Fresh(); err != nil {
+		return nil, authority.User{}, err
+	}
+	token, err := r.Authenticate(raw)
+	if err != nil {
+		return nil, authority.User{}, err
+	}
+	if audience != AnyAudience && !slices.Contains(token.Audience, audience) {
+		return nil, authority.User{}, ErrAudience
+	}
+	user, err := r.Alive(ctx, token.ClientID, token.Subject)
+	if errors.Is(err, authority.ErrEnded) {
+		return nil, authority.User{}, fmt.Errorf("%w: %w", ErrInactive, err)
+	}
+	if err != nil {
+		return nil, authority.User{}, err
+	}
+	return token, user, nil
+}
+
+// Authenticate says whose token it is, if it is authentic, in time and, as far
+// as this node knows, not revoked: enough to end it, and for nothing else.
+// Every error is ErrInactive.
+func (r *Reader) Authenticate(raw string) (*AccessToken, error) {
 	hash := sha256.Sum256([]byte(raw))
 	token, known := r.read.GetIfPresent(hash)
 	if !known {
 		var err error
 		if token, err = r.parse(raw); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", ErrInactive, err)
 		}
 		r.read.Set(hash, token)
 	}
-	if !r.now().Before(token.Expires) {
-		return nil, errOver
+	if !r.Now().Before(token.Expires) {
+		return nil, errExpired
 	}
-	if r.revoked(token.Lineage) {
-		return nil, errDead
+	if r.Revoked(token.Links) {
+		return nil, errRevoked
 	}
 	return token, nil
 }
@@ -105,7 +153,7 @@ func readable(token string) bool {
 
 func (r *Reader) parse(raw string) (*AccessToken, error) {
 	if !strings.HasPrefix(raw, string(oauth.PrefixAccessToken)) {
-		verified, err := jose.Verify(raw, accessTokenJWT, r.find)
+		verified, err := jose.Verify(raw, accessTokenJWT, r.Find)
 		if err != nil {
 			return nil, err
 		}
@@ -115,7 +163,7 @@ func (r *Reader) parse(raw string) (*AccessToken, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := r.opaque.Open(sealed, r.now())
+	body, err := r.Opaque.Open(sealed, r.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -127,37 +175,40 @@ func (r *Reader) parse(raw string) (*AccessToken, error) {
 }
 
 func (r *Reader) fromClaims(c jose.Claims, keyID string) (*AccessToken, error) {
-	times, err := c.CheckTimes(r.now(), jose.TimeRules{Leeway: authority.Leeway})
+	times, err := c.CheckTimes(r.Now(), jose.TimeRules{Leeway: authority.Leeway})
 	if err != nil {
 		return nil, err
 	}
 	f := fields{claims: c}
 	token := &AccessToken{
-		Lineage: authority.Lineage{
-			TokenID: f.id("jti"), GrantID: f.id("grant_id"), KeyID: keyID,
-			Subject: authority.Subject{Issuer: f.text("iss"), ID: f.text("sub")}, ClientID: f.text("client_id"),
-		},
+		ID: f.id("jti"), GrantID: f.id("grant_id"), ClientID: f.text("client_id"), Audience: f.list("aud"),
+		Subject: authority.Subject{Issuer: f.text("iss"), ID: f.text("sub"), Kind: f.kind("sub_profile")},
 		Expires: times.Expires,
 		Claims:  c.JSON(),
 	}
 	if c.Has("sid") {
-		token.Lineage.SessionID = f.id("sid")
+		token.SessionID = f.id("sid")
 	}
 	if c.Has("scope") {
 		token.Scopes = f.scopes("scope")
 	}
-	token.Audience = f.list("aud")
-	token.Lineage.Granted = token.Lineage.GrantID.Time()
-	token.Lineage.SignedIn = f.signedIn(token.Lineage.SessionID)
+	// The grant as far as the token tells of it: what it depends on, the token does.
+	grant := authority.Grant{
+		ID: token.GrantID, CreatedAt: token.GrantID.Time(), Lineage: f.lineage(), ClientID: token.ClientID, Subject: token.Subject,
+		AuthTime: f.signedIn(token.SessionID),
+	}
+	if !token.SessionID.IsZero() {
+		grant.Evidence = authority.SessionEvidence(token.SessionID)
+	}
 	if f.err != nil {
 		return nil, f.err
 	}
-	if token.Lineage.Subject.Issuer != r.issuer {
+	if token.Subject.Issuer != r.Issuer {
 		return nil, errNotOurs
 	}
-	token.Lineage.Subject.Kind = authority.SubjectUser
-	if token.Lineage.Subject.ID == token.Lineage.ClientID {
-		token.Lineage.Subject.Kind = authority.SubjectClient
+	token.Links = append(grant.Links(), authority.Link{Kind: authority.RevokeToken, Key: token.ID.String()})
+	if keyID != "" {
+		token.Links = append(token.Links, authority.Link{Kind: authority.RevokeKey, Key: keyID})
 	}
 	return token, nil
 }
@@ -192,9 +243,39 @@ func (f *fields) list(name string) []string {
 	return values
 }
 
+func (f *fields) kind(name string) authority.SubjectKind {
+	kind, err := authority.ParseSubjectKind(f.text(name))
+	if err != nil {
+		f.err = errNotOurs
+	}
+	return kind
+}
+
+// lineage reads the two lists that accessToken.claims writes.
+func (f *fields) lineage() []authority.Ancestor {
+	if !f.claims.Has("lineage") && !f.claims.Has("lineage_clients") {
+		return nil
+	}
+	ids, clients := f.list("lineage"), f.list("lineage_clients")
+	if f.err != nil || len(ids) != len(clients) || len(ids) > authority.MaxLineage {
+		f.err = errNotOurs
+		return nil
+	}
+	lineage := make([]authority.Ancestor, len(ids))
+	for i := range ids {
+		id, err := authority.ParseID(ids[i])
+		if err != nil || clients[i] == "" {
+			f.err = errNotOurs
+			return nil
+		}
+		lineage[i] = authority.Ancestor{GrantID: id, ClientID: clients[i]}
+	}
+	return lineage
+}
+
 // signedIn is when the person signed in. A session's id says it to the
 // millisecond. auth_time has whole seconds: then its last millisecond, so that
-// who signs in anew right after an epoch is not taken for older than it.
+// a sign-in right after an epoch is not taken for older than it.
 func (f *fields) signedIn(session authority.ID) time.Time {
 	if !session.IsZero() {
 		return session.Time()

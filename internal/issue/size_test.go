@@ -18,12 +18,12 @@ func TestNoTokenIsLargerThanItsReaders(t *testing.T) {
 		for size := 0; size <= 2048; size += 16 { // 8 names of up to 2 KiB
 			b := newBench(t)
 			a := b.decision()
-			a.Target.Resources = nil
+			a.Target.Resources, a.Format = nil, format
 			for i := range 8 {
 				id := fmt.Sprintf("https://%d.example.com/%s", i, strings.Repeat("x", size))
 				a.Target.Resources = append(a.Target.Resources, authority.Resource{ID: id, Format: format})
 			}
-			r, err := b.Issue(t.Context(), a)
+			r, err := b.Issue(t.Context(), a, b.spend)
 			if err != nil {
 				refused++
 				var e *oauth.Error
@@ -38,7 +38,7 @@ func TestNoTokenIsLargerThanItsReaders(t *testing.T) {
 				continue
 			}
 			issued++
-			if _, err := b.Live(r.AccessToken); err != nil {
+			if _, err := b.Authenticate(r.AccessToken); err != nil {
 				t.Fatalf("%s with names of %d: issued %d bytes that cannot be read: %v", format, size, len(r.AccessToken), err)
 			}
 		}

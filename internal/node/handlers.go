@@ -26,15 +26,14 @@ func (n *Node) publicHandler() http.Handler {
 	public := server.Public{
 		Issuer: n.settings(),
 		Token: &token.Handler{
-			Settings: n.settings, Directory: n.directory, Clients: clients, Grants: n.db,
-			Refresh: n.refresh,
-			Issue:   n.issuer.Issue, Live: n.reader.Live, Revoked: n.follower.View.Revoked, Fresh: n.follower.Fresh,
-			Revoke: n.follower.Revoke, Took: n.follower.Took, Record: n.record, Tally: n.tally, Now: n.now,
+			Settings: n.settings, Directory: n.directory, Clients: clients, Grants: n.db, Sessions: n.db,
+			Refresh: n.refresh, Issue: n.issuer.Issue, Tokens: n.reader, Endings: n.endings,
+			Record: n.record, Tally: n.tally, Now: n.now,
 		},
 		Authorize: &authorize.Handler{
 			Settings: n.settings, Directory: n.directory, Grants: n.db, Sessions: n.db,
 			Record: n.record, Tally: func(e authority.Event) { n.tally(context.Background(), e) },
-			Revoked: n.follower.View.Revoked, Epoch: n.follower.View.NewestEpoch, Took: n.follower.Took, VerifyHint: n.reader.IDTokenHint,
+			Revoked: n.follower.View.Revoked, Epoch: n.follower.View.NewestEpoch, Endings: n.endings, VerifyHint: n.reader.IDTokenHint,
 			State: seal.NewBox(n.master.Derive("authorization request"), "authorization request "+cfg.Issuer),
 			Now:   n.now, Insecure: strings.HasPrefix(cfg.Issuer, "http://"),
 		},
@@ -48,7 +47,7 @@ func (n *Node) publicHandler() http.Handler {
 // adminHandler wires what the admin listener serves.
 func (n *Node) adminHandler() http.Handler {
 	api := &admin.API{
-		Settings: n.settings, Directory: n.directory, Store: n.db, Grants: n.db, Follower: n.follower, Live: n.reader.Live,
+		Settings: n.settings, Directory: n.directory, Store: n.db, Grants: n.db, Tokens: n.reader, Endings: n.endings,
 		GrantOf: func(raw string) (authority.ID, error) { token, err := n.refresh.Parse(raw); return token.GrantID, err },
 		Keys:    n.ring.Keys, RotateKey: n.ring.Rotate, RemoveKey: n.ring.Remove, HashPassword: password.Hash,
 		Record: n.record, Tally: func(e authority.Event) { n.tally(context.Background(), e) },

@@ -19,18 +19,18 @@ func (n *Node) Mint(ctx context.Context, clientID, resourceID string, ttl time.D
 	if err != nil {
 		return "", err
 	}
-	if ttl != 0 {
-		resource.AccessTTL = ttl
-	}
 	now := n.now()
+	target := authority.Target{Scopes: client.Scopes, Resources: []authority.Resource{resource}}
+	if ttl == 0 {
+		ttl = target.AccessTTL(n.settings())
+	}
 	response, err := n.issuer.Issue(ctx, authority.Authorization{
-		GrantType: oauth.ClientCredentials, Client: client, At: now,
-		Target: authority.Target{Scopes: client.Scopes, Resources: []authority.Resource{resource}},
+		GrantType: oauth.ClientCredentials, Client: client, At: now, Target: target, Format: target.Format(), Life: ttl,
 		Grant: authority.Grant{
 			ID: authority.NewID(now), ClientID: client.ID, State: authority.GrantActive,
 			Subject: authority.Subject{Issuer: n.settings().URL, ID: client.ID, Kind: authority.SubjectClient},
 			Scopes:  client.Scopes, CreatedAt: now, ExpiresAt: now.Add(authority.MaxTokenTTL),
 		},
-	})
+	}, nil)
 	return response.AccessToken, err
 }

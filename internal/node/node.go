@@ -53,6 +53,7 @@ type Node struct {
 	journal   *journal.Journal
 	ring      *keys.Ring
 	follower  *revocation.Follower
+	endings   *revocation.Endings
 	directory *authority.Directory
 	declared  map[string]string // the digests of what is in force; only Open and Replace touch it
 	issuer    *issue.Issuer
@@ -135,6 +136,7 @@ func (n *Node) openKeys(ctx context.Context) error {
 
 func (n *Node) openRevocations(ctx context.Context) error {
 	n.follower = &revocation.Follower{View: revocation.NewView(), Store: n.db, Now: n.now, Log: n.log, Applied: n.revoked}
+	n.endings = &revocation.Endings{Store: n.db, Follower: n.follower, Record: n.record, Now: n.now}
 	return n.follower.Load(ctx)
 }
 
@@ -162,10 +164,13 @@ func (n *Node) openDirectory(ctx context.Context) error {
 func (n *Node) openIssuer() {
 	url := n.config.Load().Issuer
 	opaque := seal.NewBox(n.master.Derive("opaque access token"), "access token "+url)
-	n.reader = issue.NewReader(url, n.ring.Find, opaque, n.follower.View.Revoked, n.now)
+	n.reader = issue.NewReader(issue.Checks{
+		Issuer: url, Find: n.ring.Find, Opaque: opaque,
+		Revoked: n.follower.View.Revoked, Fresh: n.follower.Fresh, Alive: n.directory.Alive, Now: n.now,
+	})
 	n.issuer = &issue.Issuer{
-		Settings: n.settings, User: n.directory.User, Revoked: n.follower.View.Revoked,
-		Signer: n.ring.Signer, Opaque: opaque, Record: n.record, Recordable: n.journal.Ready,
+		Settings: n.settings, Account: n.directory.Account, Revoked: n.follower.View.Revoked,
+		Signer: n.ring.Signer, Opaque: opaque, Record: n.record,
 	}
 }
 

@@ -124,8 +124,6 @@ func needsRestart(old, next *config.Config) string {
 // endChanged ends every token of clients and users that the file no longer has
 // or has disabled, and of users with a new password.
 func (n *Node) endChanged(ctx context.Context, now map[string]string) error {
-	at := time.Now().Truncate(time.Millisecond)
-	expires := at.Add(authority.MaxGrantTTL + authority.Leeway)
 	var errs []error
 	for id, was := range n.declared {
 		is, there := now[id]
@@ -137,10 +135,7 @@ func (n *Node) endChanged(ctx context.Context, now map[string]string) error {
 			why = "removed from the configuration"
 		}
 		kind, key, _ := strings.Cut(id, " ")
-		err := n.follower.Revoke(ctx, authority.Revocation{Kind: authority.RevocationKind(kind), Key: key, NotBefore: at, ExpiresAt: expires})
-		if err == nil {
-			err = n.record(ctx, authority.Event{Type: authority.EventEpochSet, At: at, Target: id, Reason: why})
-		}
+		err := n.endings.SetEpoch(ctx, authority.RevocationKind(kind), key, authority.Event{Target: id, Reason: why})
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

@@ -10,6 +10,10 @@ const (
 	RefreshToken      GrantType = "refresh_token"      // RFC 6749 §6
 )
 
+// GrantTypes is the one list of them: discovery, the configuration and the
+// admin API read it, and the token endpoint has a function for each.
+var GrantTypes = []GrantType{AuthorizationCode, ClientCredentials, RefreshToken}
+
 // AuthMethod is a value of token_endpoint_auth_method (RFC 7591 §2).
 type AuthMethod string
 

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	pollEvery = 500 * time.Millisecond
+	pollEvery = 250 * time.Millisecond
 	pageSize  = 1000
 	// overlap is for how long sequence numbers are read again: a transaction
 	// that took its number early may commit late, but not later than the
@@ -19,14 +19,14 @@ const (
 	overlap = 30 * time.Second
 	// staleAfter is how long a view may go without hearing from the database
 	// before the node must say that it does not know what is dead.
-	staleAfter = 5 * time.Second
+	staleAfter = time.Second
 )
 
 // ErrStale says that the view may be missing revocations of other nodes.
 var ErrStale = errors.New("the revocation list has not been refreshed for too long")
 
-// Follower keeps a View up to date with the database, and is the one way to
-// write to it: what this node revokes is in its own view before Revoke returns.
+// Follower keeps a View up to date with the database. What this node ends
+// itself is in the view at once: see Endings.
 type Follower struct {
 	View  *View
 	Store authority.RevocationStore
@@ -49,18 +49,8 @@ type mark struct {
 	seq int64
 }
 
-// Revoke writes one entry and applies it here; other nodes follow.
-func (f *Follower) Revoke(ctx context.Context, r authority.Revocation) error {
-	written, err := f.Store.Revoke(ctx, r)
-	if err != nil {
-		return err
-	}
-	f.Took(written)
-	return nil
-}
-
-// Took applies entries that a store transition has already written.
-func (f *Follower) Took(revocations ...authority.Revocation) {
+// apply takes entries into the view.
+func (f *Follower) apply(revocations ...authority.Revocation) {
 	f.View.Apply(revocations...)
 	if f.Applied != nil && len(revocations) > 0 {
 		f.Applied(revocations)
@@ -123,7 +113,7 @@ func (f *Follower) catchUp(ctx context.Context) error {
 				news = append(news, r)
 			}
 		}
-		f.Took(news...)
+		f.apply(news...)
 		if len(page) < pageSize {
 			break
 		}

@@ -76,7 +76,9 @@ func follow(store *feed) (*Follower, *time.Time) {
 	return &Follower{View: NewView(), Store: store, Now: func() time.Time { return now }, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}, &now
 }
 
-func killed(f *Follower, key string) bool { return f.View.Revoked(authority.Lineage{KeyID: key}) }
+func killed(f *Follower, key string) bool {
+	return f.View.Revoked([]authority.Link{{Kind: authority.RevokeKey, Key: key}})
+}
 
 func TestFollowerReadsManyPages(t *testing.T) {
 	store := new(feed)
@@ -155,24 +157,6 @@ func TestFollowerDoesNotReadTheWholeListForEver(t *testing.T) {
 	}
 }
 
-func TestFollowerKillsHereBeforeItAnswers(t *testing.T) {
-	store := new(feed)
-	f, _ := follow(store)
-	told := 0
-	f.Applied = func(news []authority.Revocation) { told += len(news) }
-	if err := f.Revoke(t.Context(), authority.Revocation{Kind: authority.RevokeKey, Key: "k", ExpiresAt: start.Add(time.Hour)}); err != nil || !killed(f, "k") || told != 1 {
-		t.Fatalf("%v, told %d", err, told)
-	}
-	store.fail(errDown)
-	if err := f.Revoke(t.Context(), authority.Revocation{Kind: authority.RevokeKey, Key: "l"}); !errors.Is(err, errDown) || killed(f, "l") {
-		t.Fatalf("what could not be written is said to be dead: %v", err)
-	}
-	f.Took()
-	if told != 1 {
-		t.Fatal("nothing was told as news")
-	}
-}
-
 func TestFollowerKnowsWhenItIsStale(t *testing.T) {
 	store := new(feed)
 	f, now := follow(store)
@@ -193,9 +177,6 @@ func TestFollowerKnowsWhenItIsStale(t *testing.T) {
 	*now = start.Add(staleAfter + 1)
 	if err := f.Fresh(); !errors.Is(err, ErrStale) {
 		t.Fatalf("a failed read counts as news: %v", err)
-	}
-	if err := f.Revoke(t.Context(), authority.Revocation{}); err == nil || f.Fresh() == nil {
-		t.Fatal("writing is not hearing")
 	}
 	store.fail(nil)
 	if err := f.Load(t.Context()); err != nil || f.Fresh() != nil {

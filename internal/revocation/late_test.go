@@ -57,7 +57,7 @@ func TestLateEntryBehindManyOthersIsHeard(t *testing.T) {
 	load()
 	feed.hidden = 0
 	load()
-	if !f.View.Revoked(authority.Lineage{GrantID: grant}) {
+	if !f.View.Revoked([]authority.Link{{Kind: authority.RevokeGrant, Key: grant.String()}}) {
 		t.Fatal("a revocation that was committed 20 s late is never heard")
 	}
 	now = now.Add(time.Minute)

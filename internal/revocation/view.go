@@ -40,7 +40,7 @@ func (v *View) Apply(revocations ...authority.Revocation) {
 	defer v.mu.Unlock()
 	for _, r := range revocations {
 		n := name{r.Kind, r.Key}
-		if !r.IsEpoch() {
+		if !r.Kind.IsEpoch() {
 			if until, ended := v.ended[n]; !ended || r.ExpiresAt.After(until) {
 				v.ended[n] = r.ExpiresAt
 			}
@@ -52,29 +52,25 @@ func (v *View) Apply(revocations ...authority.Revocation) {
 	}
 }
 
-// Revoked says whether anything that the lineage hangs on has been ended.
-func (v *View) Revoked(l authority.Lineage) bool {
+// Revoked says whether anything that a token or a grant depends on has ended.
+func (v *View) Revoked(links []authority.Link) bool {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	if len(v.ended) > 0 {
-		if v.isEnded(authority.RevokeGrant, l.GrantID.String()) ||
-			v.isEnded(authority.RevokeToken, l.TokenID.String()) ||
-			v.isEnded(authority.RevokeSession, l.SessionID.String()) ||
-			v.isEnded(authority.RevokeKey, l.KeyID) {
+	if len(v.ended) == 0 && len(v.epochs) == 0 {
+		return false
+	}
+	for _, l := range links {
+		if l.Kind.IsEpoch() {
+			// What was made in the very millisecond of the epoch is dead too: which of
+			// the two came first cannot be told.
+			if e, set := v.epochs[name{l.Kind, l.Key}]; set && !l.Born.After(e.notBefore) {
+				return true
+			}
+		} else if _, ended := v.ended[name{l.Kind, l.Key}]; ended {
 			return true
 		}
 	}
-	if len(v.epochs) == 0 {
-		return false
-	}
-	oldest := l.Granted
-	if !l.SignedIn.IsZero() && (oldest.IsZero() || l.SignedIn.Before(oldest)) {
-		oldest = l.SignedIn
-	}
-	return v.isOlder(authority.EpochEverything, "", oldest) ||
-		v.isOlder(authority.EpochUser, l.Subject.ID, oldest) ||
-		// A person who is still signed in may grant anew to a client whose older grants were ended.
-		v.isOlder(authority.EpochClient, l.ClientID, l.Granted)
+	return false
 }
 
 // NewestEpoch is the newest "not before" of this client, this person and
@@ -89,21 +85,6 @@ func (v *View) NewestEpoch(clientID, subjectID string) time.Time {
 		}
 	}
 	return newest
-}
-
-func (v *View) isEnded(kind authority.RevocationKind, key string) bool {
-	if key == "" {
-		return false
-	}
-	_, ended := v.ended[name{kind, key}]
-	return ended
-}
-
-func (v *View) isOlder(kind authority.RevocationKind, key string, born time.Time) bool {
-	e, ok := v.epochs[name{kind, key}]
-	// What was made in the very millisecond of the epoch is dead too: which of
-	// the two came first cannot be told.
-	return ok && !born.After(e.notBefore)
 }
 
 // Forget drops what can no longer matter, so that the view does not grow.

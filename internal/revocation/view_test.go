@@ -17,63 +17,38 @@ var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func at(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
 
-// ids are few, so that entries meet lineages.
-var ids = []authority.ID{authority.NewID(start), authority.NewID(start), authority.NewID(start)}
+var ids = []authority.ID{authority.NewID(start)}
+
+var kinds = []authority.RevocationKind{
+	authority.RevokeToken, authority.RevokeGrant, authority.RevokeSession, authority.RevokeKey, authority.RevocationKind(authority.EvidencePod),
+	authority.EpochUser, authority.EpochClient, authority.EpochWorkload, authority.EpochEverything,
+}
+
+// keys are few, so that entries meet links.
+var keys = rapid.SampledFrom([]string{"a", "b", ""})
 
 var entries = rapid.Custom(func(t *rapid.T) authority.Revocation {
-	id := ids[rapid.IntRange(0, len(ids)-1).Draw(t, "id")].String()
-	name := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "name")
-	r := authority.Revocation{NotBefore: at(rapid.IntRange(0, 20).Draw(t, "not before"))}
-	r.ExpiresAt = r.NotBefore.Add(time.Second)
-	r.Kind = rapid.SampledFrom([]authority.RevocationKind{
-		authority.RevokeToken, authority.RevokeGrant, authority.RevokeSession, authority.RevokeKey,
-		authority.EpochUser, authority.EpochClient, authority.EpochEverything,
-	}).Draw(t, "kind")
-	switch r.Kind {
-	case authority.RevokeToken, authority.RevokeGrant, authority.RevokeSession:
-		r.Key = id
-	case authority.RevokeKey, authority.EpochUser, authority.EpochClient:
-		r.Key = name
+	r := authority.Revocation{
+		Kind: rapid.SampledFrom(kinds).Draw(t, "kind"), Key: keys.Draw(t, "key"), NotBefore: at(rapid.IntRange(0, 20).Draw(t, "not before")),
 	}
+	r.ExpiresAt = r.NotBefore.Add(time.Second)
 	return r
 })
 
-var lineages = rapid.Custom(func(t *rapid.T) authority.Lineage {
-	id := rapid.SampledFrom(append([]authority.ID{{}}, ids...))
-	name := rapid.SampledFrom([]string{"", "a", "b", "c"})
-	l := authority.Lineage{
-		TokenID: id.Draw(t, "jti"), GrantID: id.Draw(t, "grant"), SessionID: id.Draw(t, "session"), KeyID: name.Draw(t, "key"),
-		Subject: authority.Subject{ID: name.Draw(t, "user")}, ClientID: name.Draw(t, "client"), Granted: at(rapid.IntRange(-1, 22).Draw(t, "granted")),
-	}
-	if rapid.Bool().Draw(t, "a person") {
-		l.SignedIn = at(rapid.IntRange(-1, 22).Draw(t, "signed in"))
+var someLinks = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) authority.Link {
+	l := authority.Link{Kind: rapid.SampledFrom(kinds).Draw(t, "kind"), Key: keys.Draw(t, "key")}
+	if l.Kind.IsEpoch() {
+		l.Born = at(rapid.IntRange(-1, 22).Draw(t, "born"))
 	}
 	return l
-})
+}), 0, 5)
 
 // dead is the definition, entry by entry.
-func dead(list []authority.Revocation, l authority.Lineage) bool {
-	oldest := l.Granted
-	if !l.SignedIn.IsZero() && l.SignedIn.Before(oldest) {
-		oldest = l.SignedIn
-	}
-	return slices.ContainsFunc(list, func(r authority.Revocation) bool {
-		switch r.Kind {
-		case authority.RevokeToken:
-			return r.Key == l.TokenID.String()
-		case authority.RevokeGrant:
-			return r.Key == l.GrantID.String()
-		case authority.RevokeSession:
-			return r.Key == l.SessionID.String()
-		case authority.RevokeKey:
-			return r.Key == l.KeyID
-		case authority.EpochUser:
-			return r.Key == l.Subject.ID && !oldest.After(r.NotBefore)
-		case authority.EpochClient:
-			return r.Key == l.ClientID && !l.Granted.After(r.NotBefore)
-		default:
-			return !oldest.After(r.NotBefore)
-		}
+func dead(list []authority.Revocation, links []authority.Link) bool {
+	return slices.ContainsFunc(links, func(l authority.Link) bool {
+		return slices.ContainsFunc(list, func(r authority.Revocation) bool {
+			return r.Kind == l.Kind && r.Key == l.Key && (!l.Kind.IsEpoch() || !l.Born.After(r.NotBefore))
+		})
 	})
 }
 
@@ -83,7 +58,7 @@ func dead(list []authority.Revocation, l authority.Lineage) bool {
 func TestView(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		list := rapid.SliceOfN(entries, 0, 10).Draw(t, "entries")
-		asked := rapid.SliceOfN(lineages, 1, 10).Draw(t, "lineages")
+		asked := rapid.SliceOfN(someLinks, 1, 10).Draw(t, "links")
 		shuffled := append(slices.Clone(list), list...)
 		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
 		random.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
@@ -126,33 +101,44 @@ func TestView(t *testing.T) {
 	})
 }
 
-func TestDead(t *testing.T) {
-	user := authority.Subject{Issuer: "https://sts.example.com", ID: "ada", Kind: authority.SubjectUser}
+func TestRevoked(t *testing.T) {
+	user := func(ms int) []authority.Link {
+		return authority.Subject{ID: "ada", Kind: authority.SubjectUser}.Epochs(at(ms))
+	}
+	grant := func(g authority.Grant) []authority.Link {
+		g.ID = authority.NewID(g.CreatedAt)
+		return g.Links()
+	}
+	person := authority.Subject{ID: "ada", Kind: authority.SubjectUser}
+	epoch := func(kind authority.RevocationKind, key string, ms int) authority.Revocation {
+		return authority.Revocation{Kind: kind, Key: key, NotBefore: at(ms)}
+	}
 	for _, row := range []struct {
-		name string
-		r    authority.Revocation
-		l    authority.Lineage
-		want bool
+		name  string
+		r     authority.Revocation
+		links []authority.Link
+		want  bool
 	}{
-		{"a token without a session, when the session without a name ends", authority.Revocation{Kind: authority.RevokeSession}, authority.Lineage{}, false},
-		{"a token without a kid, when the key without a name is removed", authority.Revocation{Kind: authority.RevokeKey}, authority.Lineage{}, false},
-		{"a grant id is no session id", authority.Revocation{Kind: authority.RevokeGrant, Key: ids[0].String()}, authority.Lineage{SessionID: ids[0], TokenID: ids[0]}, false},
-		{"an epoch in the very millisecond", authority.Revocation{Kind: authority.EpochUser, Key: "ada", NotBefore: at(5)}, authority.Lineage{Subject: user, Granted: at(5)}, true},
-		{"an epoch a millisecond before", authority.Revocation{Kind: authority.EpochUser, Key: "ada", NotBefore: at(4)}, authority.Lineage{Subject: user, Granted: at(5)}, false},
-		{"an epoch between sign-in and grant", authority.Revocation{Kind: authority.EpochUser, Key: "ada", NotBefore: at(4)}, authority.Lineage{Subject: user, Granted: at(5), SignedIn: at(3)}, true},
-		{"everything, between sign-in and grant", authority.Revocation{Kind: authority.EpochEverything, NotBefore: at(4)}, authority.Lineage{Granted: at(5), SignedIn: at(3)}, true},
-		{"a client's epoch spares what was granted after it", authority.Revocation{Kind: authority.EpochClient, Key: "web", NotBefore: at(4)}, authority.Lineage{ClientID: "web", Granted: at(5), SignedIn: at(3)}, false},
-		{"a session of a person, by an epoch", authority.Revocation{Kind: authority.EpochUser, Key: "ada", NotBefore: at(4)}, authority.Lineage{Subject: user, SignedIn: at(3)}, true},
-		{"a session that is newer than the epoch", authority.Revocation{Kind: authority.EpochUser, Key: "ada", NotBefore: at(4)}, authority.Lineage{Subject: user, SignedIn: at(5)}, false},
-		{"another user's epoch", authority.Revocation{Kind: authority.EpochUser, Key: "eve", NotBefore: at(9)}, authority.Lineage{Subject: user, Granted: at(5)}, false},
-		{"the epoch of a client of that name", authority.Revocation{Kind: authority.EpochClient, Key: "ada", NotBefore: at(9)}, authority.Lineage{Subject: user, Granted: at(5)}, false},
+		{"a grant id is no session id", authority.Revocation{Kind: authority.RevokeGrant, Key: ids[0].String()}, []authority.Link{authority.SessionEvidence(ids[0]).Link(), {Kind: authority.RevokeToken, Key: ids[0].String()}}, false},
+		{"an epoch in the very millisecond", epoch(authority.EpochUser, "ada", 5), user(5), true},
+		{"an epoch a millisecond before", epoch(authority.EpochUser, "ada", 4), user(5), false},
+		{"an epoch between sign-in and grant", epoch(authority.EpochUser, "ada", 4), grant(authority.Grant{Subject: person, CreatedAt: at(5), AuthTime: at(3)}), true},
+		{"everything, between sign-in and grant", epoch(authority.EpochEverything, "", 4), grant(authority.Grant{Subject: person, CreatedAt: at(5), AuthTime: at(3)}), true},
+		{"a client's epoch spares what was granted after it", epoch(authority.EpochClient, "web", 4), grant(authority.Grant{Subject: person, ClientID: "web", CreatedAt: at(5), AuthTime: at(3)}), false},
+		{"the epoch of an ancestor's client", epoch(authority.EpochClient, "api", 4), grant(authority.Grant{Subject: person, ClientID: "web", CreatedAt: at(5), Lineage: []authority.Ancestor{{GrantID: authority.NewID(at(3)), ClientID: "api"}}}), true},
+		{"a session of a person, by an epoch", epoch(authority.EpochUser, "ada", 4), authority.Session{ID: authority.NewID(at(3)), Subject: person}.Links(), true},
+		{"a session that is newer than the epoch", epoch(authority.EpochUser, "ada", 4), authority.Session{ID: authority.NewID(at(5)), Subject: person}.Links(), false},
+		{"another user's epoch", epoch(authority.EpochUser, "eve", 9), user(5), false},
+		{"the epoch of a client of that name", epoch(authority.EpochClient, "ada", 9), user(5), false},
+		{"a workload's epoch", epoch(authority.EpochWorkload, "w", 5), authority.Subject{ID: "w", Kind: authority.SubjectWorkload}.Epochs(at(4)), true},
+		{"nothing to depend on", epoch(authority.EpochEverything, "", 9), nil, false},
 	} {
 		v := NewView()
-		if v.Revoked(row.l) {
+		if v.Revoked(row.links) {
 			t.Errorf("%s: dead before", row.name)
 		}
 		v.Apply(row.r)
-		if v.Revoked(row.l) != row.want {
+		if v.Revoked(row.links) != row.want {
 			t.Errorf("%s: dead is %v", row.name, !row.want)
 		}
 	}
@@ -160,7 +146,7 @@ func TestDead(t *testing.T) {
 
 func TestViewInParallel(t *testing.T) {
 	v := NewView()
-	l := authority.Lineage{GrantID: ids[0], Granted: at(0), ClientID: "web"}
+	l := []authority.Link{{Kind: authority.RevokeGrant, Key: ids[0].String()}}
 	var group sync.WaitGroup
 	for i := range 8 {
 		group.Go(func() {

@@ -97,23 +97,26 @@ func newPublic(t *testing.T) Public {
 	record := func(context.Context, authority.Event) error { return nil }
 	box := seal.NewBox([32]byte{1}, "access token")
 	issuer := &issue.Issuer{
-		Settings: settings, User: directory.User, Revoked: follower.View.Revoked, Opaque: box, Record: record, Recordable: func() error { return nil },
+		Settings: settings, Account: directory.Account, Revoked: follower.View.Revoked, Opaque: box, Record: record,
 		Signer: func(_ jose.Algorithm, typ string) (*jose.Signer, error) {
 			return jose.NewSigner("k1", jose.ES256, typ, private)
 		},
 	}
+	reader := issue.NewReader(issue.Checks{
+		Issuer: testIssuer, Find: jose.KeySet{public}.Find, Opaque: box, Revoked: follower.View.Revoked, Fresh: follower.Fresh, Alive: directory.Alive, Now: time.Now,
+	})
+	endings := &revocation.Endings{Store: db, Follower: follower, Record: record, Now: time.Now}
 	return Public{
 		Issuer: settings(),
 		Token: &token.Handler{
 			Settings: settings, Directory: directory, Grants: db, Refresh: authority.NewRefreshKey([32]byte{2}),
 			Clients: &clientauth.Authenticator{Issuer: testIssuer, Directory: directory, Tickets: db, Limit: clientauth.NewLimiter(time.Now), Now: time.Now},
-			Issue:   issuer.Issue, Live: issue.NewReader(testIssuer, jose.KeySet{public}.Find, box, follower.View.Revoked, time.Now).Live,
-			Revoked: follower.View.Revoked, Fresh: follower.Fresh, Revoke: follower.Revoke, Took: follower.Took,
+			Issue:   issuer.Issue, Tokens: reader, Endings: endings, Sessions: db,
 			Record: record, Tally: func(context.Context, authority.Event) {}, Now: time.Now,
 		},
 		Authorize: &authorize.Handler{
 			Settings: settings, Directory: directory, Grants: db, Sessions: db, Record: record, Tally: func(authority.Event) {},
-			Revoked: follower.View.Revoked, Took: follower.Took, State: seal.NewBox([32]byte{3}, "authorization request"), Now: time.Now,
+			Revoked: follower.View.Revoked, Endings: endings, State: seal.NewBox([32]byte{3}, "authorization request"), Now: time.Now,
 			VerifyHint: func(string) (string, string, string, error) { return "", "", "", authority.ErrNotFound },
 		},
 		KeySet:       func() ([]byte, string) { return []byte(`{"keys":[]}`), `"tag-1"` },

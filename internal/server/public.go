@@ -69,7 +69,7 @@ func (p Public) document(routes []route) metadata.Document {
 		ScopesSupported:        append(oauth.StandardScopes.List(), p.ResourceScopes...),
 		ResponseTypesSupported: []string{"code"},
 		ResponseModesSupported: []string{"query"},
-		GrantTypesSupported:    token.GrantTypes(),
+		GrantTypesSupported:    oauth.GrantTypes,
 		SubjectTypesSupported:  []string{"public"},
 		IDTokenSigningAlgs:     p.Algorithms,
 		TokenAuthMethods:       withPublic,

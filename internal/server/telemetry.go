@@ -23,7 +23,7 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
-	"github.com/signalbox-sts/signalbox/internal/server/token"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
 // Metrics are what Prometheus reads. No label holds anything that a caller
@@ -60,7 +60,7 @@ func NewMetrics(gauges map[string]Gauge) *Metrics {
 		}
 		m.events.WithLabelValues(string(eventType), "")
 		if eventType.HasGrantType() {
-			for _, grantType := range token.GrantTypes() {
+			for _, grantType := range oauth.GrantTypes {
 				m.events.WithLabelValues(string(eventType), string(grantType))
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -29,8 +30,8 @@ type API struct {
 	Directory *authority.Directory     // finds what the file and the database hold
 	Store     authority.DirectoryStore // changes what the database holds
 	Grants    authority.GrantStore
-	Follower  *revocation.Follower
-	Live      func(token string) (*issue.AccessToken, error) // issue.Reader.Live
+	Tokens    *issue.Reader
+	Endings   *revocation.Endings
 	// GrantOf reads a refresh token of ours, of whatever generation.
 	GrantOf func(refreshToken string) (authority.ID, error)
 
@@ -57,6 +58,7 @@ type API struct {
 
 // call is one request after transport: who asks, and what was sent.
 type call struct {
+	route *route
 	token *issue.AccessToken
 	id    string // the {id} of the path
 	query httpx.Params
@@ -71,6 +73,9 @@ type plan struct {
 	answer any                                             // of a route that reads
 	stream func(ctx context.Context, emit emit) error      // of a route that follows
 	apply  func(ctx context.Context) (answer any, e error) // of a route that changes something
+	// end is apply for a route that only ends things. It gets the plan's events,
+	// complete, and hands them to Endings, which records what has ended.
+	end func(ctx context.Context, events []authority.Event) error
 
 	events []authority.Event // what goes into the journal with apply; the type may be left to the route
 	// endsAccess turns the order round: what takes access away is done first
@@ -82,15 +87,6 @@ type plan struct {
 type emit func(record any) error
 
 func reads(answer any) plan { return plan{answer: answer} }
-
-// ends are the records of what ends access by an epoch: what was done, and why
-// the epoch was set.
-func ends(e authority.Event, done, why string) []authority.Event {
-	epoch := e
-	e.Reason = done
-	epoch.Type, epoch.Reason = authority.EventEpochSet, why
-	return []authority.Event{e, epoch}
-}
 
 // act is the road of every route: who asks and may they; what do they want;
 // on the record; do it. What changes something is recorded before it is done:
@@ -117,33 +113,51 @@ func (a *API) act(ctx context.Context, rt *route, c *call, read func() error, he
 		}
 		return plan{}, err
 	}
-	if p.apply == nil {
+	if p.apply == nil && p.end == nil {
 		return p, nil
 	}
 	// A caller that hangs up does not leave a change half done.
-	ctx, cancel := issue.Settle(ctx)
+	ctx, cancel := authority.Settle(ctx)
 	defer cancel()
 	for i := range p.events {
-		a.describe(ctx, rt, c, &p.events[i])
+		p.events[i] = c.describe(ctx, p.events[i])
 	}
-	if !p.endsAccess {
+	if err := a.do(ctx, &p); err != nil {
+		return plan{}, err
+	}
+	return p, nil
+}
+
+// do makes the change and its record, in the plan's order. A change that fails
+// is recorded as that, since some of it may be done.
+func (a *API) do(ctx context.Context, p *plan) (err error) {
+	switch {
+	case p.end != nil:
+		err = p.end(ctx, p.events)
+	case p.endsAccess:
+		p.answer, err = p.apply(ctx)
+	default:
 		if err := a.record(ctx, p.events); err != nil {
-			return plan{}, unavailable("nothing was changed, since it could not be recorded").because(err)
+			return unavailable("nothing was changed, since it could not be recorded").because(err)
+		}
+		p.answer, err = p.apply(ctx)
+	}
+	if err == nil && p.endsAccess {
+		if err = a.record(ctx, p.events); err != nil {
+			err = fmt.Errorf("%w: %w", revocation.ErrUnrecorded, err)
 		}
 	}
-	if p.answer, err = p.apply(ctx); err != nil {
+	if errors.Is(err, revocation.ErrUnrecorded) {
+		return unavailable("access was ended, but that could not be recorded").because(err)
+	}
+	if err != nil {
 		failed := p.events
 		for i := range failed {
 			failed[i].Error, failed[i].Reason = errorOf(err).Code, "failed, and may be done in part: "+failed[i].Reason
 		}
-		return plan{}, errors.Join(err, a.record(ctx, failed))
+		return errors.Join(err, a.record(ctx, failed))
 	}
-	if p.endsAccess {
-		if err := a.record(ctx, p.events); err != nil {
-			return plan{}, unavailable("access was ended, but that could not be recorded").because(err)
-		}
-	}
-	return p, nil
+	return nil
 }
 
 func (a *API) record(ctx context.Context, events []authority.Event) error {
@@ -156,20 +170,21 @@ func (a *API) record(ctx context.Context, events []authority.Event) error {
 }
 
 // describe fills in what is the same for every event of a request.
-func (a *API) describe(ctx context.Context, rt *route, c *call, e *authority.Event) {
+func (c *call) describe(ctx context.Context, e authority.Event) authority.Event {
 	if e.Type == "" {
-		e.Type = rt.event
+		e.Type = c.route.event
 	}
 	request := httpx.RequestOf(ctx)
 	e.At, e.RequestID, e.Remote = c.now, request.ID, request.Remote
 	e.Actor = c.actor()
-	if c.token.Lineage.Subject.Kind == authority.SubjectUser {
-		e.Reason = join(e.Reason, "through client "+c.token.Lineage.ClientID)
+	if c.token.Subject.Kind == authority.SubjectUser {
+		e.Reason = join(e.Reason, "through client "+c.token.ClientID)
 	}
+	return e
 }
 
 // actor is who asks, in the journal.
-func (c *call) actor() string { return c.token.Lineage.Subject.ID }
+func (c *call) actor() string { return c.token.Subject.ID }
 
 func join(reason, more string) string {
 	if reason == "" {
@@ -193,7 +208,7 @@ func (a *API) refuse(ctx context.Context, rt *route, token *issue.AccessToken, e
 		a.Tally(e)
 		return err
 	}
-	e.Actor, e.ClientID, e.TokenID = token.Lineage.Subject.ID, token.Lineage.ClientID, token.Lineage.TokenID
+	e.Actor, e.ClientID, e.TokenID = token.Subject.ID, token.ClientID, token.ID
 	if failed := a.Record(ctx, e); failed != nil {
 		return unavailable("the refusal could not be recorded").because(failed)
 	}
@@ -207,23 +222,15 @@ func (a *API) authenticate(ctx context.Context, header http.Header) (*issue.Acce
 	if err != nil {
 		return nil, err
 	}
-	// A node that no longer hears what others revoke cannot say whether this
-	// token, or any that it is asked about, is alive.
-	if err := a.Follower.Fresh(); err != nil {
-		return nil, err
-	}
-	token, err := a.Live(raw)
-	if err != nil {
-		return nil, errToken("the access token is not valid, has expired or was revoked").because(err)
-	}
-	if !token.GoodAt(authority.AdminResource) {
+	token, _, err := a.Tokens.Accept(ctx, raw, authority.AdminResource)
+	switch {
+	case errors.Is(err, issue.ErrAudience):
 		return nil, errToken("the access token is not meant for the resource " + authority.AdminResource)
-	}
-	_, err = a.Directory.Alive(ctx, token.Lineage)
-	if errors.Is(err, authority.ErrEnded) {
+	case errors.Is(err, authority.ErrEnded):
 		return nil, errToken("the client or the user of the access token no longer exists or is disabled").because(err)
-	}
-	if err != nil {
+	case errors.Is(err, issue.ErrInactive):
+		return nil, errToken("the access token is not valid, has expired or was revoked").because(err)
+	case err != nil:
 		return nil, err
 	}
 	return token, nil

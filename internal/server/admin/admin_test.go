@@ -23,7 +23,7 @@ func (s *service) sample() map[string]struct {
 	doomed := s.createUser("doomed")
 	s.createClient("doomed")
 	s.call(s.admin(), "POST", "/resources", object{"id": "urn:doomed"}).wants(http.StatusCreated)
-	grant := s.grant("web", user.UserID, authority.ID{})
+	grant := s.grant("web", user.UserID)
 	s.call(s.admin(), "POST", "/resources", object{"id": "https://sample.example.com", "scopes": []string{"s"}}).wants(http.StatusCreated)
 	type row = struct {
 		path string
@@ -118,7 +118,7 @@ func TestAccessTokens(t *testing.T) {
 	s.call(good, "GET", "/clients", nil).wants(http.StatusOK)
 
 	raw := func(header ...string) answer {
-		if err := s.api.Follower.Load(t.Context()); err != nil {
+		if err := s.api.Endings.Follower.Load(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		r := httptest.NewRequest("GET", prefix+"/clients", nil)
@@ -174,7 +174,7 @@ func TestTokenOfADisabledOrDeletedClientIsRefused(t *testing.T) {
 func TestANodeThatHearsNothingIsNotAdministered(t *testing.T) {
 	s := newService(t)
 	token := s.admin()
-	if err := s.api.Follower.Load(t.Context()); err != nil {
+	if err := s.api.Endings.Follower.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.clock.Advance(6 * time.Second)
@@ -245,11 +245,11 @@ func TestTheJournalComesFirst(t *testing.T) {
 		t.Fatal("the client was changed off the record")
 	}
 
-	if _, err := s.api.Live(held); err != nil {
+	if _, err := s.api.Tokens.Authenticate(held); err != nil {
 		t.Fatal(err)
 	}
 	s.call(token, "POST", "/revocations", object{"client_id": "c1"}).wants(http.StatusServiceUnavailable, "access was ended")
-	if _, err := s.api.Live(held); err == nil {
+	if _, err := s.api.Tokens.Authenticate(held); err == nil {
 		t.Fatal("a full disk protects the thief")
 	}
 	s.call(s.token("clients:read"), "GET", "/users", nil).wants(http.StatusServiceUnavailable, "refusal")

@@ -247,13 +247,14 @@ func (a *API) endClient(ctx context.Context, c *call, how string, then func(cont
 	}
 	return plan{
 		endsAccess: true,
-		events:     ends(authority.Event{ClientID: client.ID, Target: client.ID}, how, "the client was "+how),
+		events:     []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: how}},
 		apply: func(ctx context.Context) (any, error) {
 			client, err := a.setClientDisabled(ctx, client, true)
 			if err != nil {
 				return nil, err
 			}
-			if err := a.epoch(ctx, authority.EpochClient, client.ID); err != nil {
+			ended := authority.Event{ClientID: client.ID, Target: client.ID, Reason: "the client was " + how}
+			if err := a.Endings.SetEpoch(ctx, authority.EpochClient, client.ID, c.describe(ctx, ended)); err != nil {
 				return nil, err
 			}
 			return then(ctx, client)

@@ -6,19 +6,19 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
-	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/journal/query"
 )
 
 // Grant is a standing permission as the API shows it.
 type Grant struct {
 	GrantID   string     `json:"grant_id"`
-	ParentID  string     `json:"parent_id,omitempty"`
+	Lineage   []string   `json:"lineage,omitempty" doc:"The grants that this one came from, oldest first. It ends with each of them."`
 	ClientID  string     `json:"client_id"`
 	Subject   Subject    `json:"subject"`
 	Scope     string     `json:"scope"`
 	Resources []string   `json:"resources,omitempty"`
-	SenderKey string     `json:"sender_key,omitempty" doc:"Thumbprint of the key that the client must prove."`
+	JKT       string     `json:"jkt,omitempty" doc:"Thumbprint of the key that the client must prove (RFC 9449)."`
+	Evidence  *Evidence  `json:"evidence,omitempty" doc:"What the grant ends with."`
 	SessionID string     `json:"sid,omitempty"`
 	AuthTime  *time.Time `json:"auth_time,omitempty"`
 	AMR       []string   `json:"amr,omitempty"`
@@ -30,6 +30,12 @@ type Grant struct {
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`
 	EndedAt   *time.Time `json:"ended_at,omitempty"`
 	EndReason string     `json:"end_reason,omitempty"`
+}
+
+// Evidence is what a grant depends on.
+type Evidence struct {
+	Kind string `json:"kind" enum:"session,pod,job,sender_key"`
+	Key  string `json:"key"`
 }
 
 // Subject is whom a grant is about, as in the journal.
@@ -85,7 +91,7 @@ func (a *API) showGrant(ctx context.Context, c *call) (plan, error) {
 	}
 	shown := GrantWithChildren{Grant: a.showing(g, c.now), Children: []Grant{}}
 	partial, err := a.eachGrant(ctx, authority.GrantFilter{SubjectID: g.Subject.ID}, g.ID.String(), func(child authority.Grant) {
-		if child.Parent == g.ID {
+		if n := len(child.Lineage); n > 0 && child.Lineage[n-1].GrantID == g.ID {
 			shown.Children = append(shown.Children, a.showing(child, c.now))
 		}
 	})
@@ -105,7 +111,7 @@ func (a *API) endGrant(ctx context.Context, c *call) (plan, error) {
 	return a.endingGrant(g, radius), nil
 }
 
-// grant finds a grant by what stands in a path or a body.
+// grant finds a grant by the id in a path or a body.
 func (a *API) grant(ctx context.Context, id string) (authority.Grant, error) {
 	parsed, err := authority.ParseID(id)
 	if err != nil {
@@ -141,18 +147,24 @@ func (a *API) eachGrant(ctx context.Context, f authority.GrantFilter, after stri
 
 // alive asks the grant itself and everything that may have ended it since.
 func (a *API) alive(g authority.Grant, now time.Time) bool {
-	return g.Alive(now) && !a.Follower.View.Revoked(issue.LineageOf(g))
+	return g.Alive(now) && !a.Endings.Follower.View.Revoked(g.Links())
 }
 
 func (a *API) showing(g authority.Grant, now time.Time) Grant {
 	shown := Grant{
-		GrantID: g.ID.String(), ParentID: g.Parent.String(), ClientID: g.ClientID,
+		GrantID: g.ID.String(), ClientID: g.ClientID,
 		Subject: Subject{Issuer: g.Subject.Issuer, ID: g.Subject.ID, Kind: string(g.Subject.Kind)},
-		Scope:   g.Scopes.String(), Resources: g.Resources, SenderKey: g.SenderKey,
+		Scope:   g.Scopes.String(), Resources: g.Resources, JKT: g.Confirmation.JKT,
 		SessionID: g.SessionID.String(), AuthTime: shownTime(g.AuthTime), AMR: g.AMR,
 		State: string(g.State), Alive: a.alive(g, now),
 		CreatedAt: shownTime(g.CreatedAt), Refreshed: shownTime(g.Refresh.RotatedAt), ExpiresAt: shownTime(g.ExpiresAt),
 		EndedAt: shownTime(g.EndedAt), EndReason: g.EndReason,
+	}
+	for _, ancestor := range g.Lineage {
+		shown.Lineage = append(shown.Lineage, ancestor.GrantID.String())
+	}
+	if !g.Evidence.IsZero() {
+		shown.Evidence = &Evidence{string(g.Evidence.Kind), g.Evidence.Key}
 	}
 	if g.Refresh.Generation > 0 {
 		shown.Refreshes = int64(g.Refresh.Generation) - 1

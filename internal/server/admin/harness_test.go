@@ -139,13 +139,16 @@ func newService(t *testing.T) *service {
 	settings := func() authority.Issuer {
 		return authority.Issuer{URL: issuerURL, AccessTTL: 5 * time.Minute, IDTTL: 5 * time.Minute, RefreshTTL: 720 * time.Hour, RefreshIdleTTL: 24 * time.Hour}
 	}
-	reader := issue.NewReader(issuerURL, ring.Find, opaque, follower.View.Revoked, s.clock.Now)
+	reader := issue.NewReader(issue.Checks{
+		Issuer: issuerURL, Find: ring.Find, Opaque: opaque, Revoked: follower.View.Revoked, Fresh: follower.Fresh, Alive: directory.Alive, Now: s.clock.Now,
+	})
 	s.issuer = &issue.Issuer{
-		Recordable: func() error { return nil }, Settings: settings, User: directory.User, Revoked: follower.View.Revoked, Signer: ring.Signer, Opaque: opaque,
+		Settings: settings, Account: directory.Account, Revoked: follower.View.Revoked, Signer: ring.Signer, Opaque: opaque,
 		Record: func(context.Context, authority.Event) error { return nil },
 	}
 	s.api = &API{
-		Settings: settings, Directory: directory, Store: db, Grants: db, Follower: follower, Live: reader.Live,
+		Settings: settings, Directory: directory, Store: db, Grants: db, Tokens: reader,
+		Endings: &revocation.Endings{Store: db, Follower: follower, Record: record, Now: s.clock.Now},
 		GrantOf: func(raw string) (authority.ID, error) { token, err := refreshKey.Parse(raw); return token.GrantID, err },
 		Keys:    ring.Keys, RotateKey: ring.Rotate, RemoveKey: ring.Remove,
 		HashPassword: func(p string) (string, error) { return "hash of " + p, nil },
@@ -180,7 +183,7 @@ func (s *service) tokenFor(clientID, resource string, scopes ...string) string {
 	}
 	now := s.clock.Now()
 	response, err := s.issuer.Issue(ctx, authority.Authorization{
-		GrantType: oauth.ClientCredentials, Client: client, At: now,
+		GrantType: oauth.ClientCredentials, Client: client, At: now, Format: authority.FormatJWT, Life: 5 * time.Minute,
 		Grant: authority.Grant{
 			ID: authority.NewID(now), ClientID: clientID, Subject: authority.Subject{Issuer: issuerURL, ID: clientID, Kind: authority.SubjectClient},
 			State: authority.GrantActive, CreatedAt: now, ExpiresAt: now.Add(time.Hour),
@@ -189,22 +192,25 @@ func (s *service) tokenFor(clientID, resource string, scopes ...string) string {
 			Scopes:    oauth.MustScopes(scopes...),
 			Resources: []authority.Resource{{ID: resource, Scopes: oauth.MustScopes(scopes...), Format: authority.FormatJWT}},
 		},
-	})
+	}, nil)
 	if err != nil {
 		s.Fatal(err)
 	}
 	return response.AccessToken
 }
 
-// grant stores an active grant of a user.
-func (s *service) grant(clientID, userID string, parent authority.ID) authority.Grant {
+// grant stores an active grant of a user, below its ancestors.
+func (s *service) grant(clientID, userID string, ancestors ...authority.Grant) authority.Grant {
 	s.Helper()
 	now := s.clock.Now()
 	g := authority.Grant{
-		ID: authority.NewID(now), Parent: parent, ClientID: clientID,
+		ID: authority.NewID(now), ClientID: clientID,
 		Subject: authority.Subject{Issuer: issuerURL, ID: userID, Kind: authority.SubjectUser},
 		Scopes:  oauth.MustScopes("orders:read"), Resources: []string{"https://api.example.com"},
 		State: authority.GrantActive, CreatedAt: now, ExpiresAt: now.Add(720 * time.Hour),
+	}
+	for _, a := range ancestors {
+		g.Lineage = append(g.Lineage, authority.Ancestor{GrantID: a.ID, ClientID: a.ClientID})
 	}
 	if err := s.db.CreateGrant(s.Context(), g); err != nil {
 		s.Fatal(err)
@@ -256,7 +262,7 @@ func (s *service) call(token, method, path string, body any) answer {
 		}
 		r = bytes.NewReader(text)
 	}
-	if err := s.api.Follower.Load(s.Context()); err != nil {
+	if err := s.api.Endings.Follower.Load(s.Context()); err != nil {
 		s.Fatal(err)
 	}
 	request := httptest.NewRequest(method, prefix+path, r)

@@ -79,13 +79,12 @@ func (a *API) removeKey(ctx context.Context, c *call) (plan, error) {
 		return plan{}, notFound("there is no key %q", clip(c.id))
 	}
 	return plan{
-		endsAccess: true,
-		events:     []authority.Event{{Target: c.id, Reason: "removed in an emergency"}},
-		apply: func(ctx context.Context) (any, error) {
-			if err := a.end(ctx, authority.RevokeKey, c.id); err != nil {
-				return nil, err
+		events: []authority.Event{{Target: c.id, Reason: "removed in an emergency"}},
+		end: func(ctx context.Context, events []authority.Event) error {
+			if err := a.Endings.EndKey(ctx, c.id, events[0]); err != nil {
+				return err
 			}
-			return nil, a.RemoveKey(ctx, c.id, c.actor())
+			return a.RemoveKey(ctx, c.id, c.actor())
 		},
 	}, nil
 }

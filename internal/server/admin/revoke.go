@@ -88,37 +88,32 @@ func (a *API) revokeToken(ctx context.Context, c *call, body Revoke) (plan, erro
 		}
 		return a.revokeGrant(ctx, c, grantID.String())
 	}
-	token, err := a.Live(body.Token)
+	token, err := a.Tokens.Authenticate(body.Token)
 	if err != nil || len(body.Token) > maxToken {
 		return plan{}, notFound("this is not a live access token of this issuer, so there is nothing to end")
 	}
-	l := token.Lineage
-	radius := Revoked{Kind: "token", Key: l.TokenID.String(), Exact: true, ByClient: []ClientCount{}, TokensDieIn: seconds(token.Expires.Sub(c.now))}
+	radius := Revoked{Kind: "token", Key: token.ID.String(), Exact: true, ByClient: []ClientCount{}, TokensDieIn: seconds(token.Expires.Sub(c.now))}
 	event := authority.Event{
-		Type: authority.EventTokenRevoked, ClientID: l.ClientID, Subject: l.Subject, GrantID: l.GrantID, SessionID: l.SessionID,
-		TokenID: l.TokenID, TokenHash: issue.HashOf(body.Token), ExpiresAt: token.Expires, Target: l.TokenID.String(), Reason: "by an administrator",
+		Type: authority.EventTokenRevoked, ClientID: token.ClientID, Subject: token.Subject, GrantID: token.GrantID, SessionID: token.SessionID,
+		TokenID: token.ID, TokenHash: issue.HashOf(body.Token), ExpiresAt: token.Expires, Target: token.ID.String(), Reason: "by an administrator",
 	}
-	p := plan{answer: radius, endsAccess: true, events: []authority.Event{event}}
-	p.apply = func(ctx context.Context) (any, error) {
-		return radius, a.end(ctx, authority.RevokeToken, l.TokenID.String())
-	}
+	p := plan{answer: radius, events: []authority.Event{event}, end: func(ctx context.Context, events []authority.Event) error {
+		return a.Endings.EndToken(ctx, token.ID, token.Expires, events[0])
+	}}
 	if !body.WithGrant {
 		return p, nil
 	}
-	grant, err := a.revokeGrant(ctx, c, l.GrantID.String())
+	grant, err := a.revokeGrant(ctx, c, token.GrantID.String())
 	if err != nil {
 		return plan{}, err
 	}
-	p.answer = grant.answer
-	p.events = append(p.events, grant.events...)
-	endToken := p.apply
-	p.apply = func(ctx context.Context) (any, error) {
-		if _, err := endToken(ctx); err != nil {
-			return nil, err
+	endToken := p.end
+	return plan{answer: grant.answer, events: append(p.events, grant.events...), end: func(ctx context.Context, events []authority.Event) error {
+		if err := endToken(ctx, events[:1]); err != nil {
+			return err
 		}
-		return grant.apply(ctx)
-	}
-	return p, nil
+		return grant.end(ctx, events[1:])
+	}}, nil
 }
 
 // revokeGrant also takes the id of a grant that has no row: what machines get
@@ -135,11 +130,7 @@ func (a *API) revokeGrant(ctx context.Context, c *call, raw string) (plan, error
 			return plan{}, err
 		}
 		radius := Revoked{Kind: "grant", Key: raw, Exact: true, ByClient: []ClientCount{}, TokensDieIn: seconds(ttl)}
-		return plan{
-			answer: radius, endsAccess: true,
-			events: []authority.Event{{Type: authority.EventGrantEnded, GrantID: id, Target: raw, Reason: "by an administrator; it has no row"}},
-			apply:  func(ctx context.Context) (any, error) { return radius, a.end(ctx, authority.RevokeGrant, raw) },
-		}, nil
+		return a.ending(radius, authority.Event{GrantID: id, Reason: "by an administrator; it has no row"}), nil
 	}
 	if err != nil {
 		return plan{}, err
@@ -152,22 +143,19 @@ func (a *API) revokeGrant(ctx context.Context, c *call, raw string) (plan, error
 }
 
 func (a *API) endingGrant(g authority.Grant, radius Revoked) plan {
-	return plan{
-		answer: radius, endsAccess: true,
-		events: []authority.Event{{
-			Type: authority.EventGrantEnded, GrantID: g.ID, ClientID: g.ClientID, Subject: g.Subject, SessionID: g.SessionID, Target: g.ID.String(),
-			Reason: fmt.Sprintf("by an administrator, with %d active descendants", max(0, radius.ActiveGrants-1)),
-		}},
-		apply: func(ctx context.Context) (any, error) {
-			now := a.clock()
-			ended, err := a.Grants.EndGrant(ctx, g.ID, "ended by an administrator", now, now.Add(authority.MaxTokenTTL+authority.Leeway))
-			if err != nil {
-				return nil, err
-			}
-			a.Follower.Took(ended...)
-			return radius, nil
-		},
-	}
+	return a.ending(radius, authority.Event{
+		GrantID: g.ID, ClientID: g.ClientID, Subject: g.Subject, SessionID: g.SessionID,
+		Reason: fmt.Sprintf("by an administrator, with %d active descendants", max(0, radius.ActiveGrants-1)),
+	})
+}
+
+// ending is the plan to end the grant of the event, with a row or without.
+func (a *API) ending(radius Revoked, e authority.Event) plan {
+	e.Type, e.Target = authority.EventGrantEnded, e.GrantID.String()
+	return plan{answer: radius, events: []authority.Event{e}, end: func(ctx context.Context, events []authority.Event) error {
+		_, err := a.Endings.EndGrant(ctx, e.GrantID, events[0])
+		return err
+	}}
 }
 
 func (a *API) revokeClient(ctx context.Context, c *call, id string) (plan, error) {
@@ -206,24 +194,9 @@ func (a *API) revokeEpoch(ctx context.Context, c *call, kind authority.Revocatio
 	}
 	radius.Kind, radius.Key = string(kind), key
 	e.Type, e.Reason = authority.EventEpochSet, fmt.Sprintf("%s: everything older than now, %d active grants", kind, radius.ActiveGrants)
-	return plan{
-		answer: radius, endsAccess: true, events: []authority.Event{e},
-		apply: func(ctx context.Context) (any, error) { return radius, a.epoch(ctx, kind, key) },
-	}, nil
-}
-
-// epoch ends everything of a user, of a client, or at all, that is older than
-// the moment of this call.
-func (a *API) epoch(ctx context.Context, kind authority.RevocationKind, key string) error {
-	now := a.clock()
-	until := now.Add(authority.MaxGrantTTL + authority.Leeway)
-	return a.Follower.Revoke(ctx, authority.Revocation{Kind: kind, Key: key, NotBefore: now, ExpiresAt: until})
-}
-
-// end ends one thing for good.
-func (a *API) end(ctx context.Context, kind authority.RevocationKind, key string) error {
-	now := a.clock()
-	return a.Follower.Revoke(ctx, authority.Revocation{Kind: kind, Key: key, NotBefore: now, ExpiresAt: now.Add(authority.MaxTokenTTL + authority.Leeway)})
+	return plan{answer: radius, events: []authority.Event{e}, end: func(ctx context.Context, events []authority.Event) error {
+		return a.Endings.SetEpoch(ctx, kind, key, events[0])
+	}}, nil
 }
 
 // radius looks at what an epoch would end.
@@ -251,21 +224,16 @@ func (a *API) radius(ctx context.Context, f authority.GrantFilter, now time.Time
 	return r, err
 }
 
-// radiusOfGrant looks at a grant and its descendants. They have its subject
-// and are newer, so one walk in the order of ids meets every parent first.
+// radiusOfGrant looks at a grant and its descendants, which are newer and carry
+// its id. They are looked for among the grants of its subject.
 func (a *API) radiusOfGrant(ctx context.Context, g authority.Grant, now time.Time) (Revoked, error) {
-	tree := map[authority.ID]bool{g.ID: true}
 	tally := tally{}
 	if a.alive(g, now) {
 		tally.add(g)
 	}
-	partial, err := a.eachGrant(ctx, authority.GrantFilter{SubjectID: g.Subject.ID}, g.ID.String(), func(child authority.Grant) {
-		if !tree[child.Parent] || child.Parent.IsZero() {
-			return
-		}
-		tree[child.ID] = true
-		if a.alive(child, now) {
-			tally.add(child)
+	partial, err := a.eachGrant(ctx, authority.GrantFilter{SubjectID: g.Subject.ID}, g.ID.String(), func(other authority.Grant) {
+		if other.ComesFrom(g.ID) && a.alive(other, now) {
+			tally.add(other)
 		}
 	})
 	if err != nil {

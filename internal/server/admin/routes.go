@@ -117,10 +117,10 @@ func (a *API) Mount(handle func(method, path string, serve http.HandlerFunc)) {
 
 // serve is transport: HTTP in, act, HTTP out.
 func (a *API) serve(w http.ResponseWriter, r *http.Request, rt *route) {
-	c := &call{now: a.clock()}
+	c := &call{route: rt, now: a.clock()}
 	p, err := a.act(r.Context(), rt, c, func() error { return c.read(rt, r) }, r.Header)
 	if c.token != nil {
-		httpx.RequestOf(r.Context()).Log.ClientID = c.token.Lineage.ClientID
+		httpx.RequestOf(r.Context()).Log.ClientID = c.token.ClientID
 	}
 	switch {
 	case err != nil:
@@ -150,7 +150,7 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request, c *call, p plan) {
 	_ = control.SetWriteDeadline(time.Time{}) // a stream is longer than any answer
 	_ = control.Flush()                       // the caller sees that it is connected
 	err := p.stream(ctx, func(record any) error {
-		if _, err := a.Live(raw); err != nil {
+		if _, err := a.Tokens.Authenticate(raw); err != nil {
 			return err
 		}
 		line, err := json.Marshal(record)

@@ -106,7 +106,7 @@ func (a *API) createUser(ctx context.Context, c *call) (plan, error) {
 	}, nil
 }
 
-// setPassword ends what rests on the old password: whoever knew it may have
+// setPassword ends what came from the old password: whoever knew it may have
 // signed in (threat 70).
 func (a *API) setPassword(ctx context.Context, c *call) (plan, error) {
 	body, err := decode[SetPassword](c)
@@ -124,12 +124,12 @@ func (a *API) setPassword(ctx context.Context, c *call) (plan, error) {
 	user.UpdatedAt = later(c.now, old.UpdatedAt)
 	return plan{
 		endsAccess: true,
-		events:     ends(authority.Event{Subject: a.subject(user.ID), Target: user.ID}, "password set", "the password was set"),
+		events:     []authority.Event{{Subject: a.subject(user.ID), Target: user.ID, Reason: "password set"}},
 		apply: func(ctx context.Context) (any, error) {
 			if err := a.Store.UpdateUser(ctx, user, old.UpdatedAt); err != nil {
 				return nil, err
 			}
-			return showUser(user), a.epoch(ctx, authority.EpochUser, user.ID)
+			return showUser(user), a.endUserTokens(ctx, c, user, "the password was set")
 		},
 	}, nil
 }
@@ -168,18 +168,24 @@ func (a *API) endUser(ctx context.Context, c *call, how string, then func(contex
 	}
 	return plan{
 		endsAccess: true,
-		events:     ends(authority.Event{Subject: a.subject(user.ID), Target: user.ID}, how, "the user was "+how),
+		events:     []authority.Event{{Subject: a.subject(user.ID), Target: user.ID, Reason: how}},
 		apply: func(ctx context.Context) (any, error) {
 			user, err := a.setUserDisabled(ctx, user, true)
 			if err != nil {
 				return nil, err
 			}
-			if err := a.epoch(ctx, authority.EpochUser, user.ID); err != nil {
+			if err := a.endUserTokens(ctx, c, user, "the user was "+how); err != nil {
 				return nil, err
 			}
 			return then(ctx, user)
 		},
 	}, nil
+}
+
+// endUserTokens ends everything of a user that is older than now.
+func (a *API) endUserTokens(ctx context.Context, c *call, user authority.User, why string) error {
+	ended := authority.Event{Subject: a.subject(user.ID), Target: user.ID, Reason: why}
+	return a.Endings.SetEpoch(ctx, authority.EpochUser, user.ID, c.describe(ctx, ended))
 }
 
 func (a *API) setUserDisabled(ctx context.Context, user authority.User, disabled bool) (authority.User, error) {

@@ -103,41 +103,35 @@ func (h *Handler) postConsent(w http.ResponseWriter, r *http.Request) {
 }
 
 // deny tells the client no. The person may have allowed it on the same page a
-// moment before: the last answer holds, so what came of the first ends. It ends
-// before it is recorded: access that is gone unrecorded is better than a record
-// of a refusal while the access lives.
+// moment before: the last answer holds, so what came of the first ends.
 func (h *Handler) deny(w http.ResponseWriter, r *http.Request, req request, s authority.Session, grantID authority.ID, now time.Time) {
-	const reason = "denied after it was allowed"
 	r, done := lasting(r)
 	defer done()
-	ended, err := h.endGrant(r.Context(), grantID, reason, now)
-	if err != nil {
-		h.fail(w, r, err)
-		return
-	}
 	e := h.event(r, authority.EventConsentDenied, now)
 	e.ClientID, e.Subject, e.SessionID, e.Scope = req.client.ID, s.Subject, s.ID, req.target.Scopes.String()
-	if ended {
-		e.GrantID, e.Reason = grantID, reason
+	ended, err := h.endAllowed(r.Context(), grantID, e)
+	if err == nil && !ended {
+		err = h.Record(r.Context(), e)
 	}
-	if err := h.Record(r.Context(), e); err != nil {
+	if err != nil {
 		h.fail(w, r, err)
 		return
 	}
 	h.answerError(w, r, req.destination, oauth.Errorf(oauth.AccessDenied, "the person did not allow it"))
 }
 
-// endGrant ends a grant if there is one, and says whether it did.
-func (h *Handler) endGrant(ctx context.Context, id authority.ID, reason string, now time.Time) (bool, error) {
-	ended, err := h.Grants.EndGrant(ctx, id, reason, now, now.Add(authority.MaxTokenTTL+authority.Leeway))
-	switch {
-	case errors.Is(err, authority.ErrNotFound):
+// endAllowed ends the grant that the same page has made before, if it has, and
+// says whether it did.
+func (h *Handler) endAllowed(ctx context.Context, id authority.ID, e authority.Event) (bool, error) {
+	_, err := h.Grants.Grant(ctx, id)
+	if errors.Is(err, authority.ErrNotFound) {
 		return false, nil
-	case err != nil:
+	}
+	if err != nil {
 		return false, err
 	}
-	h.Took(ended...)
-	return len(ended) > 0, nil
+	e.GrantID, e.Reason = id, "denied after it was allowed"
+	return h.Endings.EndGrant(ctx, id, e)
 }
 
 // approve makes the grant and hands out its code. The grant is stored and
@@ -158,7 +152,15 @@ func (h *Handler) approve(w http.ResponseWriter, r *http.Request, req request, s
 	if req.redirectSent {
 		grant.Code.RedirectURI = req.redirectURI
 	}
-	if err := h.Grants.CreateGrant(ctx, grant); err != nil {
+	if !grant.Scopes.Has(oauth.ScopeOfflineAccess) { // OpenID Connect Core §11
+		grant.Evidence = authority.SessionEvidence(s.ID)
+	}
+	err := h.Grants.CreateGrant(ctx, grant)
+	if errors.Is(err, authority.ErrEnded) { // the person has signed out meanwhile
+		seeOther(w, h.base()+"/authorize?"+req.query())
+		return
+	}
+	if err != nil {
 		// The grant's id travelled in the form: if it is there already, with
 		// another code, this is the same answer given twice. A double click shows
 		// what comes of the second, and access was given: so begin once more. It
@@ -168,18 +170,6 @@ func (h *Handler) approve(w http.ResponseWriter, r *http.Request, req request, s
 			return
 		}
 		h.fail(w, r, err)
-		return
-	}
-	// A sign-out that ran meanwhile may have missed the grant: see endSession.
-	if _, _, err := h.session(r, now); err != nil {
-		if errors.Is(err, authority.ErrNotFound) {
-			_, err = h.endGrant(ctx, grantID, "signed out while consenting", now)
-		}
-		if err != nil {
-			h.fail(w, r, err)
-			return
-		}
-		seeOther(w, h.base()+"/authorize?"+req.query())
 		return
 	}
 	e := h.event(r, authority.EventGrantCreated, now)

@@ -22,6 +22,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/password"
+	"github.com/signalbox-sts/signalbox/internal/revocation"
 	"github.com/signalbox-sts/signalbox/internal/seal"
 	"github.com/signalbox-sts/signalbox/internal/ui"
 )
@@ -39,9 +40,9 @@ type Handler struct {
 	// Tally writes to the journal without waiting: for what anonymous
 	// callers can cause at will.
 	Tally func(e authority.Event)
-	// Revoked asks the revocation view; Took tells it at once what this node has ended.
-	Revoked func(authority.Lineage) bool
-	Took    func(...authority.Revocation)
+	// Revoked asks the revocation view.
+	Revoked func([]authority.Link) bool
+	Endings *revocation.Endings
 	// Epoch is the newest "not before" mark that concerns the client or the
 	// person: what they had allowed until then has to be asked about again.
 	Epoch func(clientID, subjectID string) time.Time

@@ -22,6 +22,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/revocation"
 	"github.com/signalbox-sts/signalbox/internal/seal"
 )
 
@@ -33,13 +34,14 @@ const (
 
 // memory is a store of maps. Its methods fail when broken names them.
 type memory struct {
-	authority.GrantStore
+	revocation.EndingStore
 	authority.DirectoryStore
 	mu       sync.Mutex
 	grants   map[authority.ID]authority.Grant
 	sessions map[[32]byte]authority.Session
 	clients  map[string]authority.Client
 	users    map[string]authority.User
+	ended    []authority.Evidence
 	writes   int
 	broken   map[string]bool
 	hook     func(method string) // called before, without the lock
@@ -65,7 +67,10 @@ func (m *memory) CreateGrant(_ context.Context, g authority.Grant) error {
 	}
 	defer m.mu.Unlock()
 	if _, exists := m.grants[g.ID]; exists {
-		return errors.New("UNIQUE constraint failed: grants.id")
+		return authority.ErrExists
+	}
+	if slices.Contains(m.ended, g.Evidence) && !g.Evidence.IsZero() {
+		return authority.ErrEnded
 	}
 	m.writes++
 	m.grants[g.ID] = g
@@ -84,33 +89,37 @@ func (m *memory) Grant(_ context.Context, id authority.ID) (authority.Grant, err
 	return g, nil
 }
 
-func (m *memory) EndGrant(_ context.Context, id authority.ID, reason string, at, _ time.Time) ([]authority.Revocation, error) {
+func (m *memory) EndGrant(_ context.Context, id authority.ID, how authority.Ending) ([]authority.Revocation, error) {
 	if err := m.enter("EndGrant"); err != nil {
 		return nil, err
 	}
 	defer m.mu.Unlock()
-	if _, ok := m.grants[id]; !ok {
-		return nil, authority.ErrNotFound
-	}
 	m.writes++
-	return m.end(func(g authority.Grant) bool { return g.ID == id }, reason, at), nil
+	return m.end(func(g authority.Grant) bool { return g.ID == id }, how), nil
 }
 
-func (m *memory) EndSessionGrants(_ context.Context, session authority.ID, reason string, at, _ time.Time) ([]authority.Revocation, error) {
-	if err := m.enter("EndSessionGrants"); err != nil {
+func (m *memory) EndSession(_ context.Context, id authority.ID, how authority.Ending) ([]authority.Revocation, error) {
+	if err := m.enter("EndSession"); err != nil {
 		return nil, err
 	}
 	defer m.mu.Unlock()
 	m.writes++
-	return m.end(func(g authority.Grant) bool { return g.SessionID == session && !g.Outlives() }, reason, at), nil
+	for hash, s := range m.sessions {
+		if s.ID == id {
+			delete(m.sessions, hash)
+		}
+	}
+	m.ended = append(m.ended, authority.SessionEvidence(id))
+	ended := m.end(func(g authority.Grant) bool { return g.Evidence == authority.SessionEvidence(id) }, how)
+	return append(ended, authority.Revocation{Kind: authority.RevokeSession, Key: id.String(), NotBefore: how.At, ExpiresAt: how.At.Add(how.Remember)}), nil
 }
 
-func (m *memory) end(which func(authority.Grant) bool, reason string, at time.Time) (ended []authority.Revocation) {
+func (m *memory) end(which func(authority.Grant) bool, how authority.Ending) (ended []authority.Revocation) {
 	for id, g := range m.grants {
 		if which(g) && g.State != authority.GrantEnded {
-			g.State, g.EndReason, g.EndedAt = authority.GrantEnded, reason, at
+			g.State, g.EndReason, g.EndedAt = authority.GrantEnded, how.Reason, how.At
 			m.grants[id] = g
-			ended = append(ended, authority.Revocation{Kind: authority.RevokeGrant, Key: id.String(), NotBefore: at})
+			ended = append(ended, authority.Revocation{Kind: authority.RevokeGrant, Key: id.String(), NotBefore: how.At, ExpiresAt: how.At.Add(how.Remember)})
 		}
 	}
 	return ended
@@ -164,21 +173,6 @@ func (m *memory) RenewSession(_ context.Context, hash [32]byte, next authority.S
 	delete(m.sessions, hash)
 	m.sessions[next.Hash] = next
 	return nil
-}
-
-func (m *memory) EndSession(_ context.Context, id authority.ID, at, until time.Time) (authority.Revocation, error) {
-	if err := m.enter("EndSession"); err != nil {
-		return authority.Revocation{}, err
-	}
-	defer m.mu.Unlock()
-	for hash, s := range m.sessions {
-		if s.ID == id {
-			m.writes++
-			delete(m.sessions, hash)
-			return authority.Revocation{Kind: authority.RevokeSession, Key: id.String(), NotBefore: at, ExpiresAt: until}, nil
-		}
-	}
-	return authority.Revocation{}, authority.ErrNotFound
 }
 
 func (m *memory) Client(_ context.Context, id string) (authority.Client, error) {
@@ -237,7 +231,7 @@ type world struct {
 	journal []authority.Event
 	later   []authority.Event
 	took    []authority.Revocation
-	dead    func(authority.Lineage) bool
+	dead    func([]authority.Link) bool
 	epochs  map[string]time.Time // by client or person
 	noDisk  bool                 // the journal fails
 }
@@ -309,12 +303,7 @@ func newWorld(t *testing.T) *world {
 			defer wo.mu.Unlock()
 			wo.later = append(wo.later, e)
 		},
-		Revoked: func(l authority.Lineage) bool { return wo.dead != nil && wo.dead(l) },
-		Took: func(r ...authority.Revocation) {
-			wo.mu.Lock()
-			defer wo.mu.Unlock()
-			wo.took = append(wo.took, r...)
-		},
+		Revoked: func(links []authority.Link) bool { return wo.dead != nil && wo.dead(links) },
 		Epoch: func(clientID, subjectID string) time.Time {
 			if e := wo.epochs[clientID]; e.After(wo.epochs[subjectID]) {
 				return e
@@ -334,6 +323,14 @@ func newWorld(t *testing.T) *world {
 			defer wo.mu.Unlock()
 			return wo.now
 		},
+	}
+	wo.Endings = &revocation.Endings{
+		Store: store, Record: wo.Record, Now: wo.Now,
+		Follower: &revocation.Follower{View: revocation.NewView(), Applied: func(r []authority.Revocation) {
+			wo.mu.Lock()
+			defer wo.mu.Unlock()
+			wo.took = append(wo.took, r...)
+		}},
 	}
 	wo.Mount(wo.mux)
 	return wo

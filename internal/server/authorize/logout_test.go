@@ -166,7 +166,7 @@ func TestSignOutFormMustBeOurs(t *testing.T) {
 }
 
 func TestStorageFailureAtSignOut(t *testing.T) {
-	for _, method := range []string{"EndSessionGrants", "EndSession", "SessionByHash"} {
+	for _, method := range []string{"EndSession", "SessionByHash"} {
 		wo := newWorld(t)
 		b := wo.signedIn()
 		wo.grantOf(b.allow(b.get(asked())))
@@ -182,7 +182,7 @@ func TestStorageFailureAtSignOut(t *testing.T) {
 	}
 }
 
-// Who closes the tab in the middle leaves nothing that is done and not recorded.
+// Whoever closes the tab in the middle leaves nothing that is done and not recorded.
 func TestWhoHangsUpLeavesNothingUnrecorded(t *testing.T) {
 	for method, tc := range map[string]struct {
 		prepare func(b *browser) (act func())
@@ -201,10 +201,6 @@ func TestWhoHangsUpLeavesNothingUnrecorded(t *testing.T) {
 			b.allow(page)
 			return func() { b.decide(page, "deny") }
 		}, authority.EventConsentDenied},
-		"EndSessionGrants": {func(b *browser) func() {
-			page := b.get("/logout")
-			return func() { b.signOut(page) }
-		}, authority.EventSignedOut},
 		"EndSession": {func(b *browser) func() {
 			page := b.get("/logout")
 			return func() { b.signOut(page) }
@@ -234,15 +230,15 @@ func TestOnlyWhatWasEndedIsTaken(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()
 	page := b.get("/logout")
-	wo.Grants = halfway{wo.store}
+	wo.Endings.Store = halfway{wo.store}
 	if got := b.signOut(page); got.Code != http.StatusServiceUnavailable || len(wo.took) != 0 {
 		t.Errorf("%d, this node's view took %v", got.Code, wo.took)
 	}
 }
 
-type halfway struct{ authority.GrantStore }
+type halfway struct{ *memory }
 
-func (halfway) EndSessionGrants(context.Context, authority.ID, string, time.Time, time.Time) ([]authority.Revocation, error) {
+func (halfway) EndSession(context.Context, authority.ID, authority.Ending) ([]authority.Revocation, error) {
 	return []authority.Revocation{{Kind: authority.RevokeGrant, Key: "rolled back"}}, errStorage
 }
 

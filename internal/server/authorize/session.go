@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
-	"github.com/signalbox-sts/signalbox/internal/issue"
 )
 
 // sessionTTL is how long a sign-in is good for.
@@ -24,8 +23,7 @@ func (h *Handler) session(r *http.Request, now time.Time) (authority.Session, au
 	if err != nil {
 		return authority.Session{}, authority.User{}, err
 	}
-	lineage := authority.Lineage{SessionID: session.ID, Subject: session.Subject, SignedIn: session.ID.Time()}
-	if !session.Alive(now) || h.Revoked(lineage) {
+	if !session.Alive(now) || h.Revoked(session.Links()) {
 		return authority.Session{}, authority.User{}, authority.ErrNotFound
 	}
 	user, err := h.Directory.User(r.Context(), session.Subject.ID)
@@ -41,7 +39,7 @@ func (h *Handler) session(r *http.Request, now time.Time) (authority.Session, au
 // lasting is for a change and its record: a caller who hangs up does not leave
 // a change that is done in part, or one that the journal knows nothing of.
 func lasting(r *http.Request) (*http.Request, context.CancelFunc) {
-	ctx, cancel := issue.Settle(r.Context())
+	ctx, cancel := authority.Settle(r.Context())
 	return r.WithContext(ctx), cancel
 }
 
@@ -91,37 +89,10 @@ func (h *Handler) keepSession(r *http.Request, before authority.Session, session
 	return h.Sessions.StartSession(r.Context(), *session)
 }
 
-// endSession ends a session and what rests on it. The grants come first, so
-// that a failure leaves the session, and the person can try again; and once
-// more at the end, for a grant that was made between. approve looks at the
-// session after it has made its grant, so one of the two sees the other.
+// endSession ends a session and what depends on it.
 func (h *Handler) endSession(r *http.Request, s authority.Session, reason string, now time.Time) error {
-	r, done := lasting(r)
-	defer done()
-	ctx := r.Context()
-	deadUntil := now.Add(authority.MaxTokenTTL + authority.Leeway)
-	endGrants := func() error {
-		ended, err := h.Grants.EndSessionGrants(ctx, s.ID, reason, now, deadUntil)
-		if err != nil {
-			return err
-		}
-		h.Took(ended...)
-		return nil
-	}
-	if err := endGrants(); err != nil {
-		return err
-	}
-	ended, err := h.Sessions.EndSession(ctx, s.ID, now, deadUntil)
-	switch {
-	case err == nil:
-		h.Took(ended)
-	case !errors.Is(err, authority.ErrNotFound): // somebody else was faster
-		return err
-	}
-	if err := endGrants(); err != nil {
-		return err
-	}
 	e := h.event(r, authority.EventSignedOut, now)
 	e.Subject, e.SessionID, e.Reason = s.Subject, s.ID, reason
-	return h.Record(ctx, e)
+	_, err := h.Endings.EndSession(r.Context(), s.ID, e)
+	return err
 }

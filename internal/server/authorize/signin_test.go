@@ -326,9 +326,9 @@ func TestDeadAndDisabledSessionsVouchForNobody(t *testing.T) {
 		},
 		"the user was deleted": func(wo *world, _ *browser) { delete(wo.store.users, "u-ada") },
 		"the epoch of the user": func(wo *world, _ *browser) {
-			wo.dead = func(l authority.Lineage) bool { return l.Subject.ID == "u-ada" && !l.SignedIn.After(wo.now) }
+			wo.dead = ends(authority.EpochUser, wo.now)
 		},
-		"the session was ended": func(wo *world, _ *browser) { wo.dead = func(l authority.Lineage) bool { return !l.SessionID.IsZero() } },
+		"the session was ended": func(wo *world, _ *browser) { wo.dead = ends(authority.RevokeSession, time.Time{}) },
 		"the cookie cut off":    func(_ *world, b *browser) { b.cookies["__Host-signalbox_session"] = "short" },
 		"the cookie in another case": func(_ *world, b *browser) {
 			b.cookies["__Host-signalbox_session"] = strings.ToLower(b.cookies["__Host-signalbox_session"])
@@ -392,5 +392,12 @@ func TestAnUnknownUserCostsWhatTheDearestDeclaredUserCosts(t *testing.T) {
 		if filled := after.TotalAlloc - before.TotalAlloc; err != nil || reason == "" || filled < 64<<20 {
 			t.Errorf("%s: %q, %v, %d MiB", name, reason, err, filled>>20)
 		}
+	}
+}
+
+// ends says that a revocation of a kind ends whatever depends on one.
+func ends(kind authority.RevocationKind, at time.Time) func([]authority.Link) bool {
+	return func(links []authority.Link) bool {
+		return slices.ContainsFunc(links, func(l authority.Link) bool { return l.Kind == kind && !l.Born.After(at) })
 	}
 }

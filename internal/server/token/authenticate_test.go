@@ -63,7 +63,7 @@ func TestEveryEndpointSlowsGuessingDown(t *testing.T) { // 33, 39
 }
 
 func TestDiscoveryListsTheGrantsThatRun(t *testing.T) {
-	listed := GrantTypes()
+	listed := oauth.GrantTypes
 	if len(listed) != len(grants) {
 		t.Fatalf("listed %v, known %d", listed, len(grants))
 	}

@@ -5,75 +5,104 @@ package token
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
-func (h *Handler) authorizationCode(ctx context.Context, req *request) (authority.Authorization, error) {
+func (h *Handler) authorizationCode(ctx context.Context, req *request) (authority.Authorization, authority.Spend, error) {
 	presented := req.form.Get("code")
 	if presented == "" {
-		return authority.Authorization{}, oauth.Errorf(oauth.InvalidRequest, "code is missing")
+		return authority.Authorization{}, nil, oauth.Errorf(oauth.InvalidRequest, "code is missing")
 	}
 	code, err := authority.ParseAuthorizationCode(presented)
 	if err != nil {
-		return authority.Authorization{}, errCode.Because(err)
+		return authority.Authorization{}, nil, errCode.Because(err)
 	}
 	grant, err := h.Grants.Grant(ctx, code.GrantID)
 	if errors.Is(err, authority.ErrNotFound) {
-		return authority.Authorization{}, errCode.Because(err)
+		return authority.Authorization{}, nil, errCode.Because(err)
 	}
 	if err != nil {
-		return authority.Authorization{}, err
+		return authority.Authorization{}, nil, err
 	}
 	if !grant.Matches(code) || grant.ClientID != req.client.ID {
-		return authority.Authorization{}, errCode
+		return authority.Authorization{}, nil, errCode
 	}
-	if grant.State == authority.GrantPending && !req.at.Before(grant.Code.ExpiresAt) {
-		return authority.Authorization{}, oauth.Errorf(oauth.InvalidGrant, "the authorization code has expired")
+	if grant.State == authority.GrantPending && !req.now.Before(grant.Code.ExpiresAt) {
+		return authority.Authorization{}, nil, oauth.Errorf(oauth.InvalidGrant, "the authorization code has expired")
 	}
 	if req.form.Get("redirect_uri") != grant.Code.RedirectURI {
-		return authority.Authorization{}, oauth.Errorf(oauth.InvalidGrant, "redirect_uri is not the one of the authorization request")
+		return authority.Authorization{}, nil, oauth.Errorf(oauth.InvalidGrant, "redirect_uri is not the one of the authorization request")
 	}
 	if err := grant.Code.Challenge.Verify(req.form.Get("code_verifier")); err != nil {
-		return authority.Authorization{}, oauth.Errorf(oauth.InvalidGrant, "%s", err)
+		return authority.Authorization{}, nil, oauth.Errorf(oauth.InvalidGrant, "%s", err)
 	}
 	if grant.State != authority.GrantPending {
 		// Only who could have redeemed it ends the grant: an old code out of a
 		// browser's history signs nobody out.
-		return authority.Authorization{}, h.codeReused(ctx, req, grant)
+		return authority.Authorization{}, nil, h.codeReused(ctx, req, grant)
 	}
 	if grant, err = remaining(grant, req.client); err != nil {
-		return authority.Authorization{}, err
+		return authority.Authorization{}, nil, err
 	}
 	target, err := h.resolveTarget(ctx, req, grant.Scopes, false, grant.Resources)
 	if err != nil {
-		return authority.Authorization{}, err
+		return authority.Authorization{}, nil, err
 	}
 
-	issuer := h.Settings()
-	a := authority.Authorization{
-		GrantType: req.grantType, Client: req.client, Target: target, At: req.at,
-		IDToken: grant.Scopes.Has(oauth.ScopeOpenID),
+	expires, err := h.expiry(ctx, req, grant)
+	if err != nil {
+		return authority.Authorization{}, nil, err
 	}
-	var refresh authority.Refresh
-	grant.ExpiresAt = req.at.Add(authority.MaxTokenTTL) // long enough for its one access token
+	grant.State, grant.ExpiresAt = authority.GrantActive, expires
+	var refreshToken oauth.Secret
 	if req.client.MayUse(oauth.RefreshToken) {
 		first := h.Refresh.First(grant.ID)
-		refresh = first.State(req.at, issuer.RefreshIdleTTL)
-		a.RefreshToken = h.Refresh.Reveal(first)
-		grant.ExpiresAt = req.at.Add(issuer.RefreshTTL)
+		grant.Refresh = first.State(req.now, h.Settings().RefreshIdleTTL)
+		refreshToken = oauth.SecretOf(h.Refresh.Reveal(first))
 	}
-	grant.State, grant.Refresh = authority.GrantActive, refresh
-	a.Grant = grant
-	a.Spend = func(ctx context.Context) error {
-		err := h.Grants.RedeemCode(ctx, grant.ID, code.Hash(), refresh, grant.ExpiresAt, req.at)
+	a := h.authorization(req, grant, target)
+	a.RefreshToken, a.IDToken = refreshToken, grant.Scopes.Has(oauth.ScopeOpenID)
+	spend := func(ctx context.Context) error {
+		err := h.Grants.RedeemCode(ctx, grant.ID, code.Hash(), grant.Refresh, grant.ExpiresAt, req.now)
 		if errors.Is(err, authority.ErrSpent) {
 			return h.codeReused(ctx, req, grant)
 		}
 		return err
 	}
-	return a, nil
+	return a, spend, nil
+}
+
+// expiry is when the grant ends by itself. One without refresh tokens needs to
+// live only as long as its one access token. One that depends on a session ends
+// with it at the latest.
+func (h *Handler) expiry(ctx context.Context, req *request, grant authority.Grant) (time.Time, error) {
+	expires := req.now.Add(authority.MaxTokenTTL)
+	if req.client.MayUse(oauth.RefreshToken) {
+		expires = req.now.Add(h.Settings().RefreshTTL)
+	}
+	if grant.Evidence != authority.SessionEvidence(grant.SessionID) {
+		return expires, nil
+	}
+	session, err := h.session(ctx, req, grant)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if session.ExpiresAt.Before(expires) {
+		expires = session.ExpiresAt
+	}
+	return expires, nil
+}
+
+// session finds the browser session that a grant depends on.
+func (h *Handler) session(ctx context.Context, req *request, grant authority.Grant) (authority.Session, error) {
+	session, err := h.Sessions.Session(ctx, grant.SessionID)
+	if errors.Is(err, authority.ErrNotFound) || err == nil && !session.Alive(req.now) {
+		return session, oauth.Errorf(oauth.InvalidGrant, "the person is not signed in any more")
+	}
+	return session, err
 }
 
 var errCode = oauth.Errorf(oauth.InvalidGrant, "the authorization code is not valid")

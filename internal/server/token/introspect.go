@@ -36,6 +36,7 @@ func (h *Handler) introspect(r *http.Request, req *request) ([]byte, error) {
 	if req.form, err = httpx.ReadForm(r); err != nil {
 		return nil, err
 	}
+	req.now = h.Now()
 	client, err := h.Clients.Authenticate(r, req.form)
 	if err != nil {
 		return nil, err
@@ -49,26 +50,19 @@ func (h *Handler) introspect(r *http.Request, req *request) ([]byte, error) {
 	if raw == "" {
 		return nil, oauth.Errorf(oauth.InvalidRequest, "token is missing")
 	}
-	if err := h.Fresh(); err != nil {
-		return nil, err
-	}
 	if strings.HasPrefix(raw, string(oauth.PrefixRefreshToken)) {
 		return h.introspectRefresh(ctx, req, raw)
 	}
-	token, err := h.Live(raw)
-	if err != nil {
+	token, _, err := h.Tokens.Accept(ctx, raw, issue.AnyAudience)
+	if errors.Is(err, issue.ErrInactive) {
 		return inactive, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	may, err := h.mayIntrospect(ctx, client, token)
 	if err != nil || !may {
 		return inactive, err
-	}
-	_, err = h.Directory.Alive(ctx, token.Lineage)
-	if errors.Is(err, authority.ErrEnded) {
-		return inactive, nil
-	}
-	if err != nil {
-		return nil, err
 	}
 	const head = `{"active":true,"token_type":"Bearer",`
 	body := make([]byte, 0, len(head)+len(token.Claims))
@@ -76,7 +70,7 @@ func (h *Handler) introspect(r *http.Request, req *request) ([]byte, error) {
 }
 
 func (h *Handler) mayIntrospect(ctx context.Context, client authority.Client, token *issue.AccessToken) (bool, error) {
-	if token.Lineage.ClientID == client.ID {
+	if token.ClientID == client.ID {
 		return true, nil
 	}
 	for _, id := range token.Audience {
@@ -97,6 +91,9 @@ func (h *Handler) mayIntrospect(ctx context.Context, client authority.Client, to
 // introspectRefresh answers the client that holds the refresh token, and
 // nobody else. Asking neither rotates it nor counts as use.
 func (h *Handler) introspectRefresh(ctx context.Context, req *request, raw string) ([]byte, error) {
+	if err := h.Endings.Follower.Fresh(); err != nil {
+		return nil, err
+	}
 	token, err := h.Refresh.Parse(raw)
 	if err != nil {
 		return inactive, nil
@@ -108,11 +105,11 @@ func (h *Handler) introspectRefresh(ctx context.Context, req *request, raw strin
 	if err != nil {
 		return nil, err
 	}
-	current := grant.Present(h.Refresh, token, req.at, 0) == authority.Rotate
-	if grant.ClientID != req.client.ID || !current || h.Revoked(issue.LineageOf(grant)) {
+	current := grant.Present(h.Refresh, token, req.now, 0) == authority.Rotate
+	if grant.ClientID != req.client.ID || !current || h.Endings.Follower.View.Revoked(grant.Links()) {
 		return inactive, nil
 	}
-	_, err = h.Directory.Alive(ctx, issue.LineageOf(grant))
+	_, err = h.Directory.Alive(ctx, grant.ClientID, grant.Subject)
 	if errors.Is(err, authority.ErrEnded) {
 		return inactive, nil
 	}

@@ -1,5 +1,5 @@
 // RFC 6749 §6 and RFC 9700 §4.14.2: rotation with reuse detection. The rule
-// stands in authority.Grant.Present; here it meets the store.
+// is authority.Grant.Present; here it meets the store.
 package token
 
 import (
@@ -10,66 +10,69 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
-func (h *Handler) refreshToken(ctx context.Context, req *request) (authority.Authorization, error) {
+func (h *Handler) refreshToken(ctx context.Context, req *request) (authority.Authorization, authority.Spend, error) {
 	presented := req.form.Get("refresh_token")
 	if presented == "" {
-		return authority.Authorization{}, oauth.Errorf(oauth.InvalidRequest, "refresh_token is missing")
+		return authority.Authorization{}, nil, oauth.Errorf(oauth.InvalidRequest, "refresh_token is missing")
 	}
 	token, err := h.Refresh.Parse(presented)
 	if err != nil {
-		return authority.Authorization{}, errRefresh.Because(err)
+		return authority.Authorization{}, nil, errRefresh.Because(err)
 	}
 	grant, err := h.Grants.Grant(ctx, token.GrantID)
 	if errors.Is(err, authority.ErrNotFound) {
-		return authority.Authorization{}, errRefresh.Because(err)
+		return authority.Authorization{}, nil, errRefresh.Because(err)
 	}
 	if err != nil {
-		return authority.Authorization{}, err
+		return authority.Authorization{}, nil, err
 	}
 	if grant.ClientID != req.client.ID {
-		return authority.Authorization{}, errRefresh
+		return authority.Authorization{}, nil, errRefresh
 	}
 	issuer := h.Settings()
-	presentation := grant.Present(h.Refresh, token, req.at, issuer.RefreshGrace)
+	presentation := grant.Present(h.Refresh, token, req.now, issuer.RefreshGrace)
 	switch presentation {
 	case authority.Rotate, authority.Replay:
 	case authority.Reuse:
-		return authority.Authorization{}, h.refreshReused(ctx, req, grant)
+		return authority.Authorization{}, nil, h.refreshReused(ctx, req, grant)
 	default:
-		return authority.Authorization{}, errRefresh
+		return authority.Authorization{}, nil, errRefresh
 	}
 
+	if grant.Evidence == authority.SessionEvidence(grant.SessionID) {
+		if _, err := h.session(ctx, req, grant); err != nil {
+			return authority.Authorization{}, nil, err
+		}
+	}
 	asked, err := oauth.ParseScopes(req.form.Get("scope"))
 	if err != nil {
-		return authority.Authorization{}, oauth.Errorf(oauth.InvalidScope, "%s", err)
+		return authority.Authorization{}, nil, oauth.Errorf(oauth.InvalidScope, "%s", err)
 	}
 	if grant, err = remaining(grant, req.client); err != nil {
-		return authority.Authorization{}, err
+		return authority.Authorization{}, nil, err
 	}
 	scopes, _, err := grant.Narrow(asked, nil)
 	if err != nil {
-		return authority.Authorization{}, err
+		return authority.Authorization{}, nil, err
 	}
 	target, err := h.resolveTarget(ctx, req, scopes, !asked.IsEmpty(), grant.Resources)
 	if err != nil {
-		return authority.Authorization{}, err
+		return authority.Authorization{}, nil, err
 	}
 	successor := h.Refresh.Successor(token)
-	a := authority.Authorization{
-		GrantType: req.grantType, Client: req.client, Grant: grant, Target: target, At: req.at,
-		RefreshToken: h.Refresh.Reveal(successor),
-		IDToken:      target.Scopes.Has(oauth.ScopeOpenID),
+	a := h.authorization(req, grant, target)
+	a.RefreshToken, a.IDToken = oauth.SecretOf(h.Refresh.Reveal(successor)), target.Scopes.Has(oauth.ScopeOpenID)
+	if presentation == authority.Replay {
+		return a, nil, nil // paid for already
 	}
-	if presentation == authority.Rotate {
-		a.Spend = func(ctx context.Context) error {
-			err := h.Grants.RotateRefresh(ctx, grant.ID, grant.Refresh, successor.State(req.at, issuer.RefreshIdleTTL))
-			if errors.Is(err, authority.ErrConflict) {
-				return h.lostRace(ctx, req, token)
-			}
-			return err
+	spend := func(ctx context.Context) error {
+		err := h.Grants.RotateRefresh(ctx, grant.ID, grant.Refresh, successor.State(req.now, issuer.RefreshIdleTTL))
+		if errors.Is(err, authority.ErrConflict) {
+			return h.lostRace(ctx, req, token)
 		}
+		return err
 	}
-	return a, nil
+	return a, spend, nil
 }
 
 var errRefresh = oauth.Errorf(oauth.InvalidGrant, "the refresh token is not valid")
@@ -84,7 +87,7 @@ func (h *Handler) lostRace(ctx context.Context, req *request, token authority.Re
 	if err != nil {
 		return err
 	}
-	switch grant.Present(h.Refresh, token, req.at, h.Settings().RefreshGrace) {
+	switch grant.Present(h.Refresh, token, req.now, h.Settings().RefreshGrace) {
 	case authority.Replay:
 		return nil
 	case authority.Reuse:

@@ -44,22 +44,13 @@ func (h *Handler) revoke(r *http.Request, req *request) error {
 	if strings.HasPrefix(raw, string(oauth.PrefixRefreshToken)) {
 		return h.revokeRefresh(ctx, req, raw)
 	}
-	token, err := h.Live(raw)
-	if err != nil || token.Lineage.ClientID != req.client.ID {
+	token, err := h.Tokens.Authenticate(raw)
+	if err != nil || token.ClientID != req.client.ID {
 		return nil // nothing of this client's, so nothing to do (RFC 7009 §2.2)
 	}
-	ctx, cancel := issue.Settle(ctx)
-	defer cancel()
-	err = h.Revoke(ctx, authority.Revocation{
-		Kind: authority.RevokeToken, Key: token.Lineage.TokenID.String(),
-		NotBefore: req.at, ExpiresAt: token.Expires.Add(authority.Leeway),
-	})
-	if err != nil {
-		return err
-	}
-	return h.Record(ctx, authority.Event{
-		Type: authority.EventTokenRevoked, At: req.at, ClientID: req.client.ID, Subject: token.Lineage.Subject,
-		GrantID: token.Lineage.GrantID, TokenID: token.Lineage.TokenID, TokenHash: issue.HashOf(raw), Reason: "revoked by its client",
+	return h.Endings.EndToken(ctx, token.ID, token.Expires, authority.Event{
+		Type: authority.EventTokenRevoked, At: req.at, ClientID: req.client.ID, Subject: token.Subject,
+		GrantID: token.GrantID, TokenID: token.ID, TokenHash: issue.HashOf(raw), Reason: "revoked by its client",
 	})
 }
 

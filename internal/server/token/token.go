@@ -2,8 +2,8 @@
 // /revoke and /userinfo.
 //
 // POST /token runs, top to bottom: parse, authenticate the client, run the
-// grant, issue (which checks accounts and epochs, spends, signs and journals),
-// write. A grant type is one function in one file; discovery lists the same map.
+// grant, issue (which checks accounts and epochs, signs, journals and spends),
+// write. A grant type is one function in one file.
 package token
 
 import (
@@ -17,6 +17,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/revocation"
 )
 
 // Handler serves the endpoints. All fields are required.
@@ -25,15 +26,11 @@ type Handler struct {
 	Directory *authority.Directory
 	Clients   *clientauth.Authenticator
 	Grants    authority.GrantStore
+	Sessions  authority.SessionStore
 	Refresh   authority.RefreshKey
-	Issue     func(ctx context.Context, a authority.Authorization) (issue.Response, error)
-	Live      func(raw string) (*issue.AccessToken, error)
-	Revoked   func(authority.Lineage) bool
-	// Fresh fails when this node cannot know what has been revoked.
-	Fresh func() error
-	// Revoke writes a revocation; Took applies what a store transition wrote.
-	Revoke func(ctx context.Context, r authority.Revocation) error
-	Took   func(...authority.Revocation)
+	Issue     func(ctx context.Context, a authority.Authorization, spend authority.Spend) (issue.Response, error)
+	Tokens    *issue.Reader
+	Endings   *revocation.Endings
 	// Record returns when the entry is on disk; Tally does not wait and
 	// counts repeats, for callers who have not proved who they are.
 	Record func(ctx context.Context, e authority.Event) error
@@ -43,22 +40,22 @@ type Handler struct {
 
 // request is one request to the token endpoint on its way down.
 type request struct {
-	at        time.Time
+	at        time.Time // before anything was looked at: what is issued is as old as this
+	now       time.Time // after the body was read: what has run out by then is over
 	form      httpx.Params
 	client    authority.Client // zero until it has proved itself
 	grantType oauth.GrantType
 }
 
+// grantFunc runs one grant type: it checks the proof and says what may be
+// issued, and how that is paid for. It changes nothing by itself.
+type grantFunc func(*Handler, context.Context, *request) (authority.Authorization, authority.Spend, error)
+
 // grants is every grant type that the token endpoint knows.
-var grants = map[oauth.GrantType]func(*Handler, context.Context, *request) (authority.Authorization, error){
+var grants = map[oauth.GrantType]grantFunc{
 	oauth.ClientCredentials: (*Handler).clientCredentials,
 	oauth.AuthorizationCode: (*Handler).authorizationCode,
 	oauth.RefreshToken:      (*Handler).refreshToken,
-}
-
-// GrantTypes lists the grant types, for discovery.
-func GrantTypes() []oauth.GrantType {
-	return []oauth.GrantType{oauth.AuthorizationCode, oauth.ClientCredentials, oauth.RefreshToken}
 }
 
 // Token is POST /token (RFC 6749 §3.2).
@@ -79,6 +76,7 @@ func (h *Handler) token(r *http.Request, req *request) (issue.Response, error) {
 	if req.form, err = httpx.ReadForm(r); err != nil {
 		return issue.Response{}, err
 	}
+	req.now = h.Now() // a caller who sends its body slowly gains no time
 	if req.client, err = h.Clients.Authenticate(r, req.form); err != nil {
 		return issue.Response{}, err
 	}
@@ -94,11 +92,11 @@ func (h *Handler) token(r *http.Request, req *request) (issue.Response, error) {
 	if !req.client.MayUse(req.grantType) {
 		return issue.Response{}, oauth.Errorf(oauth.UnauthorizedClient, "the client is not registered for %s", req.grantType)
 	}
-	authorization, err := run(h, ctx, req)
+	authorization, spend, err := run(h, ctx, req)
 	if err != nil {
 		return issue.Response{}, err
 	}
-	return h.Issue(ctx, authorization)
+	return h.Issue(ctx, authorization, spend)
 }
 
 // recordRefusal puts a refusal into the journal. One of a caller who is known
@@ -149,19 +147,18 @@ func (h *Handler) resolveTarget(ctx context.Context, req *request, scopes oauth.
 	return authority.ResolveTarget(scopes, explicit, resources, req.form.All("resource"))
 }
 
+// authorization puts together what every grant type says in the same way.
+func (h *Handler) authorization(req *request, grant authority.Grant, target authority.Target) authority.Authorization {
+	return authority.Authorization{
+		GrantType: req.grantType, Client: req.client, Grant: grant, Target: target, At: req.at,
+		Confirmation: grant.Confirmation, Format: target.Format(), Life: target.AccessTTL(h.Settings()),
+	}
+}
+
 // endGrant ends a grant for good, here and everywhere, before the caller is told.
 func (h *Handler) endGrant(ctx context.Context, g authority.Grant, event authority.EventType, reason string, at time.Time) error {
-	ctx, cancel := issue.Settle(ctx)
-	defer cancel()
-	ended, err := h.Grants.EndGrant(ctx, g.ID, reason, at, at.Add(authority.MaxTokenTTL+authority.Leeway))
-	if err != nil {
-		return err
-	}
-	h.Took(ended...)
-	if len(ended) == 0 {
-		return nil // somebody else ended it first, and recorded it
-	}
-	return h.Record(ctx, authority.Event{
+	_, err := h.Endings.EndGrant(ctx, g.ID, authority.Event{
 		Type: event, At: at, ClientID: g.ClientID, Subject: g.Subject, GrantID: g.ID, SessionID: g.SessionID, Reason: reason,
 	})
+	return err
 }

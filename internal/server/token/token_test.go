@@ -52,7 +52,7 @@ type world struct {
 	events []authority.Event
 	later  []authority.Event
 	hangUp func()
-	fail   map[string]error // what must fail: "journal", "record", "redeem", "rotate", "end", "grant", "ticket", "user"
+	fail   map[string]error // what must fail: "record", "redeem", "rotate", "end", "grant", "session", "ticket", "user"
 }
 
 func secretOf(name string) string { return "secret-of-" + name }
@@ -126,15 +126,16 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	box := seal.NewBox([32]byte{1}, "access token")
-	reader := issue.NewReader(testIssuer, find, box, w.follower.View.Revoked, w.clock)
+	reader := issue.NewReader(issue.Checks{
+		Issuer: testIssuer, Find: find, Opaque: box, Revoked: w.follower.View.Revoked, Fresh: w.follower.Fresh, Alive: w.directory.Alive, Now: w.clock,
+	})
 	issuer := &issue.Issuer{
 		Settings: w.settings, Revoked: w.follower.View.Revoked, Opaque: box, Record: w.record,
-		Recordable: func() error { return w.failing("journal") },
-		User: func(ctx context.Context, id string) (authority.User, error) {
+		Account: func(ctx context.Context, subject authority.Subject) (authority.User, error) {
 			if err := w.failing("user"); err != nil {
 				return authority.User{}, err
 			}
-			return w.directory.User(ctx, id)
+			return w.directory.Account(ctx, subject)
 		},
 		Signer: func(_ jose.Algorithm, typ string) (*jose.Signer, error) {
 			return jose.NewSigner("k1", jose.ES256, typ, private)
@@ -142,15 +143,10 @@ func newWorld(t *testing.T) *world {
 	}
 	w.h = &Handler{
 		Settings: w.settings, Directory: w.directory,
-		Clients: &clientauth.Authenticator{Issuer: testIssuer, Directory: w.directory, Tickets: failingTickets{db, w}, Limit: clientauth.NewLimiter(w.clock), Now: w.clock},
-		Grants:  failingGrants{db, w}, Refresh: authority.NewRefreshKey([32]byte{2}),
-		Issue: issuer.Issue, Live: reader.Live, Revoked: w.follower.View.Revoked, Fresh: w.follower.Fresh,
-		Revoke: func(ctx context.Context, r authority.Revocation) error {
-			err := w.follower.Revoke(ctx, r)
-			w.changed()
-			return err
-		},
-		Took: w.follower.Took, Record: w.record, Now: w.clock,
+		Clients: &clientauth.Authenticator{Issuer: testIssuer, Directory: w.directory, Tickets: failingStore{db, w}, Limit: clientauth.NewLimiter(w.clock), Now: w.clock},
+		Grants:  failingStore{db, w}, Sessions: failingStore{db, w}, Refresh: authority.NewRefreshKey([32]byte{2}),
+		Issue: issuer.Issue, Tokens: reader, Record: w.record, Now: w.clock,
+		Endings: &revocation.Endings{Store: failingStore{db, w}, Follower: w.follower, Record: w.record, Now: w.clock},
 		Tally: func(_ context.Context, e authority.Event) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -190,7 +186,7 @@ func (w *world) settings() authority.Issuer {
 }
 
 func (w *world) record(ctx context.Context, e authority.Event) error {
-	if err := errors.Join(ctx.Err(), w.failing("journal"), w.failing("record")); err != nil {
+	if err := errors.Join(ctx.Err(), w.failing("record")); err != nil {
 		return err
 	}
 	w.mu.Lock()
@@ -240,56 +236,64 @@ func (w *world) count(event authority.EventType) int {
 	return n
 }
 
-// failingGrants and failingTickets fail on demand, in the middle of a transition's path.
-type failingGrants struct {
-	authority.GrantStore
+// failingStore fails on demand, in the middle of a transition's path.
+type failingStore struct {
+	*sqldb.DB
 	w *world
 }
 
-func (f failingGrants) Grant(ctx context.Context, id authority.ID) (authority.Grant, error) {
+func (f failingStore) Grant(ctx context.Context, id authority.ID) (authority.Grant, error) {
 	if err := f.w.failing("grant"); err != nil {
 		return authority.Grant{}, err
 	}
-	return f.GrantStore.Grant(ctx, id)
+	return f.DB.Grant(ctx, id)
 }
 
-func (f failingGrants) RedeemCode(ctx context.Context, id authority.ID, hash [32]byte, r authority.Refresh, expires, now time.Time) error {
+func (f failingStore) Session(ctx context.Context, id authority.ID) (authority.Session, error) {
+	if err := f.w.failing("session"); err != nil {
+		return authority.Session{}, err
+	}
+	return f.DB.Session(ctx, id)
+}
+
+func (f failingStore) RedeemCode(ctx context.Context, id authority.ID, hash [32]byte, r authority.Refresh, expires, now time.Time) error {
 	if err := f.w.failing("redeem"); err != nil {
 		return err
 	}
-	err := f.GrantStore.RedeemCode(ctx, id, hash, r, expires, now)
+	err := f.DB.RedeemCode(ctx, id, hash, r, expires, now)
 	f.w.changed()
 	return err
 }
 
-func (f failingGrants) RotateRefresh(ctx context.Context, id authority.ID, from, to authority.Refresh) error {
+func (f failingStore) RotateRefresh(ctx context.Context, id authority.ID, from, to authority.Refresh) error {
 	if err := f.w.failing("rotate"); err != nil {
 		return err
 	}
-	err := f.GrantStore.RotateRefresh(ctx, id, from, to)
+	err := f.DB.RotateRefresh(ctx, id, from, to)
 	f.w.changed()
 	return err
 }
 
-func (f failingGrants) EndGrant(ctx context.Context, id authority.ID, reason string, at, until time.Time) ([]authority.Revocation, error) {
+func (f failingStore) EndGrant(ctx context.Context, id authority.ID, how authority.Ending) ([]authority.Revocation, error) {
 	if err := f.w.failing("end"); err != nil {
 		return nil, err
 	}
-	ended, err := f.GrantStore.EndGrant(ctx, id, reason, at, until)
+	ended, err := f.DB.EndGrant(ctx, id, how)
 	f.w.changed()
 	return ended, err
 }
 
-type failingTickets struct {
-	authority.TicketStore
-	w *world
+func (f failingStore) Revoke(ctx context.Context, r authority.Revocation) (authority.Revocation, error) {
+	written, err := f.DB.Revoke(ctx, r)
+	f.w.changed()
+	return written, err
 }
 
-func (f failingTickets) TakeTicket(ctx context.Context, t authority.Ticket) error {
+func (f failingStore) TakeTicket(ctx context.Context, t authority.Ticket) error {
 	if err := f.w.failing("ticket"); err != nil {
 		return err
 	}
-	return f.TicketStore.TakeTicket(ctx, t)
+	return f.DB.TakeTicket(ctx, t)
 }
 
 // reply is an answer, decoded.
@@ -371,13 +375,30 @@ func (w *world) approve(clientID, scope string, change ...func(*authority.Grant)
 		Code:      authority.Code{Hash: code.Hash(), Challenge: challenge, RedirectURI: testRedirect, ExpiresAt: now.Add(time.Minute)},
 		CreatedAt: now, ExpiresAt: now.Add(time.Minute),
 	}
+	if !g.Scopes.Has(oauth.ScopeOfflineAccess) {
+		g.Evidence = authority.SessionEvidence(g.SessionID)
+	}
 	for _, c := range change {
 		c(&g)
+	}
+	if g.Evidence == authority.SessionEvidence(g.SessionID) {
+		w.startSession(g)
 	}
 	if err := w.db.CreateGrant(context.Background(), g); err != nil {
 		w.t.Fatal(err)
 	}
 	return g, code.Reveal()
+}
+
+// startSession makes the session that a grant depends on.
+func (w *world) startSession(g authority.Grant) {
+	w.t.Helper()
+	session := authority.Session{
+		ID: g.SessionID, Hash: sha256.Sum256(g.SessionID.Bytes()), Subject: g.Subject, AuthTime: g.AuthTime, ExpiresAt: g.AuthTime.Add(12 * time.Hour),
+	}
+	if err := w.db.StartSession(context.Background(), session); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func redeem(code string) url.Values {

@@ -45,9 +45,14 @@ func (w *world) changeAda(change func(*authority.User)) {
 
 func (w *world) revoke(kind authority.RevocationKind, key string) {
 	w.t.Helper()
-	now := w.clock()
-	err := w.follower.Revoke(context.Background(), authority.Revocation{Kind: kind, Key: key, NotBefore: now, ExpiresAt: now.Add(48 * time.Hour)})
-	if err != nil {
+	w.revokeAt(kind, key, w.clock())
+}
+
+// revokeAt is what another node has written: this one has heard of it.
+func (w *world) revokeAt(kind authority.RevocationKind, key string, at time.Time) {
+	w.t.Helper()
+	_, err := w.db.Revoke(context.Background(), authority.Revocation{Kind: kind, Key: key, NotBefore: at, ExpiresAt: at.Add(authority.MaxGrantTTL)})
+	if err = errors.Join(err, w.follower.Load(context.Background())); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -348,7 +353,7 @@ func TestStaleViewAnswersNothing(t *testing.T) {
 	w.mu.Lock()
 	w.now = w.now.Add(10 * time.Second) // without hearing from the database
 	w.mu.Unlock()
-	if err := w.h.Fresh(); !errors.Is(err, revocation.ErrStale) {
+	if err := w.follower.Fresh(); !errors.Is(err, revocation.ErrStale) {
 		t.Fatal(err)
 	}
 	wantUnavailable(t, w.introspect("api", first.text("access_token")))

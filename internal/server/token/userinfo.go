@@ -34,39 +34,31 @@ func (h *Handler) userInfo(r *http.Request) (userInfo, error) {
 	if err != nil {
 		return userInfo{}, err
 	}
-	if err := h.Fresh(); err != nil {
-		return userInfo{}, err
-	}
-	token, err := h.Live(raw)
-	if err != nil {
+	token, user, err := h.Tokens.Accept(r.Context(), raw, h.Settings().URL)
+	switch {
+	case errors.Is(err, issue.ErrAudience): // openid is what adds the issuer to the audience
+		return userInfo{}, errNoOpenID
+	case errors.Is(err, issue.ErrInactive):
 		return userInfo{}, errBearer.Because(err)
-	}
-	if !token.Scopes.Has(oauth.ScopeOpenID) {
-		return userInfo{}, oauth.Errorf(oauth.InsufficientScope, "UserInfo needs a token with the scope openid")
-	}
-	if !token.GoodAt(h.Settings().URL) {
-		return userInfo{}, errBearer
-	}
-	if token.Lineage.Subject.Kind != authority.SubjectUser {
-		return userInfo{}, errBearer
-	}
-	user, err := h.Directory.Alive(r.Context(), token.Lineage)
-	if errors.Is(err, authority.ErrEnded) {
-		return userInfo{}, errBearer.Because(err)
-	}
-	if err != nil {
+	case err != nil:
 		return userInfo{}, err
+	case !token.Scopes.Has(oauth.ScopeOpenID):
+		return userInfo{}, errNoOpenID
+	case token.Subject.Kind != authority.SubjectUser:
+		return userInfo{}, errBearer
 	}
 	return userInfo{user.ID, issue.ProfileOf(user, token.Scopes)}, nil
 }
 
 var errBearer = oauth.Errorf(oauth.InvalidToken, "the access token is not valid")
 
+var errNoOpenID = oauth.Errorf(oauth.InsufficientScope, "UserInfo needs a token with the scope openid")
+
 // errNoBearer is answered without an error code (RFC 6750 §3).
 var errNoBearer = oauth.Errorf(oauth.InvalidToken, "an access token is needed")
 
 // bearer reads the access token from the header or, on POST, from the form
-// (RFC 6750 §2). A token in the URL is refused: it would stand in every log.
+// (RFC 6750 §2). A token in the URL is refused: it would be in every log.
 func bearer(r *http.Request) (string, error) {
 	query, err := httpx.ReadQuery(r)
 	if err != nil {

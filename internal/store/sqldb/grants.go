@@ -2,6 +2,7 @@ package sqldb
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,51 +13,107 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
-const grantColumns = `id, parent, client_id, subject_issuer, subject_id, subject_kind, scopes, resources,
-	sender_key, session_id, auth_time, amr, nonce, code_hash, code_challenge, code_redirect_uri, code_expires_at,
+const grantColumns = `id, lineage, client_id, subject_issuer, subject_id, subject_kind, scopes, resources,
+	confirmation, evidence_kind, evidence_key, session_id, auth_time, amr, nonce, code_hash, code_challenge, code_redirect_uri, code_expires_at,
 	refresh_generation, refresh_hash, refresh_rotated_at, refresh_idle_expires_at,
 	state, created_at, expires_at, ended_at, end_reason`
 
-const grantValues = `$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28`
+const insertGrant = `INSERT INTO grants (` + grantColumns + `, sweep_at)
+	SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29
+	WHERE `
 
-const insertGrant = `INSERT INTO grants (` + grantColumns + `, outlives_session, sweep_at)
-	VALUES (` + grantValues + `) ON CONFLICT DO NOTHING`
-
-// The lock on the parent makes the birth of a child and the end of its parent
-// take turns (see endGrants). Whoever waits here sees the parent as it is
-// after the wait. The casts tell PostgreSQL what a bare SELECT does not.
-var insertChild = `INSERT INTO grants (` + grantColumns + `, outlives_session, sweep_at)
-	SELECT ` + grantValues + ` FROM (SELECT id FROM grants WHERE id = $2 AND state = 'active' FOR SHARE) AS parent
-	WHERE true ON CONFLICT DO NOTHING`
-
-// CreateGrant implements authority.GrantStore.
-func (db *DB) CreateGrant(ctx context.Context, g authority.Grant) error {
-	sweepAt := g.ExpiresAt
+func grantArgs(g authority.Grant) []any {
+	sweepAt := g.ExpiresAt.Add(keep)
 	if g.State == authority.GrantPending {
 		sweepAt = g.Code.ExpiresAt
 	}
-	args := []any{
-		g.ID.Bytes(), idArg(g.Parent), g.ClientID, g.Subject.Issuer, g.Subject.ID, string(g.Subject.Kind),
-		g.Scopes.String(), listArg(g.Resources), g.SenderKey, idArg(g.SessionID), micros(g.AuthTime), listArg(g.AMR),
+	return []any{
+		g.ID.Bytes(), lineageArg(g.Lineage), g.ClientID, g.Subject.Issuer, g.Subject.ID, string(g.Subject.Kind),
+		g.Scopes.String(), listArg(g.Resources), g.Confirmation.JKT, string(g.Evidence.Kind), g.Evidence.Key, idArg(g.SessionID),
+		micros(g.AuthTime), listArg(g.AMR),
 		[]byte(g.Nonce), hashArg(g.Code.Hash), g.Code.Challenge.String(), g.Code.RedirectURI, micros(g.Code.ExpiresAt),
 		int64(g.Refresh.Generation), hashArg(g.Refresh.Hash), micros(g.Refresh.RotatedAt), micros(g.Refresh.IdleExpiresAt),
 		string(g.State), micros(g.CreatedAt), micros(g.ExpiresAt), micros(g.EndedAt), g.EndReason,
-		g.Outlives(), micros(sweepAt),
+		micros(sweepAt),
 	}
-	statement, key := insertGrant, g.ID
-	if !g.Parent.IsZero() {
-		statement, key = insertChild, g.Parent
+}
+
+// birth is the statement that stores g unless something that it comes from has
+// ended. It also asks for g itself: an id that was ended before it had a row
+// never gets one.
+func birth(g authority.Grant) (statement string, args []any) {
+	args = grantArgs(g)
+	var terms []string
+	for _, l := range origins(g) {
+		args = append(args, string(l.Kind), l.Key)
+		terms = append(terms, fmt.Sprintf("NOT EXISTS (SELECT 1 FROM revocations WHERE kind = $%d AND key = $%d)", len(args)-1, len(args)))
 	}
-	rows, err := db.writeOne(ctx, string(key.Bytes()), statement, args...)
-	if err != nil || rows == 1 {
-		return err
+	return insertGrant + strings.Join(terms, " AND ") + " ON CONFLICT (id) DO NOTHING", args
+}
+
+// origins are g itself and what ends it for good: its ancestors and its evidence.
+func origins(g authority.Grant) []authority.Link {
+	links := []authority.Link{{Kind: authority.RevokeGrant, Key: g.ID.String()}}
+	for _, a := range g.Lineage {
+		links = append(links, authority.Link{Kind: authority.RevokeGrant, Key: a.GrantID.String()})
 	}
-	if g.Parent.IsZero() {
-		return authority.ErrExists
+	if !g.Evidence.IsZero() {
+		links = append(links, g.Evidence.Link())
 	}
-	var taken int
-	count := func(r row) error { return r.Scan(&taken) }
-	if err := db.one(ctx, count, `SELECT count(*) FROM grants WHERE id = $1`, g.ID.Bytes()); err != nil {
+	return links
+}
+
+const displacePending = `DELETE FROM grants WHERE session_id = $1 AND client_id = $2 AND state = 'pending' AND id <> $3`
+
+// CreateGrant implements authority.GrantStore. A grant that comes from nothing
+// is one statement. Any other takes shared locks on what it comes from, which
+// whoever ends that takes alone: so a birth is seen by the end, or sees it.
+func (db *DB) CreateGrant(ctx context.Context, g authority.Grant) error {
+	if !g.Evidence.IsZero() {
+		if err := canEnd(g.Evidence); err != nil {
+			return err
+		}
+	}
+	statement, args := birth(g)
+	isOnlyPending := g.State == authority.GrantPending && !g.SessionID.IsZero()
+	if len(g.Lineage) == 0 && g.Evidence.IsZero() && !isOnlyPending {
+		rows, err := db.writeOne(ctx, string(g.ID.Bytes()), statement, args...)
+		if err != nil || rows == 1 {
+			return err
+		}
+		return storage(whyNotBorn(g.ID, func(sql string, args []any, each func(row) error) error {
+			return db.engine.query(ctx, sql, args, each)
+		}))
+	}
+	locks := []lock{}
+	for _, a := range g.Lineage {
+		locks = append(locks, lock{onGrant, a.GrantID.String(), shared})
+	}
+	if !g.Evidence.IsZero() {
+		locks = append(locks, lock{onEvidence, evidenceName(g.Evidence), shared})
+	}
+	if isOnlyPending {
+		locks = append(locks, lock{onPending, g.SessionID.String() + " " + g.ClientID, alone})
+	}
+	return db.transact(ctx, func(t tx) error {
+		t.lock(locks...)
+		if isOnlyPending {
+			if _, err := t.exec(displacePending, g.SessionID.Bytes(), g.ClientID, g.ID.Bytes()); err != nil {
+				return err
+			}
+		}
+		rows, err := t.exec(statement, args...)
+		if err != nil || rows == 1 {
+			return err
+		}
+		return whyNotBorn(g.ID, t.query) // which also brings back the grant that was displaced
+	})
+}
+
+// whyNotBorn tells an id that is taken from an origin that has ended.
+func whyNotBorn(id authority.ID, query func(string, []any, func(row) error) error) error {
+	taken := 0
+	if err := query(`SELECT count(*) FROM grants WHERE id = $1`, []any{id.Bytes()}, func(r row) error { return r.Scan(&taken) }); err != nil {
 		return err
 	}
 	if taken > 0 {
@@ -76,13 +133,14 @@ func (db *DB) Grant(ctx context.Context, id authority.ID) (g authority.Grant, er
 
 const redeemCode = `UPDATE grants
 	SET state = 'active', refresh_generation = $4, refresh_hash = $5, refresh_rotated_at = $6,
-	    refresh_idle_expires_at = $7, expires_at = $8, sweep_at = $8
+	    refresh_idle_expires_at = $7, expires_at = $8, sweep_at = $9
 	WHERE id = $1 AND state = 'pending' AND code_hash = $2 AND code_expires_at > $3`
 
 // RedeemCode implements authority.GrantStore.
 func (db *DB) RedeemCode(ctx context.Context, id authority.ID, codeHash [32]byte, refresh authority.Refresh, expiresAt, now time.Time) error {
 	rows, err := db.writeOne(ctx, string(id.Bytes()), redeemCode, id.Bytes(), hashArg(codeHash), micros(now),
-		int64(refresh.Generation), hashArg(refresh.Hash), micros(refresh.RotatedAt), micros(refresh.IdleExpiresAt), micros(expiresAt))
+		int64(refresh.Generation), hashArg(refresh.Hash), micros(refresh.RotatedAt), micros(refresh.IdleExpiresAt),
+		micros(expiresAt), micros(expiresAt.Add(keep)))
 	if err == nil && rows == 0 {
 		return authority.ErrSpent
 	}
@@ -101,91 +159,6 @@ func (db *DB) RotateRefresh(ctx context.Context, id authority.ID, from, to autho
 		return authority.ErrConflict
 	}
 	return err
-}
-
-// EndGrant implements authority.GrantStore.
-func (db *DB) EndGrant(ctx context.Context, id authority.ID, reason string, at, deadUntil time.Time) ([]authority.Revocation, error) {
-	var ended []authority.Revocation
-	err := db.transact(ctx, func(t tx) (err error) {
-		var known int
-		if err := t.query(`SELECT count(*) FROM grants WHERE id = $1`, []any{id.Bytes()}, func(r row) error { return r.Scan(&known) }); err != nil {
-			return err
-		}
-		if known == 0 {
-			return authority.ErrNotFound
-		}
-		ended, err = endGrants(t, `id = $1`, id, reason, at, deadUntil)
-		return err
-	})
-	if err != nil {
-		return nil, err // what an attempt found that was undone
-	}
-	return ended, nil
-}
-
-// EndSessionGrants implements authority.GrantStore.
-func (db *DB) EndSessionGrants(ctx context.Context, session authority.ID, reason string, at, deadUntil time.Time) ([]authority.Revocation, error) {
-	var ended []authority.Revocation
-	err := db.transact(ctx, func(t tx) (err error) {
-		ended, err = endGrants(t, `session_id = $1 AND NOT outlives_session`, session, reason, at, deadUntil)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return ended, nil
-}
-
-// endGrants ends the grants that `which` selects, and all below them.
-//
-// It first locks the whole family, and looks for children again until it
-// finds no new one: a child is only born under a share lock on its parent, so
-// under a locked parent none can be born, and one whose birth was under way
-// is there on the next look.
-func endGrants(t tx, which string, arg authority.ID, reason string, at, deadUntil time.Time) ([]authority.Revocation, error) {
-	family := `WITH RECURSIVE family(id) AS (
-		SELECT id FROM grants WHERE ` + which + ` AND state <> 'ended'
-		UNION
-		SELECT child.id FROM grants AS child JOIN family ON child.parent = family.id WHERE child.state <> 'ended'
-	) `
-	for before := -1; ; {
-		locked := 0
-		err := t.query(family+`SELECT id FROM grants WHERE id IN (SELECT id FROM family) ORDER BY id FOR UPDATE`,
-			[]any{arg.Bytes()}, func(row) error { locked++; return nil })
-		if err != nil {
-			return nil, err
-		}
-		if locked == 0 {
-			return nil, nil
-		}
-		if locked == before {
-			break
-		}
-		before = locked
-	}
-	var dead [][]any
-	err := t.query(family+`UPDATE grants SET state = 'ended', ended_at = $2, end_reason = $3, sweep_at = $4
-		WHERE id IN (SELECT id FROM family) AND state <> 'ended' RETURNING id`,
-		[]any{arg.Bytes(), micros(at), reason, micros(deadUntil)}, func(r row) error {
-			var b []byte
-			if err := r.Scan(&b); err != nil {
-				return err
-			}
-			id, err := authority.IDFromBytes(b)
-			dead = append(dead, revocationArgs(authority.Revocation{Kind: authority.RevokeGrant, Key: id.String(), NotBefore: at, ExpiresAt: deadUntil}))
-			return err
-		})
-	if err != nil {
-		return nil, err
-	}
-	slices.SortFunc(dead, func(a, b []any) int { return strings.Compare(a[1].(string), b[1].(string)) })
-	revocations := make([]authority.Revocation, 0, len(dead))
-	err = t.forEach(revokeForGood, dead, func(r row) error {
-		revocation, err := scanRevocation(r)
-		revocations = append(revocations, revocation)
-		return err
-	})
-	return revocations, err
 }
 
 // Grants implements authority.GrantStore.
@@ -296,14 +269,15 @@ func (db *DB) Consented(ctx context.Context, g authority.Grant, since, now time.
 
 func scanGrant(r row) (authority.Grant, error) {
 	var (
-		id, parent, session, codeHash, refreshHash, nonce           []byte
-		kind, scopes, resources, amr, challenge, state              string
+		id, session, codeHash, refreshHash, nonce                   []byte
+		lineage, kind, evidence, scopes, resources, amr             string
+		challenge, state                                            string
 		authTime, codeExpires, rotated, idle, created, expires, end int64
 		generation                                                  int64
 		g                                                           authority.Grant
 	)
-	err := r.Scan(&id, &parent, &g.ClientID, &g.Subject.Issuer, &g.Subject.ID, &kind, &scopes, &resources,
-		&g.SenderKey, &session, &authTime, &amr, &nonce, &codeHash, &challenge, &g.Code.RedirectURI, &codeExpires,
+	err := r.Scan(&id, &lineage, &g.ClientID, &g.Subject.Issuer, &g.Subject.ID, &kind, &scopes, &resources,
+		&g.Confirmation.JKT, &evidence, &g.Evidence.Key, &session, &authTime, &amr, &nonce, &codeHash, &challenge, &g.Code.RedirectURI, &codeExpires,
 		&generation, &refreshHash, &rotated, &idle,
 		&state, &created, &expires, &end, &g.EndReason)
 	if err != nil {
@@ -315,8 +289,8 @@ func scanGrant(r row) (authority.Grant, error) {
 	if g.ID, err = idOf(id); err != nil {
 		return failed("id", err)
 	}
-	if g.Parent, err = idOf(parent); err != nil {
-		return failed("parent", err)
+	if g.Lineage, err = lineageOf(lineage); err != nil {
+		return failed("lineage", err)
 	}
 	if g.SessionID, err = idOf(session); err != nil {
 		return failed("session_id", err)
@@ -342,6 +316,7 @@ func scanGrant(r row) (authority.Grant, error) {
 		return failed("refresh_hash", err)
 	}
 	g.Subject.Kind = authority.SubjectKind(kind)
+	g.Evidence.Kind = authority.EvidenceKind(evidence)
 	g.AuthTime = timeOf(authTime)
 	g.Nonce = string(nonce)
 	g.Code.ExpiresAt = timeOf(codeExpires)
@@ -350,4 +325,36 @@ func scanGrant(r row) (authority.Grant, error) {
 	g.State = authority.GrantState(state)
 	g.CreatedAt, g.ExpiresAt, g.EndedAt = timeOf(created), timeOf(expires), timeOf(end)
 	return g, nil
+}
+
+// lineageArg stores a lineage as JSON text, the empty one as empty text.
+func lineageArg(lineage []authority.Ancestor) string {
+	if len(lineage) == 0 {
+		return ""
+	}
+	pairs := make([][2]string, len(lineage))
+	for i, a := range lineage {
+		pairs[i] = [2]string{a.GrantID.String(), a.ClientID}
+	}
+	text, _ := json.Marshal(pairs) // strings always marshal
+	return string(text)
+}
+
+func lineageOf(text string) ([]authority.Ancestor, error) {
+	if text == "" {
+		return nil, nil
+	}
+	var pairs [][2]string
+	if err := json.Unmarshal([]byte(text), &pairs); err != nil {
+		return nil, err
+	}
+	lineage := make([]authority.Ancestor, len(pairs))
+	for i, pair := range pairs {
+		id, err := authority.ParseID(pair[0])
+		if err != nil {
+			return nil, err
+		}
+		lineage[i] = authority.Ancestor{GrantID: id, ClientID: pair[1]}
+	}
+	return lineage, nil
 }

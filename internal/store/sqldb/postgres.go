@@ -1,9 +1,11 @@
 package sqldb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -68,7 +70,7 @@ func openPostgres(ctx context.Context, url string) (*postgres, error) {
 }
 
 // settle fixes what the transitions rely on, whatever the server's defaults
-// are. Each statement must see what was committed before it (see endGrants),
+// are. Each statement must see what was committed before it (see send),
 // and an answer must not come before the commit is on disk; a stricter setting
 // than "on" stays.
 func settle(ctx context.Context, conn *pgx.Conn) error {
@@ -187,7 +189,7 @@ func (p *postgres) transact(ctx context.Context, fn func(tx) error) error {
 	defer cancel()
 	return retry(func() error {
 		return pgx.BeginFunc(ctx, p.pool, func(t pgx.Tx) error {
-			if err := fn(&postgresTx{ctx, t, p.fault}); err != nil {
+			if err := fn(&postgresTx{ctx: ctx, tx: t, fault: p.fault}); err != nil {
 				return err
 			}
 			return p.fault.strike() // the commit
@@ -271,33 +273,90 @@ type postgresTx struct {
 	ctx   context.Context
 	tx    pgx.Tx
 	fault *fault
+	locks []advisory // to be taken before the next statement
 }
 
-func (t *postgresTx) exec(sql string, args ...any) (int64, error) {
-	if err := t.fault.strike(); err != nil {
-		return 0, err
+// advisory is a lock on a pair of numbers, which the server holds until the
+// transaction ends (PostgreSQL manual, 13.3.5).
+type advisory struct {
+	on     lockOn
+	number int32
+	mode   lockMode
+}
+
+// postgresGrantLocks is how many locks there are on grants. The end of evidence
+// locks all its grants, and the server's table of locks has room for some
+// thousands. Grants that share a lock wait for each other, and no more.
+const postgresGrantLocks = 1024
+
+func (t *postgresTx) lock(locks ...lock) {
+	for _, l := range locks {
+		hash := fnv.New32a()
+		_, _ = hash.Write([]byte(l.name)) // never fails
+		number := hash.Sum32()
+		if l.on == onGrant {
+			number %= postgresGrantLocks
+		}
+		t.locks = append(t.locks, advisory{l.on, int32(number), l.mode})
 	}
-	tag, err := t.tx.Exec(t.ctx, sql, args...)
-	return tag.RowsAffected(), err
+	slices.SortFunc(t.locks, func(a, b advisory) int { return cmp.Or(cmp.Compare(a.on, b.on), cmp.Compare(a.number, b.number)) })
+	t.locks = slices.Compact(t.locks)
 }
 
-func (t *postgresTx) query(sql string, args []any, each func(row) error) error {
-	if err := t.fault.strike(); err != nil {
-		return err
-	}
-	rows, err := t.tx.Query(t.ctx, sql, args...)
-	return eachPostgresRow(rows, err, each)
-}
-
-func (t *postgresTx) forEach(sql string, args [][]any, each func(row) error) error {
+// send takes the locks and then runs one statement for each list of arguments,
+// all in one round trip. The server takes a new snapshot for each statement, so
+// those behind the locks see what their last holders have committed.
+func (t *postgresTx) send(sql string, args [][]any) (pgx.BatchResults, error) {
 	batch := &pgx.Batch{}
-	for _, a := range args {
+	queue := func(sql string, args ...any) {
 		if err := t.fault.strike(); err != nil {
 			batch.Queue(failingStatement)
 		}
-		batch.Queue(sql, a...)
+		batch.Queue(sql, args...)
+	}
+	for _, l := range t.locks {
+		if l.mode == alone {
+			queue(`SELECT pg_advisory_xact_lock($1::integer, $2::integer)`, int32(l.on), l.number)
+		} else {
+			queue(`SELECT pg_advisory_xact_lock_shared($1::integer, $2::integer)`, int32(l.on), l.number)
+		}
+	}
+	for _, a := range args {
+		queue(sql, a...)
 	}
 	results := t.tx.SendBatch(t.ctx, batch)
+	for range t.locks {
+		if _, err := results.Exec(); err != nil {
+			_ = results.Close()
+			return nil, err
+		}
+	}
+	t.locks = nil
+	return results, nil
+}
+
+func (t *postgresTx) exec(sql string, args ...any) (int64, error) {
+	results, err := t.send(sql, [][]any{args})
+	if err != nil {
+		return 0, err
+	}
+	tag, err := results.Exec()
+	if err != nil {
+		_ = results.Close()
+		return 0, err
+	}
+	return tag.RowsAffected(), results.Close()
+}
+
+func (t *postgresTx) query(sql string, args []any, each func(row) error) error {
+	return t.forEach(sql, [][]any{args}, each)
+}
+
+func (t *postgresTx) forEach(sql string, args [][]any, each func(row) error) error {
+	results, err := t.send(sql, args)
+	if err != nil {
+		return err
+	}
 	for range args {
 		rows, err := results.Query()
 		if err := eachPostgresRow(rows, err, each); err != nil {

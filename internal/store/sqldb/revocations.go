@@ -32,7 +32,7 @@ func revocationArgs(r authority.Revocation) []any {
 // nothing, and gives the entry that is there.
 func (db *DB) Revoke(ctx context.Context, r authority.Revocation) (written authority.Revocation, err error) {
 	statement := revokeForGood
-	if r.IsEpoch() {
+	if r.Kind.IsEpoch() {
 		statement = moveEpoch
 	}
 	scan := func(r row) (err error) {

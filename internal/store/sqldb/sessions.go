@@ -3,7 +3,6 @@ package sqldb
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 )
@@ -21,12 +20,23 @@ func (db *DB) StartSession(ctx context.Context, s authority.Session) error {
 	return err
 }
 
+const selectSession = `SELECT id, hash, subject_issuer, subject_id, subject_kind, auth_time, amr, expires_at FROM sessions WHERE `
+
 // SessionByHash implements authority.SessionStore.
 func (db *DB) SessionByHash(ctx context.Context, hash [32]byte) (s authority.Session, err error) {
 	err = db.one(ctx, func(r row) (err error) {
 		s, err = scanSession(r)
 		return err
-	}, `SELECT id, hash, subject_issuer, subject_id, subject_kind, auth_time, amr, expires_at FROM sessions WHERE hash = $1`, hash[:])
+	}, selectSession+`hash = $1`, hash[:])
+	return s, err
+}
+
+// Session implements authority.SessionStore.
+func (db *DB) Session(ctx context.Context, id authority.ID) (s authority.Session, err error) {
+	err = db.one(ctx, func(r row) (err error) {
+		s, err = scanSession(r)
+		return err
+	}, selectSession+`id = $1`, id.Bytes())
 	return s, err
 }
 
@@ -39,33 +49,6 @@ func (db *DB) RenewSession(ctx context.Context, hash [32]byte, next authority.Se
 		return authority.ErrNotFound
 	}
 	return err
-}
-
-// EndSession implements authority.SessionStore.
-func (db *DB) EndSession(ctx context.Context, id authority.ID, at, deadUntil time.Time) (ended authority.Revocation, err error) {
-	err = db.transact(ctx, func(t tx) error {
-		rows, err := t.exec(`DELETE FROM sessions WHERE id = $1`, id.Bytes())
-		if err != nil {
-			return err
-		}
-		if rows == 0 {
-			return authority.ErrNotFound
-		}
-		args := revocationArgs(authority.Revocation{Kind: authority.RevokeSession, Key: id.String(), NotBefore: at, ExpiresAt: deadUntil})
-		scan := func(r row) (err error) {
-			ended, err = scanRevocation(r)
-			return err
-		}
-		if err := t.query(revokeForGood, args, scan); err != nil {
-			return err
-		}
-		// Somebody may have revoked the id for longer, apart from the session.
-		return t.query(revocationByKey, args[:2], scan)
-	})
-	if err != nil {
-		return authority.Revocation{}, err
-	}
-	return ended, nil
 }
 
 func scanSession(r row) (s authority.Session, err error) {

@@ -82,7 +82,36 @@ type tx interface {
 	// forEach runs one statement for each list of arguments, in one round
 	// trip, and hands on the one row that each of them may return.
 	forEach(sql string, args [][]any, each func(row) error) error
+	// lock holds what is named from the next statement to the end of the
+	// transaction. That statement, and those after it, see what was committed by
+	// whoever held a lock before that excludes this one.
+	lock(locks ...lock)
 }
+
+// lock is how transitions take turns on what may have no row: whoever ends a
+// thing holds its lock alone, whoever is born from it shares it.
+type lock struct {
+	on   lockOn
+	name string
+	mode lockMode
+}
+
+// lockOn says what kind of thing a lock is on. Everybody takes locks in this
+// order, so that no two transitions wait for each other.
+type lockOn int32
+
+const (
+	onEvidence lockOn = iota + 1
+	onPending         // the place of the one pending grant of a session and a client
+	onGrant
+)
+
+type lockMode bool
+
+const (
+	shared lockMode = false
+	alone  lockMode = true
+)
 
 type row interface{ Scan(dest ...any) error }
 

@@ -288,26 +288,29 @@ func TestConsentReadsNoMoreThanItNeeds(t *testing.T) {
 func TestHangUpWhileGrantsEnd(t *testing.T) {
 	everyEngine(t, func(t *testing.T, url string) {
 		db := open(t, url)
-		var hangUp context.CancelFunc
+		hangUp := func() {}
 		db.BeforeCommit(func() { hangUp() })
 		at := time.Now()
 		for i := range 20 {
 			g := newGrant(i)
-			g.Scopes, g.SessionID = oauth.MustScopes("orders:read"), authority.NewID(at)
+			g.Evidence = authority.SessionEvidence(g.ID)
 			if err := db.CreateGrant(t.Context(), g); err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			hangUp = cancel
-			end := func() ([]authority.Revocation, error) { return db.EndGrant(ctx, g.ID, "test", at, at.Add(time.Hour)) }
-			if i%2 == 1 {
-				end = func() ([]authority.Revocation, error) {
-					return db.EndSessionGrants(ctx, g.SessionID, "test", at, at.Add(time.Hour))
-				}
+			ending := authority.Ending{Reason: "test", At: at, Remember: time.Hour}
+			end, want := func() ([]authority.Revocation, error) { return db.EndGrant(ctx, g.ID, ending) }, 1
+			switch i % 3 {
+			case 1:
+				end, want = func() ([]authority.Revocation, error) { return db.EndEvidence(ctx, g.Evidence, at, ending) }, 2
+			case 2:
+				end, want = func() ([]authority.Revocation, error) { return db.EndSession(ctx, g.ID, ending) }, 2
 			}
-			if ended, err := end(); err != nil || len(ended) != 1 {
-				t.Fatalf("%v, %v", ended, err)
+			if written, err := end(); err != nil || len(written) != want {
+				t.Fatalf("%v, %v", written, err)
 			}
+			hangUp = func() {}
 		}
 	})
 }

@@ -95,10 +95,9 @@ func sqliteDSN(path string, more ...string) string {
 
 // toSQLite translates PostgreSQL's words. SQLite has one writer and needs no
 // row locks; its sequence is one more than the highest number (the sweep
-// always leaves the highest row standing).
+// never takes the highest row).
 var toSQLite = strings.NewReplacer(
 	"$", "?",
-	" FOR SHARE", "",
 	" FOR UPDATE", "",
 	"GREATEST(", "max(",
 	"nextval('revocation_seq')", "(SELECT coalesce(max(seq), 0) + 1 FROM revocations)",
@@ -204,7 +203,7 @@ type sqliteWriter struct {
 	revoked    bool // the transaction under way wrote a revocation
 }
 
-// attempt runs a group in one transaction. On an error nothing of it stands;
+// attempt runs a group in one transaction. On an error nothing of it remains;
 // failed says that a statement failed, rather than the start or the commit.
 func (w *sqliteWriter) attempt(group []*op) (failed bool, err error) {
 	w.revoked = false
@@ -248,7 +247,7 @@ func (w *sqliteWriter) run(o *op) error {
 }
 
 // runSeveral gives a transition of several statements a savepoint, since it
-// may refuse half-way, and its neighbours in the group must stand.
+// may refuse half-way, and its neighbours in the group must stay.
 func (w *sqliteWriter) runSeveral(o *op) error {
 	if _, err := w.exec("SAVEPOINT transition"); err != nil {
 		return err
@@ -310,6 +309,9 @@ func (w *sqliteWriter) forEach(text string, args [][]any, each func(row) error) 
 	}
 	return nil
 }
+
+// lock has nothing to do: transitions run one after the other.
+func (w *sqliteWriter) lock(...lock) {}
 
 func (w *sqliteWriter) close() error {
 	for _, stmt := range w.statements {

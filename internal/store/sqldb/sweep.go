@@ -8,11 +8,11 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/authority"
 )
 
-// keep is how long a grant stays after its end: the last token that it gave may
-// live on for that long, and whoever asks about it should still find its grant.
-// A revocation stays as long, since they are few, and a node whose clock has
-// run ahead must not take from the others what they still need. All else goes
-// when it is over: a busy client spends a ticket with every request.
+// keep is how long a grant stays after its expiry: the last token that it gave
+// may live on for that long, and whoever asks about it should still find its
+// grant. A revocation stays as long after its own, since they are few, and a node
+// whose clock has run ahead must not take from the others what they still need.
+// All else goes when it is over: a busy client spends a ticket with every request.
 const keep = authority.MaxTokenTTL + authority.Leeway
 
 // sweeper remembers how far the scan for idle grants has come.
@@ -22,12 +22,12 @@ type sweeper struct {
 }
 
 // Each removes at most $2 rows that were over at $1. The highest revocation
-// stays, whatever its age, since on SQLite it is where the numbers go on from.
+// stays, whatever its age, since on SQLite it is where the numbers continue from.
 var sweeps = []struct {
 	keep      time.Duration
 	statement string
 }{
-	{keep, `DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE sweep_at < $1 ORDER BY sweep_at LIMIT $2) AND sweep_at < $1`},
+	{0, `DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE sweep_at < $1 ORDER BY sweep_at LIMIT $2) AND sweep_at < $1`},
 	{0, `DELETE FROM tickets WHERE (kind, hash) IN (SELECT kind, hash FROM tickets WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
 	{0, `DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`},
 	{keep, `DELETE FROM revocations WHERE seq IN (SELECT seq FROM revocations WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)
@@ -36,15 +36,16 @@ var sweeps = []struct {
 
 // A grant whose refresh token was left unused too long can only be found by
 // looking at it: an index over the idle expiry would make every rotation write
-// it. Ids sort by time, so a scan by id meets the oldest first. A parent stays
-// as long as it has children, since ending it must end them.
+// it. Ids sort by time, so a scan by id meets the oldest first. A grant with
+// evidence stays until it expires: the end of the evidence finds it by its row,
+// and must end what other grants still come from.
 const (
 	sweepIdle = `DELETE FROM grants WHERE id IN (
 			SELECT id FROM (
 				SELECT id, state, refresh_generation, refresh_idle_expires_at FROM grants WHERE id > $1 ORDER BY id LIMIT $2
 			) AS slice WHERE state = 'active' AND refresh_generation > 0 AND refresh_idle_expires_at < $3
 		) AND state = 'active' AND refresh_generation > 0 AND refresh_idle_expires_at < $3
-		AND NOT EXISTS (SELECT 1 FROM grants AS child WHERE child.parent = grants.id)`
+		AND evidence_kind = ''`
 	endOfSlice = `SELECT id FROM grants WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2`
 )
 

@@ -26,11 +26,14 @@ type world struct {
 	family  family
 	pending authority.Grant
 	signed  authority.Session
+	pod     authority.Evidence
 }
 
 func newWorld(t testing.TB, s Store) *world {
-	w := &world{s: s, family: newFamily(t, s), pending: pendingGrant(), signed: session()}
-	create(t, s, w.pending, activeGrant(func(g *authority.Grant) { g.SessionID = w.signed.ID }))
+	w := &world{s: s, family: newFamily(t, s), signed: session(), pod: pod()}
+	w.pending = pendingGrant(inSession(w.signed.ID))
+	signedIn := withEvidence(authority.SessionEvidence(w.signed.ID))
+	create(t, s, w.pending, activeGrant(signedIn), activeGrant(signedIn), activeGrant(withEvidence(w.pod)), pendingGrant(withEvidence(w.pod)))
 	noError(t, s.StartSession(t.Context(), w.signed))
 	noError(t, s.AddKey(t.Context(), key("current", "ES256", authority.KeyCurrent)))
 	noError(t, s.AddKey(t.Context(), key("next", "ES256", authority.KeyNext)))
@@ -68,7 +71,10 @@ var transitions = []struct {
 }{
 	{"CreateGrant", func(ctx context.Context, w *world) error { return w.s.CreateGrant(ctx, activeGrant()) }},
 	{"CreateGrant of a child", func(ctx context.Context, w *world) error {
-		return w.s.CreateGrant(ctx, activeGrant(childOf(w.family.leaf)))
+		return w.s.CreateGrant(ctx, activeGrant(childOf(w.family.leaf), withEvidence(w.pod)))
+	}},
+	{"CreateGrant in the place of another", func(ctx context.Context, w *world) error {
+		return w.s.CreateGrant(ctx, pendingGrant(inSession(w.signed.ID), withEvidence(authority.SessionEvidence(w.signed.ID))))
 	}},
 	{"RedeemCode", func(ctx context.Context, w *world) error {
 		return w.s.RedeemCode(ctx, w.pending.ID, w.pending.Code.Hash, refresh(1, 1, start), start.Add(time.Hour), start)
@@ -77,16 +83,20 @@ var transitions = []struct {
 		return w.s.RotateRefresh(ctx, w.family.root.ID, w.family.root.Refresh, refresh(2, 2, start))
 	}},
 	{"EndGrant", func(ctx context.Context, w *world) error {
-		_, err := w.s.EndGrant(ctx, w.family.root.ID, "test", start, deadUntil)
+		_, err := w.s.EndGrant(ctx, w.family.root.ID, ending)
 		return err
 	}},
-	{"EndSessionGrants", func(ctx context.Context, w *world) error {
-		_, err := w.s.EndSessionGrants(ctx, w.signed.ID, "test", start, deadUntil)
+	{"EndGrant without a row", func(ctx context.Context, w *world) error {
+		_, err := w.s.EndGrant(ctx, authority.NewID(start), ending)
+		return err
+	}},
+	{"EndEvidence", func(ctx context.Context, w *world) error {
+		_, err := w.s.EndEvidence(ctx, w.pod, start, ending)
 		return err
 	}},
 	{"StartSession", func(ctx context.Context, w *world) error { return w.s.StartSession(ctx, session()) }},
 	{"EndSession", func(ctx context.Context, w *world) error {
-		_, err := w.s.EndSession(ctx, w.signed.ID, start, deadUntil)
+		_, err := w.s.EndSession(ctx, w.signed.ID, ending)
 		return err
 	}},
 	{"AddKey", func(ctx context.Context, w *world) error {
@@ -165,6 +175,7 @@ var failureChecks = []check{
 			"CountGrants":   func(ctx context.Context) error { _, err := s.CountGrants(ctx, authority.GrantFilter{}); return err },
 			"Consented":     func(ctx context.Context) error { _, err := s.Consented(ctx, w.pending, time.Time{}, start); return err },
 			"SessionByHash": func(ctx context.Context) error { _, err := s.SessionByHash(ctx, w.signed.Hash); return err },
+			"Session":       func(ctx context.Context) error { _, err := s.Session(ctx, w.signed.ID); return err },
 			"Keys":          func(ctx context.Context) error { _, err := s.Keys(ctx); return err },
 			"Revocations":   func(ctx context.Context) error { _, err := s.Revocations(ctx, 0, 10); return err },
 			"Client":        func(ctx context.Context) error { _, err := s.Client(ctx, "c"); return err },

@@ -41,6 +41,7 @@ type history struct {
 	tag      string
 	ids      []authority.ID // of grants; few, so that transitions meet
 	sessions []authority.ID
+	evidence []authority.Evidence
 }
 
 func newHistory(ctx context.Context, r *rapid.T, s Store, tag string) *history {
@@ -49,6 +50,10 @@ func newHistory(ctx context.Context, r *rapid.T, s Store, tag string) *history {
 		h.ids = append(h.ids, authority.NewID(start.Add(time.Duration(i%3)*time.Millisecond)))
 	}
 	h.sessions = []authority.ID{authority.NewID(start), authority.NewID(start)}
+	h.evidence = []authority.Evidence{
+		{Kind: authority.EvidencePod, Key: tag + "a"}, {Kind: authority.EvidencePod, Key: tag + "b"},
+		authority.SessionEvidence(h.sessions[0]), authority.SessionEvidence(h.sessions[1]),
+	}
 	return h
 }
 
@@ -67,10 +72,13 @@ func (h *history) refresh() authority.Refresh {
 func (h *history) grant() authority.Grant {
 	g := pick(h, "kind of grant", activeGrant, pendingGrant)()
 	g.ID = pick(h, "id", h.ids...)
-	g.Parent = pick(h, "parent", append([]authority.ID{{}, {}}, h.ids...)...)
+	for range pick(h, "height", 0, 0, 0, 1, 2) {
+		g.Lineage = append(g.Lineage, authority.Ancestor{GrantID: pick(h, "ancestor", h.ids...), ClientID: "web"})
+	}
+	g.Evidence = pick(h, "evidence", append([]authority.Evidence{{}, {}, {}}, h.evidence...)...)
 	g.SessionID = pick(h, "session", append([]authority.ID{{}}, h.sessions...)...)
 	g.ClientID = h.tag + pick(h, "client", "web", "cli")
-	g.Scopes = pick(h, "scopes", oauth.MustScopes("openid"), oauth.MustScopes("openid", "offline_access"), oauth.Scopes{})
+	g.Scopes = pick(h, "scopes", oauth.MustScopes("openid"), oauth.MustScopes("openid", "email"), oauth.Scopes{})
 	if g.State == authority.GrantActive {
 		g.Refresh = h.refresh()
 		g.ExpiresAt = h.time()
@@ -92,7 +100,8 @@ func (h *history) both(what string, fn func(s Store) (any, error)) {
 
 func (h *history) step() {
 	id, at := pick(h, "id", h.ids...), h.time()
-	switch pick(h, "transition", "create", "create", "redeem", "rotate", "rotate", "end", "end session grants", "revoke", "epoch", "ticket",
+	end := authority.Ending{Reason: "history", At: at, Remember: time.Hour}
+	switch pick(h, "transition", "create", "create", "create", "redeem", "rotate", "rotate", "end", "end evidence", "revoke", "epoch", "ticket",
 		"start session", "end session", "consented") {
 	case "create":
 		g := h.grant()
@@ -105,14 +114,14 @@ func (h *history) step() {
 		h.both("RotateRefresh", func(s Store) (any, error) { return nil, s.RotateRefresh(h.ctx, id, from, to) })
 	case "end":
 		h.both("EndGrant", func(s Store) (any, error) {
-			ended, err := s.EndGrant(h.ctx, id, "history", at, at.Add(time.Hour))
-			return withoutSeq(ended), err
+			written, err := s.EndGrant(h.ctx, id, end)
+			return withoutSeq(written), err
 		})
-	case "end session grants":
-		session := pick(h, "session", h.sessions...)
-		h.both("EndSessionGrants", func(s Store) (any, error) {
-			ended, err := s.EndSessionGrants(h.ctx, session, "history", at, at.Add(time.Hour))
-			return withoutSeq(ended), err
+	case "end evidence":
+		evidence, proofUntil := pick(h, "evidence", h.evidence...), h.time()
+		h.both("EndEvidence", func(s Store) (any, error) {
+			written, err := s.EndEvidence(h.ctx, evidence, proofUntil, end)
+			return withoutSeq(written), err
 		})
 	case "revoke":
 		r := revocation(authority.RevokeToken, h.tag+pick(h, "jti", "a", "b"), at)
@@ -135,8 +144,8 @@ func (h *history) step() {
 	case "end session":
 		session := pick(h, "session", h.sessions...)
 		h.both("EndSession", func(s Store) (any, error) {
-			written, err := s.EndSession(h.ctx, session, at, at.Add(time.Hour))
-			return withoutSeq([]authority.Revocation{written}), err
+			written, err := s.EndSession(h.ctx, session, end)
+			return withoutSeq(written), err
 		})
 	case "consented":
 		g := h.grant()
@@ -183,14 +192,18 @@ func (h *history) compare() {
 			after = page[len(page)-1].Seq
 		}
 	})
-	// An active grant below one that is not would be the worst that can happen.
+	for _, id := range h.sessions {
+		h.both("Session", func(s Store) (any, error) { return s.Session(h.ctx, id) })
+	}
+	// A grant that outlives its evidence would be the worst that can happen.
+	gone := map[authority.Link]bool{}
+	for _, r := range h.model.revocations {
+		gone[authority.Link{Kind: r.Kind, Key: r.Key}] = true
+	}
 	for _, id := range h.ids {
 		g, err := h.real.Grant(h.ctx, id)
-		if err != nil || g.Parent.IsZero() || g.State == authority.GrantEnded {
-			continue
-		}
-		if parent, err := h.real.Grant(h.ctx, g.Parent); err != nil || parent.State != authority.GrantActive {
-			h.r.Fatalf("%s is %s below %s", g.ID, g.State, parent.State)
+		if err == nil && g.State != authority.GrantEnded && (gone[g.Evidence.Link()] || gone[authority.Link{Kind: authority.RevokeGrant, Key: id.String()}]) {
+			h.r.Fatalf("%s is %s, and it or its evidence has ended", id, g.State)
 		}
 	}
 }

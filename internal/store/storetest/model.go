@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -37,15 +38,48 @@ func (m *model) lock() func() { m.mu.Lock(); return m.mu.Unlock }
 
 func (m *model) CreateGrant(_ context.Context, g authority.Grant) error {
 	defer m.lock()()
+	if !g.Evidence.IsZero() && (g.Evidence.Kind == "" || g.Evidence.Key == "") {
+		return errUnnamed
+	}
 	if _, taken := m.grants[g.ID]; taken {
 		return authority.ErrExists
 	}
-	if !g.Parent.IsZero() && m.grants[g.Parent].State != authority.GrantActive {
+	if m.hasEnded(g) {
 		return authority.ErrEnded
 	}
+	m.displacePending(g)
+	m.store(g)
+	return nil
+}
+
+// hasEnded says whether a grant, or one of those that it comes from, has ended.
+func (m *model) hasEnded(g authority.Grant) bool {
+	gone := m.isRevoked(authority.RevokeGrant, g.ID.String()) || m.isRevoked(g.Evidence.Link().Kind, g.Evidence.Key)
+	for _, a := range g.Lineage {
+		gone = gone || m.isRevoked(authority.RevokeGrant, a.GrantID.String())
+	}
+	return gone
+}
+
+func (m *model) isRevoked(kind authority.RevocationKind, key string) bool {
+	_, there := m.revocations[[2]string{string(kind), key}]
+	return there
+}
+
+func (m *model) displacePending(g authority.Grant) {
+	if g.State != authority.GrantPending || g.SessionID.IsZero() {
+		return
+	}
+	for id, other := range m.grants {
+		if id != g.ID && other.State == authority.GrantPending && other.SessionID == g.SessionID && other.ClientID == g.ClientID {
+			delete(m.grants, id)
+		}
+	}
+}
+
+func (m *model) store(g authority.Grant) {
 	g.CreatedAt = g.CreatedAt.UTC().Truncate(time.Microsecond)
 	m.grants[g.ID] = g
-	return nil
 }
 
 func (m *model) Grant(_ context.Context, id authority.ID) (authority.Grant, error) {
@@ -79,38 +113,54 @@ func (m *model) RotateRefresh(_ context.Context, id authority.ID, from, to autho
 	return nil
 }
 
-func (m *model) EndGrant(_ context.Context, id authority.ID, reason string, at, deadUntil time.Time) ([]authority.Revocation, error) {
+var errUnnamed = errors.New("it has no name")
+
+func (m *model) EndGrant(_ context.Context, id authority.ID, e authority.Ending) ([]authority.Revocation, error) {
 	defer m.lock()()
-	if _, ok := m.grants[id]; !ok {
-		return nil, authority.ErrNotFound
+	if id.IsZero() {
+		return nil, errUnnamed
 	}
-	return m.end(id, reason, at, deadUntil), nil
+	if g, ok := m.grants[id]; ok {
+		return m.end(g, e), nil
+	}
+	return m.revokeOnce(authority.Revocation{Kind: authority.RevokeGrant, Key: id.String(), NotBefore: e.At,
+		ExpiresAt: e.At.Add(authority.MaxGrantTTL + e.Remember)}), nil
 }
 
-func (m *model) EndSessionGrants(_ context.Context, session authority.ID, reason string, at, deadUntil time.Time) (ended []authority.Revocation, _ error) {
-	defer m.lock()()
-	for id, g := range m.grants {
-		if g.SessionID == session && !g.Outlives() {
-			ended = append(ended, m.end(id, reason, at, deadUntil)...)
-		}
-	}
-	return ended, nil
-}
-
-func (m *model) end(id authority.ID, reason string, at, deadUntil time.Time) (ended []authority.Revocation) {
-	g := m.grants[id]
+func (m *model) end(g authority.Grant, e authority.Ending) []authority.Revocation {
 	if g.State == authority.GrantEnded {
 		return nil
 	}
-	g.State, g.EndedAt, g.EndReason = authority.GrantEnded, at, reason
-	m.grants[id] = g
-	ended = append(ended, m.revoke(authority.Revocation{Kind: authority.RevokeGrant, Key: id.String(), NotBefore: at, ExpiresAt: deadUntil}))
-	for child, c := range m.grants {
-		if c.Parent == id {
-			ended = append(ended, m.end(child, reason, at, deadUntil)...)
+	g, r := ended(g, e)
+	m.grants[g.ID] = g
+	if r.ExpiresAt.After(m.revocations[[2]string{string(r.Kind), r.Key}].ExpiresAt) {
+		return []authority.Revocation{m.revoke(r)}
+	}
+	return nil
+}
+
+func (m *model) revokeOnce(r authority.Revocation) []authority.Revocation {
+	if m.isRevoked(r.Kind, r.Key) {
+		return nil
+	}
+	return []authority.Revocation{m.revoke(r)}
+}
+
+func (m *model) EndEvidence(_ context.Context, evidence authority.Evidence, proofUntil time.Time, e authority.Ending) ([]authority.Revocation, error) {
+	defer m.lock()()
+	return m.endEvidence(evidence, proofUntil, e)
+}
+
+func (m *model) endEvidence(evidence authority.Evidence, proofUntil time.Time, e authority.Ending) (written []authority.Revocation, _ error) {
+	if evidence.Kind == "" || evidence.Key == "" {
+		return nil, errUnnamed
+	}
+	for _, g := range m.grants {
+		if g.Evidence == evidence {
+			written = append(written, m.end(g, e)...)
 		}
 	}
-	return ended
+	return append(written, m.revokeOnce(goneFor(evidence.Link(), proofUntil, e))...), nil
 }
 
 func (m *model) sortedGrants(in func(authority.Grant) bool) (list []authority.Grant) {
@@ -181,13 +231,20 @@ func (m *model) RenewSession(_ context.Context, hash [32]byte, next authority.Se
 	return nil
 }
 
-func (m *model) EndSession(_ context.Context, id authority.ID, at, deadUntil time.Time) (authority.Revocation, error) {
+func (m *model) Session(_ context.Context, id authority.ID) (authority.Session, error) {
 	defer m.lock()()
-	if _, ok := m.sessions[id]; !ok {
-		return authority.Revocation{}, authority.ErrNotFound
+	s, ok := m.sessions[id]
+	if !ok {
+		return s, authority.ErrNotFound
 	}
+	return s, nil
+}
+
+func (m *model) EndSession(_ context.Context, id authority.ID, e authority.Ending) ([]authority.Revocation, error) {
+	defer m.lock()()
+	until := m.sessions[id].ExpiresAt
 	delete(m.sessions, id)
-	return m.revoke(authority.Revocation{Kind: authority.RevokeSession, Key: id.String(), NotBefore: at, ExpiresAt: deadUntil}), nil
+	return m.endEvidence(authority.SessionEvidence(id), until, e)
 }
 
 func (m *model) TakeTicket(_ context.Context, t authority.Ticket) error {
@@ -269,7 +326,7 @@ func (m *model) revoke(r authority.Revocation) authority.Revocation {
 		if r.ExpiresAt.After(old.ExpiresAt) {
 			next.ExpiresAt = r.ExpiresAt
 		}
-		if r.IsEpoch() && r.NotBefore.After(old.NotBefore) {
+		if r.Kind.IsEpoch() && r.NotBefore.After(old.NotBefore) {
 			next.NotBefore = r.NotBefore
 		}
 		if next == old {

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ func session(change ...func(*authority.Session)) authority.Session {
 }
 
 var sessionChecks = []check{
-	{"a session is found by the hash of its cookie", func(t testing.TB, e Engine) {
+	{"a session is found by the hash of its cookie and by its id", func(t testing.TB, e Engine) {
 		s := e.Open(t)
 		mine := session(func(s *authority.Session) { s.Hash = hash(1) })
 		other := session(func(s *authority.Session) { s.Hash, s.Subject, s.AMR = hash(2), bob, nil })
@@ -27,6 +28,13 @@ var sessionChecks = []check{
 			got, err := s.SessionByHash(t.Context(), want.Hash)
 			noError(t, err)
 			equal(t, got, want)
+			got, err = s.Session(t.Context(), want.ID)
+			noError(t, err)
+			equal(t, got, want)
+		}
+		for _, id := range []authority.ID{{}, authority.NewID(start)} {
+			_, err := s.Session(t.Context(), id)
+			wantError(t, err, authority.ErrNotFound)
 		}
 		_, err := s.SessionByHash(t.Context(), hash(3))
 		wantError(t, err, authority.ErrNotFound)
@@ -59,7 +67,7 @@ var sessionChecks = []check{
 		stolen.Hash = hash(4)
 		wantError(t, s.RenewSession(t.Context(), mine.Hash, stolen), authority.ErrNotFound)
 		wantError(t, s.RenewSession(t.Context(), other.Hash, stolen), authority.ErrNotFound)
-		_, err = s.EndSession(t.Context(), mine.ID, start, deadUntil)
+		_, err = s.EndSession(t.Context(), mine.ID, ending)
 		noError(t, err)
 		wantError(t, s.RenewSession(t.Context(), next.Hash, stolen), authority.ErrNotFound)
 		_, err = s.SessionByHash(t.Context(), stolen.Hash)
@@ -80,22 +88,72 @@ var sessionChecks = []check{
 		noError(t, err)
 		equal(t, got, next[winner])
 	}},
-	{"64 end one session on two nodes: one succeeds, with its revocation", func(t testing.TB, e Engine) {
+	{"a session ends with what depends on it, and so does one that is gone", func(t testing.TB, e Engine) {
+		s := e.Open(t)
+		mine, other := session(), session()
+		noError(t, s.StartSession(t.Context(), mine))
+		noError(t, s.StartSession(t.Context(), other))
+		swept := authority.NewID(start) // its row is gone, its grants are not
+		for id, until := range map[authority.ID]time.Time{mine.ID: mine.ExpiresAt, swept: start} {
+			evidence := authority.SessionEvidence(id)
+			active, pending := activeGrant(inSession(id), withEvidence(evidence)), pendingGrant(inSession(id), withEvidence(evidence))
+			// Approved in the session, and granted offline access: it depends on nothing.
+			offline := activeGrant(inSession(id))
+			elsewhere := activeGrant(inSession(id), withEvidence(authority.SessionEvidence(other.ID)))
+			create(t, s, active, pending, offline, elsewhere)
+			returned, err := s.EndSession(t.Context(), id, ending)
+			noError(t, err)
+			wantEnded(t, s, returned, []authority.Grant{active, pending}, []authority.Grant{offline, elsewhere}, goneFor(evidence.Link(), until, ending))
+			again, err := s.EndSession(t.Context(), id, authority.Ending{Reason: "again", At: start.Add(time.Hour), Remember: 1000 * time.Hour})
+			noError(t, err)
+			equal(t, len(again), 0)
+		}
+		_, err := s.Session(t.Context(), mine.ID)
+		wantError(t, err, authority.ErrNotFound)
+		_, err = s.SessionByHash(t.Context(), mine.Hash)
+		wantError(t, err, authority.ErrNotFound)
+		got, err := s.Session(t.Context(), other.ID)
+		noError(t, err)
+		equal(t, got, other)
+	}},
+	{"64 end one session on two nodes: one writes", func(t testing.TB, e Engine) {
 		s := e.Open(t)
 		nodes := []Store{s, e.Again(t, s)}
 		mine := session()
 		noError(t, s.StartSession(t.Context(), mine))
-		written := make([]authority.Revocation, many)
-		winner := contend(t, authority.ErrNotFound, func(i int) (err error) {
-			written[i], err = nodes[i%2].EndSession(t.Context(), mine.ID, start, deadUntil)
-			return err
+		returned := endAtOnce(t, func(i int) ([]authority.Revocation, error) {
+			return nodes[i%2].EndSession(t.Context(), mine.ID, ending)
 		})
-		want := authority.Revocation{Seq: written[winner].Seq, Kind: authority.RevokeSession, Key: mine.ID.String(),
-			NotBefore: start.Truncate(time.Millisecond), ExpiresAt: deadUntil}
-		equal(t, written[winner], want)
-		equal(t, feed(t, s), []authority.Revocation{want})
+		wantWritten(t, s, returned, goneFor(authority.SessionEvidence(mine.ID).Link(), mine.ExpiresAt, ending))
+		equal(t, len(feed(t, s)), 1)
 		_, err := s.SessionByHash(t.Context(), mine.Hash)
 		wantError(t, err, authority.ErrNotFound)
+	}},
+	{"whoever renews a session that ends brings nothing back", func(t testing.TB, e Engine) {
+		s := e.Open(t)
+		nodes := []Store{s, e.Again(t, s)}
+		for range 5 {
+			mine := session()
+			noError(t, s.StartSession(t.Context(), mine))
+			next := mine
+			next.Hash = hash(int(time.Now().UnixNano()))
+			for i, err := range atOnce(2, func(i int) error {
+				if i == 0 {
+					_, err := nodes[0].EndSession(t.Context(), mine.ID, ending)
+					return err
+				}
+				if err := nodes[1].RenewSession(t.Context(), mine.Hash, next); !errors.Is(err, authority.ErrNotFound) {
+					return err
+				}
+				return nil
+			}) {
+				if err != nil {
+					t.Fatalf("caller %d: %v", i, err)
+				}
+			}
+			_, err := s.Session(t.Context(), mine.ID)
+			wantError(t, err, authority.ErrNotFound)
+		}
 	}},
 	{"a ticket is spent once", func(t testing.TB, e Engine) {
 		s := e.Open(t)
@@ -125,7 +183,12 @@ var sessionChecks = []check{
 		ticket := authority.Ticket{Kind: authority.TicketAssertion, Hash: hash(1), ExpiresAt: start}
 		noError(t, s.TakeTicket(t.Context(), ticket))
 		noError(t, s.RotateRefresh(t.Context(), f.root.ID, f.root.Refresh, refresh(2, 2, start)))
-		ended, err := s.EndGrant(t.Context(), f.left.ID, "test", start, deadUntil)
+		gone := pod()
+		hanging := activeGrant(withEvidence(gone))
+		create(t, s, hanging)
+		returned, err := s.EndGrant(t.Context(), f.left.ID, ending)
+		noError(t, err)
+		more, err := s.EndEvidence(t.Context(), gone, start, ending)
 		noError(t, err)
 		before, entries := grantOf(t, s, f.root.ID), feed(t, s)
 		noError(t, s.Close())
@@ -133,7 +196,10 @@ var sessionChecks = []check{
 		s = e.Again(t, s)
 		equal(t, grantOf(t, s, f.root.ID), before)
 		equal(t, feed(t, s), entries)
-		wantEnded(t, s, ended, []authority.Grant{f.left, f.leaf}, []authority.Grant{f.right, f.stranger})
+		wantEnded(t, s, append(returned, more...), []authority.Grant{f.left, hanging}, []authority.Grant{f.right, f.leaf, f.stranger},
+			goneFor(gone.Link(), start, ending))
+		wantError(t, s.CreateGrant(t.Context(), activeGrant(childOf(f.left))), authority.ErrEnded)
+		wantError(t, s.CreateGrant(t.Context(), activeGrant(withEvidence(gone))), authority.ErrEnded)
 		wantError(t, s.TakeTicket(t.Context(), ticket), authority.ErrSpent)
 		wantError(t, s.RotateRefresh(t.Context(), f.root.ID, f.root.Refresh, refresh(2, 3, start)), authority.ErrConflict)
 	}},

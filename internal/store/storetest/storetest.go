@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -56,7 +57,7 @@ func Run(t *testing.T, e Engine) {
 
 func checks() []check {
 	var list []check
-	for _, part := range [][]check{grantChecks, lineageChecks, sessionChecks, keyChecks, revocationChecks, directoryChecks, sweepChecks, failureChecks, historyChecks} {
+	for _, part := range [][]check{grantChecks, pendingChecks, lineageChecks, evidenceChecks, sessionChecks, keyChecks, revocationChecks, directoryChecks, sweepChecks, failureChecks, historyChecks} {
 		list = append(list, part...)
 	}
 	return list
@@ -107,7 +108,18 @@ func pendingGrant(change ...func(*authority.Grant)) authority.Grant {
 }
 
 func childOf(parent authority.Grant) func(*authority.Grant) {
-	return func(g *authority.Grant) { g.Parent = parent.ID }
+	return func(g *authority.Grant) {
+		g.Lineage = append(slices.Clone(parent.Lineage), authority.Ancestor{GrantID: parent.ID, ClientID: parent.ClientID})
+	}
+}
+
+func withEvidence(e authority.Evidence) func(*authority.Grant) {
+	return func(g *authority.Grant) { g.Evidence = e }
+}
+
+// pod is evidence that no other test knows.
+func pod() authority.Evidence {
+	return authority.Evidence{Kind: authority.EvidencePod, Key: "cluster/" + authority.NewID(start).String()}
 }
 
 func noError(t testing.TB, err error) {
@@ -138,11 +150,37 @@ func create(t testing.TB, s Store, grants ...authority.Grant) {
 	}
 }
 
+// createAtOnce is create for many, in any order.
+func createAtOnce(t testing.TB, s Store, grants ...authority.Grant) {
+	t.Helper()
+	for _, err := range atOnce(min(many, len(grants)), func(first int) error {
+		for i := first; i < len(grants); i += many {
+			if err := s.CreateGrant(t.Context(), grants[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}) {
+		noError(t, err)
+	}
+}
+
 func grantOf(t testing.TB, s Store, id authority.ID) authority.Grant {
 	t.Helper()
 	g, err := s.Grant(t.Context(), id)
 	noError(t, err)
 	return g
+}
+
+// grantsOf lists all grants of a client, oldest first.
+func grantsOf(ctx context.Context, s Store, clientID string) (all []authority.Grant, err error) {
+	for after := ""; ; {
+		page, err := s.Grants(ctx, authority.GrantFilter{ClientID: clientID}, authority.Page{After: after, Limit: 1000})
+		if err != nil || len(page) == 0 {
+			return all, err
+		}
+		all, after = append(all, page...), page[len(page)-1].ID.String()
+	}
 }
 
 // contend runs fn in many goroutines at once, and wants exactly one success

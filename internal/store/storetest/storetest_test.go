@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -154,43 +155,147 @@ func (b racyTickets) TakeTicket(_ context.Context, t authority.Ticket) error {
 	return nil
 }
 
-type childless struct{ *model }
+type walker struct{ *model }
 
-// EndGrant forgets the descendants.
-func (b childless) EndGrant(_ context.Context, id authority.ID, reason string, at, deadUntil time.Time) ([]authority.Revocation, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	g, ok := b.grants[id]
-	if !ok {
-		return nil, authority.ErrNotFound
+// EndGrant also ends the rows of the descendants.
+func (b walker) EndGrant(ctx context.Context, id authority.ID, e authority.Ending) ([]authority.Revocation, error) {
+	written, err := b.model.EndGrant(ctx, id, e)
+	defer b.lock()()
+	for _, g := range b.grants {
+		if slices.ContainsFunc(g.Lineage, func(a authority.Ancestor) bool { return a.GrantID == id }) {
+			written = append(written, b.end(g, e)...)
+		}
 	}
+	return written, err
+}
+
+// births is a store that is wrong about who may be born: refuses decides, and
+// looks before the row is stored rather than while it is.
+type births struct {
+	*model
+	refuses func(m *model, g authority.Grant) bool
+}
+
+func (b births) CreateGrant(_ context.Context, g authority.Grant) error {
+	b.mu.Lock()
+	_, taken := b.grants[g.ID]
+	refused := b.refuses(b.model, g)
+	b.mu.Unlock()
+	if taken {
+		return authority.ErrExists
+	}
+	if refused {
+		return authority.ErrEnded
+	}
+	runtime.Gosched()
+	defer b.lock()()
+	b.displacePending(g)
+	b.store(g)
+	return nil
+}
+
+// endedRow looks for ancestors among the grants that have rows.
+func endedRow(m *model, g authority.Grant) bool {
+	return m.isRevoked(g.Evidence.Link().Kind, g.Evidence.Key) ||
+		slices.ContainsFunc(g.Lineage, func(a authority.Ancestor) bool { return m.grants[a.GrantID].State == authority.GrantEnded })
+}
+
+// endedParent looks at the youngest ancestor only.
+func endedParent(m *model, g authority.Grant) bool {
+	if len(g.Lineage) > 1 {
+		g.Lineage = g.Lineage[len(g.Lineage)-1:]
+	}
+	return m.hasEnded(g)
+}
+
+type forgetsOne struct{ *model }
+
+// EndEvidence forgets one grant of several.
+func (b forgetsOne) EndEvidence(_ context.Context, evidence authority.Evidence, proofUntil time.Time, e authority.Ending) ([]authority.Revocation, error) {
+	defer b.lock()()
+	all := b.sortedGrants(func(g authority.Grant) bool { return g.Evidence == evidence })
+	if len(all) < 2 {
+		return b.endEvidence(evidence, proofUntil, e)
+	}
+	forgotten := all[0]
+	delete(b.grants, forgotten.ID)
+	written, err := b.endEvidence(evidence, proofUntil, e)
+	b.grants[forgotten.ID] = forgotten
+	return written, err
+}
+
+type restless struct{ *model }
+
+// EndGrant remembers longer each time that it is called.
+func (b restless) EndGrant(ctx context.Context, id authority.ID, e authority.Ending) ([]authority.Revocation, error) {
+	if written, err := b.model.EndGrant(ctx, id, e); err != nil || len(written) > 0 {
+		return written, err
+	}
+	return nil, b.longer(authority.Link{Kind: authority.RevokeGrant, Key: id.String()}, e)
+}
+
+// EndEvidence does so too.
+func (b restless) EndEvidence(ctx context.Context, evidence authority.Evidence, proofUntil time.Time, e authority.Ending) ([]authority.Revocation, error) {
+	if written, err := b.model.EndEvidence(ctx, evidence, proofUntil, e); err != nil || len(written) > 0 {
+		return written, err
+	}
+	return nil, b.longer(evidence.Link(), e)
+}
+
+func (b restless) longer(l authority.Link, e authority.Ending) error {
+	defer b.lock()()
+	b.revoke(goneFor(l, e.At, e))
+	return nil
+}
+
+type shortMemory struct{ *model }
+
+// EndGrant remembers from the end on, whatever the grant's expiry is.
+func (b shortMemory) EndGrant(_ context.Context, id authority.ID, e authority.Ending) ([]authority.Revocation, error) {
+	defer b.lock()()
+	g := b.grants[id]
 	if g.State == authority.GrantEnded {
 		return nil, nil
 	}
-	g.State, g.EndedAt, g.EndReason = authority.GrantEnded, at, reason
+	g.State, g.EndedAt, g.EndReason = authority.GrantEnded, e.At, e.Reason
 	b.grants[id] = g
-	return []authority.Revocation{b.revoke(authority.Revocation{Kind: authority.RevokeGrant, Key: id.String(), NotBefore: at, ExpiresAt: deadUntil})}, nil
+	return b.revokeOnce(goneFor(authority.Link{Kind: authority.RevokeGrant, Key: id.String()}, e.At, e)), nil
 }
 
-type earlyBirth struct{ *model }
+type manyPending struct{ *model }
 
-// CreateGrant looks at the parent first, and stores the child later.
-func (b earlyBirth) CreateGrant(ctx context.Context, g authority.Grant) error {
-	if !g.Parent.IsZero() {
-		if parent, err := b.Grant(ctx, g.Parent); err != nil || parent.State != authority.GrantActive {
-			return authority.ErrEnded
-		}
-		runtime.Gosched()
-		g2 := g
-		g2.Parent = authority.ID{}
-		if err := b.model.CreateGrant(ctx, g2); err != nil {
-			return err
-		}
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.grants[g.ID] = g
-		return nil
+// CreateGrant lets the earlier pending grant be.
+func (b manyPending) CreateGrant(_ context.Context, g authority.Grant) error {
+	defer b.lock()()
+	if _, taken := b.grants[g.ID]; taken {
+		return authority.ErrExists
 	}
+	if b.hasEnded(g) {
+		return authority.ErrEnded
+	}
+	b.store(g)
+	return nil
+}
+
+type eager struct{ *model }
+
+// CreateGrant makes room before it knows whether the form is a new one.
+func (b eager) CreateGrant(ctx context.Context, g authority.Grant) error {
+	b.mu.Lock()
+	b.displacePending(g)
+	b.mu.Unlock()
+	return b.model.CreateGrant(ctx, g)
+}
+
+type starter struct{ *model }
+
+// CreateGrant lets a form that is sent again start over.
+func (b starter) CreateGrant(ctx context.Context, g authority.Grant) error {
+	b.mu.Lock()
+	if b.grants[g.ID].State == authority.GrantPending {
+		delete(b.grants, g.ID)
+	}
+	b.mu.Unlock()
 	return b.model.CreateGrant(ctx, g)
 }
 
@@ -222,21 +327,36 @@ func (b twoCurrents) PromoteKey(_ context.Context, nextID, _ string, at time.Tim
 type everlasting struct{ *model }
 
 // EndSession tells of the end but keeps the session.
-func (b everlasting) EndSession(_ context.Context, id authority.ID, at, deadUntil time.Time) (authority.Revocation, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if _, ok := b.sessions[id]; !ok {
-		return authority.Revocation{}, authority.ErrNotFound
+func (b everlasting) EndSession(ctx context.Context, id authority.ID, e authority.Ending) ([]authority.Revocation, error) {
+	s, _ := b.Session(ctx, id)
+	return b.EndEvidence(ctx, authority.SessionEvidence(id), s.ExpiresAt, e)
+}
+
+type deaf struct{ *model }
+
+// EndSession asks for the session first, and does nothing where it is gone.
+func (b deaf) EndSession(ctx context.Context, id authority.ID, e authority.Ending) ([]authority.Revocation, error) {
+	if _, err := b.Session(ctx, id); err != nil {
+		return nil, nil
 	}
-	return b.revoke(authority.Revocation{Kind: authority.RevokeSession, Key: id.String(), NotBefore: at, ExpiresAt: deadUntil}), nil
+	return b.model.EndSession(ctx, id, e)
 }
 
 const (
 	oneRotates   = "64 rotate one token on two nodes: one succeeds"
 	rotationIs   = "rotation replaces the state that it names, and no other"
 	histories    = "random histories end like those of a simple model"
-	births       = "no child is born below a grant that ends, however the two race"
-	endsFamilies = "ending a grant ends its descendants, each with a revocation"
+	oneRow       = "ending a grant writes one row and one revocation, whatever hangs below"
+	ancestors    = "no child is born below an ended ancestor, at any height, with or without a row"
+	childRace    = "no child is born once the end of its ancestor has been answered, however the two race"
+	evidenceEnds = "evidence takes its grants with it, and nothing else"
+	evidenceRace = "no grant is born with evidence that ends, however the two race"
+	sessionRace  = "no grant is born in a session that ends, however the two race"
+	sessionEnds  = "a session ends with what depends on it, and so does one that is gone"
+	remembered   = "the end of a grant is remembered after the later of the end and its expiry"
+	endsAgain    = "ending again writes nothing"
+	onePending   = "a pending grant takes the place of the one before of its session and client"
+	sameForm     = "the same form sent twice is refused, and changes nothing"
 )
 
 func TestTheSuiteFindsBrokenStores(t *testing.T) {
@@ -260,14 +380,27 @@ func TestTheSuiteFindsBrokenStores(t *testing.T) {
 			[]string{"64 redeem one code on two nodes: one succeeds", "a wrong, expired, ended or unknown code is spent and changes nothing"}},
 		{"tickets are forgotten", func() Store { return forgetful{newModel()} }, []string{"a ticket is spent once", histories}},
 		{"tickets are looked up and then written", func() Store { return racyTickets{newModel()} }, []string{"64 take one ticket on two nodes: one succeeds"}},
-		{"descendants live on", func() Store { return childless{newModel()} }, []string{endsFamilies, births, histories}},
-		{"birth looks at the parent too early", func() Store { return earlyBirth{newModel()} }, []string{births}},
+		{"an end walks the descendants", func() Store { return walker{newModel()} }, []string{oneRow, histories}},
+		{"a birth looks too early", func() Store { return births{newModel(), (*model).hasEnded} }, []string{childRace, evidenceRace, sessionRace}},
+		{"a birth forgets the ancestor without a row", func() Store { return births{newModel(), endedRow} }, []string{ancestors, histories}},
+		{"a birth forgets the grandparents", func() Store { return births{newModel(), endedParent} }, []string{ancestors, histories}},
+		{"evidence forgets one of its grants", func() Store { return forgetsOne{newModel()} }, []string{evidenceEnds, evidenceRace, histories}},
+		{"a second end is remembered longer", func() Store { return restless{newModel()} },
+			[]string{endsAgain, "evidence that ends again is not written again, and leaves no grant alive", histories}},
+		{"an end is forgotten before what it ended", func() Store { return shortMemory{newModel()} }, []string{remembered, histories}},
+		{"both pending grants stay", func() Store { return manyPending{newModel()} },
+			[]string{onePending, "64 approve in one session on two nodes: all are answered, and one is pending", histories}},
+		{"a form that is sent twice displaces others", func() Store { return eager{newModel()} },
+			[]string{sameForm, "a birth that is refused displaces nothing", histories}},
+		{"a form that is sent twice displaces the first", func() Store { return starter{newModel()} },
+			[]string{sameForm, "64 send one form on two nodes: one succeeds", histories}},
 		{"an epoch moves back", func() Store { return backwards{newModel()} },
-			[]string{"an epoch moves forward and never back", "64 move one epoch on two nodes: the latest stands", histories}},
+			[]string{"an epoch moves forward and never back", "64 move one epoch on two nodes: the latest stays", histories}},
 		{"an algorithm has two current keys", func() Store { return twoCurrents{newModel()} },
 			[]string{"a promotion that finds anything else changed is a conflict and changes nothing", "64 promote one key on two nodes: one succeeds"}},
 		{"a session outlives its end", func() Store { return everlasting{newModel()} },
-			[]string{"64 end one session on two nodes: one succeeds, with its revocation"}},
+			[]string{sessionEnds, "64 end one session on two nodes: one writes", histories}},
+		{"a session that is gone takes nothing with it", func() Store { return deaf{newModel()} }, []string{sessionEnds, histories}},
 	}
 	for _, r := range rows {
 		for _, name := range r.checks {

@@ -8,7 +8,7 @@ import (
 )
 
 // sweepAll sweeps in batches of limit until nothing is left, and a few times
-// more: a scan that goes on where it stopped may need a full turn.
+// more: a scan that continues where it stopped may need a full turn.
 func sweepAll(t testing.TB, s Store, now time.Time, limit int) (removed int) {
 	t.Helper()
 	for idle := 0; idle < 40; {
@@ -35,18 +35,19 @@ var sweepChecks = []check{
 		alive := activeGrant(until(long), idleUntil(long))
 		plain := activeGrant(until(long), func(g *authority.Grant) { g.Refresh = authority.Refresh{} }) // never refreshes, so never idle
 		waiting := pendingGrant(func(g *authority.Grant) { g.Code.ExpiresAt = long })
-		idleParent := activeGrant(idleUntil(start))
-		aliveChild := activeGrant(childOf(idleParent), idleUntil(long))
-		ended := activeGrant(until(long))
-		justEnded := activeGrant(until(start))
-		kept := []authority.Grant{alive, plain, waiting, idleParent, aliveChild}
-		gone := []authority.Grant{activeGrant(until(start)), activeGrant(idleUntil(start)), pendingGrant(), ended}
+		evidence := pod()
+		idleParent, idleWithEvidence := activeGrant(idleUntil(start)), activeGrant(idleUntil(start), withEvidence(evidence))
+		aliveChild, aliveBelow := activeGrant(childOf(idleParent), idleUntil(long)), activeGrant(childOf(idleWithEvidence), idleUntil(long))
+		ended := activeGrant(until(start))
+		longEnded := activeGrant(until(long))
+		kept := []authority.Grant{alive, plain, waiting, aliveChild, aliveBelow, idleWithEvidence}
+		gone := []authority.Grant{activeGrant(until(start)), idleParent, pendingGrant(), ended}
 		create(t, s, kept...)
 		create(t, s, gone...)
-		create(t, s, justEnded)
-		_, err := s.EndGrant(t.Context(), ended.ID, "test", start, start.Add(time.Hour))
+		create(t, s, longEnded)
+		_, err := s.EndGrant(t.Context(), ended.ID, ending)
 		noError(t, err)
-		_, err = s.EndGrant(t.Context(), justEnded.ID, "test", start, long)
+		_, err = s.EndGrant(t.Context(), longEnded.ID, ending)
 		noError(t, err)
 		var tickets []authority.Ticket
 		for i := range 20 {
@@ -70,7 +71,7 @@ var sweepChecks = []check{
 		for _, g := range kept {
 			equal(t, grantOf(t, s, g.ID), g)
 		}
-		equal(t, grantOf(t, s, justEnded.ID).State, authority.GrantEnded)
+		equal(t, grantOf(t, s, longEnded.ID).State, authority.GrantEnded)
 		for _, g := range gone {
 			_, err := s.Grant(t.Context(), g.ID)
 			wantError(t, err, authority.ErrNotFound)
@@ -83,15 +84,36 @@ var sweepChecks = []check{
 		noError(t, err)
 		equal(t, feedHas(t, s, authority.RevokeToken, "old"), 0)
 		equal(t, feedHas(t, s, authority.RevokeToken, "new"), 1)
-		equal(t, feedHas(t, s, authority.RevokeGrant, justEnded.ID.String()), 1)
+		equal(t, feedHas(t, s, authority.RevokeGrant, longEnded.ID.String()), 1)
+
+		// What was left idle is still known by its evidence, and what is below ends with it.
+		_, err = s.EndEvidence(t.Context(), evidence, start, ending)
+		noError(t, err)
+		equal(t, feedHas(t, s, authority.RevokeGrant, idleWithEvidence.ID.String()), 1)
 	}},
-	{"a sweep takes at once what nobody can use any more, an ended grant a day later", func(t testing.TB, e Engine) {
+	{"a sweep takes a code as soon as it has expired, and the grant that it gave only after its last token", func(t testing.TB, e Engine) {
+		s := e.Open(t)
+		waiting, redeemed := pendingGrant(), pendingGrant()
+		create(t, s, waiting, redeemed)
+		until := start.Add(time.Hour)
+		noError(t, s.RedeemCode(t.Context(), redeemed.ID, redeemed.Code.Hash, authority.Refresh{}, until, start))
+		sweepAll(t, s, waiting.Code.ExpiresAt, 50)
+		equal(t, grantOf(t, s, waiting.ID), waiting)
+		equal(t, sweepAll(t, s, waiting.Code.ExpiresAt.Add(time.Millisecond), 50), 1)
+		_, err := s.Grant(t.Context(), waiting.ID)
+		wantError(t, err, authority.ErrNotFound)
+		last := until.Add(authority.MaxTokenTTL + authority.Leeway)
+		equal(t, sweepAll(t, s, last, 50), 0)
+		equal(t, grantOf(t, s, redeemed.ID).State, authority.GrantActive)
+		equal(t, sweepAll(t, s, last.Add(time.Millisecond), 50), 1)
+	}},
+	{"a sweep takes at once what nobody can use any more, an ended grant when its end is forgotten", func(t testing.TB, e Engine) {
 		s := e.Open(t)
 		ended := activeGrant()
 		create(t, s, ended)
-		deadUntil := start.Add(authority.MaxTokenTTL + authority.Leeway)
-		_, err := s.EndGrant(t.Context(), ended.ID, "test", start, deadUntil)
+		returned, err := s.EndGrant(t.Context(), ended.ID, ending)
 		noError(t, err)
+		forgotten := returned[0].ExpiresAt
 		over := start.Add(time.Minute)
 		for i := range 100 { // a client that signs an assertion for every request
 			noError(t, s.TakeTicket(t.Context(), authority.Ticket{Kind: authority.TicketAssertion, Hash: hash(i), ExpiresAt: over}))
@@ -111,11 +133,16 @@ var sweepChecks = []check{
 		equal(t, feedHas(t, s, authority.RevokeGrant, ended.ID.String()), 1)
 		equal(t, grantOf(t, s, ended.ID).State, authority.GrantEnded)
 
-		sweepAll(t, s, deadUntil.Add(authority.MaxTokenTTL), 50)
+		sweepAll(t, s, forgotten, 50)
 		equal(t, grantOf(t, s, ended.ID).State, authority.GrantEnded)
-		sweepAll(t, s, deadUntil.Add(authority.MaxTokenTTL+authority.Leeway+time.Millisecond), 50)
+		sweepAll(t, s, forgotten.Add(time.Millisecond), 50)
 		_, err = s.Grant(t.Context(), ended.ID)
 		wantError(t, err, authority.ErrNotFound)
+		equal(t, feedHas(t, s, authority.RevokeGrant, ended.ID.String()), 1)
+		wantError(t, s.CreateGrant(t.Context(), activeGrant(childOf(ended))), authority.ErrEnded)
+		wantError(t, s.CreateGrant(t.Context(), ended), authority.ErrEnded)
+		sweepAll(t, s, forgotten.Add(authority.MaxTokenTTL+authority.Leeway+time.Millisecond), 50)
+		equal(t, feedHas(t, s, authority.RevokeGrant, ended.ID.String()), 0)
 	}},
 	{"numbers of the feed are never given twice, even after a sweep and a restart", func(t testing.TB, e Engine) {
 		s := e.Open(t)

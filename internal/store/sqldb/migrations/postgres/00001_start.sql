@@ -7,15 +7,16 @@
 -- with room left in each page PostgreSQL rewrites the row in place (HOT).
 CREATE TABLE grants (
     id                      uuid    PRIMARY KEY,
-    parent                  uuid,
+    lineage                 text    NOT NULL, -- [["grant id","client id"],…], oldest first; empty for a root
     client_id               text    COLLATE "C" NOT NULL,
     subject_issuer          text    NOT NULL,
     subject_id              text    COLLATE "C" NOT NULL,
     subject_kind            text    NOT NULL,
     scopes                  text    NOT NULL,
-    outlives_session        boolean NOT NULL,
     resources               text    NOT NULL,
-    sender_key              text    NOT NULL,
+    confirmation            text    NOT NULL,
+    evidence_kind           text    NOT NULL,
+    evidence_key            text    COLLATE "C" NOT NULL,
     session_id              uuid,
     auth_time               bigint  NOT NULL,
     amr                     text    NOT NULL,
@@ -33,13 +34,14 @@ CREATE TABLE grants (
     expires_at              bigint  NOT NULL,
     ended_at                bigint  NOT NULL,
     end_reason              text    NOT NULL,
-    sweep_at                bigint  NOT NULL
+    sweep_at                bigint  NOT NULL -- from when the row may go
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
-CREATE INDEX grants_parent  ON grants (parent) WHERE parent IS NOT NULL;
-CREATE INDEX grants_session ON grants (session_id) WHERE session_id IS NOT NULL;
-CREATE INDEX grants_client  ON grants (client_id, id);
-CREATE INDEX grants_subject ON grants (subject_id, id);
-CREATE INDEX grants_sweep   ON grants (sweep_at);
+CREATE INDEX grants_evidence ON grants (evidence_kind, evidence_key) WHERE evidence_kind <> '';
+CREATE INDEX grants_session  ON grants (session_id) WHERE session_id IS NOT NULL;
+CREATE INDEX grants_client   ON grants (client_id, id);
+CREATE INDEX grants_subject  ON grants (subject_id, id);
+CREATE INDEX grants_sweep    ON grants (sweep_at);
+CREATE UNIQUE INDEX grants_pending ON grants (session_id, client_id) WHERE state = 'pending' AND session_id IS NOT NULL;
 
 CREATE TABLE sessions (
     id             uuid   PRIMARY KEY,

@@ -5,15 +5,16 @@
 -- Rotation writes the four refresh_ columns only, and none of them is indexed.
 CREATE TABLE grants (
     id                      BLOB    NOT NULL UNIQUE,
-    parent                  BLOB,
+    lineage                 TEXT    NOT NULL, -- [["grant id","client id"],…], oldest first; empty for a root
     client_id               TEXT    NOT NULL,
     subject_issuer          TEXT    NOT NULL,
     subject_id              TEXT    NOT NULL,
     subject_kind            TEXT    NOT NULL,
     scopes                  TEXT    NOT NULL,
-    outlives_session        INTEGER NOT NULL,
     resources               TEXT    NOT NULL,
-    sender_key              TEXT    NOT NULL,
+    confirmation            TEXT    NOT NULL,
+    evidence_kind           TEXT    NOT NULL,
+    evidence_key            TEXT    NOT NULL,
     session_id              BLOB,
     auth_time               INTEGER NOT NULL,
     amr                     TEXT    NOT NULL,
@@ -31,13 +32,14 @@ CREATE TABLE grants (
     expires_at              INTEGER NOT NULL,
     ended_at                INTEGER NOT NULL,
     end_reason              TEXT    NOT NULL,
-    sweep_at                INTEGER NOT NULL
+    sweep_at                INTEGER NOT NULL -- from when the row may go
 ) STRICT;
-CREATE INDEX grants_parent  ON grants (parent) WHERE parent IS NOT NULL;
-CREATE INDEX grants_session ON grants (session_id) WHERE session_id IS NOT NULL;
-CREATE INDEX grants_client  ON grants (client_id, id);
-CREATE INDEX grants_subject ON grants (subject_id, id);
-CREATE INDEX grants_sweep   ON grants (sweep_at);
+CREATE INDEX grants_evidence ON grants (evidence_kind, evidence_key) WHERE evidence_kind <> '';
+CREATE INDEX grants_session  ON grants (session_id) WHERE session_id IS NOT NULL;
+CREATE INDEX grants_client   ON grants (client_id, id);
+CREATE INDEX grants_subject  ON grants (subject_id, id);
+CREATE INDEX grants_sweep    ON grants (sweep_at);
+CREATE UNIQUE INDEX grants_pending ON grants (session_id, client_id) WHERE state = 'pending' AND session_id IS NOT NULL;
 
 CREATE TABLE sessions (
     id             BLOB    NOT NULL PRIMARY KEY,

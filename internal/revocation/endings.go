@@ -1,0 +1,116 @@
+package revocation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+)
+
+// EndingStore is what a store must be able to end.
+type EndingStore interface {
+	authority.GrantStore
+	authority.SessionStore
+	authority.RevocationStore
+}
+
+// Endings is the one way to end things. Every method makes the transition in
+// the store, puts it into this node's view, and writes the journal, in this
+// order: what takes access away must not wait for a disk that is full. Once
+// begun, a caller who hangs up does not stop it half-way. How long an end is
+// remembered is computed here and nowhere else.
+type Endings struct {
+	Store    EndingStore
+	Follower *Follower
+	Record   func(ctx context.Context, e authority.Event) error
+	Now      func() time.Time
+}
+
+// remember is how long the last token may live after the last moment at which
+// it can have been issued.
+const remember = authority.MaxTokenTTL + authority.Leeway
+
+// EndGrant ends a grant and all that came from it. It says whether this call
+// did: of several callers one does, and records it.
+func (e *Endings) EndGrant(ctx context.Context, id authority.ID, event authority.Event) (bool, error) {
+	return e.end(ctx, event, func(ctx context.Context, how authority.Ending) ([]authority.Revocation, error) {
+		return e.Store.EndGrant(ctx, id, how)
+	})
+}
+
+// EndSession ends a browser session and what depends on it.
+func (e *Endings) EndSession(ctx context.Context, id authority.ID, event authority.Event) (bool, error) {
+	return e.end(ctx, event, func(ctx context.Context, how authority.Ending) ([]authority.Revocation, error) {
+		return e.Store.EndSession(ctx, id, how)
+	})
+}
+
+// EndEvidence ends evidence for good and every grant that depends on it.
+// proofUntil is until when proof from it could still come; zero for now.
+func (e *Endings) EndEvidence(ctx context.Context, evidence authority.Evidence, proofUntil time.Time, event authority.Event) (bool, error) {
+	return e.end(ctx, event, func(ctx context.Context, how authority.Ending) ([]authority.Revocation, error) {
+		return e.Store.EndEvidence(ctx, evidence, proofUntil, how)
+	})
+}
+
+// EndToken ends one access token, which would have expired at expires.
+func (e *Endings) EndToken(ctx context.Context, id authority.ID, expires time.Time, event authority.Event) error {
+	return e.revoke(ctx, event, func(at time.Time) authority.Revocation {
+		return authority.Revocation{Kind: authority.RevokeToken, Key: id.String(), NotBefore: at, ExpiresAt: expires.Add(authority.Leeway)}
+	})
+}
+
+// EndKey ends every token that a signing key has signed.
+func (e *Endings) EndKey(ctx context.Context, kid string, event authority.Event) error {
+	return e.revoke(ctx, event, func(at time.Time) authority.Revocation {
+		return authority.Revocation{Kind: authority.RevokeKey, Key: kid, NotBefore: at, ExpiresAt: at.Add(remember)}
+	})
+}
+
+// SetEpoch ends everything of a user, a client, a workload, or at all, that is
+// older than the moment of this call. It is remembered for the longest life of
+// a grant, whatever the configuration says today.
+func (e *Endings) SetEpoch(ctx context.Context, kind authority.RevocationKind, key string, event authority.Event) error {
+	event.Type = authority.EventEpochSet
+	return e.revoke(ctx, event, func(at time.Time) authority.Revocation {
+		return authority.Revocation{Kind: kind, Key: key, NotBefore: at, ExpiresAt: at.Add(authority.MaxGrantTTL + authority.Leeway)}
+	})
+}
+
+func (e *Endings) end(ctx context.Context, event authority.Event, transition func(context.Context, authority.Ending) ([]authority.Revocation, error)) (bool, error) {
+	ctx, cancel := authority.Settle(ctx)
+	defer cancel()
+	ended, err := transition(ctx, authority.Ending{Reason: event.Reason, At: e.Now(), Remember: remember})
+	if err != nil {
+		return false, err
+	}
+	e.Follower.apply(ended...)
+	if len(ended) == 0 {
+		return false, nil
+	}
+	return true, e.record(ctx, event)
+}
+
+func (e *Endings) revoke(ctx context.Context, event authority.Event, entry func(at time.Time) authority.Revocation) error {
+	ctx, cancel := authority.Settle(ctx)
+	defer cancel()
+	written, err := e.Store.Revoke(ctx, entry(e.Now()))
+	if err != nil {
+		return err
+	}
+	e.Follower.apply(written)
+	return e.record(ctx, event)
+}
+
+// ErrUnrecorded says that something has ended, and that the journal could not
+// be told.
+var ErrUnrecorded = errors.New("it has ended, but that could not be recorded")
+
+func (e *Endings) record(ctx context.Context, event authority.Event) error {
+	if err := e.Record(ctx, event); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnrecorded, err)
+	}
+	return nil
+}
