@@ -174,7 +174,8 @@ func TestClientCommands(t *testing.T) {
 	s.run("client", "rotate", "night-job", "--keep-old", "1000h").wants(2, "--keep-old", "720h")
 	s.run("client", "show").wants(2, "needed")
 	s.run("client", "update", "x").wants(2, "nothing to change")
-	s.run("client", "list", "-o", "yaml").wants(2, "text or json")
+	s.run("client", "list", "-o", "toml").wants(2, "text, json, yaml or name")
+	s.run("client", "revoke", "demo-spa", "--yes", "-o", "name").wants(2, "text, json or yaml") // before anything has ended
 	s.run("client", "list", "--limit", "-1").wants(2)
 	s.run("client", "nonsense").wants(2)
 	s.run("client", "list", "--nonsense").wants(2)
@@ -233,6 +234,15 @@ func TestUserCommands(t *testing.T) {
 func TestKeyResourceAndGrantCommands(t *testing.T) {
 	s := newShell(t)
 	s.run("key", "list").wants(0, "ES256", "current")
+	if list := s.run("key", "list", "--state", "current").wants(0).out; strings.Contains(list, "next") || strings.Count(list, "current") != 3 {
+		t.Fatal(list)
+	}
+	s.run("key", "list", "--state", "curent").wants(2, "--state must be current, next or retired", "did you mean current?")
+	var keys []admin.Key
+	s.run("key", "list", "-o", "json").wants(0).into(&keys)
+	if !slices.IsSortedFunc(keys, func(x, y admin.Key) int { return slices.Index(keyStates, x.State) - slices.Index(keyStates, y.State) }) {
+		t.Fatalf("not by state: %+v", keys)
+	}
 	s.run("key", "rotate", "ES256") // the ring may allow the first one at once
 	s.run("key", "rotate", "ES256").wants(1, "published long enough")
 	s.run("key", "rotate", "HS256").wants(1, "ES256, RS256 or EdDSA")
@@ -291,11 +301,17 @@ func TestAuditCommands(t *testing.T) {
 	}
 	var record map[string]any
 	s.run("audit", "search", "--type", "client.changed", "--since", "1h", "-o", "json").wants(0).into(&record)
+	s.run("audit", "search", "--client", "seen", "--since", "1w1d").wants(0, "target=seen")
 	s.run("audit", "search", "--since", "2000-01-01", "--until", "2000-01-02").wants(0)
 	s.run("audit", "search", "--since", "yesterday").wants(2, "--since")
 	s.run("audit", "search", "--limit", "0").wants(2)
 	s.run("audit", "search", "--user", "ada").wants(0, "no records")
-	s.run("audit", "search", "--type", "nosuch", "-o", "json").wants(0, "no records")
+	s.run("audit", "search", "--type", "token.withheld", "-o", "json").wants(0, "no records")
+	for _, command := range []string{"search", "tail"} {
+		s.run("audit", command, "--type", "token.isued").wants(2, `no type of record "token.isued": did you mean token.issued?`)
+		s.run("audit", command, "--type", "nosuch").wants(2, `no type of record "nosuch"; the types are: token.issued,`, "journal.checkpoint")
+	}
+	s.run("__complete", "audit", "tail", "--type", "").wants(0, "token.issued")
 	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(s.ready.AdminToken)))
 	for _, hash := range []string{sum, sum[:32], strings.ToUpper(sum)} {
 		s.run("audit", "search", "--token-hash", hash).wants(0, "token.issued client=demo-admin")

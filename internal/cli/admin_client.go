@@ -31,11 +31,20 @@ const (
 
 // adminCommands are the commands over the admin API.
 func adminCommands(env *Environment) []*cobra.Command {
-	a := &adminCLI{env: env}
-	commands := []*cobra.Command{a.clientCommand(), a.userCommand(), a.keyCommand(), a.grantCommand(), a.resourceCommand(), a.auditCommand(), a.panicCommand()}
-	for _, cmd := range commands {
+	var commands []*cobra.Command
+	add := func(make func(*adminCLI) *cobra.Command, forms []string) {
+		a := &adminCLI{env: env, forms: forms}
+		cmd := make(a)
 		a.flags(cmd)
+		commands = append(commands, cmd)
 	}
+	add((*adminCLI).clientCommand, nameForms)
+	add((*adminCLI).userCommand, nameForms)
+	add((*adminCLI).keyCommand, nameForms)
+	add((*adminCLI).grantCommand, nameForms)
+	add((*adminCLI).resourceCommand, nameForms)
+	add((*adminCLI).auditCommand, dataForms)
+	add((*adminCLI).panicCommand, dataForms)
 	return commands
 }
 
@@ -44,7 +53,10 @@ type adminCLI struct {
 	env       *Environment
 	url       string
 	tokenFile string
+	forms     []string // that the command can print its data in
 	output    string
+	usernames map[string]string // by user id, as far as they were asked for
+	nameless  bool              // the caller cannot read users
 }
 
 func (a *adminCLI) flags(cmd *cobra.Command) {
@@ -52,8 +64,7 @@ func (a *adminCLI) flags(cmd *cobra.Command) {
 	flags.StringVar(&a.url, "admin-url", cmp.Or(a.env.Getenv("SIGNALBOX_ADMIN_URL"), defaultAdminURL), "URL of the admin listener (SIGNALBOX_ADMIN_URL)")
 	flags.StringVar(&a.tokenFile, "admin-token-file", a.env.Getenv("SIGNALBOX_ADMIN_TOKEN_FILE"),
 		"file with an access token for the admin API (SIGNALBOX_ADMIN_TOKEN_FILE; or SIGNALBOX_ADMIN_TOKEN with the token itself)")
-	flags.StringVarP(&a.output, "output", "o", "text", "text or json")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	outputFlag(cmd, flags, &a.output, a.forms)
 	_ = cmd.MarkPersistentFlagFilename("admin-token-file")
 }
 
@@ -77,8 +88,6 @@ func oneArg(what string) cobra.PositionalArgs {
 		return nil
 	}
 }
-
-func (a *adminCLI) json() bool { return a.output == "json" }
 
 // token is read for every connection: whoever renews the file need not
 // restart what follows the journal.
@@ -129,7 +138,7 @@ func (a *adminCLI) noAnswer(err error) error {
 }
 
 func (a *adminCLI) send(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {
-	if err := checkOutput(a.output); err != nil {
+	if err := checkOutput(a.output, a.forms); err != nil {
 		return nil, err
 	}
 	base, err := a.base()
@@ -263,12 +272,14 @@ type listing[T any] struct {
 	path    string
 	columns []string
 	row     func(T) []string
+	arrange func([]T) []T                                 // sorts and leaves out; nil for as they come
+	prepare func(ctx context.Context, items []T)          // before rows are made; nil for nothing
 	query   func(ctx context.Context) (url.Values, error) // nil for none
 	none    string                                        // said of an empty answer; empty for nothing
 }
 
 func (l listing[T]) command(a *adminCLI, short, example string) *cobra.Command {
-	limit := 0
+	limit, wide := 0, false
 	cmd := &cobra.Command{
 		Use: "list", Short: short, Example: example, Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -296,26 +307,41 @@ func (l listing[T]) command(a *adminCLI, short, example string) *cobra.Command {
 			if len(items) == 0 && l.none != "" {
 				a.done("%s", l.none)
 			}
-			if a.json() {
-				return printJSON(a.env.Out, items)
+			if l.arrange != nil {
+				items = l.arrange(items)
 			}
-			rows := [][]string{l.columns}
+			if a.output != "text" {
+				return printList(a.env.Out, a.output, items)
+			}
+			if l.prepare != nil {
+				l.prepare(cmd.Context(), items)
+			}
+			rows := make([][]string, 0, len(items))
 			for _, item := range items {
 				rows = append(rows, l.row(item))
 			}
-			return printTable(a.env.Out, rows)
+			return printTable(a.env.Out, screenOf(a.env, wide), l.columns, rows)
 		},
 	}
 	cmd.Flags().IntVar(&limit, "limit", 1000, "how many at most; 0 for all")
+	wideFlag(cmd, &wide)
 	return cmd
 }
 
 // show prints one thing.
 func (a *adminCLI) show(value any) error {
-	if a.json() {
-		return printJSON(a.env.Out, value)
+	if a.output != "text" {
+		return printData(a.env.Out, a.output, value)
 	}
-	return printFields(a.env.Out, value)
+	return printFields(a.env.Out, value, a.env.now())
+}
+
+// showData prints what a person has been told already.
+func (a *adminCLI) showData(value any) error {
+	if a.output == "text" {
+		return nil
+	}
+	return printData(a.env.Out, a.output, value)
 }
 
 // completeIDs offers ids from a list. A shell waits for it, so it gives up soon.
@@ -349,7 +375,7 @@ func (a *adminCLI) confirm(question string, yes bool) error {
 	if !isTerminal(a.env.In) {
 		return &usageError{errors.New("this cannot be taken back: say --yes where nobody can be asked")}
 	}
-	fmt.Fprintf(a.env.Err, "%s Type yes to go on: ", explain.Printable(question))
+	fmt.Fprintf(a.env.Err, "%s Type yes to continue: ", explain.Printable(question))
 	line, err := bufio.NewReader(io.LimitReader(a.env.In, 1024)).ReadString('\n')
 	if err != nil { // no Enter has ended the line of the question
 		fmt.Fprintln(a.env.Err)

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config"
 	"github.com/signalbox-sts/signalbox/internal/explain"
 	"github.com/signalbox-sts/signalbox/internal/journal/query"
@@ -48,12 +50,24 @@ func (f *auditFilter) add(a *adminCLI, cmd *cobra.Command) {
 	flags.StringVar(&f.tokenHash, "token-hash", "", "only records about the token with this SHA-256, in hexadecimal: 64 digits, or the first 32")
 	flags.StringVar(&f.request, "request-id", "", "only records of this request")
 	flags.StringVar(&f.remote, "remote", "", "only records of this IP address")
+	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(eventTypes(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("client", a.completeIDs("/clients", "client_id"))
 	_ = cmd.RegisterFlagCompletionFunc("user", a.completeIDs("/users", "username"))
 }
 
+func eventTypes() []string {
+	var types []string
+	for _, t := range authority.EventTypes() {
+		types = append(types, string(t))
+	}
+	return types
+}
+
 func (f *auditFilter) params(ctx context.Context, a *adminCLI) (url.Values, error) {
 	params := url.Values{}
+	if types := eventTypes(); f.kind != "" && !slices.Contains(types, f.kind) {
+		return nil, &usageError{fmt.Errorf("there is no type of record %q%s; the types are: %s", f.kind, meant(f.kind, types), strings.Join(types, ", "))}
+	}
 	hash, err := journalHash(f.tokenHash)
 	if err != nil {
 		return nil, err
@@ -93,7 +107,7 @@ func (a *adminCLI) auditSearch() *cobra.Command {
 	limit := 0
 	cmd := &cobra.Command{
 		Use: "search", Short: "Search this node's journal; the newest records, oldest of them first",
-		Example: `  signalbox audit search --client night-job --since 24h
+		Example: `  signalbox audit search --client night-job --since 7d
   signalbox audit search --type token.refused --since 2026-01-31T00:00:00Z -o json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -104,7 +118,7 @@ func (a *adminCLI) auditSearch() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			now := time.Now()
+			now := a.env.now()
 			for name, value := range map[string]string{"since": since, "until": until} {
 				at, err := moment(value, now)
 				if err != nil {
@@ -131,6 +145,9 @@ func (a *adminCLI) auditSearch() *cobra.Command {
 			if len(records) == 0 { // else a mistyped name looks like a quiet day
 				a.done("no records")
 			}
+			if a.output == "text" {
+				a.learnNames(cmd.Context(), subjectsOf(records)...)
+			}
 			out := bufio.NewWriter(a.env.Out)
 			for _, r := range slices.Backward(records) {
 				if err := a.printRecord(out, r); err != nil {
@@ -141,7 +158,7 @@ func (a *adminCLI) auditSearch() *cobra.Command {
 		},
 	}
 	filter.add(a, cmd)
-	cmd.Flags().StringVar(&since, "since", "", "from this time on: RFC 3339, a date, or how long ago (24h)")
+	cmd.Flags().StringVar(&since, "since", "", "from this time on: RFC 3339, a date, or how long ago (90m, 24h, 7d, 2w)")
 	cmd.Flags().StringVar(&until, "until", "", "before this time")
 	cmd.Flags().StringVar(&text, "text", "", "only records with this text in any of their values")
 	cmd.Flags().IntVar(&limit, "limit", 100, "how many at most")
@@ -153,7 +170,7 @@ func moment(s string, now time.Time) (time.Time, error) {
 	if s == "" {
 		return now, nil
 	}
-	if ago, err := time.ParseDuration(s); err == nil && ago >= 0 {
+	if ago, ok := parseAgo(s); ok {
 		return now.Add(-ago), nil
 	}
 	for _, layout := range []string{time.RFC3339Nano, time.DateTime, time.DateOnly} {
@@ -161,7 +178,26 @@ func moment(s string, now time.Time) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return now, fmt.Errorf("%q is no time like 2026-01-31T12:00:00Z, no date, and no duration like 24h", s)
+	return now, fmt.Errorf("%q is no time like 2026-01-31T12:00:00Z, no date, and no length of time like 90m, 24h, 7d or 2w", s)
+}
+
+var daysAndWeeks = regexp.MustCompile(`^(?:([0-9]{1,4})w)?(?:([0-9]{1,5})d)?(.*)$`)
+
+// parseAgo reads a duration that may begin with weeks and days. Those are of 7
+// days and of 24 hours: nobody counts leap seconds in a search.
+func parseAgo(s string) (time.Duration, bool) {
+	m := daysAndWeeks.FindStringSubmatch(s)
+	if m == nil || s == "" {
+		return 0, false
+	}
+	weeks, _ := strconv.Atoi(m[1]) // the pattern has only digits, and few
+	days, _ := strconv.Atoi(m[2])
+	ago := time.Duration(weeks*7+days) * 24 * time.Hour
+	if m[3] == "" {
+		return ago, true
+	}
+	rest, err := time.ParseDuration(m[3])
+	return ago + rest, err == nil && rest >= 0 && ago+rest >= 0
 }
 
 func (a *adminCLI) auditTail() *cobra.Command {
@@ -185,8 +221,8 @@ func (a *adminCLI) auditTail() *cobra.Command {
 	return cmd
 }
 
-// tail follows, and connects anew when the stream ends with its token: the
-// token file may hold a new one. It goes on after the last record it saw.
+// tail follows, and connects again when the stream ends with its token: the
+// token file may hold a new one. It continues after the last record it saw.
 func (a *adminCLI) tail(ctx context.Context, params url.Values, from uint64) error {
 	if from == 0 {
 		var now admin.JournalStatus
@@ -202,7 +238,7 @@ func (a *adminCLI) tail(ctx context.Context, params url.Values, from uint64) err
 		if err != nil {
 			return unlessInterrupted(ctx, err)
 		}
-		last, err := a.follow(response.Body)
+		last, err := a.follow(ctx, response.Body)
 		var write *writeError
 		if errors.As(err, &write) || ctx.Err() != nil {
 			return unlessInterrupted(ctx, err)
@@ -225,7 +261,7 @@ func unlessInterrupted(ctx context.Context, err error) error {
 // writeError is a failure of our own output.
 type writeError struct{ error }
 
-func (a *adminCLI) follow(body io.ReadCloser) (last uint64, err error) {
+func (a *adminCLI) follow(ctx context.Context, body io.ReadCloser) (last uint64, err error) {
 	defer func() { _ = body.Close() }()
 	lines := bufio.NewScanner(body)
 	lines.Buffer(nil, 1<<20)
@@ -233,6 +269,9 @@ func (a *adminCLI) follow(body io.ReadCloser) (last uint64, err error) {
 		var r query.Record
 		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
 			return last, err
+		}
+		if a.output == "text" {
+			a.learnNames(ctx, subjectsOf([]query.Record{r})...)
 		}
 		if err := a.printRecord(a.env.Out, r); err != nil {
 			return last, &writeError{err}
@@ -242,21 +281,37 @@ func (a *adminCLI) follow(body io.ReadCloser) (last uint64, err error) {
 	return last, lines.Err()
 }
 
-// printRecord writes one record in one line: as JSON, or in words.
+// printRecord writes one record: as a line of JSON, as a YAML document, or as
+// a line in words.
 func (a *adminCLI) printRecord(w io.Writer, r query.Record) error {
-	if a.json() {
+	switch a.output {
+	case "json": // a line each, as programs read streams
 		data, err := json.Marshal(r)
 		if err != nil {
 			return err
 		}
 		_, err = fmt.Fprintln(w, plainJSON(string(data)))
 		return err
+	case "yaml":
+		if _, err := fmt.Fprintln(w, "---"); err != nil {
+			return err
+		}
+		return printYAML(w, r)
 	}
-	_, err := fmt.Fprintln(w, explain.Printable(recordText(r)))
+	_, err := fmt.Fprintln(w, explain.Printable(a.recordText(r)))
 	return err
 }
 
-func recordText(r query.Record) string {
+func subjectsOf(records []query.Record) (subjects []admin.Subject) {
+	for _, r := range records {
+		if r.Subject != nil {
+			subjects = append(subjects, *r.Subject)
+		}
+	}
+	return subjects
+}
+
+func (a *adminCLI) recordText(r query.Record) string {
 	parts := []string{r.Time.UTC().Format("2006-01-02T15:04:05.000Z"), r.Type}
 	add := func(name, value string) {
 		if value != "" {
@@ -265,6 +320,7 @@ func recordText(r query.Record) string {
 	}
 	add("client", r.ClientID)
 	if r.Subject != nil && r.Subject.ID != r.ClientID {
+		add("user", a.usernames[r.Subject.ID])
 		add("subject", r.Subject.ID)
 	}
 	add("target", r.Target)
@@ -301,7 +357,7 @@ func (a *adminCLI) auditVerify() *cobra.Command {
 
 The hash chain alone shows accidents. With --master-key-file the signatures of
 the checkpoints are checked too: they show a forger who computed the chain
-anew. With --config, folder and master key come from the service's own
+again. With --config, folder and master key come from the service's own
 configuration, and the heads that the database keeps are compared as well: they
 show a journal whose end was cut off. With --archived the first files may be
 kept elsewhere. The service need not run, and may go on writing.`,
@@ -314,7 +370,7 @@ kept elsewhere. The service need not run, and may go on writing.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(a.output); err != nil {
+			if err := checkOutput(a.output, dataForms); err != nil {
 				return err
 			}
 			if configFile != "" {
@@ -368,8 +424,8 @@ func (a *adminCLI) verify(dir string, options verify.Options) error {
 	if err != nil {
 		return err
 	}
-	if a.json() {
-		if err := printJSON(a.env.Out, shownReport(report, options)); err != nil {
+	if a.output != "text" {
+		if err := printData(a.env.Out, a.output, shownReport(report, options)); err != nil {
 			return err
 		}
 	} else {

@@ -99,13 +99,10 @@ func (a *adminCLI) changeCommand(c change) *cobra.Command {
 				return err
 			}
 			a.done(c.said, args[0])
-			switch {
-			case !a.json():
-				return nil
-			case answer == nil:
-				return a.show(map[string]any{c.idMember(): id, "deleted": true})
+			if answer == nil {
+				return a.showData(map[string]any{c.idMember(): id, "deleted": true})
 			}
-			return a.show(answer)
+			return a.showData(answer)
 		},
 	}
 	if c.question != "" {
@@ -174,7 +171,7 @@ func (f *clientFlags) check(cmd *cobra.Command) error {
 // oneOf refuses a value that the flag does not know, if it was given.
 func oneOf(cmd *cobra.Command, flag, value string, allowed []string) error {
 	if cmd.Flags().Changed(flag) && !slices.Contains(allowed, value) {
-		return &usageError{fmt.Errorf("--%s %q is not one of %s", flag, value, strings.Join(allowed, ", "))}
+		return &usageError{fmt.Errorf("--%s must be %s, not %q%s", flag, oneOfWords(allowed), value, meant(value, allowed))}
 	}
 	return nil
 }

@@ -1,6 +1,9 @@
 package cli
 
-import "io"
+import (
+	"io"
+	"time"
+)
 
 // Environment is what a command sees of the process that it runs in, so that
 // tests can run commands without one.
@@ -8,4 +11,12 @@ type Environment struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Getenv   func(string) string
+	Now      func() time.Time // nil means time.Now
+}
+
+func (e *Environment) now() time.Time {
+	if e.Now == nil {
+		return time.Now()
+	}
+	return e.Now()
 }

@@ -89,20 +89,27 @@ func (f *grantFilter) query(ctx context.Context, a *adminCLI) (url.Values, error
 	return query, nil
 }
 
-// grantRow stands in a table.
-func grantRow(g admin.Grant) []string {
+func (a *adminCLI) grantRow(g admin.Grant) []string {
 	state := g.State
 	if state == "active" && !g.Alive {
 		state = "dead" // expired, or an epoch has passed over it
 	}
-	return []string{g.GrantID, g.ClientID, g.Subject.ID, g.Scope, state, when(g.CreatedAt), when(g.ExpiresAt)}
+	now := a.env.now()
+	return []string{g.GrantID, g.ClientID, a.named(g.Subject.ID), g.Scope, state, age(g.CreatedAt, now), age(g.ExpiresAt, now)}
 }
 
 func (a *adminCLI) grantList() *cobra.Command {
 	var filter grantFilter
 	cmd := listing[admin.Grant]{
-		path: "/grants", columns: []string{"GRANT", "CLIENT", "SUBJECT", "SCOPE", "STATE", "CREATED", "EXPIRES"},
-		row:   grantRow,
+		path: "/grants", columns: []string{"GRANT", "CLIENT", "SUBJECT", "SCOPE", "STATE", "AGE", "EXPIRES"},
+		row: a.grantRow,
+		prepare: func(ctx context.Context, grants []admin.Grant) {
+			subjects := make([]admin.Subject, len(grants))
+			for i, g := range grants {
+				subjects[i] = g.Subject
+			}
+			a.learnNames(ctx, subjects...)
+		},
 		query: func(ctx context.Context) (url.Values, error) { return filter.query(ctx, a) },
 		none:  "no grants", // else a mistyped name looks like a person without any
 	}.command(a, "List grants, oldest first", "  signalbox grant list --client web --active -o json")

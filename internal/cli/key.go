@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,18 +19,38 @@ func (a *adminCLI) keyCommand() *cobra.Command {
 		`  signalbox key list
   signalbox key rotate ES256
   signalbox key remove `+exampleKey+`      # it has leaked`,
-		listing[admin.Key]{
-			path: "/keys", columns: []string{"KEY", "ALGORITHM", "STATE", "CREATED", "SIGNS SINCE", "RETIRED"},
-			row: func(k admin.Key) []string {
-				return []string{k.KeyID, k.Algorithm, k.State, when(k.CreatedAt), when(k.PromotedAt), when(k.RetiredAt)}
-			},
-		}.command(a, "List signing keys", "  signalbox key list -o json"),
+		a.keyList(),
 		a.keyRotate(),
 		a.changeCommand(change{
 			use: "remove KID", example: exampleKey, short: "Emergency: remove a key now; every token that it signed is dead", path: "/keys", member: "kid", method: http.MethodDelete,
 			question: "Remove key %s? Every token that it signed is dead at once.", said: "key %s is removed",
 		}),
 	)
+}
+
+// keyStates are in the order of the list: what signs now comes first.
+var keyStates = []string{"current", "next", "retired"}
+
+func (a *adminCLI) keyList() *cobra.Command {
+	state := ""
+	cmd := listing[admin.Key]{
+		path: "/keys", columns: []string{"KEY", "ALGORITHM", "STATE", "AGE", "SIGNS SINCE", "RETIRED"},
+		row: func(k admin.Key) []string {
+			now := a.env.now()
+			return []string{k.KeyID, k.Algorithm, k.State, age(k.CreatedAt, now), age(k.PromotedAt, now), age(k.RetiredAt, now)}
+		},
+		arrange: func(keys []admin.Key) []admin.Key {
+			keys = slices.DeleteFunc(keys, func(k admin.Key) bool { return state != "" && k.State != state })
+			slices.SortStableFunc(keys, func(x, y admin.Key) int {
+				return cmp.Or(cmp.Compare(slices.Index(keyStates, x.State), slices.Index(keyStates, y.State)), strings.Compare(x.Algorithm, y.Algorithm))
+			})
+			return keys
+		},
+	}.command(a, "List signing keys: those that sign first, then the next ones, then the retired ones", "  signalbox key list --state current\n  signalbox key list -o json")
+	cmd.Flags().StringVar(&state, "state", "", "only keys in this state: "+oneOfWords(keyStates))
+	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(keyStates, cobra.ShellCompDirectiveNoFileComp))
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return oneOf(cmd, "state", state, keyStates) }
+	return cmd
 }
 
 func (a *adminCLI) keyRotate() *cobra.Command {

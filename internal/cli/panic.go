@@ -22,7 +22,7 @@ func (a *adminCLI) panicCommand() *cobra.Command {
 		Short: "Show the blast radius, then end everything older than now",
 		Long: `Show how much would end, then end every token, grant and session that is older
 than now: of one user, of one client, or all of them. Whoever is still entitled
-signs in again, or asks for a new token, and goes on.`,
+signs in again or asks for a new token.`,
 		Example: `  signalbox panic --client night-job           # its secret leaked
   signalbox panic --user ada --yes             # in a script
   signalbox panic --everything --dry-run       # how much would that be?`,
@@ -86,6 +86,9 @@ func (a *adminCLI) revokeCommand(use, example, short, path, member string, body 
 // revoke looks first, asks, and then does it. typed is what the caller called
 // it, if that may be another name than the service's.
 func (a *adminCLI) revoke(ctx context.Context, body admin.Revoke, typed string, yes, dryRun bool) error {
+	if err := checkOutput(a.output, dataForms); err != nil {
+		return err
+	}
 	var would, did admin.Revoked
 	look := body
 	look.DryRun = true
@@ -94,10 +97,7 @@ func (a *adminCLI) revoke(ctx context.Context, body admin.Revoke, typed string, 
 	}
 	blastRadius(a.env.Err, would, typed)
 	if dryRun {
-		if a.json() {
-			return a.show(would)
-		}
-		return nil
+		return a.showData(would)
 	}
 	if err := a.confirm("End all of this now?", yes); err != nil {
 		return err
@@ -109,10 +109,7 @@ func (a *adminCLI) revoke(ctx context.Context, body admin.Revoke, typed string, 
 	if did.Kind == "everything" {
 		a.done("the admin token of this command has ended too: get a new one")
 	}
-	if a.json() {
-		return a.show(did)
-	}
-	return nil
+	return a.showData(did)
 }
 
 // blastRadius says in words what would end.

@@ -24,7 +24,7 @@ func TestUserHashPasswordNeedsNoService(t *testing.T) {
 	run(strings.Repeat("x", password.MaxLength+1), "--password-file", "-").wants(1, "1024 bytes")
 	run("").wants(2, "--password-file")
 	run("", "ada").wants(2)
-	run("correct horse", "--password-file", "-", "-o", "yaml").wants(2, "text or json")
+	run("correct horse", "--password-file", "-", "-o", "name").wants(2, "text, json or yaml")
 	run("", "--help").wants(0, "signalbox user hash-password --password-file -")
 }
 

@@ -8,66 +8,13 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
-	"unicode"
-	"unicode/utf16"
 
-	"github.com/signalbox-sts/signalbox/internal/explain"
 	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
-// What the API sends may hold what somebody else chose: a client's name, a
-// reason. Nothing of it may act on the terminal or forge a line.
-
-// printJSON writes one value, indented. What is not printable is escaped, so
-// that the value stays the same and the terminal is left alone.
-func printJSON(w io.Writer, value any) error {
-	var b bytes.Buffer
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(value); err != nil {
-		return err
-	}
-	_, err := io.WriteString(w, plainJSON(b.String()))
-	return err
-}
-
-// plainJSON escapes what is not printable; outside strings JSON has none but
-// white space.
-func plainJSON(s string) string {
-	var b strings.Builder
-	for _, r := range s {
-		switch {
-		case r == '\n' || unicode.IsPrint(r):
-			b.WriteRune(r)
-		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
-		default:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		}
-	}
-	return b.String()
-}
-
-func printTable(w io.Writer, rows [][]string) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		for i, cell := range row {
-			row[i] = explain.Printable(cell)
-			if cell == "" {
-				row[i] = "-"
-			}
-		}
-		fmt.Fprintln(table, strings.Join(row, "\t"))
-	}
-	return table.Flush()
-}
-
 // printFields writes the members of an object, one a line, in their order.
-func printFields(w io.Writer, value any) error {
+func printFields(w io.Writer, value any, now time.Time) error {
 	data, err := json.Marshal(value)
 	if err != nil {
 		return err
@@ -86,14 +33,14 @@ func printFields(w io.Writer, value any) error {
 		if err := decoder.Decode(&raw); err != nil {
 			return err
 		}
-		rows = append(rows, []string{fmt.Sprint(name), fieldText(fmt.Sprint(name), raw)})
+		rows = append(rows, []string{fmt.Sprint(name), fieldText(fmt.Sprint(name), raw, now)})
 	}
-	return printTable(w, rows)
+	return printTable(w, screen{}, nil, rows)
 }
 
 // fieldText says a member in words: no brackets, braces or quotes. JSON is
 // what -o json is for.
-func fieldText(name string, raw json.RawMessage) string {
+func fieldText(name string, raw json.RawMessage, now time.Time) string {
 	if say, ok := inWords[name]; ok {
 		if text := say(raw); text != "" {
 			return text
@@ -101,6 +48,9 @@ func fieldText(name string, raw json.RawMessage) string {
 	}
 	var text string
 	if json.Unmarshal(raw, &text) == nil {
+		if at, err := time.Parse(time.RFC3339, text); err == nil && strings.HasSuffix(name, "_at") {
+			return when(&at) + " (" + since(at, now) + ")"
+		}
 		return text
 	}
 	var list []string
@@ -111,7 +61,7 @@ func fieldText(name string, raw json.RawMessage) string {
 	if json.Unmarshal(raw, &things) == nil {
 		texts := make([]string, len(things))
 		for i, thing := range things {
-			texts[i] = fieldText("", thing)
+			texts[i] = fieldText("", thing, now)
 		}
 		return fmt.Sprintf("%d: %s", len(things), strings.Join(texts, "; "))
 	}
@@ -119,7 +69,7 @@ func fieldText(name string, raw json.RawMessage) string {
 	if json.Unmarshal(raw, &members) == nil && members != nil {
 		var texts []string
 		for _, member := range slices.Sorted(maps.Keys(members)) {
-			texts = append(texts, member+" "+fieldText(member, members[member]))
+			texts = append(texts, member+" "+fieldText(member, members[member], now))
 		}
 		return strings.Join(texts, ", ")
 	}
@@ -210,4 +160,12 @@ func when(t *time.Time) string {
 		return ""
 	}
 	return t.UTC().Format(time.RFC3339)
+}
+
+// since is an age in a sentence.
+func since(t, now time.Time) string {
+	if t.After(now) {
+		return age(&t, now)
+	}
+	return age(&t, now) + " ago"
 }

@@ -28,7 +28,7 @@ func TestTextHasNoJSON(t *testing.T) {
 		}{"text"}, "text"},
 	} {
 		var out bytes.Buffer
-		if err := printFields(&out, row.value); err != nil {
+		if err := printFields(&out, row.value, end.Add(72*time.Hour)); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.Contains(out.String(), "  "+row.want+"\n") || strings.ContainsAny(out.String(), "{}[]\"") {

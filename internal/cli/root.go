@@ -96,17 +96,17 @@ func newVersion(env *Environment) *cobra.Command {
 		Use: "version", Short: "Print the version, commit and date of this build", Args: noArgs,
 		Example: "  signalbox version\n  signalbox version -o json",
 		RunE: func(*cobra.Command, []string) error {
-			if err := checkOutput(output); err != nil {
+			if err := checkOutput(output, dataForms); err != nil {
 				return err
 			}
-			if output == "json" {
-				return printJSON(env.Out, version.Get())
+			if output != "text" {
+				return printData(env.Out, output, version.Get())
 			}
 			_, err := fmt.Fprintln(env.Out, "signalbox version", version.Get())
 			return err
 		},
 	}
-	outputFlag(cmd, &output)
+	outputFlag(cmd, cmd.Flags(), &output, dataForms)
 	return cmd
 }
 

@@ -43,7 +43,7 @@ func TestHelpCompletionAndVersion(t *testing.T) {
 	if out := signalbox("version", "-o", "json").wants(exitOK).out; json.Unmarshal([]byte(out), &build) != nil || build != version.Get() {
 		t.Errorf("version -o json: %s", out)
 	}
-	signalbox("version", "-o", "toml").wants(exitUsage, "text or json")
+	signalbox("version", "-o", "toml").wants(exitUsage, "text, json or yaml")
 }
 
 func TestMistypedCommandsAndFlagsSuggestTheNearest(t *testing.T) {

@@ -1,13 +1,14 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+
+	"golang.org/x/term"
 )
 
 // maxPasswordFile is above every password that the service takes.
@@ -93,37 +94,46 @@ func readPassword(env *Environment, file string) (string, error) {
 	return password, nil
 }
 
-// readHidden reads one line from a terminal that does not show it. It reads
-// byte by byte: what follows the line belongs to whoever reads next.
-func readHidden(in io.Reader) (string, error) {
-	file, ok := fileOf(in)
+// askHidden asks questions at a terminal that does not show what is typed, one
+// after another.
+func askHidden(env *Environment, prompts ...string) (answers []string, err error) {
+	file, ok := fileOf(env.In)
 	if !ok {
-		return "", errors.New("not a terminal")
+		return nil, errors.New("not a terminal")
 	}
-	restore, err := hideInput(file)
+	fd := int(file.Fd())
+	before, err := term.MakeRaw(fd)
 	if err != nil {
-		return "", fmt.Errorf("the terminal cannot hide what is typed, so use --password-file: %w", err)
+		return nil, fmt.Errorf("the terminal cannot hide what is typed, so use --password-file: %w", err)
 	}
-	defer restore()
-	var line bytes.Buffer
-	var one [1]byte
-	for line.Len() <= maxPasswordFile {
-		n, err := in.Read(one[:])
-		if n == 1 && one[0] == '\n' || errors.Is(err, io.EOF) {
-			return strings.TrimSuffix(line.String(), "\r"), nil
+	defer func() { _ = term.Restore(fd, before) }()
+	terminal := term.NewTerminal(struct {
+		io.Reader
+		io.Writer
+	}{env.In, env.Err}, "")
+	for _, prompt := range prompts {
+		answer, err := terminal.ReadPassword(prompt)
+		if errors.Is(err, term.ErrPasteIndicator) { // a password manager pastes
+			err = nil
 		}
 		if err != nil {
-			return "", err
+			fmt.Fprint(env.Err, "\r\n") // no Enter has ended the line of the question
 		}
-		line.Write(one[:n])
+		if errors.Is(err, io.EOF) { // Ctrl-C: a raw terminal makes no signal of it
+			err = errInterrupted
+		}
+		if err != nil {
+			return nil, err
+		}
+		answers = append(answers, answer)
 	}
-	return "", errors.New("the password is too long")
+	return answers, nil
 }
 
 // isTerminal says whether a person sits at the other end.
 func isTerminal(stream any) bool {
 	file, ok := fileOf(stream)
-	return ok && isTerminalFile(file)
+	return ok && term.IsTerminal(int(file.Fd()))
 }
 
 func fileOf(stream any) (*os.File, bool) {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -101,7 +102,7 @@ func TestAnInterruptEndsACommandThatWaitsForInput(t *testing.T) {
 		prompt string // empty: nothing is said to a pipe
 		args   []string
 	}{
-		{"a question", screen, "Type yes to go on: ", []string{"panic", "--everything"}},
+		{"a question", screen, "Type yes to continue: ", []string{"panic", "--everything"}},
 		{"a password", screen, "Password: ", []string{"user", "create", "bob"}},
 		{"a token from a terminal", screen, "waiting for a token on standard input", []string{"token", "inspect"}},
 		{"a secret from a terminal", screen, "waiting for a secret on standard input",
@@ -120,7 +121,7 @@ func TestAnInterruptEndsACommandThatWaitsForInput(t *testing.T) {
 				within(t, row.prompt, errs.said)
 			}
 			interrupt()
-			if got := within(t, "it goes on waiting", code); got != exitFailed || !strings.Contains(errs.String(), "\nsignalbox: interrupted: nothing was changed\n") &&
+			if got := within(t, "it still waits", code); got != exitFailed || !strings.Contains(errs.String(), "\nsignalbox: interrupted: nothing was changed\n") &&
 				row.prompt != "" {
 				t.Errorf("exit code %d: %s", got, errs.String())
 			}
@@ -144,6 +145,74 @@ func TestAPasswordIsNotShownAndAnAnswerIsTaken(t *testing.T) {
 	}
 	if got := within(t, "no end", code); got != exitOK || !strings.HasPrefix(out.String(), "$argon2id$") {
 		t.Errorf("exit code %d: %s%s", got, out.String(), errs.String())
+	}
+}
+
+// A raw terminal sends Ctrl-C as a character and no signal.
+func TestCtrlCAtAPasswordChangesNothing(t *testing.T) {
+	keyboard, screen := terminal(t)
+	errs := newPrompted("Password: ")
+	code := make(chan int, 1)
+	env := &Environment{In: screen, Out: io.Discard, Err: errs, Getenv: func(string) string { return "" }}
+	go func() { code <- Run(t.Context(), env, []string{"user", "hash-password"}) }()
+	within(t, "no question", errs.said)
+	if echoes(t, screen) {
+		t.Error("the terminal shows what is typed")
+	}
+	if _, err := keyboard.WriteString("correct\x03"); err != nil {
+		t.Fatal(err)
+	}
+	if got := within(t, "no end", code); got != exitFailed || !strings.Contains(errs.String(), "\nsignalbox: interrupted: nothing was changed\n") || strings.Contains(errs.String(), "correct") {
+		t.Errorf("exit code %d: %s", got, errs.String())
+	}
+	if !echoes(t, screen) {
+		t.Error("the terminal hides what is typed afterwards")
+	}
+}
+
+func TestATableFitsTheTerminal(t *testing.T) {
+	s := newShell(t)
+	const end = "--- end ---"
+	list := func(noColor string, args ...string) string {
+		t.Helper()
+		keyboard, screen := terminal(t)
+		if err := unix.IoctlSetWinsize(int(screen.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 60}); err != nil {
+			t.Fatal(err)
+		}
+		shown := typescript(keyboard, end)
+		env := &Environment{In: strings.NewReader(""), Out: screen, Err: io.Discard, Getenv: func(name string) string {
+			if name == "NO_COLOR" {
+				return noColor
+			}
+			return s.env[name]
+		}}
+		if code := Run(t.Context(), env, append([]string{"client", "list"}, args...)); code != exitOK {
+			t.Fatalf("exit code %d: %s", code, shown.String())
+		}
+		if _, err := screen.WriteString(end); err != nil {
+			t.Fatal(err)
+		}
+		within(t, "no end", shown.said)
+		return strings.ReplaceAll(shown.String(), end, "")
+	}
+	ansi := regexp.MustCompile("\x1b\\[[0-9]+m")
+	narrow := list("")
+	if !ansi.MatchString(narrow) || !strings.Contains(narrow, "…") {
+		t.Errorf("no colour, or nothing was cut: %q", narrow)
+	}
+	for line := range strings.SplitSeq(ansi.ReplaceAllString(narrow, ""), "\r\n") {
+		if n := len([]rune(line)); n > 60 {
+			t.Errorf("%d columns: %q", n, line)
+		}
+	}
+	if plain := list("1"); ansi.MatchString(plain) {
+		t.Errorf("NO_COLOR is ignored: %q", plain)
+	}
+	if wide := list("1", "--wide"); !strings.Contains(wide, "clients:read clients:write users:read") || strings.Contains(wide, "…") {
+		t.Errorf("--wide cuts: %q", wide)
+	}
+	if piped := s.run("client", "list").wants(0).out; ansi.MatchString(piped) || strings.Contains(piped, "…") {
+		t.Errorf("a pipe gets what is for a terminal: %q", piped)
 	}
 }
 

@@ -92,7 +92,7 @@ func newTokenGet(env *Environment) *cobra.Command {
   TOKEN=$(signalbox token get --scope orders:read < /dev/null)   # the rest from the environment`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkOutput(output); err != nil {
+			if err := checkOutput(output, dataForms); err != nil {
 				return err
 			}
 			if err := who.check(); err != nil {
@@ -117,8 +117,8 @@ func newTokenGet(env *Environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if output == "json" {
-				return json.NewEncoder(env.Out).Encode(map[string]any{
+			if output != "text" {
+				return printData(env.Out, output, map[string]any{
 					"access_token": token.AccessToken, "token_type": token.TokenType, "expiry": token.Expiry.UTC().Format(time.RFC3339), "scope": token.Extra("scope"),
 				})
 			}
@@ -129,20 +129,8 @@ func newTokenGet(env *Environment) *cobra.Command {
 	who.flags(cmd, env)
 	cmd.Flags().StringVar(&scope, "scope", "", "scopes, parted by spaces (default: all that the client may have)")
 	cmd.Flags().StringArrayVar(&resources, "resource", nil, "resource that the token is for (RFC 8707); may be repeated")
-	outputFlag(cmd, &output)
+	outputFlag(cmd, cmd.Flags(), &output, dataForms)
 	return cmd
-}
-
-func outputFlag(cmd *cobra.Command, output *string) {
-	cmd.Flags().StringVarP(output, "output", "o", "text", "text or json")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
-}
-
-func checkOutput(output string) error {
-	if output != "text" && output != "json" {
-		return &usageError{fmt.Errorf("-o must be text or json, not %q", output)}
-	}
-	return nil
 }
 
 func requestToken(ctx context.Context, env *Environment, cc clientcredentials.Config) (*oauth2.Token, error) {
@@ -200,7 +188,7 @@ func newTokenInspect(env *Environment) *cobra.Command {
   signalbox token get | signalbox token inspect -o json`,
 		Args: oneToken,
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := checkOutput(output); err != nil {
+			if err := checkOutput(output, dataForms); err != nil {
 				return err
 			}
 			raw, err := readToken(env, args)
@@ -211,14 +199,14 @@ func newTokenInspect(env *Environment) *cobra.Command {
 			if err != nil {
 				return tokenWords(err)
 			}
-			if output == "json" {
-				return json.NewEncoder(env.Out).Encode(token)
+			if output != "text" {
+				return printData(env.Out, output, token)
 			}
 			fmt.Fprint(env.Out, token)
 			return nil
 		},
 	}
-	outputFlag(cmd, &output)
+	outputFlag(cmd, cmd.Flags(), &output, dataForms)
 	return cmd
 }
 
@@ -243,7 +231,7 @@ is only known to introspection, which needs a client.`,
 		Example: "  signalbox token verify --issuer https://sts.example.com --audience https://api.example.com < token.txt",
 		Args:    oneToken,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(output); err != nil {
+			if err := checkOutput(output, dataForms); err != nil {
 				return err
 			}
 			if issuer == "" {
@@ -271,9 +259,8 @@ is only known to introspection, which needs a client.`,
 				return fmt.Errorf("the token is not good: %w", tokenWords(err))
 			}
 			fmt.Fprintln(env.Err, "the token is good: signature, issuer, type and times are right")
-			if output == "json" {
-				fmt.Fprintln(env.Out, string(claims))
-				return nil
+			if output != "text" {
+				return printData(env.Out, output, claims)
 			}
 			token, err := explain.Parse(raw, time.Now())
 			if err != nil {
@@ -286,7 +273,7 @@ is only known to introspection, which needs a client.`,
 	}
 	cmd.Flags().StringVar(&issuer, "issuer", env.Getenv("SIGNALBOX_ISSUER_URL"), "the issuer's URL (SIGNALBOX_ISSUER_URL)")
 	cmd.Flags().StringVar(&audience, "audience", "", "the audience that must be in it")
-	outputFlag(cmd, &output)
+	outputFlag(cmd, cmd.Flags(), &output, dataForms)
 	return cmd
 }
 

@@ -29,7 +29,7 @@ func (r result) inWords() result {
 	r.t.Helper()
 	for _, bad := range goInternals {
 		if strings.Contains(r.err, bad) {
-			r.t.Errorf("%v: %q stands in: %s", r.args, bad, r.err)
+			r.t.Errorf("%v: %q is in: %s", r.args, bad, r.err)
 		}
 	}
 	if strings.Count(r.err, "\n") > 1 {
@@ -93,7 +93,7 @@ func TestTokenCommands(t *testing.T) {
 		// Nobody answers there: it is refused before anybody is asked.
 		r := s.typing(in, "token", "revoke", "--issuer", "http://127.0.0.1:1").wants(1, "nothing was revoked: ", want).inWords()
 		if strings.Contains(r.err, in) {
-			t.Errorf("the value stands in %s", r.err)
+			t.Errorf("the value is in %s", r.err)
 		}
 	}
 

@@ -121,11 +121,8 @@ func (a *adminCLI) userPassword() *cobra.Command {
 			if err := a.call(cmd.Context(), http.MethodPost, at("/users", id, "/password"), nil, admin.SetPassword{Password: password}, &user); err != nil {
 				return noSuchUser(err, args[0])
 			}
-			a.done("the password of %s is set; what rested on the old one has ended", args[0])
-			if a.json() {
-				return a.show(user)
-			}
-			return nil
+			a.done("the password of %s is set; what came from the old one has ended", args[0])
+			return a.showData(user)
 		},
 	}
 	passwordFlag(cmd, &passwordFile)
@@ -143,7 +140,7 @@ func (a *adminCLI) userHashPassword() *cobra.Command {
 		Example: `  signalbox user hash-password                              # asks for it
   printf %s "$PASSWORD" | signalbox user hash-password --password-file -`,
 		RunE: func(*cobra.Command, []string) error {
-			if err := checkOutput(a.output); err != nil {
+			if err := checkOutput(a.output, dataForms); err != nil {
 				return err
 			}
 			secret, err := a.password(passwordFile)
@@ -157,8 +154,8 @@ func (a *adminCLI) userHashPassword() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if a.json() {
-				return printJSON(a.env.Out, map[string]string{"password_hash": hash})
+			if a.output != "text" {
+				return printData(a.env.Out, a.output, map[string]string{"password_hash": hash})
 			}
 			_, err = fmt.Fprintln(a.env.Out, hash)
 			return err
@@ -181,26 +178,14 @@ func (a *adminCLI) password(file string) (string, error) {
 	if !isTerminal(a.env.In) {
 		return "", &usageError{errors.New("--password-file is needed where nobody can be asked; - reads standard input")}
 	}
-	first, err := a.askHidden("Password: ")
-	if err != nil {
+	typed, err := askHidden(a.env, "Password: ", "Once more: ")
+	switch {
+	case err != nil:
 		return "", err
-	}
-	second, err := a.askHidden("Once more: ")
-	if err != nil {
-		return "", err
-	}
-	if first != second {
+	case typed[0] != typed[1]:
 		return "", errors.New("the two passwords are not the same: nothing was changed")
-	}
-	if first == "" {
+	case typed[0] == "":
 		return "", errors.New("the password is empty: nothing was changed")
 	}
-	return first, nil
-}
-
-func (a *adminCLI) askHidden(prompt string) (string, error) {
-	fmt.Fprint(a.env.Err, prompt)
-	line, err := readHidden(a.env.In)
-	fmt.Fprintln(a.env.Err)
-	return line, err
+	return typed[0], nil
 }

@@ -5,26 +5,21 @@ package server
 import (
 	"context"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
-	"github.com/signalbox-sts/signalbox/internal/browser"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/server/authorize"
 	"github.com/signalbox-sts/signalbox/internal/server/metadata"
 	"github.com/signalbox-sts/signalbox/internal/server/token"
-	"github.com/signalbox-sts/signalbox/internal/signin"
+	"github.com/signalbox-sts/signalbox/internal/ui"
 )
 
 // Public is the public listener. All fields are required.
 type Public struct {
 	Issuer         authority.Issuer
 	Token          *token.Handler
-	Pages          *browser.Pages
-	Sessions       *browser.Sessions
-	SignIn         *signin.Handler
 	Authorize      *authorize.Handler
 	KeySet         func() (body []byte, etag string)
 	KeySetMaxAge   int
@@ -48,8 +43,10 @@ func (p Public) Handler(middleware *Middleware) http.Handler {
 		{method: "POST", path: "/userinfo", serve: p.Token.UserInfo, crossOrigin: true},
 		{method: "GET", path: "/readyz", serve: ready(p.Ready)},
 	}
-	for _, page := range slices.Concat(p.Authorize.Routes(), p.SignIn.Routes(), p.Sessions.Routes()) {
-		routes = append(routes, route{path: page.Path, serve: p.Pages.Serve(page)})
+	pages := http.NewServeMux()
+	p.Authorize.Mount(pages)
+	for _, path := range []string{"/authorize", "/login", "/consent", "/logout", "/{$}", ui.StylePath()} {
+		routes = append(routes, route{path: path, serve: pages.ServeHTTP})
 	}
 	discovery.Document = p.document(routes)
 	return middleware.mount(routes, p.notFound)
@@ -61,7 +58,7 @@ func (p Public) notFound(w http.ResponseWriter, r *http.Request) {
 		httpx.NotFound(w, r)
 		return
 	}
-	p.Pages.NotFound(w, r)
+	p.Authorize.NotFound(w, r)
 }
 
 func (p Public) document(routes []route) metadata.Document {

@@ -24,7 +24,7 @@ const (
 	maxState    = 4096
 	maxNonce    = 512
 	maxHint     = 8192 // id_token_hint
-	maxName     = 256  // login_hint
+	maxName     = 256  // login_hint, username
 	maxIgnored  = 4096 // of each parameter that we know and do not act on
 	maxResource = 32
 	maxQuery    = 16 << 10 // the whole request, encoded
@@ -97,20 +97,15 @@ func (h *Handler) client(ctx context.Context, id string) (authority.Client, erro
 		return authority.Client{}, unknown
 	}
 	client, err := h.Directory.Client(ctx, id)
-	var cause error
 	switch {
 	case errors.Is(err, authority.ErrNotFound):
-		cause = errors.New("there is no such client")
+		return authority.Client{}, unknown
 	case err != nil:
 		return authority.Client{}, err
 	case client.Disabled:
-		cause = errors.New("the client is disabled")
+		return authority.Client{}, unknown.Because(errors.New("the client is disabled"))
 	case !client.MayUse(oauth.AuthorizationCode):
-		cause = errors.New("the client may not use the authorization code flow")
-	}
-	if cause != nil {
-		h.Directory.EvenOut(ctx, id)
-		return authority.Client{}, unknown.Because(cause)
+		return authority.Client{}, unknown.Because(errors.New("the client may not use the authorization code flow"))
 	}
 	httpx.RequestOf(ctx).Log.ClientID = client.ID
 	return client, nil
@@ -254,7 +249,7 @@ func (h *Handler) target(ctx context.Context, p httpx.Params, client authority.C
 	return target, nil
 }
 
-// carried are the parameters that decide something. Only they are carried.
+// carried are the parameters that decide something. Only they travel on.
 var carried = []string{
 	"client_id", "redirect_uri", "response_type", "response_mode", "scope", "state", "nonce",
 	"code_challenge", "code_challenge_method", "prompt", "max_age", "login_hint", "id_token_hint",
