@@ -15,7 +15,8 @@ import (
 // Directory finds clients, users and resources: first those of the
 // configuration file, then those of the database. The two never overlap.
 type Directory struct {
-	declared atomic.Pointer[Declared]
+	declared func() *Declared
+	swap     func(*Declared)
 	store    DirectoryStore
 }
 
@@ -42,40 +43,75 @@ func AdminResourceMetadata() ResourceMetadata {
 // ErrOverlap is an id that the configuration file and the database both hold.
 var ErrOverlap = errors.New("in the configuration file and in the database")
 
+// DirectoryOf makes a directory. declared gives what the file holds now, as
+// Complete made it; no call of the directory asks twice.
+func DirectoryOf(store DirectoryStore, declared func() *Declared) *Directory {
+	return &Directory{declared: declared, store: store}
+}
+
 // NewDirectory makes a directory over a store. Declare fills in the rest.
 func NewDirectory(store DirectoryStore) *Directory {
-	d := &Directory{store: store}
-	d.declared.Store(&Declared{})
+	var current atomic.Pointer[Declared]
+	current.Store(&Declared{})
+	d := DirectoryOf(store, current.Load)
+	d.swap = current.Store
 	return d
 }
 
 // Declare puts the configuration file's clients, users and resources in place
-// of those before, all at once. It refuses an id that the database has too,
-// and then changes nothing.
+// of those before, all at once, in a directory of NewDirectory. It refuses an id
+// that the database has too, and then changes nothing.
 func (d *Directory) Declare(ctx context.Context, next Declared) error {
-	if err := d.Check(ctx, next); err != nil {
-		return err
+	complete, err := next.Complete()
+	if err == nil {
+		err = d.Check(ctx, complete)
 	}
-	next.Resources = maps.Clone(next.Resources)
-	if next.Resources == nil {
-		next.Resources = map[string]Resource{}
+	if err == nil {
+		d.swap(complete)
 	}
-	next.Resources[AdminResource] = Resource{ID: AdminResource, Scopes: AdminScopes, Format: FormatJWT, Source: FromFile}
-	next.usersByName = map[string]string{}
-	for id, u := range next.Users {
-		next.usersByName[strings.ToLower(u.Username)] = id
-	}
-	d.declared.Store(&next)
-	return nil
+	return err
 }
 
-// Check says why Declare would refuse: ErrOverlap, unless the store fails. `sub`
-// tells users and clients apart by their ids, so these must not overlap either
-// (RFC 9068 §5).
-func (d *Directory) Check(ctx context.Context, next Declared) error {
-	if _, exists := next.Resources[AdminResource]; exists {
-		return fmt.Errorf("resource %q is built in and cannot be declared", AdminResource)
+// Complete adds what every file has.
+func (d Declared) Complete() (*Declared, error) {
+	if _, exists := d.Resources[AdminResource]; exists {
+		return nil, fmt.Errorf("resource %q is built in and cannot be declared", AdminResource)
 	}
+	d.Resources = maps.Clone(d.Resources)
+	if d.Resources == nil {
+		d.Resources = map[string]Resource{}
+	}
+	d.Resources[AdminResource] = Resource{ID: AdminResource, Scopes: AdminScopes, Format: FormatJWT, Source: FromFile}
+	d.usersByName = map[string]string{}
+	for id, u := range d.Users {
+		d.usersByName[strings.ToLower(u.Username)] = id
+	}
+	return &d, nil
+}
+
+// Without is d without those whom the epochs end.
+func (d *Declared) Without(ended []Revocation) *Declared {
+	if len(ended) == 0 {
+		return d
+	}
+	rest := *d
+	rest.Clients, rest.Users, rest.usersByName = maps.Clone(d.Clients), maps.Clone(d.Users), maps.Clone(d.usersByName)
+	for _, r := range ended {
+		switch r.Kind {
+		case EpochClient:
+			delete(rest.Clients, r.Key)
+		case EpochUser:
+			delete(rest.usersByName, strings.ToLower(rest.Users[r.Key].Username))
+			delete(rest.Users, r.Key)
+		}
+	}
+	return &rest
+}
+
+// Check refuses an id of a file that the database has too: ErrOverlap, unless
+// the store fails. `sub` tells users and clients apart by their ids, so these
+// must not overlap either (RFC 9068 §5).
+func (d *Directory) Check(ctx context.Context, next *Declared) error {
 	for id := range next.Clients {
 		if _, err := d.store.Client(ctx, id); !errors.Is(err, ErrNotFound) {
 			return overlap(err, "client", id)
@@ -96,6 +132,9 @@ func (d *Directory) Check(ctx context.Context, next Declared) error {
 		}
 	}
 	for id := range next.Resources {
+		if id == AdminResource {
+			continue
+		}
 		if _, err := d.store.Resource(ctx, id); !errors.Is(err, ErrNotFound) {
 			return overlap(err, "resource", id)
 		}
@@ -112,23 +151,23 @@ func overlap(err error, kind, id string) error {
 
 // DeclaredClients returns the clients of the configuration file, sorted by id.
 func (d *Directory) DeclaredClients() []Client {
-	m := d.declared.Load().Clients
+	m := d.declared().Clients
 	return sortedValues(m)
 }
 
 // DeclaredUsers returns the users of the configuration file, sorted by id.
-func (d *Directory) DeclaredUsers() []User { return sortedValues(d.declared.Load().Users) }
+func (d *Directory) DeclaredUsers() []User { return sortedValues(d.declared().Users) }
 
 // DeclaredResources returns the resources of the configuration file, sorted by id.
 func (d *Directory) DeclaredResources() []Resource {
-	return sortedValues(d.declared.Load().Resources)
+	return sortedValues(d.declared().Resources)
 }
 
 // ResourceScopes are the scopes of the configuration file's resources, for
 // discovery. Those of the admin API are not announced.
-func (d *Directory) ResourceScopes() []string {
+func (d *Declared) ResourceScopes() []string {
 	var names []string
-	for _, r := range d.DeclaredResources() {
+	for _, r := range sortedValues(d.Resources) {
 		if r.ID != AdminResource {
 			names = append(names, r.Scopes.List()...)
 		}
@@ -146,7 +185,7 @@ func sortedValues[V any](m map[string]V) []V {
 
 // Client finds a client. ErrNotFound.
 func (d *Directory) Client(ctx context.Context, id string) (Client, error) {
-	if c, ok := d.declared.Load().Clients[id]; ok {
+	if c, ok := d.declared().Clients[id]; ok {
 		return c, nil
 	}
 	return d.store.Client(ctx, id)
@@ -157,14 +196,14 @@ func (d *Directory) Client(ctx context.Context, id string) (Client, error) {
 // refuses a client without saying why calls it, so that the time of the answer does
 // not say either (docs/security/threats.md C 39).
 func (d *Directory) EvenOut(ctx context.Context, refusedID string) {
-	if _, declared := d.declared.Load().Clients[refusedID]; declared {
+	if _, declared := d.declared().Clients[refusedID]; declared {
 		_, _ = d.store.Client(ctx, refusedID)
 	}
 }
 
 // User finds a user by id. ErrNotFound.
 func (d *Directory) User(ctx context.Context, id string) (User, error) {
-	if u, ok := d.declared.Load().Users[id]; ok {
+	if u, ok := d.declared().Users[id]; ok {
 		return u, nil
 	}
 	return d.store.User(ctx, id)
@@ -174,7 +213,7 @@ func (d *Directory) User(ctx context.Context, id string) (User, error) {
 // names differ only in that would be taken for each other. ErrNotFound.
 func (d *Directory) UserByName(ctx context.Context, username string) (User, error) {
 	username = strings.ToLower(username)
-	declared := d.declared.Load()
+	declared := d.declared()
 	if id, ok := declared.usersByName[username]; ok {
 		return declared.Users[id], nil
 	}
@@ -220,7 +259,7 @@ func (d *Directory) Account(ctx context.Context, subject Subject) (User, error) 
 
 // Resource finds a resource. ErrNotFound.
 func (d *Directory) Resource(ctx context.Context, id string) (Resource, error) {
-	if r, ok := d.declared.Load().Resources[id]; ok {
+	if r, ok := d.declared().Resources[id]; ok {
 		return r, nil
 	}
 	return d.store.Resource(ctx, id)

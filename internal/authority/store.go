@@ -166,3 +166,25 @@ type DirectoryStore interface {
 	UpdateResource(ctx context.Context, r Resource, unchangedSince time.Time) error
 	DeleteResource(ctx context.Context, id string) error
 }
+
+// DeclarationStore keeps what the configuration file in force declares, and
+// which files were in force before it.
+type DeclarationStore interface {
+	// Declare puts d in force, and writes the epochs of all who are gone from
+	// what was in force or have another digest there (d.Ends), in one
+	// transaction. It returns d with its revision, one more than the one before,
+	// and the epochs that it wrote.
+	//
+	// Content that is in force already stays as it is and ends nothing: the
+	// revision is the old one, and only the digests are replaced. d.MayReplace
+	// decides over all other content. A refusal is a SupersededError and changes
+	// nothing.
+	//
+	// ran is the revision that the caller's node works with, zero at its start.
+	// Of several concurrent callers with the same content one writes and all
+	// succeed. Those with different content replace one another in some order.
+	Declare(ctx context.Context, d Declaration, ran int64) (Declaration, []Revocation, error)
+
+	// Declared returns what is in force. ErrNotFound before the first.
+	Declared(ctx context.Context) (Declaration, error)
+}

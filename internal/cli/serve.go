@@ -22,11 +22,12 @@ func newServe(env *Environment) *cobra.Command {
 		Short: "Run the service",
 		Long: `Run the service with a configuration file (signalbox init writes one).
 
-A changed file, or SIGHUP, reloads clients, users, resources, lifetimes and the
-log level. A file with a mistake is refused and the configuration before it
-stays. Listeners, TLS, storage, issuer and secrets need a restart, and the log
-says so. SIGTERM stops listening, finishes the requests that are under way, and
-ends.`,
+A changed file, or SIGHUP, reloads clients, users, resources, lifetimes,
+algorithms and the log level. A file with a mistake is refused and the
+configuration before it stays. Listeners, TLS, storage, issuer and secrets need
+a restart, and the log says so. A file that another node has replaced by a newer
+one is refused too; signalbox config explain revision says what to do. SIGTERM
+stops listening, finishes the requests that are under way, and ends.`,
 		Example: "  signalbox serve --config /etc/signalbox/signalbox.yaml",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

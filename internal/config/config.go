@@ -23,6 +23,7 @@ const maxDocument = 1 << 20
 // validated one; a Config is never changed afterwards, a reload makes another.
 type Config struct {
 	Issuer    string
+	Revision  string
 	Listen    Listen
 	TLS       TLS
 	Storage   Storage

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/signalbox-sts/signalbox/internal/suggest"
@@ -59,10 +60,18 @@ func explain(b *strings.Builder, path string, f field) {
 	if f.secret && f.env(path) != "" {
 		line("", f.env(path)+"_FILE names a file that holds it")
 	}
+	line("restart", restartNote(path))
 	line("danger", f.danger)
 	if f.fields != nil {
 		line("keys", strings.Join(keysOf(f.fields), ", "))
 	}
+}
+
+func restartNote(path string) string {
+	if slices.Contains(NeedRestart(), path) {
+		return "needed before a new value takes effect"
+	}
+	return ""
 }
 
 func (f field) shownExample(path string) string {

@@ -26,8 +26,10 @@ type document struct {
 	failed map[string]bool  // one complaint per key; the rest would only follow from it
 	inside map[string]bool  // keys with a complaint about them or about something in them
 	masked map[int]string   // lines as they may be shown
-	broken bool             // not YAML: nothing more can be said
-	errors Errors
+	// contents are hashes of files, by the path of the key that names one
+	contents map[string]string
+	broken   bool // not YAML: nothing more can be said
+	errors   Errors
 }
 
 // place is where a value came from: the file or a variable.
@@ -40,7 +42,7 @@ type place struct {
 type mistake struct{ problem, fix string }
 
 func newDocument(file string, data []byte) *document {
-	d := &document{file: file, config: new(Config), where: map[string]place{}, failed: map[string]bool{}, inside: map[string]bool{}, masked: map[int]string{}}
+	d := &document{file: file, config: new(Config), where: map[string]place{}, failed: map[string]bool{}, inside: map[string]bool{}, masked: map[int]string{}, contents: map[string]string{}}
 	if len(data) <= maxDocument {
 		d.lines = strings.Split(string(data), "\n")
 	}

@@ -24,6 +24,7 @@ type field struct {
 	envOnly bool // may not stand in the file
 	later   bool // a list that this version accepts only empty
 	sample  bool // written as a live line by Sample, not as a comment
+	change  change
 }
 
 // in makes a typed place; a nil owner gives a place to look at, for its type.
@@ -132,6 +133,8 @@ func init() {
 		{key: "issuer", at: in(func(c *Config) any { return &c.Issuer }), example: "https://sts.example.com", sample: true,
 			doc:    "The URL of this service: the `iss` of every token and the base of every endpoint. It is never derived from a request. https, without query, fragment or trailing slash; http only for a loopback address.",
 			danger: "Changing it makes every token and every client's configuration invalid."},
+		{key: "revision", at: in(func(c *Config) any { return &c.Revision }), example: "back-to-monday", change: declared,
+			doc: "A word that tells this file from all earlier ones. It is needed only to go back to an older file, where nodes would take that for a mistake: give it a value that was never used."},
 		{key: "listen", doc: "The two addresses that the service listens on.", sample: true, fields: []field{
 			{key: "public", at: in(func(c *Config) any { return &c.Listen.Public }), def: `":8443"`, sample: true,
 				doc: "Address of the OAuth and OpenID Connect endpoints, host:port."},
@@ -175,14 +178,14 @@ func init() {
 				doc:    "The master key itself. Only through the environment; it may not stand in the file.",
 				danger: "Other processes of the same user can read the environment: prefer master_key_file."},
 		}},
-		{key: "keys", doc: "The keys that sign tokens.", sample: true, fields: []field{
+		{key: "keys", doc: "The keys that sign tokens.", sample: true, change: declared, fields: []field{
 			{key: "algorithms", at: in(func(c *Config) any { return &c.Keys.Algorithms }), def: "[ES256]", example: "[ES256, RS256]", sample: true,
 				oneOf: []string{"ES256", "RS256", "EdDSA"},
 				doc:   "Signature algorithms. The first is the default; RS256 is for clients that know nothing else and costs far more time."},
 			{key: "rotate_every", at: in(func(c *Config) any { return &c.Keys.RotateEvery }), def: "720h", sample: true,
 				doc: "How long a key signs before the next takes over. From 1h to 8760h."},
 		}},
-		{key: "tokens", doc: "How long things live.", sample: true, fields: []field{
+		{key: "tokens", doc: "How long things live.", sample: true, change: declared, fields: []field{
 			{key: "access_ttl", at: in(func(c *Config) any { return &c.Tokens.AccessTTL }), def: "5m", sample: true,
 				doc:    "Lifetime of access tokens. At most 1h.",
 				danger: "A verifier that works offline accepts a revoked token until it ends."},
@@ -198,16 +201,16 @@ func init() {
 			{key: "code_ttl", at: in(func(c *Config) any { return &c.Tokens.CodeTTL }), def: "60s", sample: true,
 				doc: "Lifetime of an authorization code. At most 60s."},
 		}},
-		{key: "resources", at: in(func(c *Config) any { return grow(&c.Resources) }), fields: resourceFields(),
+		{key: "resources", at: in(func(c *Config) any { return grow(&c.Resources) }), fields: resourceFields(), change: declared,
 			doc: "The APIs that accept our tokens (RFC 8707)."},
-		{key: "clients", at: in(func(c *Config) any { return grow(&c.Clients) }), fields: clientFields(),
+		{key: "clients", at: in(func(c *Config) any { return grow(&c.Clients) }), fields: clientFields(), change: declared,
 			doc: "The registered applications. Names as in RFC 7591."},
-		{key: "users", at: in(func(c *Config) any { return grow(&c.Users) }), fields: userFields(),
+		{key: "users", at: in(func(c *Config) any { return grow(&c.Users) }), fields: userFields(), change: declared,
 			doc: "People, for small installations."},
-		{key: "identity_providers", later: true, doc: "Upstream identity providers. " + later},
-		{key: "trusted_issuers", later: true, doc: "Issuers whose tokens are accepted as proof. " + later},
-		{key: "clusters", later: true, doc: "Kubernetes clusters. " + later},
-		{key: "policies", later: true, doc: "Trust policies. " + later},
+		{key: "identity_providers", later: true, change: declared, doc: "Upstream identity providers. " + later},
+		{key: "trusted_issuers", later: true, change: declared, doc: "Issuers whose tokens are accepted as proof. " + later},
+		{key: "clusters", later: true, change: declared, doc: "Kubernetes clusters. " + later},
+		{key: "policies", later: true, change: declared, doc: "Trust policies. " + later},
 		{key: "journal", doc: "The audit journal.", fields: []field{
 			{key: "dir", at: in(func(c *Config) any { return &c.Journal.Dir }), example: "/var/lib/signalbox/journal",
 				doc: "Folder of this machine's journal. Default: `journal` beside the SQLite file, otherwise /var/lib/signalbox/journal. Never shared by two machines."},
@@ -219,7 +222,7 @@ func init() {
 		{key: "log", doc: "The service's own log, on standard error.", sample: true, fields: []field{
 			{key: "format", at: in(func(c *Config) any { return &c.Log.Format }), def: "json", oneOf: []string{"text", "json"}, sample: true,
 				doc: "json for machines, text for people."},
-			{key: "level", at: in(func(c *Config) any { return &c.Log.Level }), def: "info", oneOf: []string{"debug", "info", "warn", "error"}, sample: true,
+			{key: "level", at: in(func(c *Config) any { return &c.Log.Level }), def: "info", change: atReload, oneOf: []string{"debug", "info", "warn", "error"}, sample: true,
 				doc: "The least important line that is written."},
 		}},
 	}

@@ -325,6 +325,7 @@ func (d *document) read(path, file string) (data []byte, world, ok bool) {
 		d.fail(path, quote(file)+" is empty", "write the value into it")
 		return nil, false, false
 	}
+	d.note(path, data)
 	return data, world, true
 }
 

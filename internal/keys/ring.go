@@ -60,7 +60,6 @@ type Ring struct {
 // view is a snapshot. Only the signers of its entries are added later.
 type view struct {
 	keys     map[string]*entry
-	defaults []jose.Algorithm          // as configured when the view was made
 	rows     []authority.Key           // sorted as they are published
 	current  map[jose.Algorithm]*entry // at most one each
 	next     map[jose.Algorithm]authority.Key
@@ -117,7 +116,7 @@ func (r *Ring) Open(ctx context.Context, master MasterKey) error {
 func (r *Ring) Signer(alg jose.Algorithm, typ string) (*jose.Signer, error) {
 	view := r.view.Load()
 	if alg == "" {
-		return view.defaultSigner(typ)
+		return view.defaultSigner(r.Settings().Algorithms, typ)
 	}
 	key := view.current[alg]
 	if key == nil {
@@ -131,8 +130,8 @@ func (r *Ring) Signer(alg jose.Algorithm, typ string) (*jose.Signer, error) {
 
 // defaultSigner uses the first algorithm of the list that has a current key: one that was just added does not sign before its key is known
 // everywhere. If the whole list is new, it uses an algorithm of the old list.
-func (view *view) defaultSigner(typ string) (*jose.Signer, error) {
-	for _, alg := range view.defaults {
+func (view *view) defaultSigner(algorithms []jose.Algorithm, typ string) (*jose.Signer, error) {
+	for _, alg := range algorithms {
 		if key := view.current[alg]; key != nil {
 			return key.signer(typ)
 		}
@@ -216,7 +215,6 @@ func (r *Ring) load(ctx context.Context) error {
 		keys:     make(map[string]*entry, len(rows)),
 		current:  map[jose.Algorithm]*entry{},
 		next:     map[jose.Algorithm]authority.Key{},
-		defaults: r.Settings().Algorithms,
 		loadedAt: loadedAt,
 	}
 	old := r.view.Load()

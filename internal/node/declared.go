@@ -45,36 +45,36 @@ func issuerOf(c *config.Config) authority.Issuer {
 	}
 }
 
-func declaredOf(c *config.Config, master keys.MasterKey) (authority.Declared, error) {
+func declaredOf(c *config.Config, master keys.MasterKey) (*authority.Declared, error) {
 	d := authority.Declared{
 		Clients: map[string]authority.Client{}, Users: map[string]authority.User{}, Resources: map[string]authority.Resource{},
 	}
 	for _, r := range c.Resources {
 		resource, err := resourceOf(r)
 		if err != nil {
-			return d, fmt.Errorf("resource %q: %w", r.ID, err)
+			return nil, fmt.Errorf("resource %q: %w", r.ID, err)
 		}
 		d.Resources[r.ID] = resource
 	}
 	for _, cl := range c.Clients {
 		client, err := clientOf(cl)
 		if err != nil {
-			return d, fmt.Errorf("client %q: %w", cl.ClientID, err)
+			return nil, fmt.Errorf("client %q: %w", cl.ClientID, err)
 		}
 		d.Clients[cl.ClientID] = client
 	}
 	for _, u := range c.Users {
 		user, err := userOf(u, master)
 		if err != nil {
-			return d, fmt.Errorf("user %q: %w", u.Username, err)
+			return nil, fmt.Errorf("user %q: %w", u.Username, err)
 		}
 		if _, taken := d.Clients[user.ID]; taken {
 			// RFC 9068 §5: a subject that looks like a client could be taken for it.
-			return d, fmt.Errorf("user %q: sub %q is also a client_id", u.Username, user.ID)
+			return nil, fmt.Errorf("user %q: sub %q is also a client_id", u.Username, user.ID)
 		}
 		d.Users[user.ID] = user
 	}
-	return d, nil
+	return d.Complete()
 }
 
 func resourceOf(r config.Resource) (authority.Resource, error) {
@@ -123,14 +123,14 @@ func subOf(username string, master keys.MasterKey) string {
 
 // digestsOf is what tokens of the file's clients and users depend on: a client or
 // user that is later gone from the file, or has another digest, loses its tokens.
-func digestsOf(d authority.Declared) map[string]string {
-	state := map[string]string{}
+func digestsOf(d *authority.Declared) map[authority.RevocationKind]map[string]string {
+	clients, users := map[string]string{}, map[string]string{}
 	for id, c := range d.Clients {
-		state[string(authority.EpochClient)+" "+id] = strconv.FormatBool(c.Disabled)
+		clients[id] = strconv.FormatBool(c.Disabled)
 	}
 	for id, u := range d.Users {
 		sum := sha256.Sum256(fmt.Appendf(nil, "%t %s", u.Disabled, u.PasswordHash))
-		state[string(authority.EpochUser)+" "+id] = hex.EncodeToString(sum[:])
+		users[id] = hex.EncodeToString(sum[:])
 	}
-	return state
+	return map[authority.RevocationKind]map[string]string{authority.EpochClient: clients, authority.EpochUser: users}
 }

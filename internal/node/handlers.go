@@ -19,7 +19,7 @@ import (
 
 // publicHandler wires what the public listener serves.
 func (n *Node) publicHandler() http.Handler {
-	cfg := n.config.Load()
+	cfg := n.config()
 	clients := &clientauth.Authenticator{
 		Issuer: cfg.Issuer, Directory: n.directory, Tickets: n.db, Limit: clientauth.NewLimiter(n.now), Now: n.now,
 	}
@@ -38,8 +38,7 @@ func (n *Node) publicHandler() http.Handler {
 			Now:   n.now, Insecure: strings.HasPrefix(cfg.Issuer, "http://"),
 		},
 		KeySet: n.ring.JWKS, KeySetMaxAge: int(keys.MaxAge / time.Second),
-		Algorithms: cfg.Keys.Algorithms, AssertionAlgs: clientauth.AssertionAlgorithms(), ResourceScopes: n.directory.ResourceScopes(),
-		Ready: n.ready,
+		Supported: n.supported, AssertionAlgs: clientauth.AssertionAlgorithms(), Ready: n.ready,
 	}
 	return public.Handler(n.middleware())
 }
@@ -51,13 +50,13 @@ func (n *Node) adminHandler() http.Handler {
 		GrantOf: func(raw string) (authority.ID, error) { token, err := n.refresh.Parse(raw); return token.GrantID, err },
 		Keys:    n.ring.Keys, RotateKey: n.ring.Rotate, RemoveKey: n.ring.Remove, HashPassword: password.Hash,
 		Record: n.record, Tally: func(e authority.Event) { n.tally(context.Background(), e) },
-		Journal: n.journal, JournalDir: n.config.Load().Journal.Dir, Node: n.name, Now: n.now,
+		Journal: n.journal, JournalDir: n.config().Journal.Dir, Node: n.name, Now: n.now,
 	}
 	return server.Admin{API: api, Ready: n.ready}.Handler(n.middleware())
 }
 
 func (n *Node) middleware() *server.Middleware {
 	return &server.Middleware{
-		Log: n.log, Metrics: n.metrics, Tracer: n.tracer, TrustedProxies: n.config.Load().TLS.TrustedProxies, Now: n.now,
+		Log: n.log, Metrics: n.metrics, Tracer: n.tracer, TrustedProxies: n.config().TLS.TrustedProxies, Now: n.now,
 	}
 }

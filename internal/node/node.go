@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,7 +19,6 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config"
 	"github.com/signalbox-sts/signalbox/internal/issue"
-	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/journal"
 	"github.com/signalbox-sts/signalbox/internal/keys"
 	"github.com/signalbox-sts/signalbox/internal/revocation"
@@ -38,7 +38,7 @@ type Options struct {
 
 // Node is one running node. Open makes it.
 type Node struct {
-	config  atomic.Pointer[config.Config]
+	current atomic.Pointer[current]
 	now     func() time.Time
 	version version.Info
 
@@ -55,13 +55,15 @@ type Node struct {
 	follower  *revocation.Follower
 	endings   *revocation.Endings
 	directory *authority.Directory
-	declared  map[string]string // the digests of what is in force; only Open and Replace touch it
 	issuer    *issue.Issuer
 	reader    *issue.Reader
 	metrics   *server.Metrics
 	tracer    trace.Tracer
 	endTracer func(context.Context) error
 	readyMemo readyMemo
+
+	declaring sync.Mutex    // one change of current at a time
+	ended     chan struct{} // an account has ended somewhere
 
 	public, admin http.Handler
 }
@@ -80,6 +82,11 @@ func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Node, er
 		return nil, err
 	}
 	n.refresh = authority.NewRefreshKey(n.master.Derive("refresh token"))
+	first, err := currentOf(cfg, n.master)
+	if err != nil {
+		return nil, err
+	}
+	n.current.Store(first)
 	if n.db, err = sqldb.Open(ctx, cfg.Storage.URL.Reveal()); err != nil {
 		return nil, err
 	}
@@ -92,7 +99,8 @@ func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Node, er
 	if err = n.openRevocations(ctx); err != nil {
 		return nil, err
 	}
-	if err = n.openDirectory(ctx); err != nil {
+	n.directory = authority.DirectoryOf(n.db, n.declared)
+	if err = n.declare(ctx, first, "at start"); err != nil {
 		return nil, err
 	}
 	n.openIssuer()
@@ -101,14 +109,11 @@ func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Node, er
 	}
 	n.public, n.admin = n.publicHandler(), n.adminHandler()
 	n.logWarnings(cfg)
-	if err = n.record(ctx, authority.Event{Type: authority.EventConfigLoaded, Target: cfg.Name(), Reason: "at start"}); err != nil {
-		return nil, err
-	}
 	return n, nil
 }
 
 func newNode(cfg *config.Config, options Options) *Node {
-	n := &Node{now: options.Now, version: options.Version, level: new(slog.LevelVar)}
+	n := &Node{now: options.Now, version: options.Version, level: new(slog.LevelVar), ended: make(chan struct{}, 1)}
 	if n.now == nil {
 		n.now = time.Now
 	}
@@ -118,7 +123,6 @@ func newNode(cfg *config.Config, options Options) *Node {
 	if n.version == (version.Info{}) {
 		n.version = version.Get()
 	}
-	n.config.Store(cfg)
 	n.setLogLevel(cfg)
 	n.lines = server.NewLineWriter(options.Log)
 	n.log = server.NewLogger(n.lines, cfg.Log.Format, n.level)
@@ -140,29 +144,8 @@ func (n *Node) openRevocations(ctx context.Context) error {
 	return n.follower.Load(ctx)
 }
 
-// openDirectory declares what the file holds. What it no longer says ends, also
-// where it was changed while nobody looked.
-func (n *Node) openDirectory(ctx context.Context) error {
-	n.directory = authority.NewDirectory(n.db)
-	declared, err := declaredOf(n.config.Load(), n.master)
-	if err != nil {
-		return err
-	}
-	if err := n.directory.Declare(ctx, declared); err != nil {
-		return err
-	}
-	if n.declared, err = n.db.Declared(ctx); err != nil {
-		return err
-	}
-	digests := digestsOf(declared)
-	if err := n.endChanged(ctx, digests); err != nil {
-		return err
-	}
-	return n.keepDeclared(ctx, digests)
-}
-
 func (n *Node) openIssuer() {
-	url := n.config.Load().Issuer
+	url := n.config().Issuer
 	opaque := seal.NewBox(n.master.Derive("opaque access token"), "access token "+url)
 	n.reader = issue.NewReader(issue.Checks{
 		Issuer: url, Find: n.ring.Find, Opaque: opaque,
@@ -175,7 +158,7 @@ func (n *Node) openIssuer() {
 }
 
 func (n *Node) openTracer(ctx context.Context) (err error) {
-	endpoint := n.config.Load().Telemetry.OTLPEndpoint
+	endpoint := n.config().Telemetry.OTLPEndpoint
 	if endpoint == "" {
 		return nil
 	}
@@ -183,17 +166,6 @@ func (n *Node) openTracer(ctx context.Context) (err error) {
 		return fmt.Errorf("telemetry.otlp_endpoint: %w", err)
 	}
 	return nil
-}
-
-func (n *Node) settings() authority.Issuer { return issuerOf(n.config.Load()) }
-
-func (n *Node) keySettings() keys.Settings {
-	c := n.config.Load().Keys
-	settings := keys.Settings{RotateEvery: c.RotateEvery}
-	for _, name := range c.Algorithms {
-		settings.Algorithms = append(settings.Algorithms, jose.Algorithm(name))
-	}
-	return settings
 }
 
 func (n *Node) setLogLevel(cfg *config.Config) {
@@ -209,11 +181,18 @@ func (n *Node) logWarnings(cfg *config.Config) {
 }
 
 // revoked reacts to what any node has revoked: a key that was removed in an
-// emergency must be gone here too, now.
+// emergency must be gone here too, now; and whoever has ended may be gone from
+// the file of another node.
 func (n *Node) revoked(news []authority.Revocation) {
 	for _, r := range news {
-		if r.Kind == authority.RevokeKey {
+		switch r.Kind {
+		case authority.RevokeKey:
 			go n.dropKey(r.Key)
+		case authority.EpochClient, authority.EpochUser:
+			select {
+			case n.ended <- struct{}{}:
+			default: // it looks already
+			}
 		}
 	}
 }

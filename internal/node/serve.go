@@ -28,7 +28,7 @@ func (n *Node) Serve(ctx context.Context, ln Listeners, started func() error) er
 	go func() { failed <- private.Serve(ln.Admin) }()
 	// work and not ctx: a service that is stopped in its first moment stops well.
 	err := n.record(work, authority.Event{Type: authority.EventServiceStarted, Reason: "version " + n.version.Version})
-	cfg := n.config.Load()
+	cfg := n.config()
 	n.log.Info("serving", "issuer", cfg.Issuer, "public", ln.Public.Addr().String(), "admin", ln.Admin.Addr().String(),
 		"storage", cfg.Storage.URL, "version", n.version.Version)
 	if err == nil && started != nil {
@@ -55,6 +55,7 @@ func (n *Node) background(ctx context.Context) *sync.WaitGroup {
 	var group sync.WaitGroup
 	group.Go(func() { n.follower.Run(ctx, n.db.Changes(ctx)) })
 	group.Go(func() { n.ring.Run(ctx) })
+	group.Go(func() { n.followDeclared(ctx) })
 	group.Go(func() { n.sweep(ctx) })
 	return &group
 }

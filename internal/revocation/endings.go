@@ -14,6 +14,7 @@ type EndingStore interface {
 	authority.GrantStore
 	authority.SessionStore
 	authority.RevocationStore
+	authority.DeclarationStore
 }
 
 // Endings is the one way to end things. Every method makes the transition in
@@ -75,8 +76,33 @@ func (e *Endings) EndKey(ctx context.Context, kid string, event authority.Event)
 func (e *Endings) SetEpoch(ctx context.Context, kind authority.RevocationKind, key string, event authority.Event) error {
 	event.Type = authority.EventEpochSet
 	return e.revoke(ctx, event, func(at time.Time) authority.Revocation {
-		return authority.Revocation{Kind: kind, Key: key, NotBefore: at, ExpiresAt: at.Add(authority.MaxGrantTTL + authority.Leeway)}
+		return authority.Revocation{Kind: kind, Key: key, NotBefore: at, ExpiresAt: at.Add(authority.RememberEpoch)}
 	})
+}
+
+// Declare puts d in force, and ends whoever is gone from what was in force or
+// has changed there: see authority.DeclarationStore. It returns d as it is in
+// force, also with ErrUnrecorded.
+func (e *Endings) Declare(ctx context.Context, d authority.Declaration, ran int64) (authority.Declaration, error) {
+	ctx, cancel := authority.Settle(ctx)
+	defer cancel()
+	d.At = e.Now()
+	d, ended, err := e.Store.Declare(ctx, d, ran)
+	if err != nil {
+		return d, err
+	}
+	e.Follower.apply(ended...)
+	var failed error
+	for _, r := range ended {
+		why := "removed from the configuration"
+		if _, there := d.Digests[r.Kind][r.Key]; there {
+			why = "disabled or enabled in the configuration, or a new password there"
+		}
+		failed = errors.Join(failed, e.record(ctx, authority.Event{
+			Type: authority.EventEpochSet, At: r.NotBefore, Target: string(r.Kind) + " " + r.Key, Reason: why,
+		}))
+	}
+	return d, failed
 }
 
 func (e *Endings) end(ctx context.Context, event authority.Event, transition func(context.Context, authority.Ending) ([]authority.Revocation, error)) (bool, error) {

@@ -26,6 +26,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/revocation"
 	"github.com/signalbox-sts/signalbox/internal/seal"
 	"github.com/signalbox-sts/signalbox/internal/server/authorize"
+	"github.com/signalbox-sts/signalbox/internal/server/metadata"
 	"github.com/signalbox-sts/signalbox/internal/server/token"
 	"github.com/signalbox-sts/signalbox/internal/store/sqldb"
 )
@@ -120,8 +121,11 @@ func newPublic(t *testing.T) Public {
 			VerifyHint: func(string) (string, string, string, error) { return "", "", "", authority.ErrNotFound },
 		},
 		KeySet:       func() ([]byte, string) { return []byte(`{"keys":[]}`), `"tag-1"` },
-		KeySetMaxAge: int(keys.MaxAge / time.Second), Algorithms: []string{"ES256"}, AssertionAlgs: clientauth.AssertionAlgorithms(),
-		ResourceScopes: []string{"read"}, Ready: func(context.Context) error { return nil },
+		KeySetMaxAge: int(keys.MaxAge / time.Second), AssertionAlgs: clientauth.AssertionAlgorithms(),
+		Supported: func() metadata.Supported {
+			return metadata.Supported{Algorithms: []string{"ES256"}, ResourceScopes: []string{"read"}}
+		},
+		Ready: func(context.Context) error { return nil },
 	}
 }
 

@@ -18,15 +18,14 @@ import (
 
 // Public is the public listener. All fields are required.
 type Public struct {
-	Issuer         authority.Issuer
-	Token          *token.Handler
-	Authorize      *authorize.Handler
-	KeySet         func() (body []byte, etag string)
-	KeySetMaxAge   int
-	Algorithms     []string // of our signatures, the default first
-	AssertionAlgs  []string // of client assertions
-	ResourceScopes []string // the scopes of the declared resources
-	Ready          func(ctx context.Context) error
+	Issuer        authority.Issuer
+	Token         *token.Handler
+	Authorize     *authorize.Handler
+	KeySet        func() (body []byte, etag string)
+	KeySetMaxAge  int
+	Supported     func() metadata.Supported // as the configuration says now
+	AssertionAlgs []string                  // of client assertions
+	Ready         func(ctx context.Context) error
 }
 
 // Handler builds the routes.
@@ -48,7 +47,8 @@ func (p Public) Handler(middleware *Middleware) http.Handler {
 	for _, path := range []string{"/authorize", "/login", "/consent", "/logout", "/{$}", ui.StylePath()} {
 		routes = append(routes, route{path: path, serve: pages.ServeHTTP})
 	}
-	discovery.Document = p.document(routes)
+	fixed := p.document(routes)
+	discovery.Document = func() metadata.Document { return fixed.With(p.Supported()) }
 	return middleware.mount(routes, p.notFound)
 }
 
@@ -66,12 +66,10 @@ func (p Public) document(routes []route) metadata.Document {
 	withPublic := append([]oauth.AuthMethod{oauth.AuthNone}, confidential...)
 	document := metadata.Document{
 		Issuer:                 p.Issuer.URL,
-		ScopesSupported:        append(oauth.StandardScopes.List(), p.ResourceScopes...),
 		ResponseTypesSupported: []string{"code"},
 		ResponseModesSupported: []string{"query"},
 		GrantTypesSupported:    oauth.GrantTypes,
 		SubjectTypesSupported:  []string{"public"},
-		IDTokenSigningAlgs:     p.Algorithms,
 		TokenAuthMethods:       withPublic,
 		TokenAuthAlgs:          p.AssertionAlgs,
 		IntrospectAuthMethods:  confidential,

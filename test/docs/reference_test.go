@@ -88,7 +88,7 @@ files, standard input or the environment, never from flags. ` + "`signalbox comp
 	return b.String()
 }
 
-var explainedLine = regexp.MustCompile(`(?m)^  (type|members|required|default|example|environment|danger|keys)? +(.*(?:\n {15}\S.*)*)$`)
+var explainedLine = regexp.MustCompile(`(?m)^  (type|members|required|default|example|environment|restart|danger|keys)? +(.*(?:\n {15}\S.*)*)$`)
 
 func configuration(t *testing.T) string {
 	var b strings.Builder
@@ -103,7 +103,7 @@ one that ends in ` + "`_FILE`" + ` names a file that holds a secret.
 prints a JSON Schema for editors. [How to run it in production](../how-to/run-in-production.md) shows a complete file.
 
 A changed file takes effect by itself within seconds, or at once on SIGHUP. A file with a mistake is refused, and the old configuration stays in use.
-These need a restart: issuer, listen, tls, storage, secrets, journal, telemetry, log.format.
+These need a restart: ` + strings.Join(config.NeedRestart(), ", ") + `.
 `)
 	for _, key := range config.Keys() {
 		text, err := config.Explain(key)

@@ -15,12 +15,20 @@ import (
 
 // Handler serves the metadata. All fields are required.
 type Handler struct {
-	Document Document
+	// Document gives the metadata as it is now: a reload of the configuration may
+	// change it.
+	Document func() Document
 	// KeySet returns the JWKS and a tag that changes with it.
 	KeySet func() (body []byte, etag string)
 	// KeySetMaxAge is for how many seconds a verifier may keep the JWKS. It is
 	// shorter than the time that a key is published before it signs.
 	KeySetMaxAge int
+}
+
+// Supported is the part of the metadata that the configuration decides.
+type Supported struct {
+	Algorithms     []string // of our signatures, the default first
+	ResourceScopes []string // of the declared resources
 }
 
 // Document is the authorization server metadata (RFC 8414 §2, OpenID Connect
@@ -72,12 +80,19 @@ func (d *Document) SetEndpoint(path string) {
 	}
 }
 
+// With is the document with what the configuration says.
+func (d Document) With(s Supported) Document {
+	d.ScopesSupported = append(oauth.StandardScopes.List(), s.ResourceScopes...)
+	d.IDTokenSigningAlgs = s.Algorithms
+	return d
+}
+
 const documentMaxAge = 300
 
 // Discovery is GET /.well-known/openid-configuration and
 // /.well-known/oauth-authorization-server.
 func (h *Handler) Discovery(w http.ResponseWriter, r *http.Request) {
-	body, err := json.Marshal(h.Document)
+	body, err := json.Marshal(h.Document())
 	if err != nil {
 		httpx.Error(w, r, err)
 		return

@@ -41,7 +41,7 @@ func TestDocumentLeavesOutWhatIsNotServed(t *testing.T) {
 	document := Document{Issuer: "https://sts.example.com/tenant"}
 	document.SetEndpoint("/token")
 	document.SetEndpoint("/nosuch")
-	h := &Handler{Document: document}
+	h := &Handler{Document: func() Document { return document }}
 	answer := httptest.NewRecorder()
 	h.Discovery(answer, httptest.NewRequest("GET", "/", nil))
 	var got map[string]any

@@ -1,48 +1,104 @@
 package sqldb
 
-import "context"
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 
-// Declared is what SaveDeclared kept: a digest by id.
-func (db *DB) Declared(ctx context.Context) (map[string]string, error) {
-	found := map[string]string{}
-	return found, storage(db.engine.query(ctx, allDeclared, nil, scanInto(found)))
-}
+	"github.com/signalbox-sts/signalbox/internal/authority"
+)
 
-const allDeclared = `SELECT id, digest FROM declared`
+// errOvertaken is a declaration that met another one: it looks again.
+var errOvertaken = errors.New("another declaration came first")
 
-func scanInto(digests map[string]string) func(row) error {
-	return func(r row) error {
-		var id, digest string
-		err := r.Scan(&id, &digest)
-		digests[id] = digest
-		return err
+// Declare implements authority.DeclarationStore. The revision is the primary
+// key: whoever inserts it has compared and swapped, and whoever finds it taken
+// starts over.
+func (db *DB) Declare(ctx context.Context, d authority.Declaration, ran int64) (declared authority.Declaration, ended []authority.Revocation, err error) {
+	digests, err := json.Marshal(d.Digests)
+	if err != nil {
+		return d, nil, err
+	}
+	for {
+		err = db.transact(ctx, func(t tx) (err error) {
+			declared, ended, err = declare(t, d, string(digests), ran)
+			return err
+		})
+		if !errors.Is(err, errOvertaken) {
+			return declared, ended, err
+		}
 	}
 }
 
-// SaveDeclared keeps next in place of all that was kept before, in one
-// transaction that writes only what differs.
-func (db *DB) SaveDeclared(ctx context.Context, next map[string]string) error {
-	return db.transact(ctx, func(t tx) error {
-		before := map[string]string{}
-		if err := t.query(allDeclared, nil, scanInto(before)); err != nil {
+func declare(t tx, d authority.Declaration, digests string, ran int64) (authority.Declaration, []authority.Revocation, error) {
+	var current authority.Declaration
+	if err := t.query(newestDeclaration, nil, scanDeclaration(&current)); err != nil {
+		return d, nil, err
+	}
+	if current.Revision > 0 && d.Content == current.Content {
+		_, err := t.exec(`UPDATE declarations SET digests = $2 WHERE revision = $1 AND digests <> $2`, current.Revision, digests)
+		current.Digests = d.Digests
+		return current, nil, err
+	}
+	known := false
+	err := t.query(`SELECT 1 FROM declarations WHERE content = $1 LIMIT 1`, []any{d.Content[:]}, func(row) error { known = true; return nil })
+	if err != nil {
+		return d, nil, err
+	}
+	if err := d.MayReplace(current, ran, known); err != nil {
+		return d, nil, err
+	}
+	d.Revision = current.Revision + 1
+	rows, err := t.exec(`INSERT INTO declarations (revision, content, digests, node, declared_at) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (revision) DO NOTHING`, d.Revision, d.Content[:], digests, d.Node, micros(d.At))
+	if err == nil && rows == 0 {
+		err = errOvertaken
+	}
+	if err != nil {
+		return d, nil, err
+	}
+	if _, err := t.exec(`UPDATE declarations SET digests = '' WHERE revision = $1`, current.Revision); err != nil {
+		return d, nil, err
+	}
+	var args [][]any
+	for _, r := range d.Ends(current) {
+		args = append(args, revocationArgs(r))
+	}
+	var ended []authority.Revocation
+	err = t.forEach(moveEpoch, args, func(r row) error {
+		written, err := scanRevocation(r)
+		ended = append(ended, written)
+		return err
+	})
+	return d, ended, err
+}
+
+const newestDeclaration = `SELECT revision, content, digests, node, declared_at FROM declarations ORDER BY revision DESC LIMIT 1`
+
+// Declared implements authority.DeclarationStore.
+func (db *DB) Declared(ctx context.Context) (d authority.Declaration, err error) {
+	err = db.one(ctx, scanDeclaration(&d), newestDeclaration)
+	return d, err
+}
+
+func scanDeclaration(d *authority.Declaration) func(row) error {
+	return func(r row) error {
+		var content []byte
+		var digests string
+		var at int64
+		if err := r.Scan(&d.Revision, &content, &digests, &d.Node, &at); err != nil {
 			return err
 		}
-		for id := range before {
-			if _, stays := next[id]; !stays {
-				if _, err := t.exec(`DELETE FROM declared WHERE id = $1`, id); err != nil {
-					return err
-				}
-			}
+		var err error
+		d.At = timeOf(at)
+		if d.Content, err = hashOf(content); err != nil {
+			return err
 		}
-		for id, digest := range next {
-			if was, there := before[id]; there && was == digest {
-				continue
-			}
-			_, err := t.exec(`INSERT INTO declared (id, digest) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET digest = excluded.digest`, id, digest)
-			if err != nil {
-				return err
-			}
+		d.Digests = nil
+		if err := json.Unmarshal([]byte(digests), &d.Digests); err != nil {
+			return fmt.Errorf("declaration %d: %w", d.Revision, err)
 		}
 		return nil
-	})
+	}
 }

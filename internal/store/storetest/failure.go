@@ -41,6 +41,8 @@ func newWorld(t testing.TB, s Store) *world {
 	noError(t, s.CreateUser(t.Context(), user("u")))
 	noError(t, s.CreateResource(t.Context(), resource("r")))
 	revoke(t, s, revocation(authority.EpochUser, "ada", start))
+	_, _, err := s.Declare(t.Context(), file(1, "web", "a", "gone", "b"), 0)
+	noError(t, err)
 	return w
 }
 
@@ -61,7 +63,11 @@ func (w *world) snapshot(t testing.TB) string {
 	noError(t, err)
 	resources, err := w.s.Resources(t.Context(), page)
 	noError(t, err)
-	return fmt.Sprintf("%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n%+v", grants, signed, keys, feed(t, w.s), clients, users, resources)
+	declared, err := w.s.Declared(t.Context())
+	if !errors.Is(err, authority.ErrNotFound) {
+		noError(t, err)
+	}
+	return fmt.Sprintf("%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n%+v", declared, grants, signed, keys, feed(t, w.s), clients, users, resources)
 }
 
 // transitions has every write of the store, each on a world of its own.
@@ -124,6 +130,10 @@ var transitions = []struct {
 	{"DeleteUser", func(ctx context.Context, w *world) error { return w.s.DeleteUser(ctx, "u") }},
 	{"CreateResource", func(ctx context.Context, w *world) error { return w.s.CreateResource(ctx, resource("s")) }},
 	{"DeleteResource", func(ctx context.Context, w *world) error { return w.s.DeleteResource(ctx, "r") }},
+	{"Declare", func(ctx context.Context, w *world) error {
+		_, _, err := w.s.Declare(ctx, file(2, "web", "a"), 0)
+		return err
+	}},
 	{"Sweep", func(ctx context.Context, w *world) error {
 		_, err := w.s.Sweep(ctx, start.Add(10000*time.Hour), 1)
 		return err
@@ -178,6 +188,7 @@ var failureChecks = []check{
 			"Session":       func(ctx context.Context) error { _, err := s.Session(ctx, w.signed.ID); return err },
 			"Keys":          func(ctx context.Context) error { _, err := s.Keys(ctx); return err },
 			"Revocations":   func(ctx context.Context) error { _, err := s.Revocations(ctx, 0, 10); return err },
+			"Declared":      func(ctx context.Context) error { _, err := s.Declared(ctx); return err },
 			"Client":        func(ctx context.Context) error { _, err := s.Client(ctx, "c"); return err },
 			"User":          func(ctx context.Context) error { _, err := s.User(ctx, "u"); return err },
 			"Resource":      func(ctx context.Context) error { _, err := s.Resource(ctx, "r"); return err },

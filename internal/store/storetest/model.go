@@ -24,6 +24,7 @@ type model struct {
 	keys        map[string]authority.Key
 	revocations map[[2]string]authority.Revocation
 	seq         int64
+	declared    []authority.Declaration // what came into force, the newest last
 }
 
 func newModel() *model {
@@ -349,4 +350,42 @@ func (m *model) Revocations(_ context.Context, after int64, limit int) (list []a
 	}
 	slices.SortFunc(list, func(a, b authority.Revocation) int { return int(a.Seq - b.Seq) })
 	return list[:min(len(list), limit)], nil
+}
+
+func (m *model) Declare(_ context.Context, d authority.Declaration, ran int64) (authority.Declaration, []authority.Revocation, error) {
+	defer m.lock()()
+	return m.declare(d, ran)
+}
+
+func (m *model) declare(d authority.Declaration, ran int64) (authority.Declaration, []authority.Revocation, error) {
+	var current authority.Declaration
+	if n := len(m.declared); n > 0 {
+		current = m.declared[n-1]
+		if current.Content == d.Content {
+			m.declared[n-1].Digests = d.Digests
+			return m.declared[n-1], nil, nil
+		}
+	}
+	known := slices.ContainsFunc(m.declared, func(was authority.Declaration) bool { return was.Content == d.Content })
+	if err := d.MayReplace(current, ran, known); err != nil {
+		return d, nil, err
+	}
+	d.Revision = current.Revision + 1
+	m.declared = append(m.declared, d)
+	var ended []authority.Revocation
+	for _, r := range d.Ends(current) {
+		before := m.seq
+		if r = m.revoke(r); m.seq > before {
+			ended = append(ended, r)
+		}
+	}
+	return d, ended, nil
+}
+
+func (m *model) Declared(context.Context) (authority.Declaration, error) {
+	defer m.lock()()
+	if len(m.declared) == 0 {
+		return authority.Declaration{}, authority.ErrNotFound
+	}
+	return m.declared[len(m.declared)-1], nil
 }

@@ -24,6 +24,7 @@ type Store interface {
 	authority.KeyStore
 	authority.RevocationStore
 	authority.DirectoryStore
+	authority.DeclarationStore
 	// Sweep removes at most limit rows that nothing can need any more.
 	Sweep(ctx context.Context, now time.Time, limit int) (int, error)
 	// Changes receives after revocations were written, until ctx ends.
@@ -57,7 +58,7 @@ func Run(t *testing.T, e Engine) {
 
 func checks() []check {
 	var list []check
-	for _, part := range [][]check{grantChecks, pendingChecks, lineageChecks, evidenceChecks, sessionChecks, keyChecks, revocationChecks, directoryChecks, sweepChecks, failureChecks, historyChecks} {
+	for _, part := range [][]check{grantChecks, pendingChecks, lineageChecks, evidenceChecks, sessionChecks, keyChecks, revocationChecks, directoryChecks, declaredChecks, sweepChecks, failureChecks, historyChecks} {
 		list = append(list, part...)
 	}
 	return list

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -342,6 +343,57 @@ func (b deaf) EndSession(ctx context.Context, id authority.ID, e authority.Endin
 	return b.model.EndSession(ctx, id, e)
 }
 
+type lastWriter struct{ *model }
+
+// Declare looks, and then writes what it has made of that.
+func (b lastWriter) Declare(ctx context.Context, d authority.Declaration, ran int64) (authority.Declaration, []authority.Revocation, error) {
+	before, err := b.Declared(ctx)
+	if err == nil && before.Content == d.Content {
+		return before, nil, nil
+	}
+	runtime.Gosched()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d.Revision = before.Revision + 1
+	b.declared = append(b.declared, d)
+	var ended []authority.Revocation
+	for _, r := range d.Ends(before) {
+		ended = append(ended, b.revoke(r))
+	}
+	return d, ended, nil
+}
+
+type amnesiac struct{ *model }
+
+// Declare does not know what was in force earlier.
+func (b amnesiac) Declare(ctx context.Context, d authority.Declaration, _ int64) (authority.Declaration, []authority.Revocation, error) {
+	before, _ := b.Declared(ctx)
+	return b.model.Declare(ctx, d, before.Revision)
+}
+
+type stubborn struct{ *model }
+
+// Declare takes nothing that was in force earlier, from nobody.
+func (b stubborn) Declare(ctx context.Context, d authority.Declaration, _ int64) (authority.Declaration, []authority.Revocation, error) {
+	before, _ := b.Declared(ctx)
+	d.Node += " again"
+	got, ended, err := b.model.Declare(ctx, d, before.Revision-1)
+	got.Node = strings.TrimSuffix(got.Node, " again")
+	return got, ended, err
+}
+
+type lenient struct{ *model }
+
+// Declare ends nothing.
+func (b lenient) Declare(ctx context.Context, d authority.Declaration, ran int64) (authority.Declaration, []authority.Revocation, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	revocations, seq := maps.Clone(b.revocations), b.seq
+	got, ended, err := b.declare(d, ran)
+	b.revocations, b.seq = revocations, seq
+	return got, ended, err
+}
+
 const (
 	oneRotates   = "64 rotate one token on two nodes: one succeeds"
 	rotationIs   = "rotation replaces the state that it names, and no other"
@@ -401,6 +453,14 @@ func TestTheSuiteFindsBrokenStores(t *testing.T) {
 		{"a session outlives its end", func() Store { return everlasting{newModel()} },
 			[]string{sessionEnds, "64 end one session on two nodes: one writes", histories}},
 		{"a session that is gone takes nothing with it", func() Store { return deaf{newModel()} }, []string{sessionEnds, histories}},
+		{"a declaration reads and then writes", func() Store { return lastWriter{newModel()} },
+			[]string{"64 nodes declare one file: all agree, and it ends what it ends once", "64 nodes declare 64 files: each is in force once, and each but the last ends"}},
+		{"an old file undoes a newer one", func() Store { return amnesiac{newModel()} },
+			[]string{"a file that was replaced is refused to a node that does not know its successor"}},
+		{"nobody can go back", func() Store { return stubborn{newModel()} },
+			[]string{"whoever knows what is in force may go back to an older file"}},
+		{"a declaration ends without a revocation", func() Store { return lenient{newModel()} },
+			[]string{"a declaration ends who is gone or changed, in the same transition"}},
 	}
 	for _, r := range rows {
 		for _, name := range r.checks {

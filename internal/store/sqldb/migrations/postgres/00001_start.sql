@@ -127,3 +127,14 @@ CREATE TABLE journal_heads (
     head       text   NOT NULL,
     written_at bigint NOT NULL
 );
+
+-- What configuration files declared, one row for each that came into force. The
+-- newest is in force and the only one with digests; the others are known by
+-- their content, so that an old file is not taken for a new one.
+CREATE TABLE declarations (
+    revision    bigint  PRIMARY KEY,
+    content     bytea   NOT NULL,
+    digests     text    NOT NULL,
+    node        text    NOT NULL,
+    declared_at bigint  NOT NULL
+);

@@ -111,3 +111,14 @@ CREATE TABLE journal_heads (
     head       TEXT    NOT NULL,
     written_at INTEGER NOT NULL
 ) STRICT;
+
+-- What configuration files declared, one row for each that came into force. The
+-- newest is in force and the only one with digests; the others are known by
+-- their content, so that an old file is not taken for a new one.
+CREATE TABLE declarations (
+    revision    INTEGER PRIMARY KEY,
+    content     BLOB    NOT NULL,
+    digests     TEXT    NOT NULL,
+    node        TEXT    NOT NULL,
+    declared_at INTEGER NOT NULL
+) STRICT;

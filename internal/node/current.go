@@ -1,0 +1,60 @@
+package node
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/config"
+	"github.com/signalbox-sts/signalbox/internal/jose"
+	"github.com/signalbox-sts/signalbox/internal/keys"
+	"github.com/signalbox-sts/signalbox/internal/server/metadata"
+)
+
+// current is everything of the configuration that may change while the node
+// runs. It is never changed, and swapped as one value.
+type current struct {
+	config      *config.Config
+	issuer      authority.Issuer
+	keys        keys.Settings
+	file        *authority.Declared    // what the file declares
+	withheld    []authority.Revocation // whom a newer file ends
+	declared    *authority.Declared    // the file without them
+	supported   metadata.Supported
+	declaration authority.Declaration
+}
+
+// currentOf turns a valid configuration into what the node works with.
+func currentOf(cfg *config.Config, master keys.MasterKey) (*current, error) {
+	declared, err := declaredOf(cfg, master)
+	if err != nil {
+		return nil, err
+	}
+	c := &current{
+		config: cfg, issuer: issuerOf(cfg), keys: keys.Settings{RotateEvery: cfg.Keys.RotateEvery}, file: declared, declared: declared,
+		supported: metadata.Supported{Algorithms: cfg.Keys.Algorithms, ResourceScopes: declared.ResourceScopes()},
+	}
+	for _, name := range cfg.Keys.Algorithms {
+		c.keys.Algorithms = append(c.keys.Algorithms, jose.Algorithm(name))
+	}
+	// Under a key, since it is a hash over passwords too and lies in the database.
+	key, content := master.Derive("declaration"), cfg.Declaration()
+	sum := hmac.New(sha256.New, key[:])
+	sum.Write(content[:])
+	c.declaration = authority.Declaration{Content: [32]byte(sum.Sum(nil)), Digests: digestsOf(declared)}
+	return c, nil
+}
+
+// without is c without those whom newer ends.
+func (c *current) without(newer authority.Declaration) *current {
+	rest := *c
+	rest.withheld = newer.Ends(c.declaration)
+	rest.declared = c.file.Without(rest.withheld)
+	return &rest
+}
+
+func (n *Node) settings() authority.Issuer    { return n.current.Load().issuer }
+func (n *Node) keySettings() keys.Settings    { return n.current.Load().keys }
+func (n *Node) supported() metadata.Supported { return n.current.Load().supported }
+func (n *Node) declared() *authority.Declared { return n.current.Load().declared }
+func (n *Node) config() *config.Config        { return n.current.Load().config }

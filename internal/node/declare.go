@@ -1,0 +1,103 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/revocation"
+)
+
+// errUnrecorded is a configuration that is in force and not on record.
+var errUnrecorded = errors.New("the configuration is in force, but that could not be recorded")
+
+// declare puts next in force: in the database, in this node, and on record.
+// Whoever ends with it gets nothing any more from before the moment of the end,
+// so no request can slip through. When it cannot be told whether the database
+// has done it, they still get nothing.
+func (n *Node) declare(ctx context.Context, next *current, how string) error {
+	n.declaring.Lock()
+	defer n.declaring.Unlock()
+	if err := n.journal.Ready(); err != nil {
+		return err
+	}
+	if err := n.directory.Check(ctx, next.file); err != nil {
+		return err
+	}
+	before := n.current.Load()
+	n.current.Store(before.without(next.declaration))
+	next.declaration.Node = n.name
+	declaration, err := n.endings.Declare(ctx, next.declaration, before.declaration.Revision)
+	var superseded *authority.SupersededError
+	switch {
+	case errors.As(err, &superseded):
+		n.current.Store(before)
+		return next.config.Refuse("revision", "this file is an old one: "+superseded.Error(),
+			"give this node the newer file; or, to go back to this one on purpose, write a `revision` that was never used")
+	case err != nil && !errors.Is(err, revocation.ErrUnrecorded):
+		return err
+	}
+	next.declaration = declaration
+	n.current.Store(next)
+	n.setLogLevel(next.config)
+	failed := n.record(ctx, authority.Event{
+		Type: authority.EventConfigLoaded, Target: next.config.Name(), Reason: fmt.Sprintf("%s, revision %d", how, declaration.Revision),
+	})
+	if err = errors.Join(err, failed); err != nil {
+		return errors.Join(errUnrecorded, err)
+	}
+	return nil
+}
+
+const lookEvery = 10 * time.Second
+
+// followDeclared looks for a newer file of another node when something has
+// ended, and now and then.
+func (n *Node) followDeclared(ctx context.Context) {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.ended:
+		case <-ticker.C:
+		}
+		if err := n.heed(ctx); err != nil && ctx.Err() == nil {
+			n.log.Warn("what other nodes have declared could not be read", "error", err)
+		}
+	}
+}
+
+// heed withholds those whom a newer file of another node has ended, until this
+// node has that file too. What it gave them since then ends with them.
+func (n *Node) heed(ctx context.Context) error {
+	n.declaring.Lock()
+	defer n.declaring.Unlock()
+	before := n.current.Load()
+	newest, err := n.db.Declared(ctx)
+	if err != nil || newest.Revision == before.declaration.Revision && before.withheld == nil {
+		return err
+	}
+	next := before.without(newest)
+	if newest.Content == before.declaration.Content {
+		next.declaration.Revision = newest.Revision
+	}
+	n.current.Store(next)
+	for _, r := range next.withheld {
+		if slices.ContainsFunc(before.withheld, func(known authority.Revocation) bool { return known.Kind == r.Kind && known.Key == r.Key }) {
+			continue
+		}
+		err = errors.Join(err, n.endings.SetEpoch(ctx, r.Kind, r.Key, authority.Event{
+			Target: string(r.Kind) + " " + r.Key, Reason: "ended by a newer configuration of node " + newest.Node,
+		}))
+	}
+	if len(next.withheld) > len(before.withheld) {
+		n.log.Warn("another node has a newer configuration: whoever is gone or changed there gets nothing here until this node has it too",
+			"node", newest.Node, "revision", newest.Revision, "withheld", len(next.withheld))
+	}
+	return err
+}
