@@ -140,7 +140,7 @@ func TestScenariosCompareWithScenariosThatExist(t *testing.T) {
 		names[s.name] = true
 	}
 	for _, s := range scenarios {
-		if !names[s.goal.ideal] || !names[s.goal.against] {
+		if !names[s.goal.ideal] || !names[s.goal.against] || !names[s.goal.beyond] {
 			t.Errorf("%s compares with nothing", s.name)
 		}
 	}

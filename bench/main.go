@@ -143,11 +143,11 @@ func (b *bench) measureAll(ctx context.Context) (*report, error) {
 		rows[i] = row{scenario: s, Name: s.name, Concurrency: s.concurrency}
 	}
 	for n := range b.runs {
-		us, err := signMicros()
+		sign, verify, err := signMicros()
 		if err != nil {
 			return nil, err
 		}
-		rep.Sign = append(rep.Sign, us)
+		rep.Sign, rep.Verify = append(rep.Sign, sign), append(rep.Verify, verify)
 		for i, s := range list {
 			if rows[i].Failure != "" {
 				continue // a broken scenario stays broken; two good runs must not hide it

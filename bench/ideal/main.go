@@ -1,6 +1,7 @@
 // Ideal does the least that a token endpoint can do: parse the form, check a
-// secret, sign one ES256 token, write JSON. It keeps nothing and records
-// nothing, so its speed is the limit of net/http and crypto/ecdsa on a machine.
+// secret, sign one ES256 token (or draw a random opaque one), write JSON. It
+// keeps nothing and records nothing, so its speed is the limit of net/http and
+// crypto/ecdsa on a machine.
 package main
 
 import (
@@ -51,34 +52,47 @@ func main() {
 	header := b64.EncodeToString([]byte(`{"alg":"ES256","typ":"at+jwt","kid":"ideal-key-1"}`)) + "."
 	hashes := map[string][32]byte{*client: sha256.Sum256([]byte(*secret))}
 
-	http.HandleFunc("POST /token", func(w http.ResponseWriter, r *http.Request) {
-		if err := r.ParseForm(); err != nil {
-			http.Error(w, "invalid_request", http.StatusBadRequest)
-			return
+	// token answers a good request with the token that make gives.
+	token := func(make func(id string, r *http.Request) (string, error)) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if err := r.ParseForm(); err != nil {
+				http.Error(w, "invalid_request", http.StatusBadRequest)
+				return
+			}
+			id := r.PostForm.Get("client_id")
+			want, known := hashes[id]
+			got := sha256.Sum256([]byte(r.PostForm.Get("client_secret")))
+			if subtle.ConstantTimeCompare(want[:], got[:]) != 1 || !known {
+				http.Error(w, "invalid_client", http.StatusUnauthorized)
+				return
+			}
+			value, err := make(id, r)
+			if err != nil {
+				http.Error(w, "server_error", http.StatusInternalServerError)
+				return
+			}
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Cache-Control", "no-store")
+			_ = json.NewEncoder(w).Encode(answer{value, "Bearer", 300, r.PostForm.Get("scope")})
 		}
-		id := r.PostForm.Get("client_id")
-		want, known := hashes[id]
-		got := sha256.Sum256([]byte(r.PostForm.Get("client_secret")))
-		if subtle.ConstantTimeCompare(want[:], got[:]) != 1 || !known {
-			http.Error(w, "invalid_client", http.StatusUnauthorized)
-			return
-		}
-		now, scope := time.Now().Unix(), r.PostForm.Get("scope")
-		body, _ := json.Marshal(claims{"http://" + *listen, id, r.PostForm.Get("resource"), id, scope, now, now + 300, rand.Text(), rand.Text()})
+	}
+	http.HandleFunc("POST /token", token(func(id string, r *http.Request) (string, error) {
+		now := time.Now().Unix()
+		body, _ := json.Marshal(claims{"http://" + *listen, id, r.PostForm.Get("resource"), id, r.PostForm.Get("scope"), now, now + 300, rand.Text(), rand.Text()})
 		signed := header + b64.EncodeToString(body)
 		digest := sha256.Sum256([]byte(signed))
 		x, y, err := ecdsa.Sign(rand.Reader, key, digest[:])
 		if err != nil {
-			http.Error(w, "server_error", http.StatusInternalServerError)
-			return
+			return "", err
 		}
 		var sig [64]byte
 		x.FillBytes(sig[:32])
 		y.FillBytes(sig[32:])
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		_ = json.NewEncoder(w).Encode(answer{signed + "." + b64.EncodeToString(sig[:]), "Bearer", 300, scope})
-	})
+		return signed + "." + b64.EncodeToString(sig[:]), nil
+	}))
+	http.HandleFunc("POST /opaque", token(func(string, *http.Request) (string, error) {
+		return "sbx_at_" + rand.Text() + rand.Text(), nil
+	}))
 	http.HandleFunc("GET /ready", func(http.ResponseWriter, *http.Request) {})
 	log.Fatal(http.ListenAndServe(*listen, nil))
 }

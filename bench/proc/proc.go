@@ -139,6 +139,15 @@ func parseStat(b []byte) (time.Duration, error) {
 	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(err1, err2)
 }
 
+// ThreadCPU is the CPU time of the calling thread.
+func ThreadCPU() (time.Duration, error) {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_THREAD, &usage); err != nil {
+		return 0, err
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), nil
+}
+
 // Machine is the time that all processes together have computed so far, so that
 // a run can tell how much went to others.
 func Machine() (time.Duration, error) {
