@@ -120,8 +120,7 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-// adminHTTP follows no redirect: the token is for the one place that was named.
-var adminHTTP = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+var adminHTTP = &http.Client{CheckRedirect: followNone}
 
 // request sends one request. Close the answer's body.
 func (a *adminCLI) request(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {

@@ -389,7 +389,7 @@ kept elsewhere. The service need not run, and may go on writing.`,
 			if masterKeyFile != "" {
 				data, err := os.ReadFile(masterKeyFile)
 				if err != nil {
-					return err
+					return notReadable(err, "the master key")
 				}
 				master, err := keys.ParseMasterKey(data)
 				if err != nil {

@@ -195,7 +195,7 @@ func (f *clientFlags) fields(cmd *cobra.Command) (admin.ClientFields, error) {
 	if cmd.Flags().Changed("jwks-file") {
 		text, err := os.ReadFile(f.jwksFile)
 		if err != nil {
-			return fields, err
+			return fields, notReadable(err, "the public keys")
 		}
 		if !json.Valid(text) {
 			return fields, fmt.Errorf("%s is not JSON", f.jwksFile)

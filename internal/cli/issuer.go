@@ -17,7 +17,19 @@ import (
 
 const issuerTimeout = 15 * time.Second
 
-var issuerHTTP = &http.Client{Timeout: issuerTimeout}
+var issuerHTTP = &http.Client{Timeout: issuerTimeout, CheckRedirect: followNone}
+
+// followNone: credentials and tokens are for the one place that was named, and
+// whoever can redirect a request would get them.
+func followNone(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// redirected says where an answer points, for a person to judge.
+func redirected(target string, response *http.Response) error {
+	if response.StatusCode < 300 || response.StatusCode > 399 {
+		return nil
+	}
+	return fmt.Errorf("%s redirects to %s, and no redirect is followed: is --issuer right?", explain.Printable(target), explain.Printable(response.Header.Get("Location")))
+}
 
 // issuerMetadata is what the commands need of an issuer's metadata (RFC 8414).
 type issuerMetadata struct {
@@ -53,6 +65,19 @@ func discover(ctx context.Context, env *Environment, issuer string) (issuerMetad
 	return m, nil
 }
 
+// takesSecrets refuses an endpoint that is asked in the open although its issuer
+// is not, and warns of one that is asked in the open as its issuer is.
+func takesSecrets(env *Environment, issuer, endpoint string) error {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || strings.HasPrefix(issuer, "https:")) {
+		return errAsk("%s names an endpoint that is not a safe URL: %s", issuer, endpoint)
+	}
+	if u.Scheme == "http" && !isLoopback(u.Hostname()) {
+		fmt.Fprintln(env.Err, "warning: credentials go to another machine in plain HTTP")
+	}
+	return nil
+}
+
 // publishedKeys reads the keys that the issuer signs with.
 func publishedKeys(ctx context.Context, env *Environment, issuer string) (jose.KeySet, error) {
 	m, err := discover(ctx, env, issuer)
@@ -85,6 +110,9 @@ func ask(ctx context.Context, env *Environment, target string) ([]byte, error) {
 		return nil, errAsk("%w", noAnswer(err, target, "--issuer", issuerTimeout))
 	}
 	defer func() { _ = response.Body.Close() }()
+	if err := redirected(target, response); err != nil {
+		return nil, errAsk("%w", err)
+	}
 	if response.StatusCode != http.StatusOK {
 		return nil, errAsk("%s answered %s: is --issuer right?", target, response.Status)
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -68,6 +69,9 @@ func replaceSecretFile(path string) (*secretFile, error) {
 func namesFile(path string) error {
 	if path == "-" {
 		return &usageError{errors.New("--secret-file needs the name of a file; without it the secret is shown, as JSON with -o json")}
+	}
+	if strings.HasPrefix(path, "sbx_") || strings.HasPrefix(path, "eyJ") {
+		return &usageError{errors.New("--secret-file is the name of the file that the new secret goes to; what was given looks like a secret")}
 	}
 	return nil
 }

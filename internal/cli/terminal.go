@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -61,13 +62,22 @@ func openInput(env *Environment, file, what string) (in io.Reader, name string, 
 	}
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, "", nil, err
+		return nil, "", nil, notReadable(err, what)
 	}
 	in = f
 	if from, ok := env.In.(input); ok { // it may be a pipe
 		in = input{from.ctx, f}
 	}
 	return in, file, func() { _ = f.Close() }, nil
+}
+
+// notReadable repeats the value only where it is a file's name for sure: somebody
+// may have given the secret itself.
+func notReadable(err error, what string) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: this user cannot read it", err)
+	}
+	return fmt.Errorf("the value given for %s is not a readable file; is it the secret itself? Then put it in a file, with mode 0600, and name that", what)
 }
 
 // readPassword takes a password from a file or standard input, without the

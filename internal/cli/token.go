@@ -109,6 +109,9 @@ func newTokenGet(env *Environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := takesSecrets(env, who.issuer, metadata.TokenEndpoint); err != nil {
+				return err
+			}
 			cc := clientcredentials.Config{
 				ClientID: who.clientID, ClientSecret: secret, TokenURL: metadata.TokenEndpoint,
 				Scopes: strings.Fields(scope), EndpointParams: url.Values{"resource": resources}, AuthStyle: oauth2.AuthStyleInHeader,
@@ -139,6 +142,8 @@ func requestToken(ctx context.Context, env *Environment, cc clientcredentials.Co
 	var refused *oauth2.RetrieveError
 	var unanswered *url.Error
 	switch {
+	case errors.As(err, &refused) && redirected(cc.TokenURL, refused.Response) != nil:
+		return nil, redirected(cc.TokenURL, refused.Response)
 	case errors.As(err, &refused):
 		return nil, refusedBy(cc.TokenURL, refused.Response.Status, refused.ErrorCode, refused.ErrorDescription)
 	case errors.As(err, &unanswered):
@@ -221,18 +226,26 @@ func explainToken(w io.Writer, raw string, now time.Time) error {
 }
 
 func newTokenVerify(env *Environment) *cobra.Command {
-	var issuer, audience, output string
+	var issuer, output string
+	var want expected
 	cmd := &cobra.Command{
 		Use:   "verify [FILE|-]",
-		Short: "Check a JWT access token against its issuer's published keys",
+		Short: "Check a JWT access token or an ID token against its issuer's published keys",
 		Long: `Check signature, issuer, times, type and (with --audience) audience of a JWT
 access token against the issuer's published keys. Whether it has been revoked
-is only known to introspection, which needs a client.`,
-		Example: "  signalbox token verify --issuer https://sts.example.com --audience https://api.example.com < token.txt",
-		Args:    oneToken,
+is only known to introspection, which needs a client.
+
+With --client-id the token must be an ID token for that client. Its nonce can
+only be checked by the application that made it.`,
+		Example: `  signalbox token verify --issuer https://sts.example.com --audience https://api.example.com < token.txt
+  signalbox token verify --issuer https://sts.example.com --client-id web < id-token.txt`,
+		Args: oneToken,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(output, dataForms); err != nil {
 				return err
+			}
+			if want.audience != "" && want.clientID != "" {
+				return &usageError{errors.New("give --audience for an access token or --client-id for an ID token, not both: they are never the same token")}
 			}
 			if issuer == "" {
 				return &usageError{errors.New("--issuer is needed: a token cannot say by itself whom to trust")}
@@ -254,11 +267,11 @@ is only known to introspection, which needs a client.`,
 			if err != nil {
 				return err
 			}
-			claims, err := verifyToken(keys, issuer, audience, raw)
+			claims, err := want.verify(keys, issuer, raw, env.now())
 			if err != nil {
 				return fmt.Errorf("the token is not good: %w", tokenWords(err))
 			}
-			fmt.Fprintln(env.Err, "the token is good: signature, issuer, type and times are right")
+			fmt.Fprintln(env.Err, "the token is good: "+want.checked()+" are right")
 			if output != "text" {
 				return printData(env.Out, output, claims)
 			}
@@ -272,7 +285,8 @@ is only known to introspection, which needs a client.`,
 		},
 	}
 	cmd.Flags().StringVar(&issuer, "issuer", env.Getenv("SIGNALBOX_ISSUER_URL"), "the issuer's URL (SIGNALBOX_ISSUER_URL)")
-	cmd.Flags().StringVar(&audience, "audience", "", "the audience that must be in it")
+	cmd.Flags().StringVar(&want.audience, "audience", "", "the audience that must be in it")
+	cmd.Flags().StringVar(&want.clientID, "client-id", "", "it must be an ID token, for this client")
 	outputFlag(cmd, cmd.Flags(), &output, dataForms)
 	return cmd
 }
@@ -301,7 +315,7 @@ var wordsFor = []struct {
 	{jose.ErrMalformed, "it is not a JSON Web Token that can be read", true},
 	{jose.ErrAlgorithm, "its algorithm (alg) is not one of ES256, RS256 and EdDSA", false},
 	{jose.ErrHeader, "its header asks for something that is not supported", true},
-	{jose.ErrType, "it is not an access token: its typ is not at+jwt, as it is not in an ID token", false},
+	{jose.ErrType, "its type (typ) is another than the one that is expected", false},
 	{jose.ErrKey, "it is signed with none of the issuer's keys: another issuer made it, or its key is no longer published", false},
 	{jose.ErrSignature, "its signature is wrong: it was changed, or another made it", false},
 	{jose.ErrClaim, "a claim is missing or has a bad form", true},
@@ -322,27 +336,72 @@ func tokenWords(err error) error {
 	return err
 }
 
-func verifyToken(keySet jose.KeySet, issuer, audience, raw string) (json.RawMessage, error) {
-	verified, err := jose.Verify(raw, jose.Expect{
-		Algorithms: []jose.Algorithm{jose.ES256, jose.RS256, jose.EdDSA}, Types: []string{oauth.TypAccessToken},
-	}, keySet.Find)
+// expected is what the caller takes a token for. The token has no say in it: an
+// ID token is never taken as an access token, nor the reverse.
+type expected struct {
+	audience string // of an access token; empty for any
+	clientID string // of an ID token; empty for an access token
+}
+
+func (want expected) checked() string {
+	if want.clientID != "" {
+		return "signature, issuer, type, client and times"
+	}
+	return "signature, issuer, type and times"
+}
+
+func (want expected) verify(keySet jose.KeySet, issuer, raw string, now time.Time) (json.RawMessage, error) {
+	typ, other := oauth.TypAccessToken, "it is not an access token: its typ is not at+jwt; for an ID token, say for which client: --client-id CLIENT"
+	if want.clientID != "" {
+		typ, other = oauth.TypIDToken, "it is not an ID token: its typ is not JWT; for an access token, omit --client-id"
+	}
+	verified, err := jose.Verify(raw, jose.Expect{Algorithms: []jose.Algorithm{jose.ES256, jose.RS256, jose.EdDSA}, Types: []string{typ}}, keySet.Find)
+	if errors.Is(err, jose.ErrType) {
+		return nil, errors.New(other)
+	}
 	if err != nil {
 		return nil, err
 	}
 	if iss, _, err := verified.Claims.String("iss"); err != nil || iss != issuer {
 		return nil, errors.New("its iss is not the issuer")
 	}
-	if _, err := verified.Claims.CheckTimes(time.Now(), jose.TimeRules{}); err != nil {
+	if _, err := verified.Claims.CheckTimes(now, jose.TimeRules{}); err != nil {
 		return nil, err
 	}
 	list, _, err := verified.Claims.Strings("aud")
 	if err != nil {
 		return nil, err
 	}
-	if audience != "" && !slices.Contains(list, audience) {
-		return nil, fmt.Errorf("it is not meant for %s", audience)
+	if want.audience != "" && !slices.Contains(list, want.audience) {
+		return nil, fmt.Errorf("it is not meant for %s", want.audience)
+	}
+	if want.clientID != "" {
+		if err := want.idToken(verified.Claims, list); err != nil {
+			return nil, err
+		}
 	}
 	return verified.Claims.JSON(), nil
+}
+
+// idToken is what OpenID Connect Core §3.1.3.7 asks beyond signature, issuer
+// and expiry.
+func (want expected) idToken(claims jose.Claims, audience []string) error {
+	if !slices.Contains(audience, want.clientID) {
+		return fmt.Errorf("it is not meant for the client %s", want.clientID)
+	}
+	party, has, err := claims.String("azp")
+	if err != nil {
+		return err
+	}
+	if has && party != want.clientID || !has && len(audience) > 1 {
+		return fmt.Errorf("it is not only meant for the client %s: its azp does not name it", want.clientID)
+	}
+	for _, name := range []string{"sub", "iat"} {
+		if !claims.Has(name) {
+			return fmt.Errorf("it has no %s, which every ID token has", name)
+		}
+	}
+	return nil
 }
 
 func newTokenRevoke(env *Environment) *cobra.Command {
@@ -385,6 +444,9 @@ revoke or signalbox panic. A public client has no secret and gives none.`,
 			if metadata.RevocationEndpoint == "" {
 				return errAsk("%s does not offer revocation", who.issuer)
 			}
+			if err := takesSecrets(env, who.issuer, metadata.RevocationEndpoint); err != nil {
+				return err
+			}
 			if err := revokeToken(cmd.Context(), env, metadata.RevocationEndpoint, who.clientID, secret, raw); err != nil {
 				return err
 			}
@@ -417,6 +479,9 @@ func revokeToken(ctx context.Context, env *Environment, endpoint, clientID, secr
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode == http.StatusOK {
 		return nil
+	}
+	if err := redirected(endpoint, response); err != nil {
+		return err
 	}
 	var refused struct {
 		Error       string `json:"error"`

@@ -70,11 +70,13 @@ func TestTokenCommands(t *testing.T) {
 	}
 	s.typing(token, "token", "inspect").wants(0, "the signature was not checked")
 	s.typing(token, "token", "verify", "--audience", "urn:other").wants(1, "the token is not good: it is not meant for urn:other")
+	s.typing(token, "token", "verify", "--client-id", "demo-service").wants(1, "it is not an ID token").inWords()
+	s.typing(token, "token", "verify", "--client-id", "a", "--audience", "b").wants(2, "not both")
 	for in, want := range map[string]string{
 		token[:len(token)-20] + strings.Repeat("A", 20): "its signature is wrong",
 		"nonsense": "it is not a JSON Web Token that can be read",
 		oauth.NewSecret(oauth.PrefixAccessToken).Reveal()[:30]: "cut off or mistyped",
-		"eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCJ9.e30.AAAA":        "not an access token",
+		"eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCJ9.e30.AAAA":        "it is not an access token: its typ is not at+jwt; for an ID token, say for which client: --client-id CLIENT",
 		"eyJhbGciOiJub25lIiwidHlwIjoiYXQrand0In0.e30.AAAA":     "its algorithm (alg) is not",
 		"eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.e30.AAAA":    "none of the issuer's keys",
 	} {

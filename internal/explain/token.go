@@ -98,8 +98,11 @@ func Parse(raw string, now time.Time) (Token, error) {
 		t.Notes = append(t.Notes, "it has no exp: it never expires, and nothing of Signalbox accepts it")
 	}
 	unchecked := "the signature was not checked"
-	if typ == oauth.TypAccessToken { // the only type that the command takes
+	switch typ { // the types that the command takes
+	case oauth.TypAccessToken:
 		unchecked += ": signalbox token verify does that"
+	case strings.ToLower(oauth.TypIDToken):
+		unchecked += ": signalbox token verify --client-id CLIENT does that, if it is an ID token"
 	}
 	t.Notes = append(t.Notes, unchecked)
 	return t, nil

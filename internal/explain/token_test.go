@@ -26,7 +26,7 @@ func TestExplain(t *testing.T) {
 		{"an access token", jws(`{"alg":"ES256","typ":"at+jwt"}`, `{"iss":"https://sts.example.com","exp":1772366700}`),
 			[]string{"access token (RFC 9068)", "issuer: who made the token", "2026-03-01T12:05:00Z, in 5m0s", "the signature was not checked: signalbox token verify does that"}},
 		{"an access token with the long media type", jws(`{"alg":"ES256","typ":"application/AT+JWT"}`, `{"exp":1772366700}`), []string{"access token (RFC 9068)"}},
-		{"an ID token is not taken for an access token", jws(`{"alg":"ES256","typ":"JWT"}`, `{"exp":1772366700}`), []string{"not an access token of Signalbox", "the signature was not checked\n"}},
+		{"an ID token is not taken for an access token", jws(`{"alg":"ES256","typ":"JWT"}`, `{"exp":1772366700}`), []string{"not an access token of Signalbox", "the signature was not checked: signalbox token verify --client-id CLIENT does that, if it is an ID token"}},
 		{"a token without a type", jws(`{"alg":"ES256"}`, `{"exp":1772366700}`), []string{"JSON Web Token without a type"}},
 		{"an expired token", jws(`{"alg":"ES256"}`, `{"exp":1772366399}`), []string{"1s ago", "it has expired"}},
 		{"a token that expires now has expired", jws(`{"alg":"ES256"}`, `{"exp":1772366400}`), []string{", now", "it has expired"}},
