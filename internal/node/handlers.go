@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/browser"
 	"github.com/signalbox-sts/signalbox/internal/clientauth"
 	"github.com/signalbox-sts/signalbox/internal/keys"
 	"github.com/signalbox-sts/signalbox/internal/password"
@@ -15,6 +16,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/server/admin"
 	"github.com/signalbox-sts/signalbox/internal/server/authorize"
 	"github.com/signalbox-sts/signalbox/internal/server/token"
+	"github.com/signalbox-sts/signalbox/internal/signin"
 )
 
 // publicHandler wires what the public listener serves.
@@ -23,6 +25,17 @@ func (n *Node) publicHandler() http.Handler {
 	clients := &clientauth.Authenticator{
 		Issuer: cfg.Issuer, Directory: n.directory, Tickets: n.db, Limit: clientauth.NewLimiter(n.now), Now: n.now,
 	}
+	pages := &browser.Pages{
+		Settings: n.settings, State: seal.NewBox(n.master.Derive("page state"), "page state "+cfg.Issuer),
+		Now: n.now, Insecure: strings.HasPrefix(cfg.Issuer, "http://"),
+	}
+	sessions := &browser.Sessions{
+		Pages: pages, Store: n.db, Directory: n.directory, Endings: n.endings, Revoked: n.follower.View.Revoked, Record: n.record,
+	}
+	signIn := &signin.Handler{
+		Pages: pages, Sessions: sessions, Directory: n.directory, Epoch: n.follower.View.NewestEpoch,
+		Record: n.record, Tally: func(e authority.Event) { n.tally(context.Background(), e) }, Now: n.now,
+	}
 	public := server.Public{
 		Issuer: n.settings(),
 		Token: &token.Handler{
@@ -30,12 +43,10 @@ func (n *Node) publicHandler() http.Handler {
 			Refresh: n.refresh, Issue: n.issuer.Issue, Tokens: n.reader, Endings: n.endings,
 			Record: n.record, Tally: n.tally, Now: n.now,
 		},
+		Pages: pages, Sessions: sessions, SignIn: signIn,
 		Authorize: &authorize.Handler{
-			Settings: n.settings, Directory: n.directory, Grants: n.db, Sessions: n.db,
-			Record: n.record, Tally: func(e authority.Event) { n.tally(context.Background(), e) },
-			Revoked: n.follower.View.Revoked, Epoch: n.follower.View.NewestEpoch, Endings: n.endings, VerifyHint: n.reader.IDTokenHint,
-			State: seal.NewBox(n.master.Derive("authorization request"), "authorization request "+cfg.Issuer),
-			Now:   n.now, Insecure: strings.HasPrefix(cfg.Issuer, "http://"),
+			Settings: n.settings, Directory: n.directory, Pages: pages, Sessions: sessions, SignIn: signIn, Grants: n.db, Endings: n.endings,
+			Record: n.record, Epoch: n.follower.View.NewestEpoch, VerifyHint: n.reader.IDTokenHint, Now: n.now,
 		},
 		KeySet: n.ring.JWKS, KeySetMaxAge: int(keys.MaxAge / time.Second),
 		Supported: n.supported, AssertionAlgs: clientauth.AssertionAlgorithms(), Ready: n.ready,

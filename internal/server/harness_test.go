@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/browser"
 	"github.com/signalbox-sts/signalbox/internal/clientauth"
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/jose"
@@ -28,6 +29,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/server/authorize"
 	"github.com/signalbox-sts/signalbox/internal/server/metadata"
 	"github.com/signalbox-sts/signalbox/internal/server/token"
+	"github.com/signalbox-sts/signalbox/internal/signin"
 	"github.com/signalbox-sts/signalbox/internal/store/sqldb"
 )
 
@@ -107,6 +109,14 @@ func newPublic(t *testing.T) Public {
 		Issuer: testIssuer, Find: jose.KeySet{public}.Find, Opaque: box, Revoked: follower.View.Revoked, Fresh: follower.Fresh, Alive: directory.Alive, Now: time.Now,
 	})
 	endings := &revocation.Endings{Store: db, Follower: follower, Record: record, Now: time.Now}
+	pages := &browser.Pages{Settings: settings, State: seal.NewBox([32]byte{3}, "page state"), Now: time.Now}
+	sessions := &browser.Sessions{
+		Pages: pages, Store: db, Directory: directory, Endings: endings, Revoked: follower.View.Revoked, Record: record,
+	}
+	signIn := &signin.Handler{
+		Pages: pages, Sessions: sessions, Directory: directory, Epoch: follower.View.NewestEpoch,
+		Record: record, Tally: func(authority.Event) {}, Now: time.Now,
+	}
 	return Public{
 		Issuer: settings(),
 		Token: &token.Handler{
@@ -115,9 +125,10 @@ func newPublic(t *testing.T) Public {
 			Issue:   issuer.Issue, Tokens: reader, Endings: endings, Sessions: db,
 			Record: record, Tally: func(context.Context, authority.Event) {}, Now: time.Now,
 		},
+		Pages: pages, Sessions: sessions, SignIn: signIn,
 		Authorize: &authorize.Handler{
-			Settings: settings, Directory: directory, Grants: db, Sessions: db, Record: record, Tally: func(authority.Event) {},
-			Revoked: follower.View.Revoked, Endings: endings, State: seal.NewBox([32]byte{3}, "authorization request"), Now: time.Now,
+			Settings: settings, Directory: directory, Pages: pages, Sessions: sessions, SignIn: signIn, Grants: db, Endings: endings,
+			Record: record, Epoch: follower.View.NewestEpoch, Now: time.Now,
 			VerifyHint: func(string) (string, string, string, error) { return "", "", "", authority.ErrNotFound },
 		},
 		KeySet:       func() ([]byte, string) { return []byte(`{"keys":[]}`), `"tag-1"` },

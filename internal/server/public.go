@@ -5,21 +5,26 @@ package server
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/browser"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/server/authorize"
 	"github.com/signalbox-sts/signalbox/internal/server/metadata"
 	"github.com/signalbox-sts/signalbox/internal/server/token"
-	"github.com/signalbox-sts/signalbox/internal/ui"
+	"github.com/signalbox-sts/signalbox/internal/signin"
 )
 
 // Public is the public listener. All fields are required.
 type Public struct {
 	Issuer        authority.Issuer
 	Token         *token.Handler
+	Pages         *browser.Pages
+	Sessions      *browser.Sessions
+	SignIn        *signin.Handler
 	Authorize     *authorize.Handler
 	KeySet        func() (body []byte, etag string)
 	KeySetMaxAge  int
@@ -42,10 +47,8 @@ func (p Public) Handler(middleware *Middleware) http.Handler {
 		{method: "POST", path: "/userinfo", serve: p.Token.UserInfo, crossOrigin: true},
 		{method: "GET", path: "/readyz", serve: ready(p.Ready)},
 	}
-	pages := http.NewServeMux()
-	p.Authorize.Mount(pages)
-	for _, path := range []string{"/authorize", "/login", "/consent", "/logout", "/{$}", ui.StylePath()} {
-		routes = append(routes, route{path: path, serve: pages.ServeHTTP})
+	for _, page := range slices.Concat(p.Authorize.Routes(), p.SignIn.Routes(), p.Sessions.Routes()) {
+		routes = append(routes, route{path: page.Path, serve: p.Pages.Serve(page)})
 	}
 	fixed := p.document(routes)
 	discovery.Document = func() metadata.Document { return fixed.With(p.Supported()) }
@@ -58,7 +61,7 @@ func (p Public) notFound(w http.ResponseWriter, r *http.Request) {
 		httpx.NotFound(w, r)
 		return
 	}
-	p.Authorize.NotFound(w, r)
+	p.Pages.NotFound(w, r)
 }
 
 func (p Public) document(routes []route) metadata.Document {

@@ -28,10 +28,9 @@ func TestThreatsA_NoRedirectURI(t *testing.T) {
 	if !p.form.has("password") {
 		t.Fatalf("without openid: %s", p.reply)
 	}
-	got := b.authorize(s.authorizeURL(r.query), ada, "allow")
-	v := r.redeem(got.Get("code"))
+	code := b.authorize(s.authorizeURL(r.query), ada, "allow").Get("code")
+	v, wrong := r.redeem(code), r.redeem(code)
 	v.Del("redirect_uri")
-	wrong := r.redeem(b.authorize(s.authorizeURL(r.query), ada, "allow").Get("code"))
 	wrong.Set("redirect_uri", "https://evil.example/")
 	checkTokenAnswer(t, s.post(t, "/token", wrong, basic(webApp)), "invalid_grant")
 	checkTokenAnswer(t, s.post(t, "/token", v, basic(webApp)), "")

@@ -3,12 +3,14 @@ package authorize
 import (
 	"errors"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/browser"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
-	"github.com/signalbox-sts/signalbox/internal/ui"
+	"github.com/signalbox-sts/signalbox/internal/signin"
 )
 
 // getAuthorize takes an authorization request as far as it goes without a
@@ -18,12 +20,12 @@ func (h *Handler) getAuthorize(w http.ResponseWriter, r *http.Request) {
 	now := h.Now() // earlier than any check, so that no epoch can slip in between
 	params, err := httpx.ReadQuery(r)
 	if err != nil {
-		h.fail(w, r, err)
+		h.Pages.Fail(w, r, err)
 		return
 	}
 	to, err := h.destination(r.Context(), params)
 	if err != nil {
-		h.fail(w, r, err)
+		h.Pages.Fail(w, r, err)
 		return
 	}
 	req, err := h.request(r.Context(), params, to)
@@ -31,10 +33,10 @@ func (h *Handler) getAuthorize(w http.ResponseWriter, r *http.Request) {
 		h.answerError(w, r, to, err)
 		return
 	}
-	session, user, err := h.session(r, now)
+	session, user, err := h.Sessions.Of(r, now)
 	signedIn := err == nil
 	if err != nil && !errors.Is(err, authority.ErrNotFound) {
-		h.fail(w, r, err)
+		h.Pages.Fail(w, r, err)
 		return
 	}
 	if !signedIn || req.wantsSignIn(session, now) {
@@ -42,12 +44,12 @@ func (h *Handler) getAuthorize(w http.ResponseWriter, r *http.Request) {
 			h.answerError(w, r, to, oauth.Errorf(oauth.LoginRequired, "the person has to sign in"))
 			return
 		}
-		h.showSignIn(w, r, http.StatusOK, req, ui.SignIn{Username: req.loginHint}, now)
+		h.signIn(w, r, req)
 		return
 	}
 	known, err := h.hasConsented(r, req, session, now)
 	if err != nil {
-		h.fail(w, r, err)
+		h.Pages.Fail(w, r, err)
 		return
 	}
 	if known {
@@ -67,7 +69,7 @@ func (h *Handler) getAuthorize(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) postAuthorize(w http.ResponseWriter, r *http.Request) {
 	params, err := httpx.ReadForm(r)
 	if err != nil {
-		h.fail(w, r, err)
+		h.Pages.Fail(w, r, err)
 		return
 	}
 	values := carriedOf(params)
@@ -78,10 +80,10 @@ func (h *Handler) postAuthorize(w http.ResponseWriter, r *http.Request) {
 	}
 	query := values.Encode()
 	if len(query) > maxQuery {
-		h.fail(w, r, oauth.Errorf(oauth.InvalidRequest, "the request is longer than %d bytes", maxQuery))
+		h.Pages.Fail(w, r, oauth.Errorf(oauth.InvalidRequest, "the request is longer than %d bytes", maxQuery))
 		return
 	}
-	seeOther(w, h.base()+"/authorize?"+query)
+	browser.Go(w, h.Pages.Base()+"/authorize?"+query)
 }
 
 // wantsSignIn says whether the request asks for more than the session gives.
@@ -92,16 +94,34 @@ func (req request) wantsSignIn(s authority.Session, now time.Time) bool {
 	return req.prompt.login || req.prompt.selectAccount || tooOld || another
 }
 
-func (h *Handler) showSignIn(w http.ResponseWriter, r *http.Request, status int, req request, v ui.SignIn, now time.Time) {
-	var err error
-	v.Flow, err = h.seal(flow{Step: stepSignIn, Browser: h.ensureBrowser(w, r), Query: req.query()}, now)
+// signIn asks the person to sign in. The browser comes back with the same
+// request, which is then checked again. If the client asked for one person and
+// another signed in, the request that comes back is one that nobody can meet,
+// and the client gets login_required.
+func (h *Handler) signIn(w http.ResponseWriter, r *http.Request, req request) {
+	h.SignIn.Ask(w, r, signin.Request{
+		Then: h.Pages.Base() + "/authorize?" + req.signedIn(), Subject: req.subject, Else: url.Values{"prompt": {"none"}, "max_age": {"0"}},
+		Username: req.loginHint, ClientID: req.client.ID, ClientName: nameOf(req.client),
+	})
+}
+
+// again checks the request of a page once more, against the client as it is
+// now (docs/security/threats.md A 22). If it is not good any more it has said so.
+func (h *Handler) again(w http.ResponseWriter, r *http.Request, query string) (request, bool) {
+	params, err := readQuery(query)
 	if err != nil {
-		h.fail(w, r, err)
-		return
+		h.Pages.Fail(w, r, err)
+		return request{}, false
 	}
-	v.ClientName = nameOf(req.client)
-	if v.Problem != "" {
-		v.RequestID = httpx.RequestOf(r.Context()).ID
+	to, err := h.destination(r.Context(), params)
+	if err != nil {
+		h.Pages.Fail(w, r, err)
+		return request{}, false
 	}
-	h.page(w, r, status, v)
+	req, err := h.request(r.Context(), params, to)
+	if err != nil {
+		h.answerError(w, r, to, err)
+		return request{}, false
+	}
+	return req, true
 }

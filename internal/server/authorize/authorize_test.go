@@ -8,18 +8,19 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/browser/browsertest"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
 func TestTheWholeFlow(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.browser()
-	signIn := b.get(asked("scope", "openid offline_access orders:read", "resource", api))
-	if signIn.Code != http.StatusOK || signIn.is() != "sign-in" || !strings.Contains(signIn.Body.String(), "Example web app") {
+	signIn := b.Get(asked("scope", "openid offline_access orders:read", "resource", api))
+	if signIn.Code != http.StatusOK || signIn.Is() != "sign-in" || !strings.Contains(signIn.Body.String(), "Example web app") {
 		t.Fatalf("%d %s", signIn.Code, signIn.Body)
 	}
-	consent := b.signIn(signIn, "ada", "lovelace")
-	if consent.Code != http.StatusOK || consent.is() != "allow" {
+	consent := b.SignIn(signIn, "ada", "lovelace")
+	if consent.Code != http.StatusOK || consent.Is() != "allow" {
 		t.Fatalf("%d %s", consent.Code, consent.Body)
 	}
 	for _, want := range []string{"Example web app", "app.example.com", "See orders", "orders:read", "api.example.com", "ada"} {
@@ -32,7 +33,7 @@ func TestTheWholeFlow(t *testing.T) {
 	if done.Code != http.StatusSeeOther || !strings.HasPrefix(done.Header().Get("Location"), callback+"?") {
 		t.Fatalf("%d %q", done.Code, done.Header().Get("Location"))
 	}
-	back := done.back()
+	back := done.Back()
 	if back.Get("state") != "xyz" || back.Get("iss") != issuerURL || len(back) != 3 {
 		t.Errorf("the client gets %v; want code, state and iss", back)
 	}
@@ -95,9 +96,9 @@ func TestErrorsBeforeThereIsARedirectURIArePages(t *testing.T) {
 		"K 112: more parameters than anybody needs":     good().Encode() + strings.Repeat("&a=b", 70),
 		"A 14: a parameter that is not percent-encoded": good().Encode() + "&x=%zz",
 	} {
-		got := wo.browser().get("/authorize?" + query)
-		if got.Code != http.StatusBadRequest || got.Header().Get("Location") != "" || got.is() != "page" {
-			t.Errorf("%s: %d, Location %q, %s; want an error page", row, got.Code, got.Header().Get("Location"), got.is())
+		got := wo.browser().Get("/authorize?" + query)
+		if got.Code != http.StatusBadRequest || got.Header().Get("Location") != "" || got.Is() != "page" {
+			t.Errorf("%s: %d, Location %q, %s; want an error page", row, got.Code, got.Header().Get("Location"), got.Is())
 		}
 		if !strings.Contains(got.Body.String(), "req-1") {
 			t.Errorf("%s: the page has no request id", row)
@@ -118,9 +119,9 @@ func TestAClientThatNobodySignsInToIsLikeAnUnknownOne(t *testing.T) {
 		},
 		func(client string) string { return leaving("client_id", client) },
 	} {
-		unknown := wo.browser().get(target("nobody"))
+		unknown := wo.browser().Get(target("nobody"))
 		for _, client := range []string{"daemon", "off"} {
-			if got := wo.browser().get(target(client)); got.Code != unknown.Code || got.Body.String() != unknown.Body.String() {
+			if got := wo.browser().Get(target(client)); got.Code != unknown.Code || got.Body.String() != unknown.Body.String() {
 				t.Errorf("%s: %d %s\nan unknown one: %d %s", target(client), got.Code, got.Body, unknown.Code, unknown.Body)
 			}
 		}
@@ -163,8 +164,8 @@ func TestErrorsAfterThatGoToTheClient(t *testing.T) {
 		"a hint that is not ours":                        {asked("id_token_hint", "forged"), oauth.InvalidRequest},
 		"A 16: prompt none, nobody signed in":            {asked("prompt", "none"), oauth.LoginRequired},
 	} {
-		got := wo.browser().get(tc.query)
-		back := got.back()
+		got := wo.browser().Get(tc.query)
+		back := got.Back()
 		if got.Code != http.StatusSeeOther || oauth.Code(back.Get("error")) != tc.want {
 			t.Errorf("%s: %d %v; want %s at the client", row, got.Code, back, tc.want)
 			continue
@@ -187,9 +188,9 @@ func TestValuesComeBackIntact(t *testing.T) {
 	b := wo.signedIn()
 	state := "a b+c%20&code=stolen#frag<script>\"'é\\" + strings.Repeat("s", 3000)
 	nonce := `n "o<n>ce` + strings.Repeat("n", 400)
-	got := b.allow(b.get(asked("state", state, "nonce", nonce)))
-	if got.back().Get("state") != state {
-		t.Errorf("state came back as %q", got.back().Get("state"))
+	got := b.allow(b.Get(asked("state", state, "nonce", nonce)))
+	if got.Back().Get("state") != state {
+		t.Errorf("state came back as %q", got.Back().Get("state"))
 	}
 	if g := wo.grantOf(got); g.Nonce != nonce {
 		t.Errorf("nonce is %q", g.Nonce)
@@ -207,16 +208,16 @@ func TestNothingBecomesMarkup(t *testing.T) {
 	web.Name = evil
 	wo.store.clients["web"] = web
 	b := wo.browser()
-	signIn := b.get(asked("login_hint", evil, "state", evil, "nonce", evil))
-	if signIn.attribute("username", "value") != evil {
-		t.Errorf("login_hint fills in %q", signIn.attribute("username", "value"))
+	signIn := b.Get(asked("login_hint", evil, "state", evil, "nonce", evil))
+	if signIn.Attribute("username", "value") != evil {
+		t.Errorf("login_hint fills in %q", signIn.Attribute("username", "value"))
 	}
-	wrong := b.signIn(signIn, evil, "x")
-	consent := b.signIn(wrong, "ada", "lovelace")
-	if consent.is() != "allow" {
+	wrong := b.SignIn(signIn, evil, "x")
+	consent := b.SignIn(wrong, "ada", "lovelace")
+	if consent.Is() != "allow" {
 		t.Fatalf("%d %s", consent.Code, consent.Body)
 	}
-	for _, page := range []shown{signIn, wrong, consent, b.get("/logout?client_id=web"), wo.browser().get(asked("client_id", evil))} {
+	for _, page := range []browsertest.Page{signIn, wrong, consent, b.Get("/logout?client_id=web"), wo.browser().Get(asked("client_id", evil))} {
 		if strings.Contains(page.Body.String(), "<script") {
 			t.Errorf("a script on %s", page.Body)
 		}
@@ -226,7 +227,7 @@ func TestNothingBecomesMarkup(t *testing.T) {
 func TestRedirectURINotSent(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()
-	got := b.allow(b.get(asked("redirect_uri", "", "scope", "orders:read")))
+	got := b.allow(b.Get(asked("redirect_uri", "", "scope", "orders:read")))
 	if !strings.HasPrefix(got.Header().Get("Location"), callback+"?") {
 		t.Fatalf("%d %q", got.Code, got.Header().Get("Location"))
 	}
@@ -238,7 +239,7 @@ func TestRedirectURINotSent(t *testing.T) {
 func TestLoopbackPortIsTheClients(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()
-	got := b.allow(b.get(asked("client_id", "cli", "redirect_uri", "http://127.0.0.1:51234/cb")))
+	got := b.allow(b.Get(asked("client_id", "cli", "redirect_uri", "http://127.0.0.1:51234/cb")))
 	if !strings.HasPrefix(got.Header().Get("Location"), "http://127.0.0.1:51234/cb?") || wo.grantOf(got).Code.RedirectURI != "http://127.0.0.1:51234/cb" {
 		t.Errorf("%d %q", got.Code, got.Header().Get("Location"))
 	}
@@ -247,14 +248,14 @@ func TestLoopbackPortIsTheClients(t *testing.T) {
 func TestScopeNotSent(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()
-	g := wo.grantOf(b.allow(b.get(asked("scope", ""))))
+	g := wo.grantOf(b.allow(b.Get(asked("scope", ""))))
 	if g.Scopes.String() != "orders:read orders:write" {
 		t.Errorf("scopes are %q; want those of the resource and none about the person", g.Scopes)
 	}
 	bare := wo.store.clients["web"]
 	bare.Resources = nil
 	wo.store.clients["web"] = bare
-	if got := b.get(asked("scope", "")).back(); got.Get("error") != "invalid_scope" {
+	if got := b.Get(asked("scope", "")).Back(); got.Get("error") != "invalid_scope" {
 		t.Errorf("with nothing to ask for: %v", got)
 	}
 }
@@ -265,7 +266,7 @@ func TestOfflineAccessNeedsTheRefreshGrant(t *testing.T) {
 	web.GrantTypes = []oauth.GrantType{oauth.AuthorizationCode}
 	wo.store.clients["web"] = web
 	b := wo.signedIn()
-	if g := wo.grantOf(b.allow(b.get(asked("scope", "openid offline_access")))); g.Scopes.String() != "openid" {
+	if g := wo.grantOf(b.allow(b.Get(asked("scope", "openid offline_access")))); g.Scopes.String() != "openid" {
 		t.Errorf("scopes are %q", g.Scopes)
 	}
 }
@@ -304,8 +305,8 @@ func TestPromptAndMaxAge(t *testing.T) {
 		"max_age passed":                                     {true, time.Minute + time.Second, []string{"max_age", "60"}, signIn},
 		"max_age 0 is prompt login":                          {true, 0, []string{"max_age", "0"}, signIn},
 		"max_age passed, prompt none":                        {true, time.Hour, []string{"max_age", "60", "prompt", "none"}, "login_required"},
-		"a session older than its life":                      {true, sessionTTL, nil, signIn},
-		"a session older than its life, prompt none":         {true, sessionTTL, []string{"prompt", "none"}, "login_required"},
+		"a session older than its life":                      {true, 12 * time.Hour, nil, signIn},
+		"a session older than its life, prompt none":         {true, 12 * time.Hour, []string{"prompt", "none"}, "login_required"},
 		"id_token_hint of the same person":                   {true, 0, []string{"id_token_hint", "hint-web-for-u-ada"}, code},
 		"id_token_hint of another":                           {true, 0, []string{"id_token_hint", "hint-web-for-u-bob"}, signIn},
 		"id_token_hint of another, prompt none":              {true, 0, []string{"id_token_hint", "hint-web-for-u-bob", "prompt", "none"}, "login_required"},
@@ -317,14 +318,14 @@ func TestPromptAndMaxAge(t *testing.T) {
 		b := wo.signedIn()
 		if tc.consented {
 			for _, who := range [][]string{nil, native} {
-				wo.redeem(wo.grantOf(b.allow(b.get(asked(who...)))))
+				wo.redeem(wo.grantOf(b.allow(b.Get(asked(who...)))))
 			}
 		}
 		wo.pass(tc.age)
 		writes := wo.store.writes
-		page := b.get(asked(tc.change...))
-		got := page.is()
-		if back := page.back(); back.Has("code") {
+		page := b.Get(asked(tc.change...))
+		got := page.Is()
+		if back := page.Back(); back.Has("code") {
 			got = code
 		} else if back != nil {
 			got = back.Get("error")
@@ -343,11 +344,11 @@ func TestAFreshSignInSatisfiesTheRequest(t *testing.T) {
 		wo := newWorld(t)
 		b := wo.signedIn()
 		wo.pass(time.Minute)
-		page := b.get(asked(change...))
+		page := b.Get(asked(change...))
 		wo.pass(time.Minute)
-		consent := b.signIn(page, "ada", "lovelace")
-		if consent.is() != "allow" {
-			t.Errorf("%v: after sign-in: %s", change, consent.is())
+		consent := b.SignIn(page, "ada", "lovelace")
+		if consent.Is() != "allow" {
+			t.Errorf("%v: after sign-in: %s", change, consent.Is())
 			continue
 		}
 		wo.pass(time.Minute)
@@ -365,11 +366,11 @@ func TestPostedRequestBecomesAGet(t *testing.T) {
 		r.Header.Set("Sec-Fetch-Site", "cross-site")
 		r.Header.Del("Cookie")
 	}
-	got := b.do(http.MethodPost, "/authorize", good("resource", api), fromElsewhere)
-	if got.Code != http.StatusSeeOther || !strings.HasPrefix(got.location(), "/authorize?") || len(got.cookies) != 0 {
-		t.Fatalf("%d %q", got.Code, got.location())
+	got := b.Do(http.MethodPost, "/authorize", good("resource", api), fromElsewhere)
+	if got.Code != http.StatusSeeOther || !strings.HasPrefix(got.Location(), "/authorize?") || len(got.Set) != 0 {
+		t.Fatalf("%d %q", got.Code, got.Location())
 	}
-	if page := b.get(got.location()); page.is() != "sign-in" {
+	if page := b.Get(got.Location()); page.Is() != "sign-in" {
 		t.Errorf("then: %d %s", page.Code, page.Body)
 	}
 	for row, tc := range map[string]struct {
@@ -382,11 +383,11 @@ func TestPostedRequestBecomesAGet(t *testing.T) {
 		"K 112: a compressed body":            {"/authorize", good(), func(r *http.Request) { r.Header.Set("Content-Encoding", "gzip") }},
 		"a request too long for a URL":        {"/authorize", good("state", strings.Repeat("s", 20<<10)), func(*http.Request) {}},
 	} {
-		if got := b.do(http.MethodPost, tc.target, tc.form, tc.change); got.Code != http.StatusBadRequest || got.location() != "" {
-			t.Errorf("%s: %d %q", row, got.Code, got.location())
+		if got := b.Do(http.MethodPost, tc.target, tc.form, tc.change); got.Code != http.StatusBadRequest || got.Location() != "" {
+			t.Errorf("%s: %d %q", row, got.Code, got.Location())
 		}
 	}
-	if got := b.post("/authorize", good("request", "eyJ")); b.get(got.location()).back().Get("error") != "request_not_supported" {
+	if got := b.Post("/authorize", good("request", "eyJ")); b.Get(got.Location()).Back().Get("error") != "request_not_supported" {
 		t.Error("a posted request object was not refused")
 	}
 }
@@ -395,7 +396,7 @@ func TestOtherMethods(t *testing.T) {
 	wo := newWorld(t)
 	for path, allow := range map[string]string{"/authorize": "GET, POST", "/login": "GET, POST", "/consent": "GET, POST", "/logout": "GET, POST", "/": "GET"} {
 		for _, method := range []string{"HEAD", "PUT", "DELETE", "OPTIONS", "TRACE", "get"} {
-			got := wo.browser().do(method, path, nil)
+			got := wo.browser().Do(method, path, nil)
 			if got.Code != http.StatusMethodNotAllowed || got.Header().Get("Allow") != allow {
 				t.Errorf("%s %s: %d, Allow %q", method, path, got.Code, got.Header().Get("Allow"))
 			}
@@ -407,11 +408,11 @@ func TestOtherMethods(t *testing.T) {
 func TestEveryAnswerCarriesTheSecurityHeaders(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.browser()
-	signIn := b.get(asked())
-	consent := b.signIn(signIn, "ada", "lovelace")
-	for name, got := range map[string]shown{
-		"sign-in": signIn, "consent": consent, "error": b.get("/authorize"), "code": b.allow(consent),
-		"error at the client": b.get(asked("response_type", "token")), "sign-out": b.get("/logout"), "home": b.get("/"), "405": b.do(http.MethodPut, "/login", nil), "home from a form": b.get("/login"),
+	signIn := b.Get(asked())
+	consent := b.SignIn(signIn, "ada", "lovelace")
+	for name, got := range map[string]browsertest.Page{
+		"sign-in": signIn, "consent": consent, "error": b.Get("/authorize"), "code": b.allow(consent),
+		"error at the client": b.Get(asked("response_type", "token")), "sign-out": b.Get("/logout"), "home": b.Get("/"), "405": b.Do(http.MethodPut, "/login", nil), "home from a form": b.Get("/login"),
 	} {
 		h := got.Header()
 		if h.Get("Referrer-Policy") != "no-referrer" || h.Get("Cache-Control") != "no-store" || h.Get("X-Frame-Options") != "DENY" ||
@@ -425,17 +426,17 @@ func TestStorageFailureIsA503Page(t *testing.T) {
 	for _, method := range []string{"Client", "SessionByHash", "User", "Consented", "CreateGrant"} {
 		wo := newWorld(t)
 		b := wo.signedIn()
-		consent := b.get(asked())
+		consent := b.Get(asked())
 		wo.store.broken[method] = true
 		if method == "Consented" || method == "Client" || method == "SessionByHash" || method == "User" {
-			if got := b.get(asked()); got.Code != http.StatusServiceUnavailable || got.Header().Get("Retry-After") == "" || got.location() != "" {
-				t.Errorf("GET /authorize while %s fails: %d %q", method, got.Code, got.location())
+			if got := b.Get(asked()); got.Code != http.StatusServiceUnavailable || got.Header().Get("Retry-After") == "" || got.Location() != "" {
+				t.Errorf("GET /authorize while %s fails: %d %q", method, got.Code, got.Location())
 			}
 		}
 		if method != "Consented" {
 			got := b.allow(consent)
-			if got.Code != http.StatusServiceUnavailable || got.Header().Get("Retry-After") == "" || got.location() != "" || strings.Contains(got.Body.String(), "fire") {
-				t.Errorf("POST /consent while %s fails: %d %q %s", method, got.Code, got.location(), got.Body)
+			if got.Code != http.StatusServiceUnavailable || got.Header().Get("Retry-After") == "" || got.Location() != "" || strings.Contains(got.Body.String(), "fire") {
+				t.Errorf("POST /consent while %s fails: %d %q %s", method, got.Code, got.Location(), got.Body)
 			}
 			if len(wo.store.grants) != 0 {
 				t.Errorf("while %s fails: a grant was made", method)
@@ -444,17 +445,17 @@ func TestStorageFailureIsA503Page(t *testing.T) {
 	}
 	wo := newWorld(t)
 	b := wo.signedIn()
-	consent := b.get(asked())
+	consent := b.Get(asked())
 	wo.noDisk = true
-	if got := b.allow(consent); got.Code != http.StatusServiceUnavailable || got.location() != "" {
-		t.Errorf("while the journal fails: %d %q", got.Code, got.location())
+	if got := b.allow(consent); got.Code != http.StatusServiceUnavailable || got.Location() != "" {
+		t.Errorf("while the journal fails: %d %q", got.Code, got.Location())
 	}
 }
 
 func TestIssuerWithAPath(t *testing.T) {
 	wo := newWorld(t)
-	wo.Settings = func() authority.Issuer { return authority.Issuer{URL: issuerURL + "/sts", CodeTTL: time.Minute} }
-	page := wo.browser().get(asked())
+	wo.setURL(issuerURL + "/sts")
+	page := wo.browser().Get(asked())
 	if !strings.Contains(page.Body.String(), `action="/sts/login"`) || !strings.Contains(page.Body.String(), `href="/sts/static/`) {
 		t.Errorf("%s", page.Body)
 	}
@@ -465,9 +466,9 @@ func TestIssuerWithAPath(t *testing.T) {
 func TestAFormsAddressOpenedAgain(t *testing.T) {
 	for base, want := range map[string]string{"": "/", "/sts": "/sts/"} {
 		wo := newWorld(t)
-		wo.Settings = func() authority.Issuer { return authority.Issuer{URL: issuerURL + base, CodeTTL: time.Minute} }
+		wo.setURL(issuerURL + base)
 		for _, path := range []string{"/login", "/consent"} {
-			if got := wo.browser().get(path); got.Code != http.StatusSeeOther || got.Header().Get("Location") != want {
+			if got := wo.browser().Get(path); got.Code != http.StatusSeeOther || got.Header().Get("Location") != want {
 				t.Errorf("GET %s below %q: %d %q", path, base, got.Code, got.Header().Get("Location"))
 			}
 		}

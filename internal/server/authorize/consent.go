@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/browser"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/ui"
 )
 
-// codeLife is the longest life of a code, whatever is configured (threats.md B 28).
+// codeLife is the longest life of a code, whatever is configured (docs/security/threats.md B 28).
 const codeLife = time.Minute
 
 // hasConsented says whether the person need not be asked again. A client that
@@ -29,17 +30,26 @@ func (h *Handler) hasConsented(r *http.Request, req request, s authority.Session
 	}, h.Epoch(req.client.ID, s.Subject.ID), now)
 }
 
+// consentPage is what a consent page was shown for.
+type consentPage struct {
+	Query   string `json:"query"`
+	Session string `json:"session"` // whom it was shown to
+	Grant   string `json:"grant"`   // id of the grant to be: the same form cannot make two
+	Outcome []byte `json:"outcome"` // hash of what the page says would be given
+}
+
+const stepConsent = "consent"
+
 func (h *Handler) showConsent(w http.ResponseWriter, r *http.Request, req request, s authority.Session, user authority.User, now time.Time) {
-	sealed, err := h.seal(flow{
-		Step: stepConsent, Browser: h.ensureBrowser(w, r), Query: req.query(),
-		Session: s.ID.String(), Grant: authority.NewID(now).String(), Outcome: req.outcome(),
-	}, now)
+	sealed, err := h.Pages.Seal(w, r, stepConsent, consentPage{
+		Query: req.query(), Session: s.ID.String(), Grant: authority.NewID(now).String(), Outcome: req.outcome(),
+	})
 	if err != nil {
-		h.fail(w, r, err)
+		h.Pages.Fail(w, r, err)
 		return
 	}
 	about, resources := permissions(req.target)
-	h.page(w, r, http.StatusOK, ui.Consent{
+	h.Pages.Show(w, r, http.StatusOK, ui.Consent{
 		Flow: sealed, ClientName: nameOf(req.client), Username: user.Username,
 		Where: whereTo(req.redirectURI), Unverified: req.mayBePosed(), About: about, Resources: resources,
 	})
@@ -59,62 +69,64 @@ func (h *Handler) postConsent(w http.ResponseWriter, r *http.Request) {
 	now := h.Now()
 	form, err := httpx.ReadForm(r)
 	if err != nil {
-		h.fail(w, r, err)
+		h.Pages.Fail(w, r, err)
 		return
 	}
-	f, ok := h.open(w, r, form, stepConsent, now)
+	var page consentPage
+	if !h.Pages.Open(w, r, form, stepConsent, &page) {
+		return
+	}
+	req, ok := h.again(w, r, page.Query)
 	if !ok {
 		return
 	}
-	req, ok := h.again(w, r, f)
-	if !ok {
-		return
-	}
-	session, _, err := h.session(r, now)
+	session, _, err := h.Sessions.Of(r, now)
 	switch {
-	case errors.Is(err, authority.ErrNotFound) || (err == nil && session.ID.String() != f.Session):
+	case errors.Is(err, authority.ErrNotFound) || (err == nil && session.ID.String() != page.Session):
 		// Signed out in the meantime, or as somebody else: whoever it is now
 		// has not seen this page.
-		seeOther(w, h.base()+"/authorize?"+req.query())
+		browser.Go(w, h.Pages.Base()+"/authorize?"+req.query())
 		return
 	case err != nil:
-		h.fail(w, r, err)
+		h.Pages.Fail(w, r, err)
 		return
 	}
-	grantID, err := authority.ParseID(f.Grant)
+	grantID, err := authority.ParseID(page.Grant)
 	if err != nil {
-		h.fail(w, r, err)
+		h.Pages.Fail(w, r, err)
 		return
 	}
 	switch form.Get("decision") {
 	case "allow":
-		// What is allowed must be what was shown (threats.md A 22). A page that
-		// is out of step is shown anew; a refusal holds whatever was shown.
-		if !bytes.Equal(req.outcome(), f.Outcome) {
-			seeOther(w, h.base()+"/authorize?"+req.query())
+		// What is allowed must be what was shown (docs/security/threats.md A 22). A page that
+		// is out of step is shown again; a refusal holds whatever was shown.
+		if !bytes.Equal(req.outcome(), page.Outcome) {
+			browser.Go(w, h.Pages.Base()+"/authorize?"+req.query())
 			return
 		}
 		h.approve(w, r, req, session, grantID, now)
 	case "deny":
 		h.deny(w, r, req, session, grantID, now)
 	default:
-		h.problem(w, r, http.StatusBadRequest, "Neither allowed nor denied", "Go back and choose one of the two.", nil)
+		h.Pages.Problem(w, r, browser.Problem{
+			Status: http.StatusBadRequest, Heading: "Neither allowed nor denied", Text: "Go back and choose one of the two.",
+		})
 	}
 }
 
 // deny tells the client no. The person may have allowed it on the same page a
 // moment before: the last answer holds, so what came of the first ends.
 func (h *Handler) deny(w http.ResponseWriter, r *http.Request, req request, s authority.Session, grantID authority.ID, now time.Time) {
-	r, done := lasting(r)
+	r, done := browser.Lasting(r)
 	defer done()
-	e := h.event(r, authority.EventConsentDenied, now)
+	e := browser.Event(r, authority.EventConsentDenied, now)
 	e.ClientID, e.Subject, e.SessionID, e.Scope = req.client.ID, s.Subject, s.ID, req.target.Scopes.String()
 	ended, err := h.endAllowed(r.Context(), grantID, e)
 	if err == nil && !ended {
 		err = h.Record(r.Context(), e)
 	}
 	if err != nil {
-		h.fail(w, r, err)
+		h.Pages.Fail(w, r, err)
 		return
 	}
 	h.answerError(w, r, req.destination, oauth.Errorf(oauth.AccessDenied, "the person did not allow it"))
@@ -137,9 +149,8 @@ func (h *Handler) endAllowed(ctx context.Context, id authority.ID, e authority.E
 // approve makes the grant and hands out its code. The grant is stored and
 // recorded before the code leaves.
 func (h *Handler) approve(w http.ResponseWriter, r *http.Request, req request, s authority.Session, grantID authority.ID, now time.Time) {
-	r, done := lasting(r)
+	r, done := browser.Lasting(r)
 	defer done()
-	ctx := r.Context()
 	code := authority.NewAuthorizationCode(grantID)
 	expires := now.Add(min(h.Settings().CodeTTL, codeLife))
 	grant := authority.Grant{
@@ -155,28 +166,26 @@ func (h *Handler) approve(w http.ResponseWriter, r *http.Request, req request, s
 	if !grant.Scopes.Has(oauth.ScopeOfflineAccess) { // OpenID Connect Core §11
 		grant.Evidence = authority.SessionEvidence(s.ID)
 	}
-	err := h.Grants.CreateGrant(ctx, grant)
-	if errors.Is(err, authority.ErrEnded) { // the person has signed out meanwhile
-		seeOther(w, h.base()+"/authorize?"+req.query())
+	switch err := h.Grants.CreateGrant(r.Context(), grant); {
+	case errors.Is(err, authority.ErrEnded): // the person has signed out meanwhile
+		browser.Go(w, h.Pages.Base()+"/authorize?"+req.query())
+		return
+	case errors.Is(err, authority.ErrExists):
+		// The grant's id travelled in the form, so this is the same answer given
+		// twice. A double click shows what comes of the second, and access was
+		// given: so begin once more. It cannot go round, since only a click on the
+		// page comes by here.
+		browser.Go(w, h.Pages.Base()+"/authorize?"+req.signedIn())
+		return
+	case err != nil:
+		h.Pages.Fail(w, r, err)
 		return
 	}
-	if err != nil {
-		// The grant's id travelled in the form: if it is there already, with
-		// another code, this is the same answer given twice. A double click shows
-		// what comes of the second, and access was given: so begin once more. It
-		// cannot go round, since only a click on the page comes by here.
-		if there, again := h.Grants.Grant(ctx, grantID); again == nil && !there.Matches(code) {
-			seeOther(w, h.base()+"/authorize?"+req.signedIn())
-			return
-		}
-		h.fail(w, r, err)
-		return
-	}
-	e := h.event(r, authority.EventGrantCreated, now)
+	e := browser.Event(r, authority.EventGrantCreated, now)
 	e.ClientID, e.Subject, e.SessionID, e.GrantID = grant.ClientID, grant.Subject, grant.SessionID, grant.ID
 	e.GrantType, e.Scope, e.Audience, e.ExpiresAt = string(oauth.AuthorizationCode), grant.Scopes.String(), grant.Resources, grant.ExpiresAt
-	if err := h.Record(ctx, e); err != nil {
-		h.fail(w, r, err) // the grant expires with its code, which nobody has
+	if err := h.Record(r.Context(), e); err != nil {
+		h.Pages.Fail(w, r, err) // the grant expires with its code, which nobody has
 		return
 	}
 	h.answer(w, req.destination, map[string][]string{"code": {code.Reveal()}})

@@ -9,21 +9,22 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/browser/browsertest"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
 func TestDeny(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()
-	got := b.decide(b.get(asked()), "deny")
-	back := got.back()
+	got := b.decide(b.Get(asked()), "deny")
+	back := got.Back()
 	if back.Get("error") != "access_denied" || back.Get("state") != "xyz" || back.Get("iss") != issuerURL || len(wo.store.grants) != 0 {
 		t.Errorf("%v, %d grants", back, len(wo.store.grants))
 	}
 	if last := wo.journal[len(wo.journal)-1]; last.Type != authority.EventConsentDenied || last.ClientID != "web" || !last.GrantID.IsZero() || last.Reason != "" {
 		t.Errorf("the journal ends with %+v", last)
 	}
-	if got := b.decide(b.get(asked()), "perhaps"); got.Code != http.StatusBadRequest || len(wo.store.grants) != 0 {
+	if got := b.decide(b.Get(asked()), "perhaps"); got.Code != http.StatusBadRequest || len(wo.store.grants) != 0 {
 		t.Errorf("neither: %d", got.Code)
 	}
 }
@@ -33,7 +34,7 @@ func TestDenyAfterAllow(t *testing.T) {
 	for _, redeemed := range []bool{false, true} {
 		wo := newWorld(t)
 		b := wo.signedIn()
-		page := b.get(asked())
+		page := b.Get(asked())
 		g := wo.grantOf(b.allow(page))
 		if redeemed {
 			wo.redeem(g)
@@ -44,8 +45,8 @@ func TestDenyAfterAllow(t *testing.T) {
 			t.Errorf("redeemed %v, EndGrant fails: %d, %d records; a refusal that does not hold was recorded", redeemed, got.Code, len(wo.journal)-records)
 		}
 		wo.store.broken["EndGrant"] = false
-		if got := b.decide(page, "deny"); got.back().Get("error") != "access_denied" {
-			t.Errorf("redeemed %v: %d %v", redeemed, got.Code, got.back())
+		if got := b.decide(page, "deny"); got.Back().Get("error") != "access_denied" {
+			t.Errorf("redeemed %v: %d %v", redeemed, got.Code, got.Back())
 		}
 		if state := wo.store.grants[g.ID].State; state != authority.GrantEnded || len(wo.took) != 1 || wo.took[0].Key != g.ID.String() {
 			t.Errorf("redeemed %v: the grant is %s, this node's view took %v", redeemed, state, wo.took)
@@ -53,38 +54,38 @@ func TestDenyAfterAllow(t *testing.T) {
 		if last := wo.journal[len(wo.journal)-1]; last.Type != authority.EventConsentDenied || last.GrantID != g.ID || last.Reason != "denied after it was allowed" {
 			t.Errorf("redeemed %v: the journal ends with %+v", redeemed, last)
 		}
-		if got := b.decide(page, "deny"); got.back().Get("error") != "access_denied" || len(wo.took) != 1 {
-			t.Errorf("redeemed %v: denied twice: %v, took %v", redeemed, got.back(), wo.took)
+		if got := b.decide(page, "deny"); got.Back().Get("error") != "access_denied" || len(wo.took) != 1 {
+			t.Errorf("redeemed %v: denied twice: %v, took %v", redeemed, got.Back(), wo.took)
 		}
 	}
 }
 
 func TestConsentFormMustBeOurs(t *testing.T) {
 	for row, tc := range map[string]struct {
-		spoil func(wo *world, b *browser, form url.Values)
+		spoil func(wo *world, b *visitor, form url.Values)
 		send  func(*http.Request)
 		want  int
 	}{
 		"untouched":                       {nil, nil, http.StatusSeeOther},
 		"J 109: sent by another site":     {nil, func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }, http.StatusForbidden},
-		"J 109: begun in another browser": {func(_ *world, b *browser, f url.Values) { f.Set("flow", b.world.signedIn().get(asked()).flow()) }, nil, http.StatusBadRequest},
-		"A 22: state of one changed bit":  {func(_ *world, _ *browser, f url.Values) { f.Set("flow", flip(f.Get("flow"))) }, nil, http.StatusBadRequest},
-		"A 22: state of the sign-in page": {func(_ *world, b *browser, f url.Values) { f.Set("flow", b.get(asked("prompt", "login")).flow()) }, nil, http.StatusBadRequest},
-		"A 22: state of a sign-out page":  {func(_ *world, b *browser, f url.Values) { f.Set("flow", b.get("/logout").flow()) }, nil, http.StatusBadRequest},
-		"after ten minutes":               {func(wo *world, _ *browser, _ url.Values) { wo.pass(flowTTL) }, nil, http.StatusBadRequest},
-		"A 22: the client was disabled": {func(wo *world, _ *browser, _ url.Values) {
+		"J 109: begun in another browser": {func(_ *world, b *visitor, f url.Values) { f.Set("flow", b.world.signedIn().Get(asked()).Flow()) }, nil, http.StatusBadRequest},
+		"A 22: state of one changed bit":  {func(_ *world, _ *visitor, f url.Values) { f.Set("flow", browsertest.Spoiled(f.Get("flow"))) }, nil, http.StatusBadRequest},
+		"A 22: state of the sign-in page": {func(_ *world, b *visitor, f url.Values) { f.Set("flow", b.Get(asked("prompt", "login")).Flow()) }, nil, http.StatusBadRequest},
+		"A 22: state of a sign-out page":  {func(_ *world, b *visitor, f url.Values) { f.Set("flow", b.Get("/logout").Flow()) }, nil, http.StatusBadRequest},
+		"after ten minutes":               {func(wo *world, _ *visitor, _ url.Values) { wo.pass(10 * time.Minute) }, nil, http.StatusBadRequest},
+		"A 22: the client was disabled": {func(wo *world, _ *visitor, _ url.Values) {
 			wo.change("web", func(c *authority.Client) { c.Disabled = true })
 		}, nil, http.StatusBadRequest},
-		"A 22: the redirect URI was removed": {func(wo *world, _ *browser, _ url.Values) {
+		"A 22: the redirect URI was removed": {func(wo *world, _ *visitor, _ url.Values) {
 			wo.change("web", func(c *authority.Client) { c.RedirectURIs = nil })
 		}, nil, http.StatusBadRequest},
-		"A 14: a second answer in the URL":       {func(_ *world, _ *browser, f url.Values) { f.Set("target", "/consent?decision=allow") }, nil, http.StatusBadRequest},
-		"A 13: two answers":                      {func(_ *world, _ *browser, f url.Values) { f.Add("decision", "deny") }, nil, http.StatusBadRequest},
-		"a parameter of the request in the form": {func(_ *world, _ *browser, f url.Values) { f.Set("scope", "openid orders:write") }, nil, http.StatusSeeOther},
+		"A 14: a second answer in the URL":       {func(_ *world, _ *visitor, f url.Values) { f.Set("target", "/consent?decision=allow") }, nil, http.StatusBadRequest},
+		"A 13: two answers":                      {func(_ *world, _ *visitor, f url.Values) { f.Add("decision", "deny") }, nil, http.StatusBadRequest},
+		"a parameter of the request in the form": {func(_ *world, _ *visitor, f url.Values) { f.Set("scope", "openid orders:write") }, nil, http.StatusSeeOther},
 	} {
 		wo := newWorld(t)
 		b := wo.signedIn()
-		form := url.Values{"flow": {b.get(asked()).flow()}, "decision": {"allow"}}
+		form := url.Values{"flow": {b.Get(asked()).Flow()}, "decision": {"allow"}}
 		if tc.spoil != nil {
 			tc.spoil(wo, b, form)
 		}
@@ -95,11 +96,11 @@ func TestConsentFormMustBeOurs(t *testing.T) {
 		if form.Has("target") {
 			target = form.Get("target")
 		}
-		got := b.do(http.MethodPost, target, form, tc.send)
+		got := b.Do(http.MethodPost, target, form, tc.send)
 		if got.Code != tc.want {
 			t.Errorf("%s: %d; want %d: %s", row, got.Code, tc.want, got.Body)
 		}
-		if tc.want != http.StatusSeeOther && (len(wo.store.grants) != 0 || got.location() != "") {
+		if tc.want != http.StatusSeeOther && (len(wo.store.grants) != 0 || got.Location() != "") {
 			t.Errorf("%s: something came of it", row)
 		}
 		if tc.want == http.StatusSeeOther {
@@ -114,10 +115,10 @@ func TestConsentFormMustBeOurs(t *testing.T) {
 func TestScopeRemovedSince(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()
-	page := b.get(asked())
+	page := b.Get(asked())
 	wo.change("web", func(c *authority.Client) { c.Scopes = oauth.MustScopes("openid") })
-	if got := b.allow(page); got.back().Get("error") != "invalid_scope" || len(wo.store.grants) != 0 {
-		t.Errorf("%d %v", got.Code, got.back())
+	if got := b.allow(page); got.Back().Get("error") != "invalid_scope" || len(wo.store.grants) != 0 {
+		t.Errorf("%d %v", got.Code, got.Back())
 	}
 }
 
@@ -128,7 +129,7 @@ func TestWhatIsAllowedIsWhatWasShown(t *testing.T) {
 	for row, tc := range map[string]struct {
 		ask    []string
 		change func(*authority.Client)
-		shown  string // on the page that is shown anew; empty if the answer holds
+		shown  string // on the page that is shown again; empty if the answer holds
 	}{
 		"nothing changed":     {[]string{"scope", ""}, func(*authority.Client) {}, ""},
 		"what nobody can see": {[]string{"scope", ""}, func(c *authority.Client) { c.PostLogoutRedirectURIs = nil }, ""},
@@ -147,25 +148,25 @@ func TestWhatIsAllowedIsWhatWasShown(t *testing.T) {
 	} {
 		wo := newWorld(t)
 		b := wo.signedIn()
-		page := b.get(asked(tc.ask...))
+		page := b.Get(asked(tc.ask...))
 		wo.change("web", tc.change)
 		got := b.allow(page)
 		if tc.shown == "" {
 			wo.grantOf(got)
 			continue
 		}
-		if !strings.HasPrefix(got.location(), "/authorize?") || len(wo.store.grants) != 0 {
+		if !strings.HasPrefix(got.Location(), "/authorize?") || len(wo.store.grants) != 0 {
 			t.Errorf("%s: %d %q, %d grants", row, got.Code, got.Header().Get("Location"), len(wo.store.grants))
 			continue
 		}
-		again := b.get(got.location())
-		if again.is() != "allow" || !strings.Contains(again.Body.String(), tc.shown) {
-			t.Errorf("%s: then %d %s without %q", row, again.Code, again.is(), tc.shown)
+		again := b.Get(got.Location())
+		if again.Is() != "allow" || !strings.Contains(again.Body.String(), tc.shown) {
+			t.Errorf("%s: then %d %s without %q", row, again.Code, again.Is(), tc.shown)
 			continue
 		}
 		wo.grantOf(b.allow(again))
-		if got := b.decide(page, "deny"); got.back().Get("error") != "access_denied" {
-			t.Errorf("%s: a refusal of the first page: %d %v", row, got.Code, got.back())
+		if got := b.decide(page, "deny"); got.Back().Get("error") != "access_denied" {
+			t.Errorf("%s: a refusal of the first page: %d %v", row, got.Code, got.Back())
 		}
 	}
 }
@@ -173,14 +174,14 @@ func TestWhatIsAllowedIsWhatWasShown(t *testing.T) {
 func TestConsentIsOfThePersonWhoSawThePage(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()
-	adas := b.get(asked())
-	b.signIn(b.get(asked("prompt", "login")), "bob", "builder")
+	adas := b.Get(asked())
+	b.SignIn(b.Get(asked("prompt", "login")), "bob", "builder")
 	got := b.allow(adas)
-	if !strings.HasPrefix(got.location(), "/authorize?") || len(wo.store.grants) != 0 {
-		t.Fatalf("bob answered ada's page: %d %q", got.Code, got.location())
+	if !strings.HasPrefix(got.Location(), "/authorize?") || len(wo.store.grants) != 0 {
+		t.Fatalf("bob answered ada's page: %d %q", got.Code, got.Location())
 	}
-	if page := b.get(got.location()); page.is() != "allow" || !strings.Contains(page.Body.String(), "bob") {
-		t.Errorf("then: %d %s", page.Code, page.is())
+	if page := b.Get(got.Location()); page.Is() != "allow" || !strings.Contains(page.Body.String(), "bob") {
+		t.Errorf("then: %d %s", page.Code, page.Is())
 	}
 }
 
@@ -200,18 +201,18 @@ func TestAnsweredTwice(t *testing.T) {
 	} {
 		wo := newWorld(t)
 		b := wo.signedIn()
-		page := b.get(asked(tc.change...))
+		page := b.Get(asked(tc.change...))
 		first := wo.grantOf(b.allow(page))
 		if tc.redeemed {
 			wo.redeem(first)
 		}
 		got := b.allow(page)
-		if got.Code != http.StatusSeeOther || !strings.HasPrefix(got.location(), "/authorize?") || len(wo.store.grants) != 1 {
-			t.Errorf("%s: the second answer: %d %q, %d grants", row, got.Code, got.location(), len(wo.store.grants))
+		if got.Code != http.StatusSeeOther || !strings.HasPrefix(got.Location(), "/authorize?") || len(wo.store.grants) != 1 {
+			t.Errorf("%s: the second answer: %d %q, %d grants", row, got.Code, got.Location(), len(wo.store.grants))
 			continue
 		}
-		if then := b.get(got.location()); then.is() != tc.want || (tc.want == "redirect" && !then.back().Has("code")) {
-			t.Errorf("%s: then %d %s %v", row, then.Code, then.is(), then.back())
+		if then := b.Get(got.Location()); then.Is() != tc.want || (tc.want == "redirect" && !then.Back().Has("code")) {
+			t.Errorf("%s: then %d %s %v", row, then.Code, then.Is(), then.Back())
 		}
 	}
 }
@@ -219,11 +220,11 @@ func TestAnsweredTwice(t *testing.T) {
 func TestManyAnswersAtOnceMakeOneGrant(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()
-	page := b.get(asked())
+	page := b.Get(asked())
 	codes := make(chan string, 16)
 	var wg sync.WaitGroup
 	for range cap(codes) {
-		wg.Go(func() { codes <- b.allow(page).back().Get("code") })
+		wg.Go(func() { codes <- b.allow(page).Back().Get("code") })
 	}
 	wg.Wait()
 	close(codes)
@@ -243,8 +244,8 @@ func TestSignOutWhileConsenting(t *testing.T) {
 	for _, moment := range []string{"CreateGrant", "EndSession"} {
 		wo := newWorld(t)
 		b := wo.signedIn()
-		page, signOut := b.get(asked()), b.get("/logout")
-		var got shown
+		page, signOut := b.Get(asked()), b.Get("/logout")
+		var got browsertest.Page
 		ran := false
 		wo.store.hook = func(method string) {
 			if method != moment || ran {
@@ -252,7 +253,7 @@ func TestSignOutWhileConsenting(t *testing.T) {
 			}
 			ran = true
 			if moment == "CreateGrant" {
-				b.post("/logout", url.Values{"flow": {signOut.flow()}})
+				b.Post("/logout", url.Values{"flow": {signOut.Flow()}})
 			} else {
 				got = b.allow(page)
 			}
@@ -260,7 +261,7 @@ func TestSignOutWhileConsenting(t *testing.T) {
 		if moment == "CreateGrant" {
 			got = b.allow(page)
 		} else {
-			b.post("/logout", url.Values{"flow": {signOut.flow()}})
+			b.Post("/logout", url.Values{"flow": {signOut.Flow()}})
 		}
 		if !ran {
 			t.Fatalf("%s was not reached", moment)
@@ -270,7 +271,7 @@ func TestSignOutWhileConsenting(t *testing.T) {
 				t.Errorf("signed out during %s: the grant is %s", moment, g.State)
 			}
 		}
-		if moment == "CreateGrant" && got.back().Has("code") {
+		if moment == "CreateGrant" && got.Back().Has("code") {
 			t.Error("a code was given to who had signed out")
 		}
 	}
@@ -280,7 +281,7 @@ func TestCodeLivesAMinuteAtMost(t *testing.T) {
 	wo := newWorld(t)
 	wo.Settings = func() authority.Issuer { return authority.Issuer{URL: issuerURL, CodeTTL: time.Hour} }
 	b := wo.signedIn()
-	if g := wo.grantOf(b.allow(b.get(asked()))); g.Code.ExpiresAt.Sub(wo.now) != time.Minute {
+	if g := wo.grantOf(b.allow(b.Get(asked()))); g.Code.ExpiresAt.Sub(wo.now) != time.Minute {
 		t.Errorf("B 28: the code lives %v", g.Code.ExpiresAt.Sub(wo.now))
 	}
 }
@@ -302,7 +303,7 @@ func TestConsentDoesNotOutliveAnEpoch(t *testing.T) {
 	for row, epochs := range map[string][]string{"of the client": {"web"}, "of the person": {"u-ada"}, "of another client": {"spa", "u-bob"}, "none": nil} {
 		wo := newWorld(t)
 		b := wo.signedIn()
-		wo.redeem(wo.grantOf(b.allow(b.get(asked()))))
+		wo.redeem(wo.grantOf(b.allow(b.Get(asked()))))
 		wo.pass(time.Second)
 		wo.epochs = map[string]time.Time{}
 		for _, key := range epochs {
@@ -310,20 +311,20 @@ func TestConsentDoesNotOutliveAnEpoch(t *testing.T) {
 		}
 		wo.pass(time.Second)
 		mustAsk := row == "of the client" || row == "of the person"
-		if got := b.get(asked("prompt", "none")).back(); mustAsk != (got.Get("error") == "consent_required") {
+		if got := b.Get(asked("prompt", "none")).Back(); mustAsk != (got.Get("error") == "consent_required") {
 			t.Errorf("an epoch %s: prompt=none gives %v", row, got)
 		}
-		page := b.get(asked())
-		if mustAsk != (page.is() == "allow") {
-			t.Errorf("an epoch %s: %d %s", row, page.Code, page.is())
+		page := b.Get(asked())
+		if mustAsk != (page.Is() == "allow") {
+			t.Errorf("an epoch %s: %d %s", row, page.Code, page.Is())
 			continue
 		}
 		if !mustAsk {
 			continue
 		}
 		wo.redeem(wo.grantOf(b.allow(page)))
-		if again := b.get(asked()); !again.back().Has("code") {
-			t.Errorf("an epoch %s: asked again after a new consent: %s", row, again.is())
+		if again := b.Get(asked()); !again.Back().Has("code") {
+			t.Errorf("an epoch %s: asked again after a new consent: %s", row, again.Is())
 		}
 	}
 }

@@ -1,14 +1,11 @@
 package authorize
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
-	"io"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -17,13 +14,14 @@ import (
 	"time"
 
 	"golang.org/x/crypto/argon2"
-	"golang.org/x/net/html"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
-	"github.com/signalbox-sts/signalbox/internal/httpx"
+	"github.com/signalbox-sts/signalbox/internal/browser"
+	"github.com/signalbox-sts/signalbox/internal/browser/browsertest"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/revocation"
 	"github.com/signalbox-sts/signalbox/internal/seal"
+	"github.com/signalbox-sts/signalbox/internal/signin"
 )
 
 const (
@@ -283,32 +281,52 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	wo := &world{t: t, store: store, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), mux: http.NewServeMux()}
-	wo.Handler = &Handler{
-		Settings:  func() authority.Issuer { return authority.Issuer{URL: issuerURL, CodeTTL: time.Minute} },
-		Directory: directory, Grants: store, Sessions: store,
-		Record: func(ctx context.Context, e authority.Event) error {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
+	settings := func() authority.Issuer { return authority.Issuer{URL: issuerURL, CodeTTL: time.Minute} }
+	clock := func() time.Time {
+		wo.mu.Lock()
+		defer wo.mu.Unlock()
+		return wo.now
+	}
+	record := func(ctx context.Context, e authority.Event) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		wo.mu.Lock()
+		defer wo.mu.Unlock()
+		if wo.noDisk {
+			return errStorage
+		}
+		wo.journal = append(wo.journal, e)
+		return nil
+	}
+	epoch := func(clientID, subjectID string) time.Time {
+		if e := wo.epochs[clientID]; e.After(wo.epochs[subjectID]) {
+			return e
+		}
+		return wo.epochs[subjectID]
+	}
+	pages := &browser.Pages{Settings: settings, State: seal.NewBox(sha256.Sum256([]byte("test key")), "page state"), Now: clock}
+	endings := &revocation.Endings{
+		Store: store, Record: record, Now: clock,
+		Follower: &revocation.Follower{View: revocation.NewView(), Applied: func(r []authority.Revocation) {
 			wo.mu.Lock()
 			defer wo.mu.Unlock()
-			if wo.noDisk {
-				return errStorage
-			}
-			wo.journal = append(wo.journal, e)
-			return nil
-		},
-		Tally: func(e authority.Event) {
-			wo.mu.Lock()
-			defer wo.mu.Unlock()
-			wo.later = append(wo.later, e)
-		},
+			wo.took = append(wo.took, r...)
+		}},
+	}
+	sessions := &browser.Sessions{
+		Pages: pages, Store: store, Directory: directory, Endings: endings, Record: record,
 		Revoked: func(links []authority.Link) bool { return wo.dead != nil && wo.dead(links) },
-		Epoch: func(clientID, subjectID string) time.Time {
-			if e := wo.epochs[clientID]; e.After(wo.epochs[subjectID]) {
-				return e
-			}
-			return wo.epochs[subjectID]
+	}
+	wo.Handler = &Handler{
+		Settings: settings, Directory: directory, Pages: pages, Sessions: sessions, Grants: store, Endings: endings, Record: record, Epoch: epoch, Now: clock,
+		SignIn: &signin.Handler{
+			Pages: pages, Sessions: sessions, Directory: directory, Epoch: epoch, Record: record, Now: clock,
+			Tally: func(e authority.Event) {
+				wo.mu.Lock()
+				defer wo.mu.Unlock()
+				wo.later = append(wo.later, e)
+			},
 		},
 		VerifyHint: func(raw string) (string, string, string, error) {
 			client, subject, ok := strings.Cut(strings.TrimPrefix(raw, "hint-"), "-for-")
@@ -317,23 +335,16 @@ func newWorld(t *testing.T) *world {
 			}
 			return client, subject, "", nil
 		},
-		State: seal.NewBox(sha256.Sum256([]byte("test key")), "signalbox authorize"),
-		Now: func() time.Time {
-			wo.mu.Lock()
-			defer wo.mu.Unlock()
-			return wo.now
-		},
 	}
-	wo.Endings = &revocation.Endings{
-		Store: store, Record: wo.Record, Now: wo.Now,
-		Follower: &revocation.Follower{View: revocation.NewView(), Applied: func(r []authority.Revocation) {
-			wo.mu.Lock()
-			defer wo.mu.Unlock()
-			wo.took = append(wo.took, r...)
-		}},
+	for _, route := range slices.Concat(wo.Routes(), wo.SignIn.Routes(), sessions.Routes()) {
+		wo.mux.HandleFunc(route.Path, pages.Serve(route))
 	}
-	wo.Mount(wo.mux)
 	return wo
+}
+
+func (wo *world) setURL(url string) {
+	settings := func() authority.Issuer { return authority.Issuer{URL: url, CodeTTL: time.Minute} }
+	wo.Settings, wo.Pages.Settings = settings, settings
 }
 
 func (wo *world) pass(d time.Duration) {
@@ -342,121 +353,14 @@ func (wo *world) pass(d time.Duration) {
 	wo.now = wo.now.Add(d)
 }
 
-// browser keeps cookies and sends what a browser sends.
-type browser struct {
+// visitor is a browser in this world.
+type visitor struct {
+	*browsertest.Browser
 	*world
-	mu      sync.Mutex
-	cookies map[string]string
-	ip      string
-	ctx     context.Context // of its next requests; nil for the test's
 }
 
-func (wo *world) browser() *browser {
-	return &browser{world: wo, cookies: map[string]string{}, ip: "192.0.2.7"}
-}
-
-// shown is one answer.
-type shown struct {
-	t *testing.T
-	*httptest.ResponseRecorder
-	cookies []*http.Cookie
-}
-
-func (b *browser) do(method, target string, form url.Values, change ...func(*http.Request)) shown {
-	b.t.Helper()
-	var body io.Reader
-	if form != nil {
-		body = strings.NewReader(form.Encode())
-	}
-	r := httptest.NewRequest(method, issuerURL+strings.TrimPrefix(target, issuerURL), body)
-	if form != nil {
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		r.Header.Set("Origin", "null") // Referrer-Policy: no-referrer makes it so
-		r.Header.Set("Sec-Fetch-Site", "same-origin")
-	}
-	b.mu.Lock()
-	for name, value := range b.cookies {
-		r.AddCookie(&http.Cookie{Name: name, Value: value})
-	}
-	b.mu.Unlock()
-	for _, c := range change {
-		c(r)
-	}
-	ctx := b.ctx
-	if ctx == nil {
-		ctx = b.t.Context()
-	}
-	r = r.WithContext(httpx.WithRequest(ctx, &httpx.Request{ID: "req-1", Remote: b.ip}))
-	w := httptest.NewRecorder()
-	b.mux.ServeHTTP(w, r)
-	s := shown{b.t, w, w.Result().Cookies()}
-	b.mu.Lock()
-	for _, c := range s.cookies {
-		if c.MaxAge < 0 {
-			delete(b.cookies, c.Name)
-		} else {
-			b.cookies[c.Name] = c.Value
-		}
-	}
-	b.mu.Unlock()
-	return s
-}
-
-func (b *browser) get(target string) shown { b.t.Helper(); return b.do(http.MethodGet, target, nil) }
-
-func (b *browser) post(target string, form url.Values) shown {
-	b.t.Helper()
-	return b.do(http.MethodPost, target, form)
-}
-
-// location is where the answer redirects to, relative to the issuer if it is there.
-func (s shown) location() string { return strings.TrimPrefix(s.Header().Get("Location"), issuerURL) }
-
-// back is the parameters that the client gets; nil if the answer is not a
-// redirect to a client.
-func (s shown) back() url.Values {
-	u, err := url.Parse(s.Header().Get("Location"))
-	if err != nil || s.Code != http.StatusSeeOther || u.Scheme == "" {
-		return nil
-	}
-	return u.Query()
-}
-
-func (s shown) flow() string {
-	s.t.Helper()
-	return s.attribute("flow", "value")
-}
-
-// attribute finds an attribute of the element with that name or id.
-func (s shown) attribute(element, name string) string {
-	root, err := html.Parse(strings.NewReader(s.Body.String()))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for n := range root.Descendants() {
-		at := map[string]string{}
-		for _, a := range n.Attr {
-			at[a.Key] = a.Val
-		}
-		if n.Type == html.ElementNode && (at["name"] == element || at["id"] == element) {
-			return at[name]
-		}
-	}
-	return ""
-}
-
-// is says which page was shown.
-func (s shown) is() string {
-	body := s.Body.String()
-	for _, id := range []string{"sign-in", "allow", "sign-out"} {
-		if strings.Contains(body, `id="`+id+`"`) {
-			return id
-		}
-	}
-	if s.Header().Get("Location") != "" {
-		return "redirect"
-	}
-	return cmp.Or(map[bool]string{true: "page"}[body != ""], "nothing")
+func (wo *world) browser() *visitor {
+	return &visitor{browsertest.New(wo.t, issuerURL, wo.mux), wo}
 }
 
 const verifierChallenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM" // RFC 7636 Appendix B
@@ -479,37 +383,30 @@ func good(change ...string) url.Values {
 
 func asked(change ...string) string { return "/authorize?" + good(change...).Encode() }
 
-// signIn signs in at the page and follows the redirect.
-func (b *browser) signIn(page shown, username, password string) shown {
-	b.t.Helper()
-	got := b.post("/login", url.Values{"flow": {page.flow()}, "username": {username}, "password": {password}})
-	if got.Code == http.StatusSeeOther && strings.HasPrefix(got.location(), "/") {
-		return b.get(got.location())
-	}
-	return got
+func (b *visitor) allow(page browsertest.Page) browsertest.Page {
+	b.T.Helper()
+	return b.decide(page, "allow")
 }
 
-func (b *browser) allow(page shown) shown { b.t.Helper(); return b.decide(page, "allow") }
-
-func (b *browser) decide(page shown, decision string) shown {
-	b.t.Helper()
-	return b.post("/consent", url.Values{"flow": {page.flow()}, "decision": {decision}})
+func (b *visitor) decide(page browsertest.Page, decision string) browsertest.Page {
+	b.T.Helper()
+	return b.Post("/consent", url.Values{"flow": {page.Flow()}, "decision": {decision}})
 }
 
 // signedIn is a browser with ada in it.
-func (wo *world) signedIn() *browser {
+func (wo *world) signedIn() *visitor {
 	wo.t.Helper()
 	b := wo.browser()
-	if got := b.signIn(b.get(asked()), "ada", "lovelace"); got.is() != "allow" {
+	if got := b.SignIn(b.Get(asked()), "ada", "lovelace"); got.Is() != "allow" {
 		wo.t.Fatalf("after sign-in: %d %s", got.Code, got.Body)
 	}
 	return b
 }
 
 // grantOf finds the grant of the answer's code.
-func (wo *world) grantOf(s shown) authority.Grant {
+func (wo *world) grantOf(s browsertest.Page) authority.Grant {
 	wo.t.Helper()
-	code, err := authority.ParseAuthorizationCode(s.back().Get("code"))
+	code, err := authority.ParseAuthorizationCode(s.Back().Get("code"))
 	if err != nil {
 		wo.t.Fatalf("no code in %d %q %s", s.Code, s.Header().Get("Location"), s.Body)
 	}

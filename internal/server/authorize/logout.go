@@ -7,6 +7,7 @@ import (
 	"net/url"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/browser"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/ui"
@@ -20,7 +21,7 @@ type logoutRequest struct {
 }
 
 // logoutRequest reads a sign-out request (§2). The hint says which client asks, and
-// nothing else: it is no proof of anybody's wish to sign out (threats.md J 110).
+// nothing else: it is no proof of anybody's wish to sign out (docs/security/threats.md J 110).
 func (h *Handler) logoutRequest(r *http.Request, p httpx.Params) (logoutRequest, error) {
 	id := p.Get("client_id")
 	if hint := p.Get("id_token_hint"); hint != "" {
@@ -81,115 +82,119 @@ func (to logoutRequest) query() string {
 	return values.Encode()
 }
 
+// signOutPage is what a sign-out page was shown for.
+type signOutPage struct {
+	Query   string `json:"query,omitempty"`
+	Session string `json:"session"` // whom it was shown to
+}
+
+const stepSignOut = "sign-out"
+
 // getLogout asks the person, if anybody is signed in.
 func (h *Handler) getLogout(w http.ResponseWriter, r *http.Request) {
 	now := h.Now()
 	params, err := httpx.ReadQuery(r)
 	if err != nil {
-		h.fail(w, r, err)
+		h.Pages.Fail(w, r, err)
 		return
 	}
 	to, err := h.logoutRequest(r, params)
 	if err != nil {
-		h.fail(w, r, err)
+		h.Pages.Fail(w, r, err)
 		return
 	}
-	session, user, err := h.session(r, now)
+	session, user, err := h.Sessions.Of(r, now)
 	if errors.Is(err, authority.ErrNotFound) {
 		h.leave(w, r, to)
 		return
 	}
 	if err != nil {
-		h.fail(w, r, err)
+		h.Pages.Fail(w, r, err)
 		return
 	}
-	sealed, err := h.seal(flow{Step: stepSignOut, Browser: h.ensureBrowser(w, r), Query: to.query(), Session: session.ID.String()}, now)
+	sealed, err := h.Pages.Seal(w, r, stepSignOut, signOutPage{Query: to.query(), Session: session.ID.String()})
 	if err != nil {
-		h.fail(w, r, err)
+		h.Pages.Fail(w, r, err)
 		return
 	}
-	h.page(w, r, http.StatusOK, ui.SignOut{Flow: sealed, ClientName: nameOf(to.client), Username: user.Username})
+	h.Pages.Show(w, r, http.StatusOK, ui.SignOut{Flow: sealed, ClientName: nameOf(to.client), Username: user.Username})
 }
 
 // leave says goodbye: nobody is signed in.
 func (h *Handler) leave(w http.ResponseWriter, r *http.Request, to logoutRequest) {
-	if _, err := r.Cookie(h.cookieName("session")); err == nil {
-		h.dropCookie(w, "session")
-	}
+	h.Sessions.Forget(w, r)
 	if to.uri == "" {
-		h.page(w, r, http.StatusOK, ui.SignedOut{})
+		h.Pages.Show(w, r, http.StatusOK, ui.SignedOut{})
 		return
 	}
 	values := url.Values{}
 	if to.state != "" {
 		values.Set("state", to.state)
 	}
-	seeOther(w, withQuery(to.uri, values))
+	browser.Go(w, withQuery(to.uri, values))
 }
 
 // postLogout takes our own form, and the request that a client posts (§2). The
 // latter becomes a GET, as in postAuthorize, and so leads to our form.
-func (h *Handler) postLogout(guarded func(http.HandlerFunc) http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		form, err := httpx.ReadForm(r)
-		if err != nil {
-			h.fail(w, r, err)
-			return
-		}
-		if form.Has("flow") {
-			guarded(func(w http.ResponseWriter, r *http.Request) { h.signOut(w, r, form) })(w, r)
-			return
-		}
-		to, err := h.logoutRequest(r, form)
-		if err != nil {
-			h.fail(w, r, err)
-			return
-		}
-		h.toLogout(w, to.query())
+func (h *Handler) postLogout(w http.ResponseWriter, r *http.Request) {
+	form, err := httpx.ReadForm(r)
+	if err != nil {
+		h.Pages.Fail(w, r, err)
+		return
 	}
+	if form.Has("flow") {
+		h.Pages.Guard(func(w http.ResponseWriter, r *http.Request) { h.signOut(w, r, form) })(w, r)
+		return
+	}
+	to, err := h.logoutRequest(r, form)
+	if err != nil {
+		h.Pages.Fail(w, r, err)
+		return
+	}
+	h.toLogout(w, to.query())
 }
 
 func (h *Handler) toLogout(w http.ResponseWriter, query string) {
-	target := h.base() + "/logout"
+	target := h.Pages.Base() + "/logout"
 	if query != "" {
 		target += "?" + query
 	}
-	seeOther(w, target)
+	browser.Go(w, target)
 }
 
 func (h *Handler) signOut(w http.ResponseWriter, r *http.Request, form httpx.Params) {
 	now := h.Now()
-	f, ok := h.open(w, r, form, stepSignOut, now)
-	if !ok {
+	var page signOutPage
+	if !h.Pages.Open(w, r, form, stepSignOut, &page) {
 		return
 	}
-	session, _, err := h.session(r, now)
+	session, _, err := h.Sessions.Of(r, now)
 	switch {
 	case errors.Is(err, authority.ErrNotFound):
 	case err != nil:
-		h.fail(w, r, err)
+		h.Pages.Fail(w, r, err)
 		return
-	case session.ID.String() != f.Session: // somebody else by now: ask again
-		h.toLogout(w, f.Query)
+	case session.ID.String() != page.Session: // somebody else by now: ask again
+		h.toLogout(w, page.Query)
 		return
 	default:
-		if err := h.endSession(r, session, "signed out", now); err != nil {
-			h.fail(w, r, err)
+		if err := h.Sessions.End(r, session, "signed out", now); err != nil {
+			h.Pages.Fail(w, r, err)
 			return
 		}
 	}
-	params, err := readQuery(f.Query)
+	params, err := readQuery(page.Query)
 	if err != nil {
-		h.fail(w, r, err)
+		h.Pages.Fail(w, r, err)
 		return
 	}
 	to, err := h.logoutRequest(r, params) // against the client as it is now
 	if err != nil {
-		h.dropCookie(w, "session")
-		h.fail(w, r, err)
+		h.Sessions.Forget(w, r)
+		h.Pages.Fail(w, r, err)
 		return
 	}
-	h.dropCookie(w, "session")
+	h.Sessions.Forget(w, r)
 	if to.uri == "" {
 		h.toLogout(w, "") // a GET that shows the page, so that a reload sends no form
 		return

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/browser/browsertest"
 )
 
 const bye = "https://app.example.com/bye"
@@ -21,28 +22,28 @@ func leaving(pairs ...string) string {
 	return "/logout?" + v.Encode()
 }
 
-func (b *browser) signOut(page shown) shown {
-	b.t.Helper()
-	return b.post("/logout", url.Values{"flow": {page.flow()}})
+func (b *visitor) signOut(page browsertest.Page) browsertest.Page {
+	b.T.Helper()
+	return b.Post("/logout", url.Values{"flow": {page.Flow()}})
 }
 
 func TestSignOut(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()
-	rests := wo.grantOf(b.allow(b.get(asked())))
-	stays := wo.grantOf(b.allow(b.get(asked("scope", "openid offline_access"))))
-	page := b.get(leaving("id_token_hint", "hint-web-for-u-ada", "post_logout_redirect_uri", bye, "state", "s 1"))
-	if page.Code != http.StatusOK || page.is() != "sign-out" || len(wo.store.sessions) != 1 {
-		t.Fatalf("J 110: a hint alone must not sign out: %d %s, %d sessions", page.Code, page.is(), len(wo.store.sessions))
+	rests := wo.grantOf(b.allow(b.Get(asked())))
+	stays := wo.grantOf(b.allow(b.Get(asked("scope", "openid offline_access"))))
+	page := b.Get(leaving("id_token_hint", "hint-web-for-u-ada", "post_logout_redirect_uri", bye, "state", "s 1"))
+	if page.Code != http.StatusOK || page.Is() != "sign-out" || len(wo.store.sessions) != 1 {
+		t.Fatalf("J 110: a hint alone must not sign out: %d %s, %d sessions", page.Code, page.Is(), len(wo.store.sessions))
 	}
 	got := b.signOut(page)
 	if got.Code != http.StatusSeeOther || got.Header().Get("Location") != bye+"?state=s+1" {
 		t.Errorf("%d %q", got.Code, got.Header().Get("Location"))
 	}
-	if len(wo.store.sessions) != 0 || b.cookies["__Host-signalbox_session"] != "" {
-		t.Errorf("%d sessions, cookies %v", len(wo.store.sessions), b.cookies)
+	if len(wo.store.sessions) != 0 || b.Cookies["__Host-signalbox_session"] != "" {
+		t.Errorf("%d sessions, cookies %v", len(wo.store.sessions), b.Cookies)
 	}
-	c := got.cookies[0]
+	c := got.Set[0]
 	if c.Name != "__Host-signalbox_session" || c.MaxAge >= 0 || !c.Secure || c.Path != "/" {
 		t.Errorf("the cookie is taken back by %v", c)
 	}
@@ -55,7 +56,7 @@ func TestSignOut(t *testing.T) {
 	if last := wo.journal[len(wo.journal)-1]; last.Type != authority.EventSignedOut || last.Subject.ID != "u-ada" {
 		t.Errorf("the journal ends with %+v", last)
 	}
-	if b.get(asked()).is() != "sign-in" {
+	if b.Get(asked()).Is() != "sign-in" {
 		t.Error("still signed in")
 	}
 }
@@ -63,11 +64,11 @@ func TestSignOut(t *testing.T) {
 func TestSignOutWithoutAClient(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()
-	got := b.signOut(b.get("/logout"))
-	if got.Code != http.StatusSeeOther || got.location() != "/logout" {
-		t.Fatalf("%d %q", got.Code, got.location())
+	got := b.signOut(b.Get("/logout"))
+	if got.Code != http.StatusSeeOther || got.Location() != "/logout" {
+		t.Fatalf("%d %q", got.Code, got.Location())
 	}
-	if page := b.get("/logout"); page.Code != http.StatusOK || !strings.Contains(page.Body.String(), "Signed out") {
+	if page := b.Get("/logout"); page.Code != http.StatusOK || !strings.Contains(page.Body.String(), "Signed out") {
 		t.Errorf("%d %s", page.Code, page.Body)
 	}
 }
@@ -98,15 +99,15 @@ func TestSignOutRequests(t *testing.T) {
 		"A 13: state twice":                            {leaving("client_id", "web") + "&state=a&state=b", "400"},
 		"A 15: state too long":                         {leaving("client_id", "web", "state", strings.Repeat("x", 5000)), "400"},
 	} {
-		got := wo.browser().get(tc.target) // nobody signed in
+		got := wo.browser().Get(tc.target) // nobody signed in
 		switch {
 		case tc.want == "400":
-			if got.Code != http.StatusBadRequest || got.location() != "" {
-				t.Errorf("%s: %d %q", row, got.Code, got.location())
+			if got.Code != http.StatusBadRequest || got.Location() != "" {
+				t.Errorf("%s: %d %q", row, got.Code, got.Location())
 			}
 		case tc.want == "page":
-			if got.Code != http.StatusOK || got.is() != "page" {
-				t.Errorf("%s: %d %s", row, got.Code, got.is())
+			if got.Code != http.StatusOK || got.Is() != "page" {
+				t.Errorf("%s: %d %s", row, got.Code, got.Is())
 			}
 		case got.Code != http.StatusSeeOther || got.Header().Get("Location") != tc.want:
 			t.Errorf("%s: %d %q; want %q", row, got.Code, got.Header().Get("Location"), tc.want)
@@ -120,15 +121,15 @@ func TestSignOutRequests(t *testing.T) {
 func TestAClientMayPostItsSignOut(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()
-	got := b.do(http.MethodPost, "/logout", url.Values{"id_token_hint": {"hint-web-for-u-ada"}, "post_logout_redirect_uri": {bye}, "state": {"x"}}, func(r *http.Request) {
+	got := b.Do(http.MethodPost, "/logout", url.Values{"id_token_hint": {"hint-web-for-u-ada"}, "post_logout_redirect_uri": {bye}, "state": {"x"}}, func(r *http.Request) {
 		r.Header.Set("Sec-Fetch-Site", "cross-site")
 		r.Header.Del("Cookie")
 	})
-	if got.Code != http.StatusSeeOther || !strings.HasPrefix(got.location(), "/logout?") || strings.Contains(got.location(), "hint") {
-		t.Fatalf("%d %q", got.Code, got.location())
+	if got.Code != http.StatusSeeOther || !strings.HasPrefix(got.Location(), "/logout?") || strings.Contains(got.Location(), "hint") {
+		t.Fatalf("%d %q", got.Code, got.Location())
 	}
-	page := b.get(got.location())
-	if page.is() != "sign-out" || !strings.Contains(page.Body.String(), "Example web app") {
+	page := b.Get(got.Location())
+	if page.Is() != "sign-out" || !strings.Contains(page.Body.String(), "Example web app") {
 		t.Fatalf("%d %s", page.Code, page.Body)
 	}
 	if got := b.signOut(page); got.Header().Get("Location") != bye+"?state=x" {
@@ -138,19 +139,19 @@ func TestAClientMayPostItsSignOut(t *testing.T) {
 
 func TestSignOutFormMustBeOurs(t *testing.T) {
 	for row, tc := range map[string]struct {
-		spoil func(wo *world, b *browser, form url.Values)
+		spoil func(wo *world, b *visitor, form url.Values)
 		send  func(*http.Request)
 		want  int
 	}{
 		"J 110: sent by another site":     {nil, func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }, http.StatusForbidden},
-		"J 110: begun in another browser": {func(_ *world, b *browser, f url.Values) { f.Set("flow", b.world.signedIn().get("/logout").flow()) }, nil, http.StatusBadRequest},
-		"state of a consent page":         {func(_ *world, b *browser, f url.Values) { f.Set("flow", b.get(asked()).flow()) }, nil, http.StatusBadRequest},
-		"after ten minutes":               {func(wo *world, _ *browser, _ url.Values) { wo.pass(10 * time.Minute) }, nil, http.StatusBadRequest},
-		"somebody else by now":            {func(_ *world, b *browser, _ url.Values) { b.signIn(b.get(asked("prompt", "login")), "bob", "builder") }, nil, http.StatusSeeOther},
+		"J 110: begun in another browser": {func(_ *world, b *visitor, f url.Values) { f.Set("flow", b.world.signedIn().Get("/logout").Flow()) }, nil, http.StatusBadRequest},
+		"state of a consent page":         {func(_ *world, b *visitor, f url.Values) { f.Set("flow", b.Get(asked()).Flow()) }, nil, http.StatusBadRequest},
+		"after ten minutes":               {func(wo *world, _ *visitor, _ url.Values) { wo.pass(10 * time.Minute) }, nil, http.StatusBadRequest},
+		"somebody else by now":            {func(_ *world, b *visitor, _ url.Values) { b.SignIn(b.Get(asked("prompt", "login")), "bob", "builder") }, nil, http.StatusSeeOther},
 	} {
 		wo := newWorld(t)
 		b := wo.signedIn()
-		form := url.Values{"flow": {b.get("/logout").flow()}}
+		form := url.Values{"flow": {b.Get("/logout").Flow()}}
 		if tc.spoil != nil {
 			tc.spoil(wo, b, form)
 		}
@@ -158,8 +159,8 @@ func TestSignOutFormMustBeOurs(t *testing.T) {
 		if tc.send == nil {
 			tc.send = func(*http.Request) {}
 		}
-		got := b.do(http.MethodPost, "/logout", form, tc.send)
-		if got.Code != tc.want || len(wo.store.sessions) != before || b.cookies["__Host-signalbox_session"] == "" {
+		got := b.Do(http.MethodPost, "/logout", form, tc.send)
+		if got.Code != tc.want || len(wo.store.sessions) != before || b.Cookies["__Host-signalbox_session"] == "" {
 			t.Errorf("%s: %d, %d of %d sessions", row, got.Code, len(wo.store.sessions), before)
 		}
 	}
@@ -169,10 +170,10 @@ func TestStorageFailureAtSignOut(t *testing.T) {
 	for _, method := range []string{"EndSession", "SessionByHash"} {
 		wo := newWorld(t)
 		b := wo.signedIn()
-		wo.grantOf(b.allow(b.get(asked())))
-		page := b.get("/logout")
+		wo.grantOf(b.allow(b.Get(asked())))
+		page := b.Get("/logout")
 		wo.store.broken[method] = true
-		if got := b.signOut(page); got.Code != http.StatusServiceUnavailable || b.cookies["__Host-signalbox_session"] == "" {
+		if got := b.signOut(page); got.Code != http.StatusServiceUnavailable || b.Cookies["__Host-signalbox_session"] == "" {
 			t.Errorf("%s fails: %d; the person must be able to try again", method, got.Code)
 		}
 		wo.store.broken[method] = false
@@ -185,24 +186,24 @@ func TestStorageFailureAtSignOut(t *testing.T) {
 // Whoever closes the tab in the middle leaves nothing that is done and not recorded.
 func TestWhoHangsUpLeavesNothingUnrecorded(t *testing.T) {
 	for method, tc := range map[string]struct {
-		prepare func(b *browser) (act func())
+		prepare func(b *visitor) (act func())
 		want    authority.EventType
 	}{
-		"RenewSession": {func(b *browser) func() {
-			page := b.get(asked("prompt", "login"))
-			return func() { b.signIn(page, "ada", "lovelace") }
+		"RenewSession": {func(b *visitor) func() {
+			page := b.Get(asked("prompt", "login"))
+			return func() { b.SignIn(page, "ada", "lovelace") }
 		}, authority.EventSignedIn},
-		"CreateGrant": {func(b *browser) func() {
-			page := b.get(asked())
+		"CreateGrant": {func(b *visitor) func() {
+			page := b.Get(asked())
 			return func() { b.allow(page) }
 		}, authority.EventGrantCreated},
-		"EndGrant": {func(b *browser) func() {
-			page := b.get(asked())
+		"EndGrant": {func(b *visitor) func() {
+			page := b.Get(asked())
 			b.allow(page)
 			return func() { b.decide(page, "deny") }
 		}, authority.EventConsentDenied},
-		"EndSession": {func(b *browser) func() {
-			page := b.get("/logout")
+		"EndSession": {func(b *visitor) func() {
+			page := b.Get("/logout")
 			return func() { b.signOut(page) }
 		}, authority.EventSignedOut},
 	} {
@@ -210,7 +211,7 @@ func TestWhoHangsUpLeavesNothingUnrecorded(t *testing.T) {
 		b := wo.signedIn()
 		act := tc.prepare(b)
 		ctx, hangUp := context.WithCancel(t.Context())
-		b.ctx = ctx
+		b.Ctx = ctx
 		wo.store.hook = func(m string) {
 			if m == method {
 				hangUp()
@@ -229,7 +230,7 @@ func TestWhoHangsUpLeavesNothingUnrecorded(t *testing.T) {
 func TestOnlyWhatWasEndedIsTaken(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()
-	page := b.get("/logout")
+	page := b.Get("/logout")
 	wo.Endings.Store = halfway{wo.store}
 	if got := b.signOut(page); got.Code != http.StatusServiceUnavailable || len(wo.took) != 0 {
 		t.Errorf("%d, this node's view took %v", got.Code, wo.took)
@@ -244,10 +245,10 @@ func (halfway) EndSession(context.Context, authority.ID, authority.Ending) ([]au
 
 func TestHome(t *testing.T) {
 	wo := newWorld(t)
-	if got := wo.browser().get("/"); got.Code != http.StatusOK || !strings.Contains(got.Body.String(), "Nothing to do here") {
+	if got := wo.browser().Get("/"); got.Code != http.StatusOK || !strings.Contains(got.Body.String(), "Nothing to do here") {
 		t.Errorf("%d %s", got.Code, got.Body)
 	}
-	if got := wo.signedIn().get("/"); !strings.Contains(got.Body.String(), "ada") {
+	if got := wo.signedIn().Get("/"); !strings.Contains(got.Body.String(), "ada") {
 		t.Errorf("%d %s", got.Code, got.Body)
 	}
 }
@@ -255,9 +256,9 @@ func TestHome(t *testing.T) {
 func TestAHintThatCannotBeReadLeavesTheQuestion(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()
-	page := b.get(leaving("id_token_hint", "forged", "client_id", "web", "post_logout_redirect_uri", bye))
-	if page.Code != http.StatusOK || page.is() != "sign-out" || len(wo.store.sessions) != 1 || !strings.Contains(page.Body.String(), "Example web app") {
-		t.Fatalf("%d %s, %d sessions", page.Code, page.is(), len(wo.store.sessions))
+	page := b.Get(leaving("id_token_hint", "forged", "client_id", "web", "post_logout_redirect_uri", bye))
+	if page.Code != http.StatusOK || page.Is() != "sign-out" || len(wo.store.sessions) != 1 || !strings.Contains(page.Body.String(), "Example web app") {
+		t.Fatalf("%d %s, %d sessions", page.Code, page.Is(), len(wo.store.sessions))
 	}
 	if got := b.signOut(page); got.Header().Get("Location") != bye || len(wo.store.sessions) != 0 {
 		t.Errorf("%d %q, %d sessions", got.Code, got.Header().Get("Location"), len(wo.store.sessions))

@@ -24,7 +24,7 @@ const (
 	maxState    = 4096
 	maxNonce    = 512
 	maxHint     = 8192 // id_token_hint
-	maxName     = 256  // login_hint, username
+	maxName     = 256  // login_hint
 	maxIgnored  = 4096 // of each parameter that we know and do not act on
 	maxResource = 32
 	maxQuery    = 16 << 10 // the whole request, encoded
@@ -97,15 +97,20 @@ func (h *Handler) client(ctx context.Context, id string) (authority.Client, erro
 		return authority.Client{}, unknown
 	}
 	client, err := h.Directory.Client(ctx, id)
+	var cause error
 	switch {
 	case errors.Is(err, authority.ErrNotFound):
-		return authority.Client{}, unknown
+		cause = errors.New("there is no such client")
 	case err != nil:
 		return authority.Client{}, err
 	case client.Disabled:
-		return authority.Client{}, unknown.Because(errors.New("the client is disabled"))
+		cause = errors.New("the client is disabled")
 	case !client.MayUse(oauth.AuthorizationCode):
-		return authority.Client{}, unknown.Because(errors.New("the client may not use the authorization code flow"))
+		cause = errors.New("the client may not use the authorization code flow")
+	}
+	if cause != nil {
+		h.Directory.EvenOut(ctx, id)
+		return authority.Client{}, unknown.Because(cause)
 	}
 	httpx.RequestOf(ctx).Log.ClientID = client.ID
 	return client, nil
@@ -249,7 +254,7 @@ func (h *Handler) target(ctx context.Context, p httpx.Params, client authority.C
 	return target, nil
 }
 
-// carried are the parameters that decide something. Only they travel on.
+// carried are the parameters that decide something. Only they are carried.
 var carried = []string{
 	"client_id", "redirect_uri", "response_type", "response_mode", "scope", "state", "nonce",
 	"code_challenge", "code_challenge_method", "prompt", "max_age", "login_hint", "id_token_hint",

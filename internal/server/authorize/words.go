@@ -2,9 +2,7 @@ package authorize
 
 import (
 	"net/url"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
@@ -78,16 +76,4 @@ func scopeInWords(scope string) ui.Permission {
 		}
 	}
 	return ui.Permission{Words: scope}
-}
-
-func inWords(wait time.Duration) string {
-	seconds := max(int((wait+time.Second-1)/time.Second), 1)
-	switch {
-	case seconds == 1:
-		return "a second"
-	case seconds < 90:
-		return strconv.Itoa(seconds) + " seconds"
-	default:
-		return strconv.Itoa((seconds+59)/60) + " minutes"
-	}
 }

@@ -1,4 +1,4 @@
-package authorize
+package signin
 
 import (
 	"crypto/sha256"
@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// limiter slows down guessing (threats.md J 104). It counts failed attempts by
+// limiter slows down guessing (docs/security/threats.md J 104). It counts failed attempts by
 // account and address together, by address, and by account:
 //
 //   - by account and address: five are free, then the wait doubles up to five
