@@ -1,8 +1,10 @@
 package authority
 
 import (
+	"crypto/sha256"
 	"crypto/subtle"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/oauth"
@@ -67,6 +69,23 @@ func (c Client) AcceptsSecret(presented oauth.Secret, now time.Time) bool {
 		}
 	}
 	return match == 1
+}
+
+// RedirectDigest is what a person consents to besides scopes and resources: the
+// redirect URI that the answer goes to, and all that the client has registered.
+// If one of them changes, the consent is for something else. requested is one
+// that the client allows; the port of a loopback address does not count.
+func (c Client) RedirectDigest(requested string) [32]byte {
+	registered := slices.SortedFunc(slices.Values(c.RedirectURIs), func(a, b RedirectURI) int { return strings.Compare(a.raw, b.raw) })
+	var used string
+	var all strings.Builder
+	for _, r := range registered {
+		if used == "" && r.Allows(requested) {
+			used = r.raw
+		}
+		all.WriteString(r.raw + "\n") // no URI holds a line break
+	}
+	return sha256.Sum256([]byte(used + "\n" + all.String()))
 }
 
 // AllowsRedirect says whether a requested redirect URI is one of the

@@ -43,16 +43,19 @@ type Grant struct {
 	Confirmation Confirmation // the key that the client must prove; zero for bearer tokens
 	Evidence     Evidence     // what the grant dies with; zero for none
 	SessionID    ID           // the browser session in which a person approved; zero for none
-	AuthTime     time.Time
-	AMR          []string
-	Nonce        string
-	Code         Code
-	Refresh      Refresh
-	State        GrantState
-	CreatedAt    time.Time
-	ExpiresAt    time.Time
-	EndedAt      time.Time
-	EndReason    string
+	// RedirectDigest is Client.RedirectDigest when the person consented; zero if
+	// nobody was asked.
+	RedirectDigest [32]byte
+	AuthTime       time.Time
+	AMR            []string
+	Nonce          string
+	Code           Code
+	Refresh        Refresh
+	State          GrantState
+	CreatedAt      time.Time
+	ExpiresAt      time.Time
+	EndedAt        time.Time
+	EndReason      string
 }
 
 // Confirmation is the key that a token is bound to (`cnf`, RFC 7800 §3.1).

@@ -70,8 +70,9 @@ type GrantStore interface {
 	CountGrants(ctx context.Context, f GrantFilter) (int, error)
 
 	// Consented says whether the subject has an active grant for the client
-	// that covers these scopes and resources and was made after since: an epoch
-	// ends grants without touching their rows. A grant is as old as the earlier
+	// that covers these scopes and resources, with this RedirectDigest, which is
+	// not zero, and was made after since: an epoch ends grants without touching
+	// their rows. A grant is as old as the earlier
 	// of its id and CreatedAt, since the id is made with the consent page. Of very
 	// many grants only the newest may be looked at: to ask once more is safe.
 	Consented(ctx context.Context, g Grant, since, now time.Time) (bool, error)

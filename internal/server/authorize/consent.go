@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"net/http"
 	"strings"
@@ -27,6 +28,7 @@ func (h *Handler) hasConsented(r *http.Request, req request, s authority.Session
 	}
 	return h.Grants.Consented(r.Context(), authority.Grant{
 		ClientID: req.client.ID, Subject: s.Subject, Scopes: req.target.Scopes, Resources: req.target.ResourceIDs(),
+		RedirectDigest: req.client.RedirectDigest(req.redirectURI),
 	}, h.Epoch(req.client.ID, s.Subject.ID), now)
 }
 
@@ -59,7 +61,8 @@ func (h *Handler) showConsent(w http.ResponseWriter, r *http.Request, req reques
 // answer goes. Both follow from the client as it is, so the same request may
 // come to something else ten minutes later.
 func (req request) outcome() []byte {
-	given := append([]string{req.redirectURI, req.target.Scopes.String()}, req.target.ResourceIDs()...)
+	redirects := req.client.RedirectDigest(req.redirectURI)
+	given := append([]string{hex.EncodeToString(redirects[:]), req.redirectURI, req.target.Scopes.String()}, req.target.ResourceIDs()...)
 	sum := sha256.Sum256([]byte(strings.Join(given, "\n"))) // none of them has a line break in it
 	return sum[:]
 }
@@ -156,7 +159,7 @@ func (h *Handler) approve(w http.ResponseWriter, r *http.Request, req request, s
 	grant := authority.Grant{
 		ID: grantID, ClientID: req.client.ID, Subject: s.Subject,
 		Scopes: req.target.Scopes, Resources: req.target.ResourceIDs(),
-		SessionID: s.ID, AuthTime: s.AuthTime, AMR: s.AMR, Nonce: req.nonce,
+		SessionID: s.ID, AuthTime: s.AuthTime, AMR: s.AMR, Nonce: req.nonce, RedirectDigest: req.client.RedirectDigest(req.redirectURI),
 		Code:  authority.Code{Hash: code.Hash(), Challenge: req.challenge, ExpiresAt: expires},
 		State: authority.GrantPending, CreatedAt: now, ExpiresAt: expires, // RedeemCode sets the real one
 	}

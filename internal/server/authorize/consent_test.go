@@ -144,7 +144,7 @@ func TestWhatIsAllowedIsWhatWasShown(t *testing.T) {
 		"another redirect URI": {[]string{"scope", "orders:read", "redirect_uri", ""}, func(c *authority.Client) {
 			c.RedirectURIs = []authority.RedirectURI{uri("https://elsewhere.example.net/cb")}
 		}, "elsewhere.example.net"},
-		"one more, and one sent": {nil, func(c *authority.Client) { c.RedirectURIs = append(c.RedirectURIs, uri("https://app.example.com/b")) }, ""},
+		"one more, and one sent": {nil, func(c *authority.Client) { c.RedirectURIs = append(c.RedirectURIs, uri("https://app.example.com/b")) }, "app.example.com"},
 	} {
 		wo := newWorld(t)
 		b := wo.signedIn()
@@ -326,5 +326,48 @@ func TestConsentDoesNotOutliveAnEpoch(t *testing.T) {
 		if again := b.Get(asked()); !again.Back().Has("code") {
 			t.Errorf("an epoch %s: asked again after a new consent: %s", row, again.Is())
 		}
+	}
+}
+
+// Consent was for where the client could be sent then, and was.
+func TestConsentDoesNotSurviveOtherRedirectURIs(t *testing.T) {
+	set := func(uris ...string) func(*authority.Client) {
+		return func(c *authority.Client) {
+			c.RedirectURIs = nil
+			for _, u := range uris {
+				c.RedirectURIs = append(c.RedirectURIs, uri(u))
+			}
+		}
+	}
+	const other, loopback = "https://app.example.com/other", "http://127.0.0.1/cb"
+	for row, tc := range map[string]struct {
+		then  func(*authority.Client)
+		again []string // the second request
+		asked bool
+	}{
+		"nothing has changed":                    {func(*authority.Client) {}, nil, false},
+		"the same ones in another order":         {set(other, callback, loopback), nil, false},
+		"one was added":                          {set(callback, other, loopback, "https://evil.example.com/cb"), nil, true},
+		"one was removed":                        {set(callback, loopback), nil, true},
+		"one was replaced":                       {set(callback, other+"2", loopback), nil, true},
+		"the answer goes to another of them":     {func(*authority.Client) {}, []string{"redirect_uri", other}, true},
+		"an added one, which the answer goes to": {set(callback, other, loopback, "https://evil.example.com/cb"), []string{"redirect_uri", "https://evil.example.com/cb"}, true},
+	} {
+		wo := newWorld(t)
+		wo.change("web", set(callback, other, loopback))
+		b := wo.signedIn()
+		wo.redeem(wo.grantOf(b.allow(b.Get(asked()))))
+		wo.change("web", tc.then)
+		got := b.Get(asked(tc.again...))
+		if (got.Is() == "allow") != tc.asked || !tc.asked && got.Back().Get("code") == "" {
+			t.Errorf("%s: asked again is %v; want %v", row, got.Is() == "allow", tc.asked)
+		}
+	}
+	wo := newWorld(t)
+	wo.change("web", set(callback, loopback, "http://127.0.0.1:8080/cb"))
+	b := wo.signedIn()
+	wo.redeem(wo.grantOf(b.allow(b.Get(asked("redirect_uri", "http://127.0.0.1:1234/cb")))))
+	if got := b.Get(asked("redirect_uri", "http://127.0.0.1:4321/cb")); got.Back().Get("code") == "" {
+		t.Errorf("another port of this computer: %s", got.Is())
 	}
 }

@@ -130,7 +130,7 @@ func (m *memory) Consented(_ context.Context, want authority.Grant, since, now t
 	defer m.mu.Unlock()
 	for _, g := range m.grants {
 		covers := g.Scopes.Covers(want.Scopes) && !slices.ContainsFunc(want.Resources, func(r string) bool { return !slices.Contains(g.Resources, r) })
-		if g.ClientID == want.ClientID && g.Subject == want.Subject && g.Alive(now) && covers && g.CreatedAt.After(since) {
+		if g.ClientID == want.ClientID && g.Subject == want.Subject && g.RedirectDigest == want.RedirectDigest && g.Alive(now) && covers && g.CreatedAt.After(since) {
 			return true, nil
 		}
 	}

@@ -14,12 +14,12 @@ import (
 )
 
 const grantColumns = `id, lineage, client_id, subject_issuer, subject_id, subject_kind, scopes, resources,
-	confirmation, evidence_kind, evidence_key, session_id, auth_time, amr, nonce, code_hash, code_challenge, code_redirect_uri, code_expires_at,
+	confirmation, evidence_kind, evidence_key, session_id, auth_time, amr, nonce, code_hash, code_challenge, code_redirect_uri, code_expires_at, redirect_digest,
 	refresh_generation, refresh_hash, refresh_rotated_at, refresh_idle_expires_at,
 	state, created_at, expires_at, ended_at, end_reason`
 
 const insertGrant = `INSERT INTO grants (` + grantColumns + `, sweep_at)
-	SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29
+	SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30
 	WHERE `
 
 func grantArgs(g authority.Grant) []any {
@@ -31,7 +31,7 @@ func grantArgs(g authority.Grant) []any {
 		g.ID.Bytes(), lineageArg(g.Lineage), g.ClientID, g.Subject.Issuer, g.Subject.ID, string(g.Subject.Kind),
 		g.Scopes.String(), listArg(g.Resources), g.Confirmation.JKT, string(g.Evidence.Kind), g.Evidence.Key, idArg(g.SessionID),
 		micros(g.AuthTime), listArg(g.AMR),
-		[]byte(g.Nonce), hashArg(g.Code.Hash), g.Code.Challenge.String(), g.Code.RedirectURI, micros(g.Code.ExpiresAt),
+		[]byte(g.Nonce), hashArg(g.Code.Hash), g.Code.Challenge.String(), g.Code.RedirectURI, micros(g.Code.ExpiresAt), hashArg(g.RedirectDigest),
 		int64(g.Refresh.Generation), hashArg(g.Refresh.Hash), micros(g.Refresh.RotatedAt), micros(g.Refresh.IdleExpiresAt),
 		string(g.State), micros(g.CreatedAt), micros(g.ExpiresAt), micros(g.EndedAt), g.EndReason,
 		micros(sweepAt),
@@ -227,8 +227,8 @@ func (db *DB) Consented(ctx context.Context, g authority.Grant, since, now time.
 	covered := false
 	err := db.engine.query(ctx, `SELECT id, created_at, scopes, resources FROM grants
 		WHERE subject_id = $1 AND subject_issuer = $2 AND subject_kind = $3 AND client_id = $4
-		AND state = 'active' AND expires_at > $5 ORDER BY id DESC LIMIT $6`,
-		[]any{g.Subject.ID, g.Subject.Issuer, string(g.Subject.Kind), g.ClientID, micros(now), consentRows}, func(r row) error {
+		AND redirect_digest = $5 AND state = 'active' AND expires_at > $6 ORDER BY id DESC LIMIT $7`,
+		[]any{g.Subject.ID, g.Subject.Issuer, string(g.Subject.Kind), g.ClientID, hashArg(g.RedirectDigest), micros(now), consentRows}, func(r row) error {
 			var (
 				idBytes                 []byte
 				created                 int64
@@ -269,7 +269,7 @@ func (db *DB) Consented(ctx context.Context, g authority.Grant, since, now time.
 
 func scanGrant(r row) (authority.Grant, error) {
 	var (
-		id, session, codeHash, refreshHash, nonce                   []byte
+		id, session, codeHash, refreshHash, redirects, nonce        []byte
 		lineage, kind, evidence, scopes, resources, amr             string
 		challenge, state                                            string
 		authTime, codeExpires, rotated, idle, created, expires, end int64
@@ -277,7 +277,7 @@ func scanGrant(r row) (authority.Grant, error) {
 		g                                                           authority.Grant
 	)
 	err := r.Scan(&id, &lineage, &g.ClientID, &g.Subject.Issuer, &g.Subject.ID, &kind, &scopes, &resources,
-		&g.Confirmation.JKT, &evidence, &g.Evidence.Key, &session, &authTime, &amr, &nonce, &codeHash, &challenge, &g.Code.RedirectURI, &codeExpires,
+		&g.Confirmation.JKT, &evidence, &g.Evidence.Key, &session, &authTime, &amr, &nonce, &codeHash, &challenge, &g.Code.RedirectURI, &codeExpires, &redirects,
 		&generation, &refreshHash, &rotated, &idle,
 		&state, &created, &expires, &end, &g.EndReason)
 	if err != nil {
@@ -314,6 +314,9 @@ func scanGrant(r row) (authority.Grant, error) {
 	}
 	if g.Refresh.Hash, err = hashOf(refreshHash); err != nil {
 		return failed("refresh_hash", err)
+	}
+	if g.RedirectDigest, err = hashOf(redirects); err != nil {
+		return failed("redirect_digest", err)
 	}
 	g.Subject.Kind = authority.SubjectKind(kind)
 	g.Evidence.Kind = authority.EvidenceKind(evidence)

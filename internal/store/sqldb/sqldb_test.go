@@ -399,7 +399,7 @@ func newGrant(seed int) authority.Grant {
 		Subject:   authority.Subject{Issuer: "https://sts.example.com", ID: fmt.Sprint("user", seed), Kind: authority.SubjectUser},
 		Scopes:    oauth.MustScopes("openid", "offline_access", "orders:read"),
 		Resources: []string{"https://api.example.com"}, AMR: []string{"pwd"}, AuthTime: now,
-		State: authority.GrantActive, CreatedAt: now, ExpiresAt: now.Add(720 * time.Hour),
+		State: authority.GrantActive, CreatedAt: now, ExpiresAt: now.Add(720 * time.Hour), RedirectDigest: [32]byte{1},
 		Refresh: authority.Refresh{Generation: 1, Hash: [32]byte{1, byte(seed)}, RotatedAt: now, IdleExpiresAt: now.Add(24 * time.Hour)},
 	}
 }

@@ -262,7 +262,8 @@ func checkConsent(t testing.TB, e Engine) {
 	ended := activeGrant(func(g *authority.Grant) { g.Scopes = oauth.MustScopes("admin") })
 	pending := pendingGrant(func(g *authority.Grant) { g.Scopes = oauth.MustScopes("pending") })
 	expired := activeGrant(func(g *authority.Grant) { g.Scopes, g.ExpiresAt = oauth.MustScopes("old"), now })
-	create(t, s, granted, ended, pending, expired)
+	unasked := activeGrant(func(g *authority.Grant) { g.Scopes, g.RedirectDigest = oauth.MustScopes("unasked"), [32]byte{} })
+	create(t, s, granted, ended, pending, expired, unasked)
 	_, err := s.EndGrant(t.Context(), ended.ID, ending)
 	noError(t, err)
 	rows := []struct {
@@ -276,6 +277,8 @@ func checkConsent(t testing.TB, e Engine) {
 		{"one scope more", func(g *authority.Grant) { g.Scopes = oauth.MustScopes("openid", "orders:write") }, false},
 		{"one resource more", func(g *authority.Grant) { g.Resources = []string{"https://third.example.com"} }, false},
 		{"another client", func(g *authority.Grant) { g.ClientID = "cli" }, false},
+		{"other redirect URIs", func(g *authority.Grant) { g.RedirectDigest = hash(8) }, false},
+		{"no redirect URIs, where nobody was asked", func(g *authority.Grant) { g.Scopes, g.RedirectDigest = oauth.MustScopes("unasked"), [32]byte{} }, false},
 		{"another subject", func(g *authority.Grant) { g.Subject = bob }, false},
 		{"a namesake of another issuer", func(g *authority.Grant) { g.Subject.Issuer = "https://evil.example.com" }, false},
 		{"a client of the same name as the user", func(g *authority.Grant) { g.Subject.Kind = authority.SubjectClient }, false},

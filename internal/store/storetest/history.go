@@ -78,6 +78,7 @@ func (h *history) grant() authority.Grant {
 	g.Evidence = pick(h, "evidence", append([]authority.Evidence{{}, {}, {}}, h.evidence...)...)
 	g.SessionID = pick(h, "session", append([]authority.ID{{}}, h.sessions...)...)
 	g.ClientID = h.tag + pick(h, "client", "web", "cli")
+	g.RedirectDigest = pick(h, "redirect digest", hash(7), hash(7), hash(8), [32]byte{})
 	g.Scopes = pick(h, "scopes", oauth.MustScopes("openid"), oauth.MustScopes("openid", "email"), oauth.Scopes{})
 	if g.State == authority.GrantActive {
 		g.Refresh = h.refresh()

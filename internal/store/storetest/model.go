@@ -197,7 +197,8 @@ func (m *model) Consented(_ context.Context, asked authority.Grant, since, now t
 	defer m.lock()()
 	return len(m.sortedGrants(func(g authority.Grant) bool {
 		_, _, err := g.Narrow(asked.Scopes, asked.Resources)
-		return g.Subject == asked.Subject && g.ClientID == asked.ClientID && g.Alive(now) && err == nil &&
+		return g.Subject == asked.Subject && g.ClientID == asked.ClientID && g.Alive(now) &&
+			g.RedirectDigest == asked.RedirectDigest && g.RedirectDigest != [32]byte{} && err == nil &&
 			g.ID.Time().After(since) && g.CreatedAt.After(since)
 	})) > 0, nil
 }

@@ -88,7 +88,7 @@ func activeGrant(change ...func(*authority.Grant)) authority.Grant {
 		ID: authority.NewID(start), ClientID: "web", Subject: ada,
 		Scopes: oauth.MustScopes("openid", "orders:read"), Resources: []string{"https://api.example.com"},
 		State: authority.GrantActive, CreatedAt: start, ExpiresAt: start.Add(720 * time.Hour),
-		Refresh: refresh(1, 1, start),
+		Refresh: refresh(1, 1, start), RedirectDigest: hash(7),
 	}
 	for _, c := range change {
 		c(&g)

@@ -25,6 +25,7 @@ CREATE TABLE grants (
     code_challenge          text    NOT NULL,
     code_redirect_uri       text    NOT NULL,
     code_expires_at         bigint  NOT NULL,
+    redirect_digest         bytea,
     refresh_generation      bigint  NOT NULL,
     refresh_hash            bytea,
     refresh_rotated_at      bigint  NOT NULL,

@@ -23,6 +23,7 @@ CREATE TABLE grants (
     code_challenge          TEXT    NOT NULL,
     code_redirect_uri       TEXT    NOT NULL,
     code_expires_at         INTEGER NOT NULL,
+    redirect_digest         BLOB,
     refresh_generation      INTEGER NOT NULL,
     refresh_hash            BLOB,
     refresh_rotated_at      INTEGER NOT NULL,
