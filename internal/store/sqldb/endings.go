@@ -17,10 +17,11 @@ const endGrants = `UPDATE grants SET state = 'ended', ended_at = $1, end_reason 
 	sweep_at = GREATEST(CASE state WHEN 'pending' THEN code_expires_at ELSE expires_at END, $1) + $3
 	WHERE state <> 'ended' AND `
 
-// A grant without a row has ended if it has a revocation.
-const revokeRowless = `INSERT INTO revocations (kind, key, not_before, expires_at, seq)
-	SELECT $1, $2, $3, $4, nextval('revocation_seq') WHERE NOT EXISTS (SELECT 1 FROM grants WHERE id = $5)
-	ON CONFLICT (kind, key) DO NOTHING RETURNING seq, kind, key, not_before, expires_at`
+// What has ended without a row, evidence or a client's own grant, has its
+// revocation only: a second end leaves it as it is.
+const revokeOnce = `INSERT INTO revocations (kind, key, not_before, expires_at, seq)
+	VALUES ($1, $2, $3, $4, nextval('revocation_seq')) ON CONFLICT (kind, key) DO NOTHING
+	RETURNING seq, kind, key, not_before, expires_at`
 
 // EndGrant implements authority.GrantStore.
 func (db *DB) EndGrant(ctx context.Context, id authority.ID, e authority.Ending) ([]authority.Revocation, error) {
@@ -35,9 +36,10 @@ func (db *DB) EndGrant(ctx context.Context, id authority.ID, e authority.Ending)
 		if err != nil || rows > 0 {
 			return err
 		}
-		args := revocationArgs(authority.Revocation{Kind: authority.RevokeGrant, Key: id.String(), NotBefore: e.At,
-			ExpiresAt: e.At.Add(authority.MaxGrantTTL + e.Remember)})
-		return t.query(revokeRowless, append(args, id.Bytes()), written.add)
+		// There is no row, or it had ended before, and then the revocation is there.
+		return t.query(revokeOnce, revocationArgs(authority.Revocation{
+			Kind: authority.RevokeGrant, Key: id.String(), NotBefore: e.At, ExpiresAt: e.At.Add(authority.MaxGrantTTL + e.Remember),
+		}), written.add)
 	})
 	if err != nil {
 		return nil, err
@@ -108,10 +110,6 @@ func (w *revocations) add(r row) error {
 const withEvidence = `evidence_kind <> '' AND evidence_kind = $%d AND evidence_key = $%d`
 
 var grantsWithEvidence = `SELECT id FROM grants WHERE state <> 'ended' AND ` + fmt.Sprintf(withEvidence, 1, 2) + ` ORDER BY id`
-
-const revokeOnce = `INSERT INTO revocations (kind, key, not_before, expires_at, seq)
-	VALUES ($1, $2, $3, $4, nextval('revocation_seq')) ON CONFLICT (kind, key) DO NOTHING
-	RETURNING seq, kind, key, not_before, expires_at`
 
 // endEvidence ends what t has locked. Nobody is born with it any more; so its
 // grants are known, and each is locked as if it ended alone: first by name and

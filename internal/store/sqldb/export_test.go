@@ -2,6 +2,7 @@ package sqldb
 
 import (
 	"context"
+	"errors"
 	"testing"
 )
 
@@ -35,6 +36,21 @@ func (db *DB) CountRows() *int {
 	w := &watched{engine: db.engine}
 	db.engine = w
 	return &w.rows
+}
+
+// UndoFirst runs every transition of several statements once for nothing, as a
+// server does that has to break a tie.
+func (db *DB) UndoFirst() { db.engine = &undoing{db.engine} }
+
+type undoing struct{ engine }
+
+func (u *undoing) transact(ctx context.Context, fn func(tx) error) error {
+	undone := errors.New("undone")
+	err := u.engine.transact(ctx, func(t tx) error { return errors.Join(undone, fn(t)) })
+	if !errors.Is(err, undone) {
+		return err
+	}
+	return u.engine.transact(ctx, fn)
 }
 
 type watched struct {

@@ -315,6 +315,36 @@ func TestHangUpWhileGrantsEnd(t *testing.T) {
 	})
 }
 
+// What an attempt has found that was undone is not told.
+func TestATransitionThatRunsTwiceIsToldOnce(t *testing.T) {
+	everyEngine(t, func(t *testing.T, url string) {
+		db := open(t, url)
+		db.UndoFirst()
+		ending := authority.Ending{Reason: "test", At: time.Now(), Remember: time.Hour}
+		var grants []authority.Grant
+		for i := range 3 {
+			g := newGrant(i)
+			g.Evidence = authority.SessionEvidence(g.ID)
+			if err := db.CreateGrant(t.Context(), g); err != nil {
+				t.Fatal(err)
+			}
+			grants = append(grants, g)
+		}
+		written, err := db.EndGrant(t.Context(), grants[0].ID, ending)
+		if err != nil || len(written) != 1 {
+			t.Errorf("%v, %v", written, err)
+		}
+		written, err = db.EndEvidence(t.Context(), grants[1].Evidence, time.Time{}, ending)
+		if err != nil || len(written) != 2 {
+			t.Errorf("%v, %v", written, err)
+		}
+		written, err = db.EndSession(t.Context(), grants[2].ID, ending)
+		if err != nil || len(written) != 2 {
+			t.Errorf("%v, %v", written, err)
+		}
+	})
+}
+
 func TestUrlsThatCannotBeOpened(t *testing.T) {
 	for _, url := range []string{"", "mysql://x", "sqlite:", "sqlite:/tmp/a?mode=memory", "signalbox.db", "postgres://user:hunter2@%zz/db", "postgres://user:hunter2@127.0.0.1:1/db"} {
 		db, err := sqldb.Open(t.Context(), url)

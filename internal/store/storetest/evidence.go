@@ -148,9 +148,15 @@ var evidenceChecks = []check{
 // that was born is in what the end returned.
 func raceEvidence(t testing.TB, e Engine, s Store, round int, gone authority.Evidence, proofUntil time.Time, end func(Store) ([]authority.Revocation, error)) {
 	t.Helper()
-	root := activeGrant(withEvidence(gone), func(g *authority.Grant) { g.ClientID = fmt.Sprint("round ", round) })
+	mine := func(g *authority.Grant) { g.ClientID, g.Evidence = fmt.Sprint("round ", round), gone }
+	root := activeGrant(mine)
 	create(t, s, root)
-	born, returned := raceBirths(t, e, s, round, root, end)
+	born, returned := raceBirths(t, e, s, round, root, func(caller int, parent authority.Grant) authority.Grant {
+		if caller%2 == 0 {
+			return activeGrant(mine) // comes from nothing but the evidence
+		}
+		return activeGrant(mine, childOf(parent))
+	}, end)
 	want := []authority.Revocation{goneFor(gone.Link(), proofUntil, ending)}
 	for _, g := range born {
 		if g.State != authority.GrantEnded {

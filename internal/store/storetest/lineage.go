@@ -253,11 +253,17 @@ var lineageChecks = []check{
 	}},
 	{"no child is born once the end of its ancestor has been answered, however the two race", func(t testing.TB, e Engine) {
 		s := e.Open(t)
-		for round := range 8 {
-			root := activeGrant(func(g *authority.Grant) { g.ClientID = fmt.Sprint("round ", round) })
+		for round := range 12 {
+			gone := pod() // of the root: what is below dies with the root
+			mine := func(g *authority.Grant) { g.ClientID = fmt.Sprint("round ", round) }
+			root := activeGrant(mine, withEvidence(gone))
 			create(t, s, root)
-			raceBirths(t, e, s, round, root, func(node Store) ([]authority.Revocation, error) {
-				return node.EndGrant(t.Context(), root.ID, ending)
+			birth := func(_ int, parent authority.Grant) authority.Grant { return activeGrant(mine, childOf(parent)) }
+			raceBirths(t, e, s, round, root, birth, func(node Store) ([]authority.Revocation, error) {
+				if round%2 == 0 {
+					return node.EndGrant(t.Context(), root.ID, ending)
+				}
+				return node.EndEvidence(t.Context(), gone, start, ending)
 			})
 		}
 	}},
@@ -332,20 +338,21 @@ func endAtOnce(t testing.TB, end func(i int) ([]authority.Revocation, error)) (a
 	return slices.Concat(returned...)
 }
 
-// raceBirths lets grants be born below the root, on two nodes, and ends what
-// they come from meanwhile. What is there when the end is answered is all that
-// is ever born. It gives that, and what the end returned.
-func raceBirths(t testing.TB, e Engine, s Store, round int, root authority.Grant, end func(Store) ([]authority.Revocation, error)) (born []authority.Grant, returned []authority.Revocation) {
+// raceBirths lets grants be born on two nodes, each below the one before or
+// below the root, and ends what they come from meanwhile. What is there when the
+// end is answered is all that is ever born. It gives that, and what the end returned.
+func raceBirths(t testing.TB, e Engine, s Store, round int, root authority.Grant, birth func(caller int, parent authority.Grant) authority.Grant,
+	end func(Store) ([]authority.Revocation, error)) (born []authority.Grant, returned []authority.Revocation) {
 	t.Helper()
 	nodes := []Store{s, e.Again(t, s)}
 	var count atomic.Int64
 	enough := make(chan struct{}) // the end begins after another number of births in each round
 	var once sync.Once
-	birth := func(i int) error {
+	bear := func(i int) error {
 		defer once.Do(func() { close(enough) })
 		parent := root
 		for range 50 { // a store that never refuses must not hold up the suite
-			child := activeGrant(withEvidence(root.Evidence), childOf(parent), func(g *authority.Grant) { g.ClientID = root.ClientID })
+			child := birth(i, parent)
 			err := nodes[i%2].CreateGrant(t.Context(), child)
 			if errors.Is(err, authority.ErrEnded) {
 				return nil
@@ -364,7 +371,7 @@ func raceBirths(t testing.TB, e Engine, s Store, round int, root authority.Grant
 	}
 	for i, err := range atOnce(9, func(i int) (err error) {
 		if i > 0 {
-			return birth(i)
+			return bear(i)
 		}
 		<-enough
 		if returned, err = end(nodes[1]); err != nil {
