@@ -50,6 +50,42 @@ func BenchmarkRotate(b *testing.B) {
 	}
 }
 
+// BenchmarkEndGrant measures the end of a grant below which nothing, or very
+// much, hangs: one row and one revocation in both cases.
+func BenchmarkEndGrant(b *testing.B) {
+	for _, e := range []struct {
+		name string
+		url  func(testing.TB) string
+	}{{"SQLite", sqliteURL}, {"PostgreSQL", postgresURL}} {
+		for _, below := range []int{0, 100_000} {
+			var db *sqldb.DB // filled once, however often the benchmark is tried
+			root := newGrant(0)
+			root.Subject.ID = "root"
+			outer := b
+			b.Run(fmt.Sprintf("%s/%d", e.name, below), func(b *testing.B) {
+				if db == nil {
+					db = open(outer, e.url(outer))
+					fill(b, db, below)
+					db.Exec(b, fmt.Sprintf(`UPDATE grants SET lineage = '[["%s","%s"]]'`, root.ID, root.ClientID))
+					if err := db.CreateGrant(b.Context(), root); err != nil {
+						b.Fatal(err)
+					}
+				}
+				for range b.N {
+					b.StopTimer()
+					db.Exec(b, `UPDATE grants SET state = 'active' WHERE subject_id = 'root'`)
+					db.Exec(b, `DELETE FROM revocations`)
+					b.StartTimer()
+					ending := authority.Ending{Reason: "benchmark", At: time.Now(), Remember: authority.MaxTokenTTL}
+					if written, err := db.EndGrant(b.Context(), root.ID, ending); err != nil || len(written) != 1 {
+						b.Fatalf("%v, %v", written, err)
+					}
+				}
+			})
+		}
+	}
+}
+
 func fill(b *testing.B, db *sqldb.DB, n int) []authority.ID {
 	ids := make([]authority.ID, n)
 	var next atomic.Int64

@@ -160,7 +160,7 @@ func (w *revocations) endGrants(t tx, e authority.Ending, which string, args ...
 		dead = append(dead, revocationArgs(authority.Revocation{Kind: authority.RevokeGrant, Key: id.String(), NotBefore: e.At, ExpiresAt: timeOf(until)}))
 		return err
 	})
-	if err != nil {
+	if err != nil || len(dead) == 0 {
 		return 0, err
 	}
 	slices.SortFunc(dead, func(a, b []any) int { return strings.Compare(a[1].(string), b[1].(string)) })
