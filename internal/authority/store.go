@@ -189,3 +189,32 @@ type DeclarationStore interface {
 	// Declared returns what is in force. ErrNotFound before the first.
 	Declared(ctx context.Context) (Declaration, error)
 }
+
+// JournalStore remembers each node's journal outside of its folder, so that a folder
+// that was cut, emptied, put back or swapped is found out. Nothing is ever removed.
+type JournalStore interface {
+	// Journals lists what is known of all nodes, sorted by node.
+	Journals(ctx context.Context) ([]Journal, error)
+
+	// StartJournal notes that node writes its journal at place from now on, and
+	// returns its head: first, if the node is new. ErrConflict if the node was retired or
+	// has lost records, or if the journal of another node is at that place, unless
+	// that one was retired or has lost records. Of several nodes that claim one place
+	// exactly one succeeds.
+	StartJournal(ctx context.Context, node, place string, first JournalHead) (JournalHead, error)
+
+	// SaveJournalHead moves a node's head on. ErrConflict if the store does not hold
+	// `from`, if `to` is not behind it, or if the node was retired or has lost
+	// records: a head never goes back and never forks. Of several concurrent callers
+	// exactly one succeeds. A store that holds `to` already says that it succeeded, so
+	// whoever did not hear the answer asks again.
+	SaveJournalHead(ctx context.Context, node string, from, to JournalHead) error
+
+	// LoseJournal notes for ever that records of a node are lost. Its head moves no
+	// more and its place is free. ErrNotFound; ErrConflict if it has a loss already.
+	LoseJournal(ctx context.Context, node string, loss JournalLoss) error
+
+	// RetireJournal notes that a node will not come back: its head moves no more and
+	// its place is free. The first time stays. ErrNotFound.
+	RetireJournal(ctx context.Context, node string, at time.Time) error
+}

@@ -109,30 +109,6 @@ func everyEngine(t *testing.T, run func(t *testing.T, url string)) {
 	t.Run("PostgreSQL", func(t *testing.T) { run(t, postgresURL(t)) })
 }
 
-func TestJournalHeadsGoForward(t *testing.T) {
-	everyEngine(t, func(t *testing.T, url string) {
-		db := open(t, url)
-		at := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
-		save := func(node string, seq int64, head string, want error) {
-			t.Helper()
-			if err := db.SaveJournalHead(t.Context(), node, seq, head, at); err != want {
-				t.Fatalf("%s %d: got %v, want %v", node, seq, err, want)
-			}
-		}
-		save("b", 5, "five", nil)
-		save("a", 1, "one", nil)
-		save("b", 5, "five", nil)
-		save("b", 5, "other", authority.ErrConflict)
-		save("b", 4, "four", authority.ErrConflict)
-		save("b", 9, "nine", nil)
-		got, err := db.JournalHeads(t.Context())
-		want := []sqldb.JournalHead{{Node: "a", Seq: 1, Head: "one", At: at}, {Node: "b", Seq: 9, Head: "nine", At: at}}
-		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
-			t.Fatalf("%v, %v", got, err)
-		}
-	})
-}
-
 func TestANewerDatabaseIsRefused(t *testing.T) {
 	everyEngine(t, func(t *testing.T, url string) {
 		open(t, url).Exec(t, "INSERT INTO schema_version (version_id, is_applied) VALUES (999, true)")

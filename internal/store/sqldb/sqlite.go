@@ -181,7 +181,7 @@ func eachRow(stmt *sql.Stmt, args []any, each func(row) error) error {
 }
 
 func (s *sqlite) ping(ctx context.Context) error {
-	return s.query(ctx, "SELECT count(*) FROM journal_heads", nil, func(row) error { return nil })
+	return s.query(ctx, "SELECT count(*) FROM journals", nil, func(row) error { return nil })
 }
 
 func (s *sqlite) changes(ctx context.Context) <-chan struct{} { return s.bell.listen(ctx) }

@@ -43,8 +43,12 @@ func newWorld(t testing.TB, s Store) *world {
 	revoke(t, s, revocation(authority.EpochUser, "ada", start))
 	_, _, err := s.Declare(t.Context(), file(1, "web", "a", "gone", "b"), 0)
 	noError(t, err)
+	startJournal(t, s, w.node(), "/"+w.node())
 	return w
 }
+
+// node is a journal's, since journals are never removed.
+func (w *world) node() string { return w.pending.ID.String() }
 
 func (w *world) snapshot(t testing.TB) string {
 	t.Helper()
@@ -67,7 +71,9 @@ func (w *world) snapshot(t testing.TB) string {
 	if !errors.Is(err, authority.ErrNotFound) {
 		noError(t, err)
 	}
-	return fmt.Sprintf("%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n%+v", declared, grants, signed, keys, feed(t, w.s), clients, users, resources)
+	journals, err := w.s.Journals(t.Context())
+	noError(t, err)
+	return fmt.Sprintf("%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n%+v", declared, grants, signed, keys, feed(t, w.s), clients, users, resources, journals)
 }
 
 // transitions has every write of the store, each on a world of its own.
@@ -134,6 +140,19 @@ var transitions = []struct {
 		_, _, err := w.s.Declare(ctx, file(2, "web", "a"), 0)
 		return err
 	}},
+	{"StartJournal", func(ctx context.Context, w *world) error {
+		_, err := w.s.StartJournal(ctx, w.node()+"b", "/"+w.node()+"b", empty)
+		return err
+	}},
+	{"StartJournal at another place", func(ctx context.Context, w *world) error {
+		_, err := w.s.StartJournal(ctx, w.node(), "/"+w.node()+"c", empty)
+		return err
+	}},
+	{"SaveJournalHead", func(ctx context.Context, w *world) error {
+		return w.s.SaveJournalHead(ctx, w.node(), empty, head(1, 1))
+	}},
+	{"LoseJournal", func(ctx context.Context, w *world) error { return w.s.LoseJournal(ctx, w.node(), loss) }},
+	{"RetireJournal", func(ctx context.Context, w *world) error { return w.s.RetireJournal(ctx, w.node(), start) }},
 	{"Sweep", func(ctx context.Context, w *world) error {
 		_, err := w.s.Sweep(ctx, start.Add(10000*time.Hour), 1)
 		return err
@@ -191,6 +210,7 @@ var failureChecks = []check{
 			"Declared":      func(ctx context.Context) error { _, err := s.Declared(ctx); return err },
 			"Client":        func(ctx context.Context) error { _, err := s.Client(ctx, "c"); return err },
 			"User":          func(ctx context.Context) error { _, err := s.User(ctx, "u"); return err },
+			"Journals":      func(ctx context.Context) error { _, err := s.Journals(ctx); return err },
 			"Resource":      func(ctx context.Context) error { _, err := s.Resource(ctx, "r"); return err },
 		}
 		for name, read := range reads {

@@ -23,6 +23,7 @@ type model struct {
 	tickets     map[authority.Ticket]bool
 	keys        map[string]authority.Key
 	revocations map[[2]string]authority.Revocation
+	journals    map[string]authority.Journal
 	seq         int64
 	declared    []authority.Declaration // what came into force, the newest last
 }
@@ -31,6 +32,7 @@ func newModel() *model {
 	return &model{
 		grants: map[authority.ID]authority.Grant{}, sessions: map[authority.ID]authority.Session{}, tickets: map[authority.Ticket]bool{},
 		keys: map[string]authority.Key{}, revocations: map[[2]string]authority.Revocation{},
+		journals: map[string]authority.Journal{},
 	}
 }
 

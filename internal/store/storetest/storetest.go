@@ -25,6 +25,7 @@ type Store interface {
 	authority.RevocationStore
 	authority.DirectoryStore
 	authority.DeclarationStore
+	authority.JournalStore
 	// Sweep removes at most limit rows that nothing can need any more.
 	Sweep(ctx context.Context, now time.Time, limit int) (int, error)
 	// Changes receives after revocations were written, until ctx ends.
@@ -58,7 +59,7 @@ func Run(t *testing.T, e Engine) {
 
 func checks() []check {
 	var list []check
-	for _, part := range [][]check{grantChecks, pendingChecks, lineageChecks, evidenceChecks, sessionChecks, keyChecks, revocationChecks, directoryChecks, declaredChecks, sweepChecks, failureChecks, historyChecks} {
+	for _, part := range [][]check{grantChecks, pendingChecks, lineageChecks, evidenceChecks, sessionChecks, keyChecks, revocationChecks, directoryChecks, declaredChecks, journalChecks, sweepChecks, failureChecks, historyChecks} {
 		list = append(list, part...)
 	}
 	return list

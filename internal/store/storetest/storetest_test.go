@@ -394,6 +394,47 @@ func (b lenient) Declare(ctx context.Context, d authority.Declaration, ran int64
 	return got, ended, err
 }
 
+type rewinding struct{ *model }
+
+// SaveJournalHead takes whatever comes.
+func (b rewinding) SaveJournalHead(_ context.Context, node string, _, to authority.JournalHead) error {
+	defer b.lock()()
+	j := b.journals[node]
+	j.Head = to
+	b.journals[node] = j
+	return nil
+}
+
+type blindHeads struct{ *model }
+
+// SaveJournalHead looks at the number, not at what the head was.
+func (b blindHeads) SaveJournalHead(ctx context.Context, node string, from, to authority.JournalHead) error {
+	b.mu.Lock()
+	from = b.journals[node].Head
+	b.mu.Unlock()
+	return b.model.SaveJournalHead(ctx, node, from, to)
+}
+
+type crowded struct{ *model }
+
+// StartJournal lets two journals have one place.
+func (b crowded) StartJournal(ctx context.Context, node, place string, first authority.JournalHead) (authority.JournalHead, error) {
+	return b.model.StartJournal(ctx, node, place+node, first)
+}
+
+type reviving struct{ *model }
+
+// StartJournal takes back what ended the journal.
+func (b reviving) StartJournal(ctx context.Context, node, place string, first authority.JournalHead) (authority.JournalHead, error) {
+	b.mu.Lock()
+	if j, known := b.journals[node]; known {
+		j.RetiredAt, j.Loss = time.Time{}, authority.JournalLoss{}
+		b.journals[node] = j
+	}
+	b.mu.Unlock()
+	return b.model.StartJournal(ctx, node, place, first)
+}
+
 const (
 	oneRotates   = "64 rotate one token on two nodes: one succeeds"
 	rotationIs   = "rotation replaces the state that it names, and no other"
@@ -450,6 +491,12 @@ func TestTheSuiteFindsBrokenStores(t *testing.T) {
 			[]string{"an epoch moves forward and never back", "64 move one epoch on two nodes: the latest stays", histories}},
 		{"an algorithm has two current keys", func() Store { return twoCurrents{newModel()} },
 			[]string{"a promotion that finds anything else changed is a conflict and changes nothing", "64 promote one key on two nodes: one succeeds"}},
+		{"a journal's head goes back", func() Store { return rewinding{newModel()} },
+			[]string{"a head moves forward from where it is, and in no other way", "64 move one head on two nodes: one succeeds"}},
+		{"a journal's head forks", func() Store { return blindHeads{newModel()} }, []string{"a head moves forward from where it is, and in no other way"}},
+		{"two journals have one place", func() Store { return crowded{newModel()} },
+			[]string{"a place has one journal until that was retired or lost records", "64 claim one place on two nodes: one succeeds"}},
+		{"a retired journal comes back", func() Store { return reviving{newModel()} }, []string{"a journal that was retired or has lost records ends there, for ever"}},
 		{"a session outlives its end", func() Store { return everlasting{newModel()} },
 			[]string{sessionEnds, "64 end one session on two nodes: one writes", histories}},
 		{"a session that is gone takes nothing with it", func() Store { return deaf{newModel()} }, []string{sessionEnds, histories}},

@@ -122,12 +122,21 @@ CREATE TABLE resources (
     updated_at bigint NOT NULL
 );
 
-CREATE TABLE journal_heads (
+-- What is remembered of each node's journal. Rows are never removed.
+CREATE TABLE journals (
     node       text   COLLATE "C" PRIMARY KEY,
+    place      text   NOT NULL,
     seq        bigint NOT NULL,
-    head       text   NOT NULL,
-    written_at bigint NOT NULL
+    head       bytea  NOT NULL,
+    written_at bigint NOT NULL,
+    retired_at bigint NOT NULL DEFAULT 0,
+    lost_first bigint NOT NULL DEFAULT 0,
+    lost_last  bigint NOT NULL DEFAULT 0,
+    lost_at    bigint NOT NULL DEFAULT 0,
+    lost_by    text   NOT NULL DEFAULT '',
+    lost_why   text   NOT NULL DEFAULT ''
 );
+CREATE UNIQUE INDEX journals_place ON journals (place) WHERE retired_at = 0 AND lost_at = 0;
 
 -- What configuration files declared, one row for each that came into force. The
 -- newest is in force and the only one with digests; the others are known by

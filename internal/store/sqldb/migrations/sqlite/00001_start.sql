@@ -106,12 +106,21 @@ CREATE TABLE resources (
     updated_at INTEGER NOT NULL
 ) STRICT;
 
-CREATE TABLE journal_heads (
+-- What is remembered of each node's journal. Rows are never removed.
+CREATE TABLE journals (
     node       TEXT    NOT NULL PRIMARY KEY,
+    place      TEXT    NOT NULL,
     seq        INTEGER NOT NULL,
-    head       TEXT    NOT NULL,
-    written_at INTEGER NOT NULL
+    head       BLOB    NOT NULL,
+    written_at INTEGER NOT NULL,
+    retired_at INTEGER NOT NULL DEFAULT 0,
+    lost_first INTEGER NOT NULL DEFAULT 0,
+    lost_last  INTEGER NOT NULL DEFAULT 0,
+    lost_at    INTEGER NOT NULL DEFAULT 0,
+    lost_by    TEXT    NOT NULL DEFAULT '',
+    lost_why   TEXT    NOT NULL DEFAULT ''
 ) STRICT;
+CREATE UNIQUE INDEX journals_place ON journals (place) WHERE retired_at = 0 AND lost_at = 0;
 
 -- What configuration files declared, one row for each that came into force. The
 -- newest is in force and the only one with digests; the others are known by
