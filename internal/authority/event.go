@@ -37,6 +37,7 @@ const (
 	EventCheckpoint EventType = "journal.checkpoint"
 	EventRecovered  EventType = "journal.recovered"
 	EventOmitted    EventType = "journal.omitted"
+	EventLost       EventType = "journal.lost"
 )
 
 // EventTypes lists them all.
@@ -47,7 +48,7 @@ func EventTypes() []EventType {
 		EventSignedIn, EventSignInFailed, EventSignedOut, EventConsentDenied,
 		EventEpochSet, EventKeyChanged, EventClientChanged, EventUserChanged, EventResourceChanged,
 		EventConfigLoaded, EventConfigRefused, EventAdminRefused, EventServiceStarted, EventServiceStopped,
-		EventCheckpoint, EventRecovered, EventOmitted,
+		EventCheckpoint, EventRecovered, EventOmitted, EventLost,
 	}
 }
 

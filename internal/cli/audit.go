@@ -350,7 +350,7 @@ func word(s string) string {
 
 func (a *adminCLI) auditVerify() *cobra.Command {
 	var configFile, masterKeyFile string
-	var archived bool
+	var archived, all bool
 	cmd := &cobra.Command{
 		Use: "verify DIR | --config FILE", Short: "Prove that no record of a journal was removed or changed; works offline",
 		Long: `Check every line of every journal in a folder, from the first to the last.
@@ -358,12 +358,18 @@ func (a *adminCLI) auditVerify() *cobra.Command {
 The hash chain alone shows accidents. With --master-key-file the signatures of
 the checkpoints are checked too: they show a forger who computed the chain
 again. With --config, folder and master key come from the service's own
-configuration, and the heads that the database keeps are compared as well: they
-show a journal whose end was cut off. With --archived the first files may be
-kept elsewhere. The service need not run, and may go on writing.`,
+configuration, and what the database remembers of every node is compared as
+well: that shows a journal that was cut, emptied or replaced by an older copy.
+Journals of nodes on other machines are named and need not be here, unless with
+--all. A node that will not come back is retired with signalbox audit retire.
+With --archived the first files may be kept elsewhere. The service need not
+run, and may go on writing.`,
 		Example: `  signalbox audit verify --config /etc/signalbox/signalbox.yaml
   signalbox audit verify --master-key-file master.key /var/lib/signalbox/journal`,
 		Args: func(cmd *cobra.Command, args []string) error {
+			if all && configFile == "" {
+				return &usageError{errors.New("--all needs --config: the database knows which nodes there are")}
+			}
 			if len(args) > 1 || (len(args) == 1) == (configFile != "") {
 				return &usageError{errors.New("name the journal's folder, or --config with the service's configuration; see " + cmd.CommandPath() + " --help")}
 			}
@@ -382,7 +388,9 @@ kept elsewhere. The service need not run, and may go on writing.`,
 				if err != nil {
 					return err
 				}
-				options.Archived = archived
+				if options.Archived = archived; all {
+					options.Elsewhere = nil
+				}
 				return a.verify(cfg.Journal.Dir, options)
 			}
 			var options verify.Options
@@ -406,6 +414,7 @@ kept elsewhere. The service need not run, and may go on writing.`,
 	cmd.Flags().StringVarP(&configFile, "config", "c", "", "the service's configuration: folder, master key and database")
 	cmd.Flags().StringVar(&masterKeyFile, "master-key-file", "", "the service's master key, to check signatures too")
 	cmd.Flags().BoolVar(&archived, "archived", false, "begin with the first file that is here: those before it are kept elsewhere")
+	cmd.Flags().BoolVar(&all, "all", false, "with --config: the journals of all nodes must be here, not only those of this machine")
 	_ = cmd.MarkFlagFilename("master-key-file")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
 	return cmd
@@ -434,7 +443,12 @@ func (a *adminCLI) verify(dir string, options verify.Options) error {
 		}
 	}
 	if !report.OK() {
-		return fmt.Errorf("the journal in %s was tampered with or is damaged", explain.Printable(dir))
+		for _, p := range report.Problems() {
+			if p.Kind != verify.Lost && p.Kind != verify.Missing {
+				return fmt.Errorf("the journal in %s was tampered with or is damaged", explain.Printable(dir))
+			}
+		}
+		return errors.New("records of the journal are missing")
 	}
 	return nil
 }
@@ -448,18 +462,32 @@ type verified struct {
 }
 
 type verifiedNode struct {
-	Node        string           `json:"node"`
-	Segments    int              `json:"segments"`
-	First       uint64           `json:"first"`
-	Records     uint64           `json:"records"`
-	Head        string           `json:"head,omitempty"`
-	From        *time.Time       `json:"from,omitempty"`
-	Until       *time.Time       `json:"until,omitempty"`
-	Checkpoints uint64           `json:"checkpoints"`
-	SignedSeq   *uint64          `json:"signed_seq,omitempty"`   // missing: signatures were not checked
-	AnchoredSeq *uint64          `json:"anchored_seq,omitempty"` // missing: there was no anchor
-	Writing     int64            `json:"writing"`
-	Problem     *verifiedProblem `json:"problem,omitempty"`
+	Node         string           `json:"node"`
+	Segments     int              `json:"segments"`
+	First        uint64           `json:"first"`
+	Records      uint64           `json:"records"`
+	Head         string           `json:"head,omitempty"`
+	From         *time.Time       `json:"from,omitempty"`
+	Until        *time.Time       `json:"until,omitempty"`
+	Checkpoints  uint64           `json:"checkpoints"`
+	SignedSeq    *uint64          `json:"signed_seq,omitempty"`    // missing: signatures were not checked
+	AnchoredSeq  *uint64          `json:"anchored_seq,omitempty"`  // missing: there was no database
+	WitnessedSeq *uint64          `json:"witnessed_seq,omitempty"` // missing: there was no witness
+	Writing      int64            `json:"writing"`
+	Place        string           `json:"place,omitempty"`     // where the database says that it is written
+	Elsewhere    bool             `json:"elsewhere,omitempty"` // no file is here, and none need be
+	RetiredAt    *time.Time       `json:"retired_at,omitempty"`
+	Loss         *verifiedLoss    `json:"loss,omitempty"`
+	Problem      *verifiedProblem `json:"problem,omitempty"`
+}
+
+// verifiedLoss is what a start with --accept-journal-loss went on without.
+type verifiedLoss struct {
+	First  uint64    `json:"first"`
+	Last   uint64    `json:"last"`
+	At     time.Time `json:"at"`
+	By     string    `json:"by"` // the node that went on
+	Reason string    `json:"reason"`
 }
 
 type verifiedProblem struct {
@@ -481,8 +509,17 @@ func shownReport(report verify.Report, options verify.Options) verified {
 		if options.CheckSignature != nil {
 			node.SignedSeq = &n.SignedSeq
 		}
-		if len(options.Anchors) > 0 {
-			node.AnchoredSeq = &n.AnchoredSeq
+		if options.Known != nil {
+			node.AnchoredSeq, node.Place, node.Elsewhere = &n.AnchoredSeq, n.Known.Place, n.Elsewhere
+		}
+		if options.Witnessed != nil {
+			node.WitnessedSeq = &n.WitnessedSeq
+		}
+		if at := n.Known.RetiredAt; !at.IsZero() {
+			node.RetiredAt = &at
+		}
+		if l := n.Known.Loss; !l.At.IsZero() {
+			node.Loss = &verifiedLoss{l.First, l.Last, l.At, l.By, l.Reason}
 		}
 		if p := n.Problem; p != nil {
 			node.Problem = &verifiedProblem{p.File, p.Line, string(p.Kind), p.Detail}
@@ -493,28 +530,58 @@ func shownReport(report verify.Report, options verify.Options) verified {
 }
 
 func nodeText(n verify.NodeReport, options verify.Options) string {
+	text := fmt.Sprintf("node %s: ", n.Node)
+	known := n.Known
 	if n.Problem != nil {
-		text := fmt.Sprintf("node %s: BROKEN after record %d: %s", n.Node, n.Records, n.Problem)
-		if n.Problem.Kind == verify.Removed && n.Problem.Line == 0 && !options.Archived {
-			text += "; if they are archived elsewhere, add --archived"
+		switch n.Problem.Kind {
+		case verify.Lost:
+			text += "LOST: " + n.Problem.Detail
+		case verify.Missing:
+			text += "MISSING: " + n.Problem.Detail
+		default:
+			text += fmt.Sprintf("BROKEN after record %d: %s", n.Records, n.Problem)
+			if n.Problem.Kind == verify.Removed && n.Problem.Line == 0 && !options.Archived {
+				text += "; if they are archived elsewhere, add --archived"
+			}
+		}
+		if n.Problem.Kind == verify.Lost || n.Problem.Kind == verify.Missing {
+			text += fmt.Sprintf("; when this is cleared up, signalbox audit retire %s", n.Node)
 		}
 		return text
 	}
-	text := fmt.Sprintf("node %s: ok, %s in %s, %s", n.Node, count(n.Records-n.First+1, "record"), count(n.Segments, "file"), count(n.Checkpoints, "checkpoint"))
-	if n.First > 1 {
-		text += fmt.Sprintf(", beginning with record %d", n.First)
+	switch {
+	case n.Elsewhere:
+		return text + fmt.Sprintf("not here; its place is %s, record %d on %s: verify it there", known.Place, known.Head.Seq, moment3339(known.Head.At))
+	case n.Segments == 0:
+		text += fmt.Sprintf("no file is here; its last known record is %d", known.Head.Seq)
+	default:
+		text += fmt.Sprintf("ok, %s in %s, %s", count(n.Records-n.First+1, "record"), count(n.Segments, "file"), count(n.Checkpoints, "checkpoint"))
+		if n.First > 1 {
+			text += fmt.Sprintf(", beginning with record %d", n.First)
+		}
+		if options.CheckSignature != nil {
+			text += fmt.Sprintf(", signed up to record %d", n.SignedSeq)
+		}
+		if options.Known != nil {
+			text += fmt.Sprintf(", anchored up to record %d", n.AnchoredSeq)
+		}
+		if options.Witnessed != nil {
+			text += fmt.Sprintf(", witnessed up to record %d", n.WitnessedSeq)
+		}
+		if n.Records >= n.First {
+			text += fmt.Sprintf(", from %s to %s", moment3339(n.From), moment3339(n.Until))
+		}
+		if n.Writing > 0 {
+			text += fmt.Sprintf("; %s of an unfinished line, which is being written or was cut off", count(n.Writing, "byte"))
+		}
 	}
-	if options.CheckSignature != nil {
-		text += fmt.Sprintf(", signed up to record %d", n.SignedSeq)
+	if l := known.Loss; !l.At.IsZero() {
+		text += fmt.Sprintf("; records %d to %d are lost, node %s went on without them on %s", l.First, l.Last, l.By, moment3339(l.At))
 	}
-	if len(options.Anchors) > 0 {
-		text += fmt.Sprintf(", anchored up to record %d", n.AnchoredSeq)
-	}
-	if n.Records >= n.First {
-		text += fmt.Sprintf(", from %s to %s", n.From.UTC().Format(time.RFC3339), n.Until.UTC().Format(time.RFC3339))
-	}
-	if n.Writing > 0 {
-		text += fmt.Sprintf("; %s of an unfinished line, which is being written or was cut off", count(n.Writing, "byte"))
+	if !known.RetiredAt.IsZero() {
+		text += "; retired on " + moment3339(known.RetiredAt)
 	}
 	return text
 }
+
+func moment3339(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -17,6 +17,7 @@ import (
 
 func newServe(env *Environment) *cobra.Command {
 	var file string
+	var acceptLoss bool
 	cmd := &cobra.Command{
 		Use:   "serve --config FILE",
 		Short: "Run the service",
@@ -27,17 +28,23 @@ algorithms and the log level. A file with a mistake is refused and the
 configuration before it stays. Listeners, TLS, storage, issuer and secrets need
 a restart, and the log says so. A file that another node has replaced by a newer
 one is refused too; signalbox config explain revision says what to do. SIGTERM
-stops listening, finishes the requests that are under way, and ends.`,
+stops listening, finishes the requests that are under way, and ends.
+
+The service does not start when its journal lacks records that the database
+remembers: the folder was cut, emptied, or replaced by an older copy. Bring it
+back. If that is not possible, start once with --accept-journal-loss: the
+missing records stay on record, in the database and in the journal.`,
 		Example: "  signalbox serve --config /etc/signalbox/signalbox.yaml",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file == "" {
 				return &usageError{errors.New("--config is needed; signalbox init writes a configuration to start from")}
 			}
-			return serve(cmd.Context(), env, file)
+			return serve(cmd.Context(), env, file, acceptLoss)
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file (YAML)")
+	cmd.Flags().BoolVar(&acceptLoss, "accept-journal-loss", false, "start although records of the journal are missing, and record that for ever")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
 	return cmd
 }
@@ -49,13 +56,13 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-func serve(ctx context.Context, env *Environment, file string) error {
+func serve(ctx context.Context, env *Environment, file string, acceptLoss bool) error {
 	load := func() (*config.Config, error) { return config.Load(file, os.Environ()) }
 	cfg, err := load()
 	if err != nil {
 		return err
 	}
-	n, err := node.Open(ctx, cfg, node.Options{Log: env.Err, Version: version.Get()})
+	n, err := node.Open(ctx, cfg, node.Options{Log: env.Err, Version: version.Get(), AcceptJournalLoss: acceptLoss})
 	if err != nil {
 		return err
 	}

@@ -186,7 +186,7 @@ func BenchmarkOpen(b *testing.B) {
 	b.SetBytes(size)
 	b.ResetTimer()
 	for range b.N {
-		end, err := recoverEnd(dir, "a-1")
+		end, err := recoverEnd(dir, "a-1", authority.JournalHead{})
 		if err != nil {
 			b.Fatal(err)
 		}

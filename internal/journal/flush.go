@@ -11,6 +11,7 @@ import (
 // run is the flusher.
 func (j *Journal) run(tick <-chan time.Time) {
 	defer close(j.stopped)
+	defer close(j.shown)
 	defer close(j.anchors)
 	for {
 		select {
@@ -101,7 +102,8 @@ func (j *Journal) flush(checkpoint bool) {
 	j.mu.Unlock()
 	close(b.done)
 	if cp != nil {
-		j.tellLatest(*cp)
+		j.anchors.offer(cp.Head)
+		j.shown.offer(cp.Head)
 	}
 	if full {
 		j.roll(seq + 1)
@@ -151,19 +153,26 @@ func (j *Journal) finish() error {
 	return errors.Join(j.file.Sync(), j.file.Close())
 }
 
-// poison ends the journal: what a failed write or sync left on disk is known
-// only after a new start has read it.
+// poison ends the journal with the batch that could not be written: what a failed write
+// or sync left on disk is known only after a new start has read it.
 func (j *Journal) poison(b *batch, cause error) {
 	err := fmt.Errorf("journal: not recorded: %w", cause)
-	j.mu.Lock()
-	j.err = err
-	gathered := j.batch
-	j.buf = nil
-	j.mu.Unlock()
 	b.err = err
 	close(b.done)
-	gathered.err = err
-	close(gathered.done)
+	j.halt(err)
+}
+
+// halt makes the journal refuse all that is not yet being written, for good.
+func (j *Journal) halt(err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.err != nil {
+		return
+	}
+	j.err = err
+	j.buf = nil
+	j.batch.err = err
+	close(j.batch.done)
 }
 
 // roll starts a new segment.

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -46,9 +47,22 @@ type Options struct {
 	Sign func(payload []byte) (string, error)
 	// MaxSegment is the size in bytes at which a segment is closed. Zero means 64 MiB.
 	MaxSegment int64
-	// Anchor, if not nil, is told of every checkpoint once it is on disk, one at a
-	// time and outside the way of appenders; of several that wait, only the latest.
-	Anchor func(format.Checkpoint)
+	// Anchored is the head that is kept outside of the folder. Open refuses a folder
+	// that does not contain it.
+	Anchored authority.JournalHead
+	// Anchor moves that head on, as authority.JournalStore.SaveJournalHead does. It is
+	// called with every checkpoint once it is on disk, one at a time and outside the way
+	// of appenders; of several that wait, only the latest. Nil means that nobody
+	// remembers the journal.
+	Anchor func(ctx context.Context, node string, from, to authority.JournalHead) error
+	// Witness shows a head to somebody whom this machine cannot change. It is called
+	// like Anchor, every ten seconds at most, and what it returns is only logged and
+	// counted. Nil means no witness.
+	Witness func(ctx context.Context, node string, head authority.JournalHead) error
+	// Log is for what goes wrong outside the way of appenders. Nil means nowhere.
+	Log *slog.Logger
+
+	first []authority.Event // the first records of a journal without any
 
 	tick  <-chan time.Time                     // instead of a ticker, for tests
 	after func(time.Duration) <-chan time.Time // instead of time.After, for tests
@@ -73,12 +87,19 @@ type Journal struct {
 	took       time.Duration // the last write; only the flusher touches it
 	after      func(time.Duration) <-chan time.Time
 
-	wake     chan struct{}
-	full     chan struct{} // the batch has reached fullAt
-	quit     chan struct{}
-	stopped  chan struct{} // closed when the flusher has ended
-	anchors  chan format.Checkpoint
-	anchored chan struct{} // closed when the last anchor is told
+	wake    chan struct{}
+	full    chan struct{} // the batch has reached fullAt
+	quit    chan struct{}
+	stopped chan struct{} // closed when the flusher has ended
+
+	log             *slog.Logger
+	anchors         newest        // for keepAnchored
+	anchored        chan struct{} // closed when it has ended
+	anchoredSeq     atomic.Uint64
+	shown           newest        // for keepWitnessed
+	witnessed       chan struct{} // closed when it has ended
+	witnessedSeq    atomic.Uint64
+	witnessFailures atomic.Uint64
 
 	fault   fault // for the tests of those who append
 	tally   tally
@@ -106,13 +127,20 @@ type batch struct {
 
 func newBatch() *batch { return &batch{done: make(chan struct{})} }
 
-// Open opens the journal of node in dir for writing, and makes both if needed.
-// It checks the last segment and cuts off a torn last line; it refuses a
-// directory that another process writes to, and a journal that is broken.
-func Open(dir, node string, opts Options) (_ *Journal, err error) {
-	if !format.IsNodeName(node) {
-		return nil, fmt.Errorf("journal: %q cannot be a node's name: letters, digits, dot, dash and underscore, at most 128", node)
+// Open opens the journal of node in dir for writing, and makes both if needed. It checks
+// the end of the journal, from opts.Anchored on, and cuts off a torn last line. It
+// refuses a directory that another process writes to; a journal that is broken or lacks
+// opts.Anchored is a LostError. Start is for a folder that knows its node.
+func Open(dir, node string, opts Options) (*Journal, error) {
+	lock, err := claim(dir)
+	if err != nil {
+		return nil, err
 	}
+	return openLocked(lock, dir, node, opts)
+}
+
+// claim makes dir and locks it.
+func claim(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
@@ -125,7 +153,16 @@ func Open(dir, node string, opts Options) (_ *Journal, err error) {
 		lock.Close()
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	end, err := recoverEnd(dir, node)
+	return lock, nil
+}
+
+// openLocked gives lock back if it fails.
+func openLocked(lock *os.File, dir, node string, opts Options) (*Journal, error) {
+	if !format.IsNodeName(node) {
+		lock.Close()
+		return nil, fmt.Errorf("journal: %q cannot be a node's name: letters, digits, dot, dash and underscore, at most 128", node)
+	}
+	end, err := recoverEnd(dir, node, opts.Anchored)
 	if err != nil {
 		lock.Close()
 		return nil, fmt.Errorf("journal: %w", err)
@@ -135,7 +172,7 @@ func Open(dir, node string, opts Options) (_ *Journal, err error) {
 		now: opts.Now, sign: opts.Sign, maxSegment: opts.MaxSegment, disk: realDisk,
 		lock: lock, file: end.file, size: end.size, padded: end.size,
 		wake: make(chan struct{}, 1), full: make(chan struct{}, 1), quit: make(chan struct{}), stopped: make(chan struct{}),
-		anchors: make(chan format.Checkpoint, 1), anchored: make(chan struct{}),
+		log: opts.Log, anchors: make(newest, 1), anchored: make(chan struct{}), shown: make(newest, 1), witnessed: make(chan struct{}),
 		tally: tally{types: map[authority.EventType]*refusals{}},
 		batch: newBatch(), seq: end.seq, head: end.head, durable: end.seq, unsigned: end.unsigned,
 		waiters: make(chan struct{}),
@@ -145,6 +182,9 @@ func Open(dir, node string, opts Options) (_ *Journal, err error) {
 	}
 	if j.maxSegment <= 0 {
 		j.maxSegment = defaultMaxSegment
+	}
+	if j.log == nil {
+		j.log = slog.New(slog.DiscardHandler)
 	}
 	if opts.disk != nil {
 		j.disk = *opts.disk
@@ -157,11 +197,28 @@ func Open(dir, node string, opts Options) (_ *Journal, err error) {
 		t := time.NewTicker(checkpointAfter)
 		tick, stopTick = t.C, t.Stop
 	}
-	go j.tellAnchors(opts.Anchor)
+	if opts.Anchor == nil {
+		close(j.anchored)
+	} else {
+		j.anchoredSeq.Store(opts.Anchored.Seq)
+		go j.keepAnchored(opts.Anchor, opts.Anchored)
+	}
+	if opts.Witness == nil {
+		close(j.witnessed)
+	} else {
+		go j.keepWitnessed(opts.Witness)
+	}
 	go func() {
 		defer stopTick()
 		j.run(tick)
 	}()
+	if end.seq == 0 {
+		for _, e := range opts.first {
+			if err := j.append(context.Background(), &e, 1); err != nil {
+				return nil, errors.Join(err, j.Close())
+			}
+		}
+	}
 	if end.cut > 0 {
 		e := authority.Event{Type: authority.EventRecovered, Reason: fmt.Sprintf("cut off a torn last line of %d bytes, never acknowledged", end.cut)}
 		if err := j.append(context.Background(), &e, 1); err != nil {
@@ -280,6 +337,15 @@ func (j *Journal) Head() (seq uint64) {
 	return j.durable
 }
 
+// Anchored is the last record whose hash is kept outside of the folder.
+func (j *Journal) Anchored() (seq uint64) { return j.anchoredSeq.Load() }
+
+// Witnessed is the last record whose hash the witness has, and how often it could not
+// be shown one.
+func (j *Journal) Witnessed() (seq, failures uint64) {
+	return j.witnessedSeq.Load(), j.witnessFailures.Load()
+}
+
 // Wait returns once record seq is on disk, and gives the last one that is.
 func (j *Journal) Wait(ctx context.Context, seq uint64) (uint64, error) {
 	for {
@@ -313,6 +379,7 @@ func (j *Journal) Close() error {
 	close(j.quit)
 	<-j.stopped
 	<-j.anchored
+	<-j.witnessed
 	err := j.Err()
 	if err != nil {
 		_ = j.file.Close() // as it is: the next start looks at it

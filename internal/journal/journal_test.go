@@ -64,18 +64,18 @@ func closed(t testing.TB, j *Journal) {
 	}
 }
 
-func verified(t testing.TB, dir string, anchors ...format.Checkpoint) verify.Report {
+func verified(t testing.TB, dir string, heads ...authority.JournalHead) verify.Report {
 	t.Helper()
-	r, err := verify.Dir(dir, verify.Options{CheckSignature: journaltest.Check, Anchors: anchors})
+	r, err := verify.Dir(dir, verify.Options{CheckSignature: journaltest.Check, Witnessed: map[string][]authority.JournalHead{"a-1": heads}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
 }
 
-func sound(t testing.TB, dir string, anchors ...format.Checkpoint) verify.NodeReport {
+func sound(t testing.TB, dir string, heads ...authority.JournalHead) verify.NodeReport {
 	t.Helper()
-	r := verified(t, dir, anchors...)
+	r := verified(t, dir, heads...)
 	if !r.OK() {
 		t.Fatal(r.Problems())
 	}
@@ -182,23 +182,29 @@ func TestSegmentsRollAndChainOn(t *testing.T) {
 func TestCheckpointsComeByTickAndByCountAndAreAnchored(t *testing.T) {
 	dir := t.TempDir()
 	tick := make(chan time.Time)
-	anchors := make(chan format.Checkpoint, 100)
-	j := open(t, dir, Options{tick: tick, Anchor: func(c format.Checkpoint) { anchors <- c }})
+	anchors := make(chan authority.JournalHead, 100)
+	j := open(t, dir, Options{tick: tick, Anchor: func(_ context.Context, node string, _, to authority.JournalHead) error {
+		if node != "a-1" {
+			t.Errorf("the head of %q", node)
+		}
+		anchors <- to
+		return nil
+	}})
 	appendN(t, j, 0, 3)
 	tick <- day
 	a := <-anchors
-	if a.Seq != 3 || a.Node != "a-1" {
+	if a.Seq != 3 {
 		t.Fatalf("%+v", a)
 	}
 	tick <- day // nothing new: no checkpoint
 	tick <- day
 	var wg sync.WaitGroup
-	for range 110 { // more than are needed, since an early checkpoint begins the count anew
+	for range 110 { // more than are needed, since an early checkpoint begins the count again
 		wg.Go(func() { appendN(t, j, 0, checkpointEvery/100) })
 	}
 	wg.Wait()
 	appendN(t, j, 0, 1)
-	var b format.Checkpoint
+	var b authority.JournalHead
 	want := uint64(2) // by the first tick, and at the end
 	for b.Seq < 4+checkpointEvery-200 {
 		select {
@@ -213,7 +219,7 @@ func TestCheckpointsComeByTickAndByCountAndAreAnchored(t *testing.T) {
 		}
 	}
 	closed(t, j)
-	if n := sound(t, dir, a, b); n.Checkpoints != want || n.AnchoredSeq != b.Seq {
+	if n := sound(t, dir, a, b); n.Checkpoints != want || n.WitnessedSeq != b.Seq {
 		t.Errorf("%+v", n)
 	}
 }

@@ -6,10 +6,37 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
+	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/journal/format"
 )
+
+// LostError says that a folder does not hold the journal that it should: it was cut,
+// emptied, damaged, or replaced by an older copy.
+type LostError struct {
+	Dir, Node   string
+	First, Last uint64 // the records that are missing or cannot be trusted
+	Why         string
+}
+
+// Error says what is missing and what to do.
+func (e *LostError) Error() string {
+	return fmt.Sprintf("%s. Put the journal of node %s back into %s as it was; `signalbox audit verify` says what is wrong with it. "+
+		"If it cannot be had, start once with `signalbox serve --accept-journal-loss`: the service goes on without %s, and that is on record for ever",
+		e.Why, e.Node, e.Dir, recordRange(e.First, e.Last))
+}
+
+func recordRange(first, last uint64) string {
+	switch {
+	case last < first:
+		return "its records"
+	case last == first:
+		return fmt.Sprintf("record %d", first)
+	}
+	return fmt.Sprintf("records %d to %d", first, last)
+}
 
 // end is where a journal goes on.
 type end struct {
@@ -21,44 +48,78 @@ type end struct {
 	cut      int64  // bytes of a torn last line that were cut off
 }
 
-// recoverEnd finds the end of node's journal in dir, which it makes if there is
-// none. It checks the chain of the last segment, and its link to the one before:
-// a full check of all is Verify's work, and would make a start slow.
-func recoverEnd(dir, node string) (end, error) {
+// recovery follows a journal to its end.
+type recovery struct {
+	end
+	dir, node string
+	anchored  authority.JournalHead
+	adopt     bool // the first line is still to say what head is
+}
+
+// lost says that nothing after the last sound record can be trusted.
+func (r *recovery) lost(format string, args ...any) error {
+	return r.lostFrom(r.seq+1, format, args...)
+}
+
+func (r *recovery) lostFrom(first uint64, format string, args ...any) error {
+	return &LostError{Dir: r.dir, Node: r.node, First: first, Last: max(first, r.anchored.Seq), Why: fmt.Sprintf(format, args...)}
+}
+
+// damage tells what is wrong with a file from a file that cannot be read.
+func (r *recovery) damage(err error) error {
+	var unreadable *fs.PathError
+	if errors.As(err, &unreadable) {
+		return err
+	}
+	return r.lost("%v", err)
+}
+
+// recoverEnd finds the end of node's journal in dir, which it makes if there is none.
+// It checks the chain from the segment that holds the anchored head on, and its link to
+// the segment before: a full check of all is the work of `audit verify`, and would make
+// a start slow.
+func recoverEnd(dir, node string, anchored authority.JournalHead) (end, error) {
 	nodes, err := format.ListSegments(dir)
 	if err != nil {
 		return end{}, err
 	}
 	segments := nodes[node]
+	r := &recovery{end: end{head: format.Genesis(node)}, dir: dir, node: node, anchored: anchored}
 	if len(segments) == 0 {
-		f, err := createSegment(dir, node, 1)
-		return end{file: f, head: format.Genesis(node)}, err
-	}
-	last := segments[len(segments)-1]
-	e := end{seq: last.First - 1, head: format.Genesis(node)}
-	if len(segments) > 1 {
-		before := segments[len(segments)-2]
-		line, err := format.LastLine(before.Path)
-		if err != nil {
-			return end{}, err
+		if anchored.Seq > 0 {
+			return end{}, r.lost("%s holds no file of node %s, whose record %d is remembered", dir, node, anchored.Seq)
 		}
-		f, ok := format.ParseFrame(line)
-		if !ok || f.Seq != e.seq {
-			return end{}, fmt.Errorf("%s: its last line is not record %d, but %s begins after that", before.Path, e.seq, last.Path)
-		}
-		e.head = sha256.Sum256(line)
-	} else if last.First != 1 {
-		return end{}, fmt.Errorf("%s: removed: records 1 to %d are missing", last.Path, e.seq)
+		r.file, err = createSegment(dir, node, 1)
+		return r.end, err
 	}
-	if err := e.readSegment(last.Path); err != nil {
+	from := len(segments) - 1
+	for from > 0 && segments[from].First > anchored.Seq && anchored.Seq > 0 {
+		from--
+	}
+	if err := r.begin(segments, from); err != nil {
 		return end{}, err
 	}
-	f, err := os.OpenFile(last.Path, os.O_WRONLY, 0)
+	for i, s := range segments[from:] {
+		if s.First != r.seq+1 {
+			return end{}, r.lost("%s: record %d must come before this file: removed", s.Path, r.seq+1)
+		}
+		if err := r.readSegment(s.Path); err != nil {
+			return end{}, err
+		}
+		if r.cut > 0 && from+i < len(segments)-1 {
+			return end{}, r.lost("%s: truncated: the segment does not end in a whole line, but a later one exists", s.Path)
+		}
+	}
+	if r.seq < anchored.Seq {
+		return end{}, r.lost("the journal of node %s in %s ends at record %d, but record %d is remembered: its end was cut off, or it is an older copy",
+			node, dir, r.seq, anchored.Seq)
+	}
+	f, err := os.OpenFile(segments[len(segments)-1].Path, os.O_WRONLY, 0)
 	if err != nil {
 		return end{}, err
 	}
-	e.file = f
-	if err := f.Truncate(e.size); err != nil {
+	r.file = f
+	if err := f.Truncate(r.size); err != nil {
 		f.Close()
 		return end{}, err
 	}
@@ -67,11 +128,39 @@ func recoverEnd(dir, node string) (end, error) {
 		f.Close()
 		return end{}, err
 	}
-	return e, nil
+	return r.end, nil
+}
+
+// begin says what the first line of segments[from] must link to.
+func (r *recovery) begin(segments []format.Segment, from int) error {
+	s := segments[from]
+	r.seq = s.First - 1
+	switch {
+	case from > 0:
+		before := segments[from-1]
+		line, err := format.LastLine(before.Path)
+		if err != nil {
+			return r.damage(err)
+		}
+		f, ok := format.ParseFrame(line)
+		if !ok || f.Seq != r.seq {
+			return r.lost("%s: its last line is not record %d, but %s begins after that", before.Path, r.seq, s.Path)
+		}
+		r.head = sha256.Sum256(line)
+	case s.First == 1:
+	case r.anchored.Seq >= s.First:
+		r.adopt = true // the anchored head vouches for what follows
+	case r.anchored.Seq > 0:
+		return r.lostFrom(r.anchored.Seq, "the files of node %s begin with record %d, but record %d is remembered: if it was moved to an archive, bring it back",
+			r.node, s.First, r.anchored.Seq)
+	default:
+		return r.lostFrom(1, "%s: removed: records 1 to %d are missing", s.Path, r.seq)
+	}
+	return nil
 }
 
 // readSegment follows the chain to the end of the file.
-func (e *end) readSegment(path string) error {
+func (r *recovery) readSegment(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -86,13 +175,13 @@ func (e *end) readSegment(path string) error {
 			// A power cut may keep a later page of the last write and lose an earlier
 			// one. More than one write behind a hole is not that: refuse to cut it off.
 			if l.Behind > l.Torn && l.Behind > maxWrite+format.MaxLine {
-				return fmt.Errorf("%s:%d: changed: zeros in the middle, with %d bytes behind them", path, l.Number+1, l.Behind-l.Torn)
+				return r.lost("%s:%d: changed: zeros in the middle, with %d bytes behind them", path, l.Number+1, l.Behind-l.Torn)
 			}
-			e.size, e.cut = l.Offset, l.Behind
+			r.size, r.cut = l.Offset, l.Behind
 			return nil
 		}
 		if err != nil {
-			return err
+			return r.damage(err)
 		}
 		fr, ok := format.ParseFrame(line)
 		if !ok {
@@ -100,21 +189,27 @@ func (e *end) readSegment(path string) error {
 			// what was to be the middle of the batch, so ask for whole JSON.
 			number, broken := l.Number, !json.Valid(line)
 			if _, err := l.Next(); broken && errors.Is(err, io.EOF) && l.Behind == 0 {
-				e.size, e.cut = start, l.Offset-start
+				r.size, r.cut = start, l.Offset-start
 				return nil
 			}
-			return fmt.Errorf("%s:%d: changed: not a line of a journal", path, number)
+			return r.lost("%s:%d: changed: not a line of a journal", path, number)
 		}
-		switch {
-		case fr.Seq != e.seq+1:
-			return fmt.Errorf("%s:%d: record %d where %d must come: removed, inserted or reordered; run `signalbox audit verify`", path, l.Number, fr.Seq, e.seq+1)
-		case fr.Prev != e.head:
-			return fmt.Errorf("%s:%d: changed: the chain is broken here or in the line before; run `signalbox audit verify`", path, l.Number)
+		if r.adopt {
+			r.adopt, r.head = false, fr.Prev
 		}
-		e.seq, e.head = fr.Seq, sha256.Sum256(line)
-		e.unsigned++
+		switch hash := sha256.Sum256(line); {
+		case fr.Seq != r.seq+1:
+			return r.lost("%s:%d: record %d where %d must come: removed, inserted or reordered", path, l.Number, fr.Seq, r.seq+1)
+		case fr.Prev != r.head:
+			return r.lostFrom(max(1, r.seq), "%s:%d: changed: the chain is broken here or in the line before", path, l.Number)
+		case fr.Seq == r.anchored.Seq && hash != r.anchored.Hash:
+			return r.lostFrom(1, "%s:%d: changed: record %d is not the one that is remembered", path, l.Number, fr.Seq)
+		default:
+			r.seq, r.head = fr.Seq, hash
+		}
+		r.unsigned++
 		if fr.Checkpoint {
-			e.unsigned = 0
+			r.unsigned = 0
 		}
 	}
 }

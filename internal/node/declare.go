@@ -29,7 +29,7 @@ func (n *Node) declare(ctx context.Context, next *current, how string) error {
 	}
 	before := n.current.Load()
 	n.current.Store(before.without(next.declaration))
-	next.declaration.Node = n.name
+	next.declaration.Node = n.journal.Node()
 	declaration, err := n.endings.Declare(ctx, next.declaration, before.declaration.Revision)
 	var superseded *authority.SupersededError
 	switch {

@@ -86,7 +86,7 @@ func TestAnOldFileDoesNotUndoANewerOne(t *testing.T) {
 	}
 
 	_, err = open(t, old)
-	for _, want := range []string{"second.yaml:", "revision", "node " + first.name, "(revision 2)", "`revision` that was never used"} {
+	for _, want := range []string{"second.yaml:", "revision", "node " + first.journal.Node(), "(revision 2)", "`revision` that was never used"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Fatalf("an old node starts, or does not say %q: %v", want, err)
 		}

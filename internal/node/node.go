@@ -34,6 +34,9 @@ type Options struct {
 	Now     func() time.Time // the node's clock; nil means time.Now
 	Log     io.Writer        // where the log is written; nil means nowhere
 	Version version.Info     // of the running binary; zero means that of this build
+	// AcceptJournalLoss starts a node whose journal lacks records, and puts that on
+	// record for ever.
+	AcceptJournalLoss bool
 }
 
 // Node is one running node. Open makes it.
@@ -49,7 +52,6 @@ type Node struct {
 	master    keys.MasterKey
 	refresh   authority.RefreshKey
 	db        *sqldb.DB
-	name      string // in the journal
 	journal   *journal.Journal
 	ring      *keys.Ring
 	follower  *revocation.Follower
@@ -90,7 +92,7 @@ func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Node, er
 	if n.db, err = sqldb.Open(ctx, cfg.Storage.URL.Reveal()); err != nil {
 		return nil, err
 	}
-	if err = n.openJournal(cfg.Journal.Dir); err != nil {
+	if err = n.openJournal(ctx, cfg, options.AcceptJournalLoss); err != nil {
 		return nil, err
 	}
 	if err = n.openKeys(ctx); err != nil {

@@ -5,21 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/signalbox-sts/signalbox/internal/config"
 	"github.com/signalbox-sts/signalbox/internal/jose"
-	"github.com/signalbox-sts/signalbox/internal/journal/format"
 	"github.com/signalbox-sts/signalbox/internal/journal/verify"
 	"github.com/signalbox-sts/signalbox/internal/keys"
 	"github.com/signalbox-sts/signalbox/internal/store/sqldb"
 )
 
-// JournalProof gathers all that a node's own configuration can say about its
-// journal, which is in cfg.Journal.Dir.
+// JournalProof gathers all that a node's own configuration can say about its journal,
+// which is in cfg.Journal.Dir. Other machines keep the journals of their nodes.
 func JournalProof(ctx context.Context, cfg *config.Config) (options verify.Options, err error) {
-	dir := cfg.Journal.Dir
 	master, err := masterKeyOf(cfg)
 	if err != nil {
 		return options, err
@@ -36,21 +32,13 @@ func JournalProof(ctx context.Context, cfg *config.Config) (options verify.Optio
 	if err != nil {
 		return options, err
 	}
-	heads, err := db.JournalHeads(ctx)
+	options.Known, err = db.Journals(ctx)
 	if err := errors.Join(err, db.Close()); err != nil {
 		return options, err
 	}
-	own, err := os.ReadFile(nodeFile(dir))
-	if err != nil {
-		return options, fmt.Errorf("whose journal this is: %w", err)
-	}
-	for _, h := range heads {
-		// Other nodes keep their journals elsewhere, unless they were gathered here.
-		here, err := filepath.Glob(filepath.Join(dir, "journal-"+h.Node+"-*"))
-		if err == nil && len(here) == 0 && h.Node != strings.TrimSpace(string(own)) {
-			continue
-		}
-		options.Anchors = append(options.Anchors, format.Checkpoint{Node: h.Node, Seq: uint64(h.Seq), Head: h.Head, Time: h.At})
+	if cfg.Storage.URL.Engine() != "sqlite" {
+		here := placeOf(cfg)
+		options.Elsewhere = func(place string) bool { return place != here }
 	}
 	return options, nil
 }

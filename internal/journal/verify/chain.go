@@ -13,13 +13,14 @@ import (
 	"slices"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/journal/format"
 )
 
 // chain is how far a node's journal is known to be sound.
 type chain struct {
 	NodeReport
-	anchors []format.Checkpoint // those ahead, in order
+	anchors []anchor // those ahead, in order
 	head    [32]byte
 	adopt   bool   // the first line is still to say what head is
 	signed  bool   // the last line is a checkpoint
@@ -29,10 +30,21 @@ type chain struct {
 	until   []byte
 }
 
-func (v *verifier) node(node string, segments []format.Segment, anchors []format.Checkpoint) (NodeReport, error) {
-	slices.SortFunc(anchors, func(a, b format.Checkpoint) int { return cmp.Compare(a.Seq, b.Seq) })
-	c := &chain{NodeReport: NodeReport{Node: node, Segments: len(segments), First: 1}, anchors: anchors, head: format.Genesis(node), file: v.dir}
-	if v.opts.Archived && len(segments) > 0 && segments[0].First > 1 {
+// anchor is a head that is kept outside of the folder.
+type anchor struct {
+	authority.JournalHead
+	by    string
+	agree *uint64 // the last record that its keeper agrees with
+}
+
+func (v *verifier) node(node string, segments []format.Segment, known authority.Journal) (NodeReport, error) {
+	c := &chain{NodeReport: NodeReport{Node: node, Segments: len(segments), First: 1, Known: known}, head: format.Genesis(node), file: v.dir}
+	if len(segments) == 0 {
+		v.absent(c)
+		return c.NodeReport, nil
+	}
+	c.expect(v.opts.Witnessed[node])
+	if v.opts.Archived && segments[0].First > 1 {
 		c.First, c.Records, c.adopt = segments[0].First, segments[0].First-1, true
 	}
 	for i, s := range segments {
@@ -46,18 +58,68 @@ func (v *verifier) node(node string, segments []format.Segment, anchors []format
 			break
 		}
 	}
-	for len(c.anchors) > 0 && c.anchors[0].Seq == 0 {
-		c.anchors = c.anchors[1:]
-	}
 	if c.Problem == nil && len(c.anchors) > 0 {
-		c.problem(c.file, c.line, Truncated, fmt.Sprintf("the journal ends at record %d, but an anchor knows record %d: the end was cut off",
-			c.Records, c.anchors[len(c.anchors)-1].Seq))
+		last := c.anchors[len(c.anchors)-1]
+		c.problem(c.file, c.line, Truncated, fmt.Sprintf("the journal ends at record %d, but the %s remembers record %d: the end was cut off",
+			c.Records, last.by, last.Seq))
 	}
 	if c.Problem == nil {
 		c.Head = hex.EncodeToString(c.head[:])
 	}
 	c.From, c.Until = format.ParseTime(c.from), format.ParseTime(c.until)
+	v.lost(c)
 	return c.NodeReport, nil
+}
+
+// expect says which heads the journal must contain: all that are remembered, but for
+// those of records that are known to be lost.
+func (c *chain) expect(witnessed []authority.JournalHead) {
+	c.anchors = append(c.anchors, anchor{c.Known.Head, "database", &c.AnchoredSeq})
+	for _, h := range witnessed {
+		c.anchors = append(c.anchors, anchor{h, "witness", &c.WitnessedSeq})
+	}
+	loss := c.Known.Loss
+	c.anchors = slices.DeleteFunc(c.anchors, func(a anchor) bool { return a.Seq == 0 || !loss.At.IsZero() && a.Seq >= loss.First })
+	slices.SortFunc(c.anchors, func(a, b anchor) int { return cmp.Compare(a.Seq, b.Seq) })
+}
+
+// absent judges a node without a file.
+func (v *verifier) absent(c *chain) {
+	known := c.Known
+	witnessed := uint64(0)
+	for _, h := range v.opts.Witnessed[c.Node] {
+		witnessed = max(witnessed, h.Seq)
+	}
+	switch {
+	case !known.RetiredAt.IsZero():
+	case known.Node == "":
+		c.problem(v.dir, 0, Missing, fmt.Sprintf("no file of it is here, but the witness remembers record %d, and the database nothing", witnessed))
+	case !known.Loss.At.IsZero() && (known.Loss.First <= 1 || v.elsewhere(known)):
+		v.lost(c)
+	case v.elsewhere(known):
+		c.Elsewhere = true
+	default:
+		c.problem(v.dir, 0, Missing, fmt.Sprintf("no file of it is here, but the database remembers record %d of %s, written at %s",
+			max(known.Head.Seq, witnessed), known.Head.At.UTC().Format(time.RFC3339), known.Place))
+	}
+}
+
+func (v *verifier) elsewhere(known authority.Journal) bool {
+	return v.opts.Elsewhere != nil && v.opts.Elsewhere(known.Place)
+}
+
+// lost judges a node some of whose records a start went on without: what is wrong with
+// them is known then. It stays a problem until somebody has retired the node.
+func (v *verifier) lost(c *chain) {
+	loss := c.Known.Loss
+	if loss.At.IsZero() || c.Problem != nil && c.Records+1 < loss.First {
+		return
+	}
+	c.Problem = nil
+	if c.Known.RetiredAt.IsZero() {
+		c.problem(v.dir, 0, Lost, fmt.Sprintf("records %d to %d; node %s went on without them on %s. %s",
+			loss.First, loss.Last, loss.By, loss.At.UTC().Format(time.RFC3339), loss.Reason))
+	}
 }
 
 // expectSegment checks that s goes on where the one before ended.
@@ -174,7 +236,7 @@ func (v *verifier) line(c *chain, l *format.Lines, line []byte) {
 	c.agrees(l.Path, l.Number)
 }
 
-// agrees compares the last record with the anchors that have been reached.
+// agrees compares the last record with the heads that have been reached.
 func (c *chain) agrees(file string, line int) bool {
 	for len(c.anchors) > 0 && c.anchors[0].Seq <= c.Records {
 		a := c.anchors[0]
@@ -182,11 +244,11 @@ func (c *chain) agrees(file string, line int) bool {
 		if a.Seq < c.Records {
 			continue // of an archived record
 		}
-		if a.Head != hex.EncodeToString(c.head[:]) {
-			c.problem(file, line, Changed, fmt.Sprintf("an anchor says that record %d has the hash %s", a.Seq, a.Head))
+		if a.Hash != c.head {
+			c.problem(file, line, Changed, fmt.Sprintf("the %s remembers that record %d has the hash %x", a.by, a.Seq, a.Hash))
 			return false
 		}
-		c.AnchoredSeq = a.Seq
+		*a.agree = a.Seq
 	}
 	return true
 }
@@ -237,12 +299,12 @@ func (v *verifier) checkpoint(c *chain, f format.Frame, line []byte) string {
 	if err := json.Unmarshal(line, &r); err != nil {
 		return "not whole JSON"
 	}
-	cp := format.Checkpoint{Node: c.Node, Seq: f.Seq - 1, Head: hex.EncodeToString(f.Prev[:]), Time: r.Time, JWS: r.JWS}
+	cp := format.Checkpoint{Node: c.Node, Head: authority.JournalHead{Seq: f.Seq - 1, Hash: f.Prev, At: r.Time}}
 	switch {
-	case r.Head != cp.Head:
+	case r.Head != hex.EncodeToString(f.Prev[:]):
 		return "`head` is not the hash of the line before"
-	case r.Count != cp.Seq:
-		return fmt.Sprintf("`count` is %d, not %d", r.Count, cp.Seq)
+	case r.Count != cp.Head.Seq:
+		return fmt.Sprintf("`count` is %d, not %d", r.Count, cp.Head.Seq)
 	case v.opts.CheckSignature == nil:
 		return ""
 	case r.JWS == "":
@@ -255,6 +317,6 @@ func (v *verifier) checkpoint(c *chain, f format.Frame, line []byte) string {
 	if string(payload) != string(cp.Payload()) {
 		return "the signature is over something else: " + string(payload)
 	}
-	c.SignedSeq = cp.Seq
+	c.SignedSeq = cp.Head.Seq
 	return ""
 }

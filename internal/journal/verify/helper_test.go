@@ -4,8 +4,8 @@ import (
 	"context"
 	"testing"
 
+	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/journal"
-	"github.com/signalbox-sts/signalbox/internal/journal/format"
 	"github.com/signalbox-sts/signalbox/internal/journal/journaltest"
 )
 
@@ -50,20 +50,35 @@ func closed(t testing.TB, j *journal.Journal) {
 	}
 }
 
-func verified(t testing.TB, dir string, anchors ...format.Checkpoint) Report {
+func verified(t testing.TB, dir string, heads ...authority.JournalHead) Report {
 	t.Helper()
-	r, err := Dir(dir, Options{CheckSignature: journaltest.Check, Anchors: anchors})
+	r, err := Dir(dir, Options{CheckSignature: journaltest.Check, Witnessed: witnessed(heads)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
 }
 
-func sound(t testing.TB, dir string, anchors ...format.Checkpoint) NodeReport {
+func sound(t testing.TB, dir string, heads ...authority.JournalHead) NodeReport {
 	t.Helper()
-	r := verified(t, dir, anchors...)
+	r := verified(t, dir, heads...)
 	if !r.OK() {
 		t.Fatal(r.Problems())
 	}
 	return r.Nodes[0]
+}
+
+func witnessed(heads []authority.JournalHead) map[string][]authority.JournalHead {
+	if len(heads) == 0 {
+		return nil
+	}
+	return map[string][]authority.JournalHead{"a-1": heads}
+}
+
+// keeping collects the heads of a journal.
+func keeping(heads *[]authority.JournalHead) func(context.Context, string, authority.JournalHead, authority.JournalHead) error {
+	return func(_ context.Context, _ string, _, to authority.JournalHead) error {
+		*heads = append(*heads, to)
+		return nil
+	}
 }

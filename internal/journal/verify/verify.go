@@ -3,11 +3,14 @@
 package verify
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/journal/format"
 )
 
@@ -16,9 +19,14 @@ type Options struct {
 	// CheckSignature verifies a checkpoint's JWS and gives what was signed. With it,
 	// a checkpoint without a good signature is a problem.
 	CheckSignature func(jws string) (payload []byte, err error)
-	// Anchors are heads that were kept elsewhere (journal.Options.Anchor). Load them before
-	// the call, so that a journal that is being written is ahead of them.
-	Anchors []format.Checkpoint
+	// Known is what the database remembers of all nodes, and Witnessed the heads that a
+	// witness has, by node. Load both before the call, so that a journal that is being
+	// written is ahead of them.
+	Known     []authority.Journal
+	Witnessed map[string][]authority.JournalHead
+	// Elsewhere says that the journals of a place need not be in the folder. Nil means
+	// that every journal that is known must be there.
+	Elsewhere func(place string) bool
 	// Archived lets a journal begin with a later segment: those before it are kept
 	// elsewhere. What the first line links to is then believed, and signed by the
 	// next checkpoint like the rest.
@@ -37,6 +45,8 @@ const (
 	Inserted  ProblemKind = "inserted"
 	Reordered ProblemKind = "reordered"
 	Truncated ProblemKind = "truncated"
+	Missing   ProblemKind = "missing"
+	Lost      ProblemKind = "lost"
 	BadSigned ProblemKind = "bad checkpoint"
 )
 
@@ -51,6 +61,9 @@ type Problem struct {
 
 // String is file:line, what, and why.
 func (p Problem) String() string {
+	if p.Line == 0 {
+		return fmt.Sprintf("%s: %s: %s", p.File, p.Kind, p.Detail)
+	}
 	return fmt.Sprintf("%s:%d: %s: %s", p.File, p.Line, p.Kind, p.Detail)
 }
 
@@ -64,12 +77,17 @@ type NodeReport struct {
 	From, Until time.Time
 	Checkpoints uint64
 	// SignedSeq is the last record that a checkpoint with a good signature vouches
-	// for; AnchoredSeq the last one that an anchor agrees with.
-	SignedSeq, AnchoredSeq uint64
+	// for; AnchoredSeq and WitnessedSeq the last one whose hash the database and the
+	// witness agree with.
+	SignedSeq, AnchoredSeq, WitnessedSeq uint64
 	// Writing is the length of an unfinished last line: a process is writing it, or
 	// died doing so; then the next start cuts it off.
 	Writing int64
-	Problem *Problem
+	// Known is what the database remembers of the node; zero if nothing.
+	Known authority.Journal
+	// Elsewhere: no file of the node is here, and none need be.
+	Elsewhere bool
+	Problem   *Problem
 }
 
 // Report is the outcome of Dir.
@@ -91,21 +109,25 @@ func (r Report) Problems() (all []Problem) {
 	return all
 }
 
-// Dir checks every journal in dir from its first line to its last: the chain,
-// the checkpoints, the anchors. It needs no server and no lock, takes constant
-// memory, and may run while a server appends. The error says that dir could not
-// be read; what is wrong with the journal is in the report.
+// Dir checks every journal in dir from its first line to its last: the chain, the
+// checkpoints, and what is remembered of it outside of dir. It needs no server and no
+// lock, takes constant memory, and may run while a server appends. The error says that
+// dir could not be read; what is wrong with the journal is in the report.
 func Dir(dir string, opts Options) (Report, error) {
 	nodes, err := format.ListSegments(dir)
+	if errors.Is(err, fs.ErrNotExist) && len(opts.Known)+len(opts.Witnessed) > 0 {
+		nodes, err = map[string][]format.Segment{}, nil
+	}
 	if err != nil {
 		return Report{}, fmt.Errorf("journal: %w", err)
 	}
-	anchors := map[string][]format.Checkpoint{}
-	for _, a := range opts.Anchors {
-		anchors[a.Node] = append(anchors[a.Node], a)
-		if nodes[a.Node] == nil {
-			nodes[a.Node] = []format.Segment{}
-		}
+	known := map[string]authority.Journal{}
+	for _, k := range opts.Known {
+		known[k.Node] = k
+		nodes[k.Node] = slices.Clip(nodes[k.Node]) // there, though it may be empty
+	}
+	for node := range opts.Witnessed {
+		nodes[node] = slices.Clip(nodes[node])
 	}
 	if len(nodes) == 0 {
 		return Report{}, fmt.Errorf("journal: no journal in %s", dir)
@@ -118,7 +140,7 @@ func Dir(dir string, opts Options) (Report, error) {
 	}
 	var report Report
 	for _, node := range slices.Sorted(maps.Keys(nodes)) {
-		n, err := v.node(node, nodes[node], anchors[node])
+		n, err := v.node(node, nodes[node], known[node])
 		if err != nil {
 			return report, fmt.Errorf("journal: %w", err)
 		}

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/journal"
-	"github.com/signalbox-sts/signalbox/internal/journal/format"
 	"github.com/signalbox-sts/signalbox/internal/journal/journaltest"
 )
 
@@ -93,8 +93,8 @@ func TestVerifyNoticesEveryChangedByte(t *testing.T) {
 
 func TestVerifyNoticesACutTailByItsAnchor(t *testing.T) {
 	dir := t.TempDir()
-	var anchors []format.Checkpoint
-	j := open(t, dir, journal.Options{Anchor: func(c format.Checkpoint) { anchors = append(anchors, c) }})
+	var anchors []authority.JournalHead
+	j := open(t, dir, journal.Options{Anchor: keeping(&anchors)})
 	appendN(t, j, 0, 8)
 	closed(t, j)
 	if len(anchors) != 1 {
@@ -110,7 +110,7 @@ func TestVerifyNoticesACutTailByItsAnchor(t *testing.T) {
 	if len(p) != 1 || p[0].Kind != Truncated || p[0].Line != 6 || p[0].File != path {
 		t.Errorf("%v", p)
 	}
-	// Written anew after the cut, by one who has the keys of this process only.
+	// Written again after the cut, by one who has the keys of this process only.
 	j = open(t, dir, journal.Options{})
 	appendN(t, j, 20, 8)
 	closed(t, j)
@@ -122,7 +122,7 @@ func TestVerifyNoticesACutTailByItsAnchor(t *testing.T) {
 		t.Fatal(err)
 	}
 	p = verified(t, dir, anchors...).Problems()
-	if len(p) != 1 || p[0].Kind != Truncated {
+	if len(p) != 1 || p[0].Kind != Missing {
 		t.Errorf("%v", p)
 	}
 }
@@ -217,9 +217,9 @@ func TestVerifyReportsProgressAndSeveralNodes(t *testing.T) {
 }
 
 func TestVerifyBeginsBehindWhatIsArchived(t *testing.T) {
-	var anchors []format.Checkpoint
+	var anchors []authority.JournalHead
 	dir := t.TempDir()
-	j := open(t, dir, journal.Options{MaxSegment: 2 << 10, Anchor: func(c format.Checkpoint) { anchors = append(anchors, c) }})
+	j := open(t, dir, journal.Options{MaxSegment: 2 << 10, Anchor: keeping(&anchors)})
 	appendN(t, j, 0, 20)
 	closed(t, j)
 	whole := sound(t, dir)
@@ -234,9 +234,9 @@ func TestVerifyBeginsBehindWhatIsArchived(t *testing.T) {
 	if _, err := fmt.Sscanf(strings.TrimSuffix(f[1][len(f[1])-len("00000000000000000000.jsonl"):], ".jsonl"), "%d", &first); err != nil {
 		t.Fatal(err)
 	}
-	check := func(anchors ...format.Checkpoint) NodeReport {
+	check := func(anchors ...authority.JournalHead) NodeReport {
 		t.Helper()
-		r, err := Dir(dir, Options{CheckSignature: journaltest.Check, Archived: true, Anchors: anchors})
+		r, err := Dir(dir, Options{CheckSignature: journaltest.Check, Archived: true, Witnessed: witnessed(anchors)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -244,14 +244,14 @@ func TestVerifyBeginsBehindWhatIsArchived(t *testing.T) {
 	}
 
 	got := check(anchors...)
-	if got.Problem != nil || got.First != first || got.Records != whole.Records || got.Head != whole.Head || got.SignedSeq != whole.SignedSeq || got.AnchoredSeq == 0 {
+	if got.Problem != nil || got.First != first || got.Records != whole.Records || got.Head != whole.Head || got.SignedSeq != whole.SignedSeq || got.WitnessedSeq == 0 {
 		t.Errorf("%+v, want from %d what %+v has", got, first, whole)
 	}
 	// An anchor of an archived record proves nothing, but for the last one, which the first line links to.
-	if got := check(format.Checkpoint{Node: "a-1", Seq: first - 2, Head: "?"}); got.Problem != nil || got.AnchoredSeq != 0 {
+	if got := check(authority.JournalHead{Seq: first - 2}); got.Problem != nil || got.WitnessedSeq != 0 {
 		t.Errorf("an anchor of what is not here: %+v", got)
 	}
-	if got := check(format.Checkpoint{Node: "a-1", Seq: first - 1, Head: "?"}); got.Problem == nil || got.Problem.Line != 1 || got.Problem.Kind != Changed {
+	if got := check(authority.JournalHead{Seq: first - 1}); got.Problem == nil || got.Problem.Line != 1 || got.Problem.Kind != Changed {
 		t.Errorf("an anchor of the record before the first: %+v", got)
 	}
 	for _, c := range []struct {
@@ -286,4 +286,63 @@ func TestVerifyBeginsBehindWhatIsArchived(t *testing.T) {
 	j = open(t, dir, journal.Options{})
 	appendN(t, j, 20, 2)
 	closed(t, j)
+}
+
+// What the database remembers of the nodes decides who must be here.
+func TestVerifyNamesEveryNodeThatHasNoFiles(t *testing.T) {
+	dir := t.TempDir()
+	var heads []authority.JournalHead
+	j := open(t, dir, journal.Options{Anchor: keeping(&heads)})
+	appendN(t, j, 0, 3)
+	closed(t, j)
+	here := authority.Journal{Node: "a-1", Place: "one:/j", Head: heads[0]}
+	gone := authority.Journal{Node: "b-1", Place: "one:/j", Head: authority.JournalHead{Seq: 7, Hash: [32]byte{7}}}
+	with := func(change func(*authority.Journal)) authority.Journal {
+		k := gone
+		change(&k)
+		return k
+	}
+	loss := func(first uint64) func(*authority.Journal) {
+		return func(k *authority.Journal) {
+			k.Loss = authority.JournalLoss{First: first, Last: 7, At: journaltest.Day, By: "c-1", Reason: "the disk died"}
+		}
+	}
+	retired := func(k *authority.Journal) { k.RetiredAt = journaltest.Day }
+	others := func(place string) bool { return place != "one:/j" }
+	for _, c := range []struct {
+		name      string
+		known     authority.Journal
+		elsewhere func(string) bool
+		want      ProblemKind // none: it is fine
+		away      bool
+	}{
+		{"it was here", gone, others, Missing, false},
+		{"it is on another machine", with(func(k *authority.Journal) { k.Place = "two:/j" }), others, "", true},
+		{"it is on another machine, and all must be here", with(func(k *authority.Journal) { k.Place = "two:/j" }), nil, Missing, false},
+		{"it was retired", with(retired), nil, "", false},
+		{"its loss was accepted", with(loss(1)), nil, Lost, false},
+		{"its loss was accepted, and then it was retired", with(func(k *authority.Journal) { loss(1)(k); retired(k) }), nil, "", false},
+		{"the loss of its end was accepted, and now all of it is gone", with(loss(4)), nil, Missing, false},
+		{"its loss on another machine was accepted", with(func(k *authority.Journal) { loss(4)(k); k.Place = "two:/j" }), others, Lost, false},
+		{"it had no record yet", with(func(k *authority.Journal) { k.Head = authority.JournalHead{} }), others, Missing, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, folder := range []string{dir, filepath.Join(dir, "not there")} {
+				r, err := Dir(folder, Options{Known: []authority.Journal{here, c.known}, Elsewhere: c.elsewhere})
+				if err != nil || len(r.Nodes) != 2 {
+					t.Fatal(r, err)
+				}
+				if (folder == dir) != (r.Nodes[0].Problem == nil) {
+					t.Errorf("in %s: %v", folder, r.Nodes[0].Problem)
+				}
+				n := r.Nodes[1]
+				if n.Elsewhere != c.away || (n.Problem != nil) != (c.want != "") || n.Problem != nil && n.Problem.Kind != c.want || n.Known != c.known {
+					t.Errorf("%+v, %v", n, n.Problem)
+				}
+				if !r.OK() == (folder == dir && c.want == "") {
+					t.Error("ok:", r.OK())
+				}
+			}
+		})
+	}
 }
