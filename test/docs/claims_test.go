@@ -142,6 +142,38 @@ func TestProtocolsNameWhatExists(t *testing.T) {
 	}
 }
 
+var (
+	testName   = regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Za-z0-9_]+)`")
+	numberedH2 = regexp.MustCompile(`(?m)^## (\d)\. `)
+)
+
+// TestNamedTestsExist: a test that a page names is there. In the pages that promise
+// something, each row of a table names one.
+func TestNamedTestsExist(t *testing.T) {
+	tests := source(t, true)
+	for _, page := range pages(t) {
+		for _, m := range testName.FindAllStringSubmatch(read(t, page), -1) {
+			if !strings.Contains(tests, "func "+m[1]+"(") {
+				t.Errorf("%s: there is no test %s", page, m[1])
+			}
+		}
+	}
+	for _, page := range []string{"docs/explanation/promises.md", "docs/explanation/threat-model.md"} {
+		for line := range strings.Lines(read(t, page)) {
+			if strings.HasPrefix(line, "| ") && !strings.HasPrefix(line, "| ---") && !strings.HasSuffix(line, "| test |\n") && !testName.MatchString(line) {
+				t.Errorf("%s: a row without a test: %s", page, line)
+			}
+		}
+	}
+	var numbers string
+	for _, m := range numberedH2.FindAllStringSubmatch(read(t, "docs/explanation/promises.md"), -1) {
+		numbers += m[1]
+	}
+	if numbers != "12345678" {
+		t.Errorf("docs/explanation/promises.md has the promises %q, want 1 to 8", numbers)
+	}
+}
+
 // TestArchitectureAgrees compares the page with the tree and with archtest.
 func TestArchitectureAgrees(t *testing.T) {
 	page := "ARCHITECTURE.md"

@@ -162,6 +162,34 @@ func TestAnyNodeServesAnyRequest(t *testing.T) {
 	}
 }
 
+// TestCutOffNodeRefuses: promise 1. A node that cannot hear about revocations does not
+// accept a token for longer than one that can.
+func TestCutOffNodeRefuses(t *testing.T) {
+	t.Parallel() // it waits
+	database := newDatabase(t)
+	proxy := newProxy(t, database.Host)
+	behind := *database
+	behind.Host = proxy.Addr().String()
+	w := startPostgres(t, database, "")
+	other := runServe(t, t.TempDir(), w.Issuer, serveHead+onPostgres(&behind)+houseBody, houseFiles())
+	t.Cleanup(other.stop)
+	tokens := w.signedIn(t, webTwo, ada)
+	if !other.active(t, tokens.str("access_token")) {
+		t.Fatal("a good token is not active at the other node")
+	}
+	proxy.hang()
+	w.manage(t, "POST", "/revocations", map[string]any{"username": ada.Username})
+	time.Sleep(within) // the promise is a time
+	introspected := other.post(t, "/introspect", params("token", tokens.str("access_token")), basic(apiServer))
+	if !unavailable(introspected) && introspected.JSON["active"] != false {
+		t.Errorf("introspection %v after the revocation: %s", within, introspected)
+	}
+	if r := other.get(t, "/userinfo", bearer(tokens.str("access_token"))); r.Status == http.StatusOK {
+		t.Errorf("UserInfo %v after the revocation: %s", within, r)
+	}
+	proxy.restore()
+}
+
 // TestRestore: docs/how-to/back-up.md. A backup brings old tokens back, and ending
 // everything older, as the page says, ends them for good.
 func TestRestore(t *testing.T) {
