@@ -148,10 +148,10 @@ func init() {
 			{key: "key_file", at: in(func(c *Config) any { return &c.TLS.KeyFile }), example: "tls.key", sample: true,
 				doc: "PEM file with the certificate's private key."},
 			{key: "off", at: in(func(c *Config) any { return &c.TLS.Off }), def: "false",
-				doc:    "true when a proxy in front ends TLS. Needs trusted_proxies.",
+				doc:    "true when a proxy in front ends TLS. Needs trusted_proxies, and answers nobody else.",
 				danger: "Tokens and passwords travel in clear between the proxy and this service."},
 			{key: "trusted_proxies", at: in(func(c *Config) any { return &c.TLS.TrustedProxies }), example: "[10.0.0.0/8]",
-				doc:    "Networks whose X-Forwarded-For is believed. Only with off.",
+				doc:    "Networks of the proxies that end TLS. Only they are answered, and only their X-Forwarded-For is believed. Only with off.",
 				danger: "Whoever is in these networks can claim any client address."},
 			{key: "acme", doc: "Automatic certificates (RFC 8555) for the issuer's host. The public listener must be reachable on port 443.", fields: []field{
 				{key: "email", at: in(func(c *Config) any { return &c.TLS.ACME.Email }), example: "ops@example.com",

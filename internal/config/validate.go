@@ -56,7 +56,7 @@ func (d *document) listen() {
 	if ok && c.Listen.Public == c.Listen.Admin && !strings.HasSuffix(c.Listen.Public, ":0") {
 		d.fail("listen.admin", "is the same address as listen.public", "use another port: the admin API never shares the public one")
 	}
-	if ok && !loopbackAddress(c.Listen.Admin) {
+	if ok && !OnLoopback(c.Listen.Admin) {
 		d.warn("listen.admin", c.Listen.Admin+" can be reached from other machines, in plain HTTP; keep it on a network that you trust")
 	}
 }
@@ -71,7 +71,8 @@ func (d *document) address(path, s string) bool {
 	return true
 }
 
-func loopbackAddress(s string) bool {
+// OnLoopback says whether only this machine can reach a host:port to listen on.
+func OnLoopback(s string) bool {
 	host, _, _ := net.SplitHostPort(s)
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
@@ -118,8 +119,8 @@ func (d *document) tls() {
 		if !loopbackHTTP && len(t.TrustedProxies) == 0 && !d.failed["issuer"] && !d.inside["tls.trusted_proxies"] {
 			d.fail("tls.off", "needs trusted_proxies", "add `trusted_proxies: [10.0.0.0/8]` with the network of the proxy that ends TLS")
 		}
-		if loopbackHTTP && !loopbackAddress(c.Listen.Public) && !d.failed["listen.public"] {
-			d.warn("listen.public", c.Listen.Public+" can be reached from other machines, in plain HTTP; use 127.0.0.1")
+		if loopbackHTTP && !OnLoopback(c.Listen.Public) && !d.failed["listen.public"] {
+			d.warn("listen.public", c.Listen.Public+" is open to other machines, which are refused: plain HTTP is for this machine and trusted_proxies; use 127.0.0.1")
 		}
 	}
 }

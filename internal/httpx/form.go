@@ -4,20 +4,21 @@
 package httpx
 
 import (
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
 const (
-	// MaxBody is the longest request body that is read at all.
-	MaxBody = 1 << 20
-	// firstRead is how much is read in one go, which nearly every form fits in.
-	firstRead = 4 << 10
+	// MaxForm is the longest form that is read.
+	MaxForm = 64 << 10
+	// formTime is how long a caller may take to send one (docs/security/threats.md
+	// K 112): what is in it was good when the request began, and may end meanwhile.
+	formTime = 5 * time.Second
 	// maxParams bounds the parameters of one request.
 	maxParams = 64
 	// maxValue bounds one parameter. Longer ones are refused, never cut.
@@ -68,7 +69,7 @@ func ReadForm(r *http.Request) (Params, error) {
 	if r.Header.Get("Content-Encoding") != "" {
 		return Params{}, oauth.Errorf(oauth.InvalidRequest, "the request body must not be compressed")
 	}
-	body, err := ReadBody(r)
+	body, err := readWithin(formTime, r, MaxForm, errFormTooLarge)
 	if err != nil {
 		return Params{}, err
 	}
@@ -78,35 +79,9 @@ func ReadForm(r *http.Request) (Params, error) {
 // ReadQuery reads the parameters of a GET.
 func ReadQuery(r *http.Request) (Params, error) { return parse(r.URL.RawQuery) }
 
-// ReadBody reads a bounded body.
-func ReadBody(r *http.Request) ([]byte, error) {
-	if r.ContentLength > MaxBody {
-		return nil, errTooLarge
-	}
-	// What a caller announces is not reserved: a thousand connections that
-	// announce much and send nothing must cost nothing.
-	if n := r.ContentLength; n >= 0 && n <= firstRead {
-		body := make([]byte, n)
-		if _, err := io.ReadFull(r.Body, body); err != nil {
-			return nil, oauth.Errorf(oauth.InvalidRequest, "the request body could not be read").Because(err)
-		}
-		return body, nil
-	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, MaxBody+1))
-	if err != nil {
-		return nil, oauth.Errorf(oauth.InvalidRequest, "the request body could not be read").Because(err)
-	}
-	if len(body) > MaxBody {
-		return nil, errTooLarge
-	}
-	return body, nil
-}
-
-var errTooLarge = oauth.Errorf(oauth.InvalidRequest, "the request body is larger than 1 MiB")
-
 func parse(encoded string) (Params, error) {
-	if len(encoded) > MaxBody {
-		return Params{}, errTooLarge
+	if len(encoded) > MaxForm {
+		return Params{}, errFormTooLarge
 	}
 	if encoded == "" {
 		return Params{}, nil

@@ -17,6 +17,10 @@ type Request struct {
 	ID     string // correlation id: in every answer, log line and journal record
 	Remote string // IP address of the caller, after trusted proxies
 	Log    Note   // what the handler adds to the one log line of the request
+
+	Writer http.ResponseWriter // for the deadline of the body; nil outside a server
+	Room   *Room               // for the body; nil for no bound
+	taken  int                 // of Room
 }
 
 // Note is filled by handlers for the request's log line.
@@ -97,8 +101,10 @@ func Error(w http.ResponseWriter, r *http.Request, err error) {
 	refused := oauth.AsError(err)
 	status := refused.Code.Status()
 	switch refused {
-	case errTooLarge:
+	case errFormTooLarge, errBodyTooLarge:
 		status = http.StatusRequestEntityTooLarge
+	case errSlow:
+		status = http.StatusRequestTimeout
 	case ErrTooMany:
 		status = http.StatusTooManyRequests
 	}

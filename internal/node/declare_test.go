@@ -233,7 +233,9 @@ func TestDiscoveryKeysAndDirectoryFollowAReloadTogether(t *testing.T) {
 	discovery := func() (algorithms, scopes []string) {
 		t.Helper()
 		answer := httptest.NewRecorder()
-		n.public.ServeHTTP(answer, httptest.NewRequest("GET", "/.well-known/openid-configuration", nil))
+		r := httptest.NewRequest("GET", "/.well-known/openid-configuration", nil)
+		r.RemoteAddr = "127.0.0.1:1" // plain HTTP is for this machine
+		n.public.ServeHTTP(answer, r)
 		var document struct {
 			Algorithms []string `json:"id_token_signing_alg_values_supported"`
 			Scopes     []string `json:"scopes_supported"`

@@ -3,12 +3,15 @@ package node
 import (
 	"context"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/browser"
 	"github.com/signalbox-sts/signalbox/internal/clientauth"
+	"github.com/signalbox-sts/signalbox/internal/config"
 	"github.com/signalbox-sts/signalbox/internal/keys"
 	"github.com/signalbox-sts/signalbox/internal/password"
 	"github.com/signalbox-sts/signalbox/internal/seal"
@@ -51,7 +54,7 @@ func (n *Node) publicHandler() http.Handler {
 		KeySet: n.ring.JWKS, KeySetMaxAge: int(keys.MaxAge / time.Second),
 		Supported: n.supported, AssertionAlgs: clientauth.AssertionAlgorithms(), Ready: n.ready,
 	}
-	return public.Handler(n.middleware())
+	return public.Handler(n.publicMiddleware())
 }
 
 // adminHandler wires what the admin listener serves.
@@ -66,8 +69,30 @@ func (n *Node) adminHandler() http.Handler {
 	return server.Admin{API: api, Ready: n.ready}.Handler(n.middleware())
 }
 
+// middleware surrounds the admin listener, which is plain HTTP where the operator
+// has put it.
 func (n *Node) middleware() *server.Middleware {
 	return &server.Middleware{
 		Log: n.log, Metrics: n.metrics, Tracer: n.tracer, TrustedProxies: n.config().TLS.TrustedProxies, Now: n.now,
 	}
+}
+
+// publicMiddleware surrounds the public listener.
+func (n *Node) publicMiddleware() *server.Middleware {
+	cfg, m := n.config(), n.middleware()
+	m.HTTPS = strings.HasPrefix(cfg.Issuer, "https://")
+	if cfg.TLS.Mode == config.TLSOff {
+		m.PlainFrom = plainFrom(cfg)
+	}
+	return m
+}
+
+// plainFrom is who may speak plain HTTP to us: the proxies that end TLS, and this
+// machine itself where it is the only one that should come.
+func plainFrom(cfg *config.Config) []netip.Prefix {
+	from := slices.Clone(cfg.TLS.TrustedProxies)
+	if strings.HasPrefix(cfg.Issuer, "http://") || config.OnLoopback(cfg.Listen.Public) {
+		from = append(from, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
+	}
+	return from
 }

@@ -9,9 +9,15 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/server"
 )
 
-const drainTimeout = 20 * time.Second
+const (
+	drainTimeout = 20 * time.Second
+	// Connections at a time. One that waits costs about 20 KiB, with TLS 50.
+	maxPublic = 4096
+	maxAdmin  = 256
+)
 
 // Serve runs the node until ctx ends, then drains: it stops listening and lets
 // requests finish. It calls started, if not nil, once requests are answered,
@@ -20,7 +26,8 @@ func (n *Node) Serve(ctx context.Context, ln Listeners, started func() error) er
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	background := n.background(work)
-	public, private := httpServer(n.public), httpServer(n.admin)
+	public := server.NewHTTPServer(n.public, maxPublic, n.metrics.Connections("public"))
+	private := server.NewHTTPServer(n.admin, maxAdmin, n.metrics.Connections("admin"))
 	private.WriteTimeout = 0 // the journal can be followed
 	private.BaseContext = func(net.Listener) context.Context { return ctx }
 	failed := make(chan error, 2)

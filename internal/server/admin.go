@@ -19,7 +19,7 @@ func (a Admin) Handler(middleware *Middleware) http.Handler {
 	alive := func(context.Context) error { return nil }
 	routes := []route{
 		{method: "GET", path: "/livez", serve: ready(alive)},
-		{method: "GET", path: "/readyz", serve: ready(a.Ready)},
+		{method: "GET", path: readyPath, serve: ready(a.Ready)},
 		{method: "GET", path: "/metrics", serve: middleware.Metrics.handler()},
 	}
 	a.API.Mount(func(method, path string, serve http.HandlerFunc) {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +27,8 @@ type Middleware struct {
 	Metrics        *Metrics
 	Tracer         trace.Tracer   // nil for no traces
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	PlainFrom      []netip.Prefix // who alone may speak plain HTTP; nil where TLS is on or nobody else can come
+	HTTPS          bool           // the address that callers see is https: they shall never use another
 	Now            func() time.Time
 }
 
@@ -47,6 +50,9 @@ func (s *Middleware) observe(known map[string]*endpoint, next http.Handler) http
 		h["X-Request-Id"] = []string{req.ID}
 		h["X-Content-Type-Options"] = noSniff
 		h["Referrer-Policy"] = noReferrer
+		if s.HTTPS {
+			h["Strict-Transport-Security"] = onlyHTTPS
+		}
 		defer func() {
 			broken := recover()
 			if broken == http.ErrAbortHandler {
@@ -73,6 +79,7 @@ func (s *Middleware) observe(known map[string]*endpoint, next http.Handler) http
 var (
 	noSniff    = []string{"nosniff"}
 	noReferrer = []string{"no-referrer"}
+	onlyHTTPS  = []string{"max-age=31536000"} // RFC 6797 §6.1; other hosts below ours are not ours to speak for
 )
 
 func (s *Middleware) line(ctx context.Context, r *http.Request, route string, req *httpx.Request, status int, took time.Duration) {
@@ -107,15 +114,12 @@ func newRequestID() string {
 // remote is the caller's address. A forwarded one is believed from the right
 // as long as each hop is a trusted proxy, and from nobody else.
 func (s *Middleware) remote(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return ""
-	}
-	if len(s.TrustedProxies) == 0 {
+	host := peer(r)
+	if len(s.TrustedProxies) == 0 || host == "" {
 		return host
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(hops) - 1; i >= 0 && s.trusts(host); i-- {
+	for i := len(hops) - 1; i >= 0 && within(s.TrustedProxies, host); i-- {
 		addr, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
 		if err != nil || addr.Zone() != "" { // a zone may be any text
 			break
@@ -125,18 +129,22 @@ func (s *Middleware) remote(r *http.Request) string {
 	return host
 }
 
-func (s *Middleware) trusts(host string) bool {
-	addr, err := netip.ParseAddr(host)
+// peer is the address at the other end of the connection.
+func peer(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
-		return false
+		return ""
 	}
-	for _, prefix := range s.TrustedProxies {
-		if prefix.Contains(addr.Unmap()) {
-			return true
-		}
-	}
-	return false
+	return host
 }
+
+func within(prefixes []netip.Prefix, host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return err == nil && slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) })
+}
+
+// readyPath is asked by load balancers, which are not always among the proxies.
+const readyPath = "/readyz"
 
 // ready answers load balancers. It says that something is wrong and not what.
 func ready(check func(ctx context.Context) error) http.HandlerFunc {

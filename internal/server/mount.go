@@ -1,12 +1,15 @@
 package server
 
 import (
+	"errors"
 	"net/http"
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/signalbox-sts/signalbox/internal/httpx"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
 // route is one row of the table that routes requests and makes the metadata.
@@ -51,8 +54,43 @@ func (s *Middleware) mount(routes []route, notFound http.HandlerFunc) http.Handl
 			mux.Handle(pattern, e)
 		}
 	}
-	return s.observe(known, clean(mux, notFound))
+	return s.observe(known, s.admit(clean(mux, notFound)))
 }
+
+const (
+	// maxAtOnce bounds the requests of a listener that are under way: one connection
+	// of HTTP/2 carries many.
+	maxAtOnce = 4096
+	// bodyRoom is what all their larger bodies together may take.
+	bodyRoom = 16 << 20
+)
+
+// admit refuses, before anything is read, who speaks plain HTTP and is none of
+// our proxies, and requests beyond maxAtOnce.
+func (s *Middleware) admit(next http.Handler) http.Handler {
+	var underWay atomic.Int64
+	room := httpx.NewRoom(bodyRoom)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.PlainFrom != nil && r.URL.Path != readyPath && !within(s.PlainFrom, peer(r)) {
+			httpx.Error(w, r, errPlain.Because(errors.New(peer(r)+" is not in tls.trusted_proxies")))
+			return
+		}
+		defer underWay.Add(-1)
+		if underWay.Add(1) > maxAtOnce {
+			httpx.Error(w, r, errCrowded)
+			return
+		}
+		req := httpx.RequestOf(r.Context())
+		req.Writer, req.Room = w, room
+		defer req.Release()
+		next.ServeHTTP(w, r)
+	})
+}
+
+var (
+	errPlain   = oauth.Errorf(oauth.AccessDenied, "this address takes plain HTTP from its proxies only: use the https address")
+	errCrowded = oauth.Errorf(oauth.TemporarilyUnavailable, "too many requests at once, try again")
+)
 
 func (e *endpoint) add(r route) {
 	serve := r.serve
@@ -101,7 +139,9 @@ func clean(next http.Handler, notFound http.HandlerFunc) http.Handler {
 			notFound(w, r)
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, httpx.MaxBody+1)
+		if r.ContentLength != 0 {
+			r.Body = http.MaxBytesReader(w, r.Body, httpx.MaxBody+1) // whoever reads it
+		}
 		next.ServeHTTP(w, r)
 	})
 }

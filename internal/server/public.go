@@ -45,7 +45,7 @@ func (p Public) Handler(middleware *Middleware) http.Handler {
 		{method: "POST", path: "/revoke", serve: p.Token.Revocation, crossOrigin: true},
 		{method: "GET", path: "/userinfo", serve: p.Token.UserInfo, crossOrigin: true},
 		{method: "POST", path: "/userinfo", serve: p.Token.UserInfo, crossOrigin: true},
-		{method: "GET", path: "/readyz", serve: ready(p.Ready)},
+		{method: "GET", path: readyPath, serve: ready(p.Ready)},
 	}
 	for _, page := range slices.Concat(p.Authorize.Routes(), p.SignIn.Routes(), p.Sessions.Routes()) {
 		routes = append(routes, route{path: page.Path, serve: p.Pages.Serve(page)})

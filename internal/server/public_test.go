@@ -169,14 +169,14 @@ func TestLargeBodies(t *testing.T) { // 112
 	t.Cleanup(server.Close)
 	for _, path := range []string{"/token", "/introspect", "/revoke"} {
 		for name, body := range map[string]io.Reader{
-			"announced":     strings.NewReader("a=" + strings.Repeat("b", httpx.MaxBody)),
-			"not announced": io.MultiReader(strings.NewReader("a="), strings.NewReader(strings.Repeat("b", httpx.MaxBody))),
+			"announced":     strings.NewReader("a=" + strings.Repeat("b", httpx.MaxForm)),
+			"not announced": io.MultiReader(strings.NewReader("a="), strings.NewReader(strings.Repeat("b", httpx.MaxForm))),
 		} {
 			r, err := server.Client().Post(server.URL+path, "application/x-www-form-urlencoded", body)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if said := text(t, r); r.StatusCode != 413 || !strings.Contains(said, "invalid_request") {
+			if said := text(t, r); r.StatusCode != 413 || !strings.Contains(said, "invalid_request") || !r.Close {
 				t.Errorf("%s, %s: %d %s", path, name, r.StatusCode, said)
 			}
 			_ = r.Body.Close()

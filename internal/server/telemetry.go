@@ -33,6 +33,8 @@ type Metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	events   *prometheus.CounterVec
+	open     *prometheus.GaugeVec
+	refused  *prometheus.CounterVec
 }
 
 // NewMetrics registers everything, with gauges for what others hold.
@@ -50,7 +52,13 @@ func NewMetrics(gauges map[string]Gauge) *Metrics {
 			Name: "signalbox_events_total", Help: "Journal events by type, and those about tokens by grant type.",
 		}, []string{"type", "grant_type"}),
 	}
-	m.registry.MustRegister(m.requests, m.duration, m.events,
+	m.open = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "signalbox_connections", Help: "Open connections by listener.",
+	}, []string{"listener"})
+	m.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "signalbox_connections_refused_total", Help: "Connections refused because every other was at work, by listener.",
+	}, []string{"listener"})
+	m.registry.MustRegister(m.requests, m.duration, m.events, m.open, m.refused,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	// A series that is born at 1 never rises in the eyes of Prometheus, so an alert
 	// would miss the first event: all of them exist from the start.
@@ -84,6 +92,17 @@ func (m *Metrics) Event(e authority.Event) {
 		grantType = ""
 	}
 	m.events.WithLabelValues(string(e.Type), grantType).Inc()
+}
+
+// ConnectionMetrics are those of one listener.
+type ConnectionMetrics struct {
+	Open    prometheus.Gauge
+	Refused prometheus.Counter
+}
+
+// Connections are the metrics of a listener.
+func (m *Metrics) Connections(listener string) ConnectionMetrics {
+	return ConnectionMetrics{m.open.WithLabelValues(listener), m.refused.WithLabelValues(listener)}
 }
 
 func (m *Metrics) handler() http.HandlerFunc {

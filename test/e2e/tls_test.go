@@ -74,6 +74,9 @@ func TestTLSFromFiles(t *testing.T) {
 		if err == nil && resp.Proto != "HTTP/2.0" {
 			t.Errorf("spoke %s", resp.Proto)
 		}
+		if r.Header.Get("Strict-Transport-Security") == "" {
+			t.Error("browsers are not told to come by HTTPS only")
+		}
 	})
 	t.Run("E76 cookies are bound to the host and to HTTPS", func(t *testing.T) {
 		q := newCodeRequest(webTwo).query
@@ -233,6 +236,11 @@ secrets: {master_key_file: master.key}
 			if strings.Contains(p.String(), "evil") {
 				t.Errorf("/authorize: %s", p)
 			}
+		}
+	})
+	t.Run("browsers are told to come by HTTPS only", func(t *testing.T) {
+		if r := s.get(t, "/jwks"); r.Header.Get("Strict-Transport-Security") == "" {
+			t.Errorf("%s", r)
 		}
 	})
 	t.Run("E76 cookies are for HTTPS behind a proxy too", func(t *testing.T) {
