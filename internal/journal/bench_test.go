@@ -20,37 +20,46 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/journal/query"
 )
 
-// BenchmarkAppend is the token path: appended and synced, 64 callers. It stands
-// beside what the disk alone does with batches of 64 records.
+// counting counts the writes that last. Without put it is what other systems than Linux
+// do: a write and a sync.
+func counting(syncs *atomic.Int64, put bool) *disk {
+	d := &disk{write: realDisk.write, sync: func(f *os.File) error { syncs.Add(1); return syncData(f) }}
+	if put {
+		d.put = func(f *os.File, b []byte, off int64) error { syncs.Add(1); return realDisk.put(f, b, off) }
+	}
+	return d
+}
+
+// BenchmarkAppend is the token path: appended and on disk, for several callers, and with
+// one call for write and sync or two. It stands beside BenchmarkDisk.
 func BenchmarkAppend(b *testing.B) {
-	for _, c := range []struct {
-		name    string
-		callers int
-	}{{"1", 1}, {"16", 16}, {"64", 64}, {"256", 256}} {
-		b.Run(c.name, func(b *testing.B) {
-			var syncs atomic.Int64
-			j := open(b, b.TempDir(), Options{disk: &disk{write: realDisk.write, sync: func(f *os.File) error { syncs.Add(1); return syncData(f) }}})
-			e := event(1)
-			var left atomic.Int64
-			left.Store(int64(b.N))
-			before := cpu()
-			b.ReportAllocs()
-			b.ResetTimer()
-			var wg sync.WaitGroup
-			for range c.callers {
-				wg.Go(func() {
-					for left.Add(-1) >= 0 {
-						if err := j.Append(ctx, e); err != nil {
-							b.Error(err)
+	for _, callers := range []int{1, 16, 64, 256} {
+		for _, put := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%d/put=%v", callers, put), func(b *testing.B) {
+				var syncs atomic.Int64
+				j := open(b, b.TempDir(), Options{disk: counting(&syncs, put)})
+				e := event(1)
+				var left atomic.Int64
+				left.Store(int64(b.N))
+				before := cpu()
+				b.ReportAllocs()
+				b.ResetTimer()
+				var wg sync.WaitGroup
+				for range callers {
+					wg.Go(func() {
+						for left.Add(-1) >= 0 {
+							if err := j.Append(ctx, e); err != nil {
+								b.Error(err)
+							}
 						}
-					}
-				})
-			}
-			wg.Wait()
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
-			b.ReportMetric(float64(cpu()-before)/float64(b.N), "cpu-ns/op")
-			b.ReportMetric(float64(b.N)/float64(max(1, syncs.Load())), "records/sync")
-		})
+					})
+				}
+				wg.Wait()
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+				b.ReportMetric(float64(cpu()-before)/float64(b.N), "cpu-ns/op")
+				b.ReportMetric(float64(b.N)/float64(max(1, syncs.Load())), "records/sync")
+			})
+		}
 	}
 }
 
@@ -67,7 +76,7 @@ func BenchmarkBesideWork(b *testing.B) {
 		for _, with := range []bool{false, true} {
 			b.Run(fmt.Sprintf("%d/journal=%v", callers, with), func(b *testing.B) {
 				var syncs atomic.Int64
-				j := open(b, b.TempDir(), Options{disk: &disk{write: realDisk.write, sync: func(f *os.File) error { syncs.Add(1); return syncData(f) }}})
+				j := open(b, b.TempDir(), Options{disk: counting(&syncs, true)})
 				e := event(1)
 				var left atomic.Int64
 				left.Store(int64(b.N))

@@ -86,6 +86,9 @@ func (j *Journal) flush(checkpoint bool) {
 	err := j.write(buf)
 	j.took = time.Since(began)
 	j.writing.Store(nil)
+	if j.synced != nil && len(buf) > 0 {
+		j.synced(j.took)
+	}
 	if err != nil {
 		j.poison(b, err)
 		return
@@ -118,25 +121,13 @@ func (j *Journal) write(lines []byte) error {
 		// In pieces, so that a power cut can leave no more than one half written.
 		piece := lines[:min(len(lines), maxWrite)]
 		for j.padded < j.size+int64(len(piece)) {
-			if err := j.fault.strike(); err != nil {
-				return err
-			}
-			n, err := j.disk.write(j.file, zeros[:min(len(zeros), int(max(j.maxSegment, 4096)))], j.padded)
+			n, err := j.pad(zeros[:min(len(zeros), int(max(j.maxSegment, 4096)))], j.padded)
 			if err != nil {
 				return err
 			}
 			j.padded += int64(n)
 		}
-		if err := j.fault.strike(); err != nil {
-			return err
-		}
-		if _, err := j.disk.write(j.file, piece, j.size); err != nil {
-			return err
-		}
-		if err := j.fault.strike(); err != nil {
-			return err
-		}
-		if err := j.disk.sync(j.file); err != nil {
+		if err := j.put(piece, j.size); err != nil {
 			return err
 		}
 		j.size += int64(len(piece))
@@ -158,8 +149,8 @@ func (j *Journal) finish() error {
 func (j *Journal) poison(b *batch, cause error) {
 	err := fmt.Errorf("journal: not recorded: %w", cause)
 	b.err = err
+	j.halt(err) // first: whoever is told asks Ready next
 	close(b.done)
-	j.halt(err)
 }
 
 // halt makes the journal refuse all that is not yet being written, for good.

@@ -59,6 +59,9 @@ type Options struct {
 	// like Anchor, every ten seconds at most, and what it returns is only logged and
 	// counted. Nil means no witness.
 	Witness func(ctx context.Context, node string, head authority.JournalHead) error
+	// Synced, if not nil, is told how long each write and sync took. Appenders wait for
+	// it, so it must be quick.
+	Synced func(time.Duration)
 	// Log is for what goes wrong outside the way of appenders. Nil means nowhere.
 	Log *slog.Logger
 
@@ -85,6 +88,7 @@ type Journal struct {
 	padded     int64         // size with the zeros behind; only the flusher touches it
 	idle       []byte        // the buffer for the next batch; only the flusher touches it
 	took       time.Duration // the last write; only the flusher touches it
+	synced     func(time.Duration)
 	after      func(time.Duration) <-chan time.Time
 
 	wake    chan struct{}
@@ -169,7 +173,7 @@ func openLocked(lock *os.File, dir, node string, opts Options) (*Journal, error)
 	}
 	j := &Journal{
 		dir: dir, node: node,
-		now: opts.Now, sign: opts.Sign, maxSegment: opts.MaxSegment, disk: realDisk,
+		now: opts.Now, sign: opts.Sign, maxSegment: opts.MaxSegment, disk: realDisk, synced: opts.Synced,
 		lock: lock, file: end.file, size: end.size, padded: end.size,
 		wake: make(chan struct{}, 1), full: make(chan struct{}, 1), quit: make(chan struct{}), stopped: make(chan struct{}),
 		log: opts.Log, anchors: make(newest, 1), anchored: make(chan struct{}), shown: make(newest, 1), witnessed: make(chan struct{}),

@@ -128,14 +128,17 @@ func (s *start) node(known []authority.Journal) (string, error) {
 		return "", err
 	}
 	for _, k := range known {
-		over := !k.RetiredAt.IsZero() || !k.Loss.At.IsZero()
 		switch {
-		case k.Node == node && !k.RetiredAt.IsZero():
+		case k.Node != node:
+		case !k.RetiredAt.IsZero():
 			return "", fmt.Errorf("node %s was retired on %s, so nothing is added to its journal: remove %s to start as a new node", node, moment(k.RetiredAt), nodeFile(s.Dir))
-		case k.Node == node && over:
+		case !k.Loss.At.IsZero():
 			return "", fmt.Errorf("node %s ended on %s, when %s of it were lost and node %s took over: remove %s to start as a new node",
 				node, moment(k.Loss.At), recordRange(k.Loss.First, k.Loss.Last), k.Loss.By, nodeFile(s.Dir))
-		case k.Node == node || over || k.Place != s.Place:
+		}
+	}
+	for _, k := range known {
+		if k.Place != s.Place || k.Node == node || !k.RetiredAt.IsZero() || !k.Loss.At.IsZero() {
 			continue
 		}
 		here, err := s.holds(k.Node)
@@ -143,8 +146,7 @@ func (s *start) node(known []authority.Journal) (string, error) {
 		case err != nil:
 			return "", err
 		case here && node == "": // only the name is gone
-			node = k.Node
-			return node, s.writeNode(node)
+			return k.Node, s.writeNode(k.Node)
 		case here:
 			return "", fmt.Errorf("%s says %s, but the journal that belongs here is that of node %s: write that name into the file", nodeFile(s.Dir), node, k.Node)
 		}
