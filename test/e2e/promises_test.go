@@ -233,3 +233,43 @@ func TestRestore(t *testing.T) {
 		t.Error("nobody can sign in any more")
 	}
 }
+
+// TestSecretChangedInItsFile: docs/how-to/register-a-client.md. A new secret in the file of
+// a client replaces the old one, with no restart and no signal.
+func TestSecretChangedInItsFile(t *testing.T) {
+	s := newHouse(t)
+	changed := client{ID: machine.ID, Secret: "another-secret-0123456789abcdef0123456789"}
+	ask := func(c client) reply {
+		return s.post(t, "/token", params("grant_type", "client_credentials", "resource", api), basic(c), from(nextAddress()))
+	}
+	checkTokenAnswer(t, ask(machine), "")
+	if err := os.WriteFile(filepath.Join(s.dir, "machine.secret"), []byte(changed.Secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.proc.wait(t, "a token for the new secret", func() bool { return ask(changed).Status == http.StatusOK })
+	checkTokenAnswer(t, ask(machine), "invalid_client")
+}
+
+// TestTailTakesANewToken: docs/how-to/admin-access.md. Following the journal outlasts the
+// token with which it began, if the token's file holds a new one.
+func TestTailTakesANewToken(t *testing.T) {
+	s := newHouse(t)
+	file := filepath.Join(t.TempDir(), "token")
+	hold := func(token string) {
+		if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := s.adminToken(t)
+	hold(first)
+	tail := start(t, s.dir, nil, "audit", "tail", "--type", "client.changed", "--from", "1", "--admin-url", s.AdminURL, "--admin-token-file", file)
+	t.Cleanup(func() { tail.stop(os.Interrupt) })
+	create := func(id string) {
+		s.manage(t, "POST", "/clients", map[string]any{"client_id": id, "grant_types": []string{"client_credentials"}, "resources": []string{api}, "scope": "orders:read"})
+		tail.wait(t, "the record of "+id, func() bool { return strings.Contains(tail.out.String(), "target="+id) })
+	}
+	create("seen-with-the-first")
+	hold(s.adminToken(t))
+	s.manage(t, "POST", "/revocations", map[string]any{"token": first})
+	create("seen-with-the-next")
+}

@@ -28,6 +28,16 @@ func (db *DB) Exec(t testing.TB, sql string) {
 	}
 }
 
+// Setting is what a PostgreSQL connection of the pool uses, and how many there may be.
+func (db *DB) Setting(t testing.TB, name string) (value string, connections int32) {
+	t.Helper()
+	p := db.engine.(*postgres)
+	if err := p.pool.QueryRow(t.Context(), "SELECT current_setting($1)", name).Scan(&value); err != nil {
+		t.Fatal(err)
+	}
+	return value, p.pool.Config().MaxConns
+}
+
 // BeforeCommit runs f in every transition of several statements, after the last one.
 func (db *DB) BeforeCommit(f func()) { db.engine = &watched{engine: db.engine, beforeCommit: f} }
 

@@ -409,3 +409,30 @@ func newGrant(seed int) authority.Grant {
 		Refresh: authority.Refresh{Generation: 1, Hash: [32]byte{1, byte(seed)}, RotatedAt: now, IdleExpiresAt: now.Add(24 * time.Hour)},
 	}
 }
+
+// docs/how-to/several-nodes.md: a commit is on disk before it is answered, whatever the
+// server's default is, and a node keeps a bounded number of connections.
+func TestPostgresSettings(t *testing.T) {
+	url := postgresURL(t)
+	for _, row := range []struct {
+		name, query, commit string
+		connections         int32
+	}{
+		{"the server's defaults", "", "on", 12},
+		{"commits that do not wait for the disk", "&options=-c%20synchronous_commit%3Doff", "on", 12},
+		{"commits that wait for a replica too", "&options=-c%20synchronous_commit%3Dremote_apply", "remote_apply", 12},
+		{"another number of connections", "&pool_max_conns=7", "on", 7},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			db, err := sqldb.Open(t.Context(), url+row.query)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			commit, connections := db.Setting(t, "synchronous_commit")
+			if commit != row.commit || connections != row.connections {
+				t.Errorf("synchronous_commit %s and %d connections, want %s and %d", commit, connections, row.commit, row.connections)
+			}
+		})
+	}
+}
