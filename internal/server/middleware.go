@@ -120,11 +120,11 @@ func (s *Middleware) remote(r *http.Request) string {
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0 && within(s.TrustedProxies, host); i-- {
-		addr, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil || addr.Zone() != "" { // a zone may be any text
+		addr, ok := parseHop(hops[i])
+		if !ok {
 			break
 		}
-		host = addr.Unmap().String()
+		host = addr.String()
 	}
 	return host
 }

@@ -48,6 +48,8 @@ func TestRemote(t *testing.T) { // 102
 		{"a name", inside, "10.0.0.1:1", []string{"localhost"}, "10.0.0.1"},
 		{"IPv6", inside, "[fd00::1]:1", []string{"2001:db8::9"}, "2001:db8::9"},
 		{"IPv4 in IPv6 is IPv4", inside, "10.0.0.1:1", []string{"203.0.113.9, ::ffff:10.0.0.2"}, "203.0.113.9"},
+		{"a hop with a port", inside, "10.0.0.1:1", []string{"203.0.113.9:4711"}, "203.0.113.9"},
+		{"IPv6 with a port, through a proxy with one", inside, "10.0.0.1:1", []string{"[2001:db8::9]:4711, 10.0.0.2:80"}, "2001:db8::9"},
 		{"only our own proxies", inside, "10.0.0.1:1", []string{"10.0.0.3, 10.0.0.2"}, "10.0.0.3"},
 		{"no peer", inside, "", []string{"203.0.113.9"}, ""},
 	} {
@@ -69,6 +71,7 @@ func TestRemote(t *testing.T) { // 102
 func FuzzRemote(f *testing.F) {
 	f.Add("203.0.113.9, 10.0.0.2", "x")
 	f.Add("x", "fe80::1%evil\nline")
+	f.Add("203.0.113.9:80", "[2001:db8::1]:80, [10.0.0.2]")
 	f.Add(" 203.0.113.9\t", "::ffff:10.0.0.1")
 	middleware := &Middleware{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fe80::/10")}}
 	f.Fuzz(func(t *testing.T, first, second string) {
