@@ -31,7 +31,7 @@ func seconds(t *rapid.T, name string, from, to int) time.Duration {
 // TestLineageOnlyShrinks grows random trees of grants. Whatever a child asks
 // for, it has no more scope, no more resources and no longer life than its
 // parent, it keeps its parent's key and subject, and the dead have no children
-// (85 and 89 of threats.md).
+// (docs/security/threats.md G 85, G 89).
 func TestLineageOnlyShrinks(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		root := Grant{

@@ -20,7 +20,7 @@ const (
 
 // TestRefreshHistories plays random histories of presenting, waiting and
 // losing answers against a model that keeps all that the row does not: every
-// token that was ever handed out, and when it was rotated. 64 and 65 of threats.md.
+// token that was ever handed out, and when it was rotated. docs/security/threats.md E 64, E 65.
 func TestRefreshHistories(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := testNow

@@ -13,7 +13,7 @@ import (
 )
 
 // TestVerifyTellsIDTokensFromAccessTokens: start from one good token of each
-// kind and change one thing (docs/security/threats.md 59).
+// kind and change one thing (docs/security/threats.md D 59).
 func TestVerifyTellsIDTokensFromAccessTokens(t *testing.T) {
 	const issuer = "https://sts.example.com"
 	now := time.Unix(1772366400, 0)

@@ -68,7 +68,7 @@ func alive(n *Node, token string) bool {
 	return err == nil
 }
 
-// threats.md 42: what a newer file has removed stays removed.
+// docs/security/threats.md C 42: what a newer file has removed stays removed.
 func TestAnOldFileDoesNotUndoANewerOne(t *testing.T) {
 	file := testFile(t)
 	old := secondFile(t, file)
@@ -128,7 +128,7 @@ func TestTheNodeThatKnowsTheNewerFileMayGoBack(t *testing.T) {
 	}
 }
 
-// threats.md 42: a node that still runs the old file gives nothing to whoever
+// docs/security/threats.md C 42: a node that still runs the old file gives nothing to whoever
 // is gone from the new one.
 func TestANodeWithAnOlderFileWithholdsWhatTheNewerOneEnds(t *testing.T) {
 	file := testFile(t)

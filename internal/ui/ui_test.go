@@ -155,7 +155,7 @@ func TestStableIDs(t *testing.T) {
 	}
 }
 
-// docs/security/threats.md A 11 and 12.
+// docs/security/threats.md A 11, A 12.
 func TestEveryPageCarriesTheSecurityHeaders(t *testing.T) {
 	for name, v := range filled("words") {
 		h := render(t, v).Header()

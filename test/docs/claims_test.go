@@ -174,6 +174,51 @@ func TestNamedTestsExist(t *testing.T) {
 	}
 }
 
+var (
+	threatSection = regexp.MustCompile(`(?m)^## ([A-Z])\. |^(\d+)\. `)
+	threatList    = regexp.MustCompile(`threats\.md((?:,? (?:to )?[A-Z] \d+)*)`)
+	threatName    = regexp.MustCompile(`[A-Z] \d+`)
+	e2eThreat     = regexp.MustCompile(`"([A-K])(\d+) `)
+)
+
+// TestThreatsAreInTheList: code refers to an attack by the letter and number of
+// docs/security/threats.md, whose numbers go up by one, and names no other list.
+func TestThreatsAreInTheList(t *testing.T) {
+	known, letter, last := map[string]bool{}, "", 0
+	for _, m := range threatSection.FindAllStringSubmatch(read(t, "docs/security/threats.md"), -1) {
+		if m[1] != "" {
+			letter = m[1]
+			continue
+		}
+		if last++; m[2] != strconv.Itoa(last) {
+			t.Fatalf("docs/security/threats.md: %s comes after %d", m[2], last-1)
+		}
+		known[letter+" "+m[2]] = true
+	}
+	code := source(t, false) + source(t, true)
+	refs := 0
+	for line := range strings.Lines(code) {
+		for _, m := range threatList.FindAllStringSubmatchIndex(line, -1) {
+			if !strings.HasSuffix(line[:m[0]], "docs/security/") && !strings.Contains(line, "`") {
+				t.Errorf("a reference to another list than docs/security/threats.md: %s", line)
+			}
+			for _, name := range threatName.FindAllString(line[m[2]:m[3]], -1) {
+				if refs++; !known[name] {
+					t.Errorf("there is no threat %s: %s", name, line)
+				}
+			}
+		}
+		for _, m := range e2eThreat.FindAllStringSubmatch(line, -1) {
+			if m[2] != "0" && !known[m[1]+" "+m[2]] { // 0 is the good request of a table
+				t.Errorf("there is no threat %s %s: %s", m[1], m[2], line)
+			}
+		}
+	}
+	if refs < 20 || last < 100 {
+		t.Errorf("only %d references to %d threats were found", refs, last)
+	}
+}
+
 // TestArchitectureAgrees compares the page with the tree and with archtest.
 func TestArchitectureAgrees(t *testing.T) {
 	page := "ARCHITECTURE.md"

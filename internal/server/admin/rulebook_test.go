@@ -9,7 +9,7 @@ import (
 )
 
 // uris: who may be registered, by the file, by the admin API and by a stored
-// row: one rule book (threats A 1 to A 5).
+// row: one rule book (docs/security/threats.md A 1 to A 5).
 var redirectURIs = []struct {
 	uri  string
 	good bool

@@ -15,7 +15,7 @@ import (
 const (
 	maxUsername = 255
 	minPassword = 8
-	maxPassword = 1024 // a longer one only costs us time (threat: argon2 as denial of service)
+	maxPassword = 1024 // a longer one only costs us time (docs/security/threats.md J 111)
 )
 
 // User is a person's account as the API shows it.
@@ -107,7 +107,7 @@ func (a *API) createUser(ctx context.Context, c *call) (plan, error) {
 }
 
 // setPassword ends what came from the old password: whoever knew it may have
-// signed in (threat 70).
+// signed in (docs/security/threats.md E 70).
 func (a *API) setPassword(ctx context.Context, c *call) (plan, error) {
 	body, err := decode[SetPassword](c)
 	if err != nil {

@@ -56,7 +56,7 @@ func TestTheWholeFlow(t *testing.T) {
 		t.Errorf("the journal has %v", kinds)
 	}
 	if strings.Contains(done.Body.String(), back.Get("code")) {
-		t.Error("the code stands in the body (threats.md B 32)")
+		t.Error("the body holds the code (docs/security/threats.md B 32)")
 	}
 }
 
@@ -200,7 +200,7 @@ func TestValuesComeBackIntact(t *testing.T) {
 	}
 }
 
-// threats.md A 19: nothing of the request becomes markup.
+// docs/security/threats.md A 19: nothing of the request becomes markup.
 func TestNothingBecomesMarkup(t *testing.T) {
 	wo := newWorld(t)
 	evil := `"><script>alert(1)</script>`
@@ -404,7 +404,7 @@ func TestOtherMethods(t *testing.T) {
 	}
 }
 
-// threats.md A 11, A 12, A 32: every answer, also a redirect.
+// docs/security/threats.md A 11, A 12, B 32: every answer, also a redirect.
 func TestEveryAnswerCarriesTheSecurityHeaders(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.browser()

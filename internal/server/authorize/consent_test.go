@@ -111,7 +111,7 @@ func TestConsentFormMustBeOurs(t *testing.T) {
 	}
 }
 
-// threats.md A 22: what the client may do is asked again at approval.
+// docs/security/threats.md A 22: what the client may do is asked again at approval.
 func TestScopeRemovedSince(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()
@@ -122,7 +122,7 @@ func TestScopeRemovedSince(t *testing.T) {
 	}
 }
 
-// threats.md A 22: what is given is what was shown, however the client changes
+// docs/security/threats.md A 22: what is given is what was shown, however the client changes
 // in between.
 func TestWhatIsAllowedIsWhatWasShown(t *testing.T) {
 	const billing = "https://billing.example.com"
