@@ -55,7 +55,7 @@ func newGroups(committers int, commit func([]*op)) *groups {
 // submit returns once o has been answered. A caller whose ctx ends may leave
 // while o still waits for its turn, and then it is never run. Once a committer
 // has it, its answer is waited for: who is told of a failure could not record
-// what stands, and o writes to what the caller reads.
+// what was committed, and o writes to what the caller reads.
 func (g *groups) submit(ctx context.Context, o *op) error {
 	select {
 	case <-g.closing:
