@@ -26,10 +26,12 @@ type Client struct {
 	IDTokenAlg             string // empty means the issuer's first algorithm
 	Disabled               bool
 	Source                 Source
+	Revision               int64 // in the database
 	CreatedAt              time.Time
 	UpdatedAt              time.Time
 
-	broken *ClientMetadata // a stored client that breaks the rule book, as it is written
+	Problems Problems // of a stored client that breaks the rule book: it is disabled
+	broken   *ClientMetadata
 }
 
 // ClientSecret is one live secret of a client. There may be two while a

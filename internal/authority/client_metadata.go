@@ -16,14 +16,14 @@ import (
 type ClientMetadata struct {
 	ClientID                 string          `json:"client_id"`
 	ClientName               string          `json:"client_name,omitempty"`
-	RedirectURIs             []string        `json:"redirect_uris,omitempty" doc:"Compared character by character; only the port of a loopback address may differ."`
+	RedirectURIs             []string        `json:"redirect_uris,omitempty"`
 	PostLogoutRedirectURIs   []string        `json:"post_logout_redirect_uris,omitempty"`
-	GrantTypes               []string        `json:"grant_types" doc:"authorization_code, refresh_token, client_credentials"`
-	TokenEndpointAuthMethod  string          `json:"token_endpoint_auth_method" enum:"none,client_secret_basic,client_secret_post,private_key_jwt" doc:"Default client_secret_basic."`
-	JWKS                     json.RawMessage `json:"jwks,omitempty" doc:"JSON Web Key Set with public keys, for private_key_jwt."`
-	Scope                    string          `json:"scope" doc:"Values separated by spaces; each must belong to one of the resources, or to OpenID Connect."`
-	Resources                []string        `json:"resources,omitempty" doc:"The resources that the client may have tokens for."`
-	IDTokenSignedResponseAlg string          `json:"id_token_signed_response_alg,omitempty" doc:"Default: the first algorithm of the service."`
+	GrantTypes               []string        `json:"grant_types"`
+	TokenEndpointAuthMethod  string          `json:"token_endpoint_auth_method"`
+	JWKS                     json.RawMessage `json:"jwks,omitempty"`
+	Scope                    string          `json:"scope"`
+	Resources                []string        `json:"resources,omitempty"`
+	IDTokenSignedResponseAlg string          `json:"id_token_signed_response_alg,omitempty"`
 
 	// ClientSecrets never travel with the rest: a secret is shown once, and its
 	// hash never.
@@ -53,12 +53,21 @@ const maxClientKeys = 20
 
 // NewClient makes a Client of what was written. The error is Problems.
 func NewClient(m ClientMetadata) (Client, error) {
-	if found := m.Validate(); len(found) > 0 {
-		return Client{}, Problems(found)
+	c, found := m.client()
+	if len(found) > 0 {
+		return Client{}, found
+	}
+	return c, nil
+}
+
+func (m *ClientMetadata) client() (Client, Problems) {
+	scopes, found := m.parse()
+	if len(found) > 0 {
+		return Client{}, found
 	}
 	c := Client{
 		ID: m.ClientID, Name: m.ClientName, AuthMethod: oauth.AuthMethod(m.TokenEndpointAuthMethod), Secrets: m.ClientSecrets,
-		JWKS: m.JWKS, Resources: m.Resources, IDTokenAlg: m.IDTokenSignedResponseAlg,
+		JWKS: m.JWKS, Scopes: scopes, Resources: m.Resources, IDTokenAlg: m.IDTokenSignedResponseAlg,
 	}
 	for _, s := range m.RedirectURIs {
 		c.RedirectURIs = append(c.RedirectURIs, RedirectURI{s})
@@ -69,9 +78,7 @@ func NewClient(m ClientMetadata) (Client, error) {
 	for _, s := range m.GrantTypes {
 		c.GrantTypes = append(c.GrantTypes, oauth.GrantType(s))
 	}
-	var err error
-	c.Scopes, err = oauth.ParseScopes(m.Scope)
-	return c, err
+	return c, nil
 }
 
 // Metadata is the client as it is written. Changing it changes no Client.
@@ -93,9 +100,9 @@ func (c Client) Metadata() ClientMetadata {
 	return m
 }
 
-func (m ClientMetadata) has(g oauth.GrantType) bool { return slices.Contains(m.GrantTypes, string(g)) }
+func (m *ClientMetadata) has(g oauth.GrantType) bool { return slices.Contains(m.GrantTypes, string(g)) }
 
-func (m ClientMetadata) authenticates(methods ...oauth.AuthMethod) bool {
+func (m *ClientMetadata) authenticates(methods ...oauth.AuthMethod) bool {
 	return slices.Contains(methods, oauth.AuthMethod(m.TokenEndpointAuthMethod))
 }
 
@@ -106,45 +113,41 @@ func (m ClientMetadata) UsesSecret() bool {
 
 // Validate finds what breaks a rule, without asking about other objects.
 func (m ClientMetadata) Validate() []Problem {
-	var found Problems
+	_, found := m.parse()
+	return found
+}
+
+func (m *ClientMetadata) parse() (scopes oauth.Scopes, found Problems) {
 	found.at("client_id", checkID(m.ClientID))
 	found.at("client_name", checkName(m.ClientName))
 	m.validateURIs(&found, "redirect_uris", m.RedirectURIs)
 	m.validateURIs(&found, "post_logout_redirect_uris", m.PostLogoutRedirectURIs)
 	m.validateGrantTypes(&found)
 	m.validateCredentials(&found)
-	m.validateScope(&found)
+	scopes = m.validateScope(&found)
 	if found.list("resources", m.Resources, maxMembers) {
-		for i, id := range m.Resources {
-			if id != AdminResource {
-				found.at(member("resources", i), checkResourceID(id))
-			}
-		}
+		found.each("resources", m.Resources, checkResourceID)
 	}
 	if len(m.IDTokenSignedResponseAlg) > maxName || m.IDTokenSignedResponseAlg != "" && !isToken(m.IDTokenSignedResponseAlg) {
 		found.add("id_token_signed_response_alg", quote(m.IDTokenSignedResponseAlg)+" is not an algorithm", "write one such as ES256")
 	}
-	return found
+	return scopes, found
 }
 
-func (m ClientMetadata) validateURIs(found *Problems, field string, uris []string) {
-	if !found.list(field, uris, maxMembers) {
-		return
-	}
-	for i, s := range uris {
-		found.at(member(field, i), checkRedirectURI(s))
+func (m *ClientMetadata) validateURIs(found *Problems, field string, uris []string) {
+	if found.list(field, uris, maxMembers) {
+		found.each(field, uris, checkRedirectURI)
 	}
 }
 
-func (m ClientMetadata) validateGrantTypes(found *Problems) {
+func (m *ClientMetadata) validateGrantTypes(found *Problems) {
 	if !found.list("grant_types", m.GrantTypes, len(grantTypes)) {
 		return
 	}
-	for i, g := range m.GrantTypes {
-		if !slices.Contains(grantTypes, oauth.GrantType(g)) {
-			found.add(member("grant_types", i), quote(g)+" is not accepted here", "write one of: "+strings.Join(GrantTypes(), ", "))
-			return
-		}
+	known := func(g string) bool { return slices.Contains(grantTypes, oauth.GrantType(g)) }
+	if i := slices.IndexFunc(m.GrantTypes, func(g string) bool { return !known(g) }); i >= 0 {
+		found.add(member("grant_types", i), quote(m.GrantTypes[i])+" is not accepted here", "write one of: "+strings.Join(GrantTypes(), ", "))
+		return
 	}
 	code, public := m.has(oauth.AuthorizationCode), m.authenticates(oauth.AuthNone)
 	switch {
@@ -163,7 +166,7 @@ func (m ClientMetadata) validateGrantTypes(found *Problems) {
 	}
 }
 
-func (m ClientMetadata) validateCredentials(found *Problems) {
+func (m *ClientMetadata) validateCredentials(found *Problems) {
 	method := m.TokenEndpointAuthMethod
 	if !slices.Contains(authMethods, oauth.AuthMethod(method)) {
 		found.add("token_endpoint_auth_method", quote(method)+" is not accepted here", "write one of: "+strings.Join(AuthMethods(), ", "))
@@ -201,23 +204,22 @@ func checkKeySet(jwks []byte) *Problem {
 	return nil
 }
 
-func (m ClientMetadata) validateScope(found *Problems) {
+func (m *ClientMetadata) validateScope(found *Problems) oauth.Scopes {
 	const form = "write values separated by single spaces, each of them once"
-	if m.Scope == "" {
-		return
-	}
-	names := strings.Split(m.Scope, " ")
 	scopes, err := oauth.ParseScopes(m.Scope)
 	if err != nil {
 		found.add("scope", "cannot be used: "+err.Error(), form)
-		return
+		return scopes
 	}
-	if len(scopes.List()) != len(names) {
+	count := 0
+	for name := range strings.FieldsSeq(m.Scope) {
+		found.at("scope", checkScope(name))
+		count++
+	}
+	if count != scopes.Len() {
 		found.add("scope", "has a value twice", form)
 	}
-	for _, name := range names {
-		found.at("scope", checkScope(name))
-	}
+	return scopes
 }
 
 // CheckReferences finds what does not fit the other objects. An error is a

@@ -17,7 +17,7 @@ import (
 type Directory struct {
 	declared func() *Declared
 	swap     func(*Declared)
-	store    DirectoryStore
+	store    ObjectStore
 }
 
 // Declared is what the configuration file holds.
@@ -45,12 +45,12 @@ var ErrOverlap = errors.New("in the configuration file and in the database")
 
 // DirectoryOf makes a directory. declared gives what the file holds now, as
 // Complete made it; no call of the directory asks twice.
-func DirectoryOf(store DirectoryStore, declared func() *Declared) *Directory {
+func DirectoryOf(store ObjectStore, declared func() *Declared) *Directory {
 	return &Directory{declared: declared, store: store}
 }
 
 // NewDirectory makes a directory over a store. Declare fills in the rest.
-func NewDirectory(store DirectoryStore) *Directory {
+func NewDirectory(store ObjectStore) *Directory {
 	var current atomic.Pointer[Declared]
 	current.Store(&Declared{})
 	d := DirectoryOf(store, current.Load)
@@ -113,21 +113,21 @@ func (d *Declared) Without(ended []Revocation) *Declared {
 // must not overlap either (RFC 9068 §5).
 func (d *Directory) Check(ctx context.Context, next *Declared) error {
 	for id := range next.Clients {
-		if _, err := d.store.Client(ctx, id); !errors.Is(err, ErrNotFound) {
+		if _, err := Clients(d.store).Get(ctx, id); !errors.Is(err, ErrNotFound) {
 			return overlap(err, "client", id)
 		}
-		if _, err := d.store.User(ctx, id); !errors.Is(err, ErrNotFound) {
+		if _, err := Users(d.store).Get(ctx, id); !errors.Is(err, ErrNotFound) {
 			return overlap(err, "id", id)
 		}
 	}
 	for id, u := range next.Users {
-		if _, err := d.store.User(ctx, id); !errors.Is(err, ErrNotFound) {
+		if _, err := Users(d.store).Get(ctx, id); !errors.Is(err, ErrNotFound) {
 			return overlap(err, "user", id)
 		}
-		if _, err := d.store.Client(ctx, id); !errors.Is(err, ErrNotFound) {
+		if _, err := Clients(d.store).Get(ctx, id); !errors.Is(err, ErrNotFound) {
 			return overlap(err, "id", id)
 		}
-		if _, err := d.store.UserByName(ctx, strings.ToLower(u.Username)); !errors.Is(err, ErrNotFound) {
+		if _, err := Users(d.store).ByName(ctx, strings.ToLower(u.Username)); !errors.Is(err, ErrNotFound) {
 			return overlap(err, "user", u.Username)
 		}
 	}
@@ -135,7 +135,7 @@ func (d *Directory) Check(ctx context.Context, next *Declared) error {
 		if id == AdminResource {
 			continue
 		}
-		if _, err := d.store.Resource(ctx, id); !errors.Is(err, ErrNotFound) {
+		if _, err := Resources(d.store).Get(ctx, id); !errors.Is(err, ErrNotFound) {
 			return overlap(err, "resource", id)
 		}
 	}
@@ -188,7 +188,7 @@ func (d *Directory) Client(ctx context.Context, id string) (Client, error) {
 	if c, ok := d.declared().Clients[id]; ok {
 		return c, nil
 	}
-	return d.store.Client(ctx, id)
+	return Clients(d.store).Get(ctx, id)
 }
 
 // EvenOut makes a refused client id cost the same whether it was declared, stored or
@@ -197,7 +197,7 @@ func (d *Directory) Client(ctx context.Context, id string) (Client, error) {
 // not say either (docs/security/threats.md C 39).
 func (d *Directory) EvenOut(ctx context.Context, refusedID string) {
 	if _, declared := d.declared().Clients[refusedID]; declared {
-		_, _ = d.store.Client(ctx, refusedID)
+		_, _ = Clients(d.store).Get(ctx, refusedID)
 	}
 }
 
@@ -206,7 +206,7 @@ func (d *Directory) User(ctx context.Context, id string) (User, error) {
 	if u, ok := d.declared().Users[id]; ok {
 		return u, nil
 	}
-	return d.store.User(ctx, id)
+	return Users(d.store).Get(ctx, id)
 }
 
 // UserByName finds a user by username, in any letter case: two people whose
@@ -217,7 +217,7 @@ func (d *Directory) UserByName(ctx context.Context, username string) (User, erro
 	if id, ok := declared.usersByName[username]; ok {
 		return declared.Users[id], nil
 	}
-	return d.store.UserByName(ctx, username)
+	return Users(d.store).ByName(ctx, username)
 }
 
 // Alive asks for the accounts that a token depends on, and returns the
@@ -262,5 +262,9 @@ func (d *Directory) Resource(ctx context.Context, id string) (Resource, error) {
 	if r, ok := d.declared().Resources[id]; ok {
 		return r, nil
 	}
-	return d.store.Resource(ctx, id)
+	r, err := Resources(d.store).Get(ctx, id)
+	if err == nil && len(r.Problems) > 0 {
+		return Resource{}, fmt.Errorf("%w: resource %q is off: %w", ErrNotFound, id, r.Problems)
+	}
+	return r, err
 }

@@ -1,47 +1,62 @@
 package authority
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 )
 
+// shelf is a database of a few objects.
+type shelf struct {
+	ObjectStore
+	objects []Object
+	err     error
+}
+
+func (s shelf) find(is func(Object) bool) (Object, error) {
+	i := slices.IndexFunc(s.objects, is)
+	if s.err != nil || i < 0 {
+		return Object{}, cmp.Or(s.err, ErrNotFound)
+	}
+	return s.objects[i], nil
+}
+
+func (s shelf) Object(_ context.Context, kind Kind, id string) (Object, error) {
+	return s.find(func(o Object) bool { return o.Kind == kind && o.ID == id })
+}
+
+func (s shelf) ObjectByName(_ context.Context, kind Kind, name string) (Object, error) {
+	return s.find(func(o Object) bool { return o.Kind == kind && o.Name == name })
+}
+
+func (s *shelf) CreateObject(_ context.Context, o Object) error {
+	o.Revision = 1
+	s.objects = append(s.objects, o)
+	return s.err
+}
+
 // fewRows is a database with one client, one user and one resource.
-type fewRows struct {
-	DirectoryStore
-	err error
-}
-
-func (f fewRows) found(ok bool) error {
-	if f.err != nil {
-		return f.err
+func fewRows(t *testing.T, err error) *shelf {
+	t.Helper()
+	s := &shelf{}
+	client, _ := NewClient(goodClient(func(m *ClientMetadata) { m.ClientID = "stored" }))
+	user, _ := NewUser(UserProfile{Sub: "stored-id", Username: "stored"})
+	resource, _ := NewResource(ResourceMetadata{ID: "https://stored.example", TokenFormat: "jwt"})
+	for _, err := range []error{Clients(s).Create(t.Context(), client), Users(s).Create(t.Context(), user), Resources(s).Create(t.Context(), resource)} {
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
-	if !ok {
-		return ErrNotFound
-	}
-	return nil
-}
-
-func (f fewRows) Client(_ context.Context, id string) (Client, error) {
-	return Client{ID: id, Source: FromDatabase}, f.found(id == "stored")
-}
-
-func (f fewRows) User(_ context.Context, id string) (User, error) {
-	return User{ID: id, Source: FromDatabase}, f.found(id == "stored-id")
-}
-
-func (f fewRows) UserByName(_ context.Context, name string) (User, error) {
-	return User{ID: "stored-id", Username: name, Source: FromDatabase}, f.found(name == "stored")
-}
-
-func (f fewRows) Resource(_ context.Context, id string) (Resource, error) {
-	return Resource{ID: id, Source: FromDatabase}, f.found(id == "https://stored.example")
+	s.err = err
+	return s
 }
 
 func TestDirectory(t *testing.T) {
 	ctx := t.Context()
-	d := NewDirectory(fewRows{})
+	d := NewDirectory(fewRows(t, nil))
 	good := Declared{
 		Clients: map[string]Client{"web": {ID: "web", Source: FromFile}}, Users: map[string]User{"ada-id": {ID: "ada-id", Username: "Ada", Source: FromFile}},
 		Resources: map[string]Resource{"https://a.example": {ID: "https://a.example", Source: FromFile}},
@@ -102,10 +117,10 @@ func TestDirectory(t *testing.T) {
 		t.Error("70: a user who was taken out of the file is still there")
 	}
 	down := errors.New("the database is away")
-	if err := NewDirectory(fewRows{err: down}).Declare(ctx, good); !errors.Is(err, down) {
+	if err := NewDirectory(fewRows(t, down)).Declare(ctx, good); !errors.Is(err, down) {
 		t.Errorf("69: what cannot be checked is declared: %v", err)
 	}
-	if _, err := NewDirectory(fewRows{err: down}).Client(ctx, "x"); !errors.Is(err, down) {
+	if _, err := NewDirectory(fewRows(t, down)).Client(ctx, "x"); !errors.Is(err, down) {
 		t.Errorf("69: %v", err)
 	}
 }
@@ -142,11 +157,11 @@ func TestATokenIsAliveWithItsAccounts(t *testing.T) {
 		{"the client cannot be asked for", "stored", person("ada"), broken, "", broken},
 		{"the user cannot be asked for", "web", person("stored-id"), broken, "", broken},
 	} {
-		d := NewDirectory(fewRows{})
+		d := NewDirectory(fewRows(t, nil))
 		if err := d.Declare(t.Context(), declared); err != nil {
 			t.Fatal(err)
 		}
-		d.store = fewRows{err: row.store}
+		d.store = fewRows(t, row.store)
 		user, err := d.Alive(t.Context(), row.client, row.who)
 		if !errors.Is(err, row.want) || err == nil && user.ID != row.user || errors.Is(err, ErrEnded) != (row.want == ErrEnded) {
 			t.Errorf("%s: %q, %v", row.name, user.ID, err)

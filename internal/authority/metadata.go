@@ -95,6 +95,11 @@ func known[T any](find func(string) (T, error), id string) (T, bool, error) {
 // Seconds is a life that JSON writes as OAuth does (expires_in).
 type Seconds time.Duration
 
+// SecondsOf is n seconds; beyond what any rule allows it does not matter how many.
+func SecondsOf(n int64) Seconds {
+	return Seconds(time.Duration(min(max(n, -1), 1<<31)) * time.Second)
+}
+
 func (s Seconds) whole() bool { return time.Duration(s)%time.Second == 0 }
 
 // MarshalJSON writes whole seconds.

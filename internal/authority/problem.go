@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -61,6 +62,15 @@ func (p *Problems) at(field string, found *Problem) {
 	}
 }
 
+// each holds the members of a list to a rule about a single value.
+func (p *Problems) each(field string, values []string, rule func(string) *Problem) {
+	for i, v := range values {
+		if found := rule(v); found != nil {
+			p.add(member(field, i), found.Text, found.Fix)
+		}
+	}
+}
+
 // list holds a list to its size and to having every member once, and says
 // whether its members may be looked at.
 func (p *Problems) list(field string, values []string, most int) bool {
@@ -68,12 +78,10 @@ func (p *Problems) list(field string, values []string, most int) bool {
 		p.add(field, "has more than "+strconv.Itoa(most)+" members", "split it")
 		return false
 	}
-	seen := make(map[string]bool, len(values))
 	for i, v := range values {
-		if seen[v] {
+		if slices.Contains(values[:i], v) {
 			p.add(member(field, i), quote(v)+" is in the list twice", "keep one of the two")
 		}
-		seen[v] = true
 	}
 	return true
 }

@@ -33,11 +33,11 @@ const ownNames = "urn:signalbox:"
 // ResourceMetadata is a resource as somebody writes it: in the file, to the
 // admin API, in a stored row. NewResource turns it into a Resource.
 type ResourceMetadata struct {
-	ID                   string   `json:"id" doc:"An absolute URI without a fragment: what aud holds."`
+	ID                   string   `json:"id"`
 	Scopes               []string `json:"scopes"`
-	TokenFormat          string   `json:"token_format" enum:"jwt,opaque" doc:"Default jwt."`
-	AccessTTL            Seconds  `json:"access_ttl,omitempty" doc:"Seconds, 1 to 3600. Missing or 0: the issuer's."`
-	IntrospectionClients []string `json:"introspection_clients,omitempty" doc:"The clients that may introspect tokens for this resource."`
+	TokenFormat          string   `json:"token_format"`
+	AccessTTL            Seconds  `json:"access_ttl,omitempty"`
+	IntrospectionClients []string `json:"introspection_clients,omitempty"`
 }
 
 // Resource is an API that accepts our tokens.
@@ -48,8 +48,12 @@ type Resource struct {
 	AccessTTL            time.Duration // zero means the issuer's
 	IntrospectionClients []string      // the clients that may introspect tokens meant for this resource
 	Source               Source
+	Revision             int64 // in the database
 	CreatedAt            time.Time
 	UpdatedAt            time.Time
+
+	Problems Problems // of a stored one that breaks the rule book: it is off
+	broken   *ResourceMetadata
 }
 
 // NewResource makes a Resource of what was written. The error is Problems.
@@ -66,6 +70,9 @@ func NewResource(m ResourceMetadata) (Resource, error) {
 
 // Metadata is the resource as it is written. Changing it changes no Resource.
 func (r Resource) Metadata() ResourceMetadata {
+	if r.broken != nil {
+		return *r.broken
+	}
 	return ResourceMetadata{
 		ID: r.ID, Scopes: r.Scopes.List(), TokenFormat: string(r.Format), AccessTTL: Seconds(r.AccessTTL),
 		IntrospectionClients: slices.Clone(r.IntrospectionClients),
@@ -80,8 +87,8 @@ func (m ResourceMetadata) Validate() []Problem {
 	}
 	found.at("id", checkResourceID(m.ID))
 	if found.list("scopes", m.Scopes, maxMembers) {
+		found.each("scopes", m.Scopes, checkScope)
 		for i, name := range m.Scopes {
-			found.at(member("scopes", i), checkScope(name))
 			if oauth.StandardScopes.Has(name) {
 				found.add(member("scopes", i), name+" is a scope of OpenID Connect", "choose another name")
 			}
@@ -94,9 +101,7 @@ func (m ResourceMetadata) Validate() []Problem {
 		found.add("access_ttl", ttl.String()+" is out of range", fmt.Sprintf("write whole seconds, from 1 to %d", MaxAccessTTL/time.Second))
 	}
 	if found.list("introspection_clients", m.IntrospectionClients, maxMembers) {
-		for i, id := range m.IntrospectionClients {
-			found.at(member("introspection_clients", i), checkID(id))
-		}
+		found.each("introspection_clients", m.IntrospectionClients, checkID)
 	}
 	return found
 }
@@ -131,9 +136,6 @@ func (m ResourceMetadata) CheckReferences(r References) ([]Problem, error) {
 
 // ParseResourceID checks a resource indicator. The error is a Problem.
 func ParseResourceID(s string) (string, error) {
-	if s == AdminResource {
-		return s, nil
-	}
 	if p := checkResourceID(s); p != nil {
 		return "", *p
 	}

@@ -14,6 +14,7 @@ var (
 	ErrSpent    = errors.New("already spent")
 	ErrConflict = errors.New("changed by somebody else")
 	ErrEnded    = errors.New("ended")
+	ErrRetired  = errors.New("in use before, and never given again")
 )
 
 // Ending says how something ends, for the transitions below.
@@ -144,28 +145,29 @@ type RevocationStore interface {
 	Revocations(ctx context.Context, after int64, limit int) ([]Revocation, error)
 }
 
-// DirectoryStore keeps the clients, users and resources that the admin API made.
-type DirectoryStore interface {
-	Client(ctx context.Context, id string) (Client, error) // ErrNotFound
-	Clients(ctx context.Context, p Page) ([]Client, error)
-	CreateClient(ctx context.Context, c Client) error // ErrExists
-	// UpdateClient replaces a client if it is still as it was at
-	// unchangedSince (its UpdatedAt). ErrNotFound, ErrConflict.
-	UpdateClient(ctx context.Context, c Client, unchangedSince time.Time) error
-	DeleteClient(ctx context.Context, id string) error // ErrNotFound
-
-	User(ctx context.Context, id string) (User, error) // ErrNotFound
-	UserByName(ctx context.Context, username string) (User, error)
-	Users(ctx context.Context, p Page) ([]User, error)
-	CreateUser(ctx context.Context, u User) error // ErrExists, also for the username
-	UpdateUser(ctx context.Context, u User, unchangedSince time.Time) error
-	DeleteUser(ctx context.Context, id string) error
-
-	Resource(ctx context.Context, id string) (Resource, error) // ErrNotFound
-	Resources(ctx context.Context, p Page) ([]Resource, error)
-	CreateResource(ctx context.Context, r Resource) error // ErrExists
-	UpdateResource(ctx context.Context, r Resource, unchangedSince time.Time) error
-	DeleteResource(ctx context.Context, id string) error
+// ObjectStore keeps the objects that the admin API made, whatever their kind.
+// Registry is its typed view.
+type ObjectStore interface {
+	// Object finds an object. ErrNotFound.
+	Object(ctx context.Context, kind Kind, id string) (Object, error)
+	// ObjectByName finds an object by its Name. ErrNotFound.
+	ObjectByName(ctx context.Context, kind Kind, name string) (Object, error)
+	// Objects lists the objects of a kind, sorted by the bytes of their ids.
+	Objects(ctx context.Context, kind Kind, p Page) ([]Object, error)
+	// CreateObject stores a new object at revision 1. ErrExists if its
+	// Namespace has an object with the id, or the kind one with the name.
+	// ErrRetired if the kind KeepsIDs and a deleted object of the namespace had
+	// the id. Of several concurrent callers exactly one succeeds.
+	CreateObject(ctx context.Context, o Object) error
+	// UpdateObject replaces name, body and UpdatedAt of an object that is still
+	// at o.Revision, and moves it to the next revision. ErrNotFound,
+	// ErrConflict; ErrExists if the name is another's. Of several concurrent
+	// callers with one revision exactly one succeeds.
+	UpdateObject(ctx context.Context, o Object) error
+	// DeleteObject deletes an object that is still at this revision. Of one
+	// whose kind KeepsIDs nothing stays but the id, for ever. ErrNotFound,
+	// ErrConflict.
+	DeleteObject(ctx context.Context, kind Kind, id string, revision int64, at time.Time) error
 }
 
 // DeclarationStore keeps what the configuration file in force declares, and

@@ -30,8 +30,12 @@ type User struct {
 	EmailVerified bool
 	Disabled      bool
 	Source        Source
+	Revision      int64 // in the database
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
+
+	Problems Problems // of a stored one that breaks the rule book: it is off
+	broken   *UserProfile
 }
 
 // NewUser makes a User of what was written. The error is Problems.
@@ -44,6 +48,9 @@ func NewUser(p UserProfile) (User, error) {
 
 // Profile is the user as it is written.
 func (u User) Profile() UserProfile {
+	if u.broken != nil {
+		return *u.broken
+	}
 	return UserProfile{Sub: u.ID, Username: u.Username, Name: u.Name, Email: u.Email, EmailVerified: u.EmailVerified}
 }
 

@@ -90,15 +90,15 @@ func (w *world) wait(d time.Duration) {
 
 // countedStore counts how often the database is asked for a client.
 type countedStore struct {
-	authority.DirectoryStore
+	authority.ObjectStore
 	w *world
 }
 
-func (s countedStore) Client(ctx context.Context, id string) (authority.Client, error) {
+func (s countedStore) Object(ctx context.Context, kind authority.Kind, id string) (authority.Object, error) {
 	s.w.mu.Lock()
 	s.w.lookups++
 	s.w.mu.Unlock()
-	return s.DirectoryStore.Client(ctx, id)
+	return s.ObjectStore.Object(ctx, kind, id)
 }
 
 var errDown = errors.New("the disk is gone")

@@ -50,6 +50,10 @@ func (w *world) everyKindOfClient() []string {
 	w.t.Helper()
 	ids := []string{"nosuch"}
 	w.signedClient("signed")
+	redirect, err := authority.ParseRedirectURI("https://app.example.com/")
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	for _, method := range []oauth.AuthMethod{oauth.AuthClientSecretBasic, oauth.AuthClientSecretPost, oauth.AuthNone, oauth.AuthPrivateKeyJWT} {
 		for _, disabled := range []bool{false, true} {
 			c := testClient(fmt.Sprintf("%s-%v", method, disabled), method)
@@ -57,11 +61,15 @@ func (w *world) everyKindOfClient() []string {
 			if method == oauth.AuthPrivateKeyJWT {
 				c.Secrets, c.JWKS = nil, w.declared.Clients["signed"].JWKS
 			}
+			if method == oauth.AuthNone {
+				c.Secrets, c.GrantTypes = nil, []oauth.GrantType{oauth.AuthorizationCode}
+				c.RedirectURIs = []authority.RedirectURI{redirect}
+			}
 			declared, stored := c, c
 			declared.ID, declared.Source = "declared-"+c.ID, authority.FromFile
 			stored.ID, stored.Source = "stored-"+c.ID, authority.FromDatabase
 			w.declared.Clients[declared.ID] = declared
-			if err := w.db.CreateClient(w.t.Context(), stored); err != nil {
+			if err := authority.Clients(w.db).Create(w.t.Context(), stored); err != nil {
 				w.t.Fatal(err)
 			}
 			ids = append(ids, declared.ID, stored.ID)

@@ -81,6 +81,7 @@ type Refusal struct {
 	Status      int
 	Code        string
 	Description string
+	Problems    any // with each member of what was sent; nil for none
 	Cause       error
 }
 
@@ -92,8 +93,9 @@ func Refuse(w http.ResponseWriter, r *http.Request, refused Refusal) {
 	JSON(w, refused.Status, struct {
 		Error       string `json:"error"`
 		Description string `json:"error_description,omitempty"`
+		Problems    any    `json:"problems,omitempty"`
 		RequestID   string `json:"request_id,omitempty"`
-	}{refused.Code, refused.Description, req.ID})
+	}{refused.Code, refused.Description, refused.Problems, req.ID})
 }
 
 // Error answers with the code and the status that the RFC has for a failure.
@@ -115,7 +117,7 @@ func Error(w http.ResponseWriter, r *http.Request, err error) {
 		// RFC 6749 §5.2: the scheme that the client used, or may use.
 		w.Header().Set("WWW-Authenticate", `Basic realm="signalbox", charset="UTF-8"`)
 	}
-	Refuse(w, r, Refusal{status, string(refused.Code), refused.Description, errors.Unwrap(refused)})
+	Refuse(w, r, Refusal{Status: status, Code: string(refused.Code), Description: refused.Description, Cause: errors.Unwrap(refused)})
 }
 
 // NotFound answers for a path that there is not.

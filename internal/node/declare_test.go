@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/revocation"
 )
 
@@ -276,8 +277,7 @@ func TestARefusedReloadChangesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	now := time.Now()
-	if err := n.db.CreateClient(t.Context(), authority.Client{ID: "lot", CreatedAt: now, UpdatedAt: now}); err != nil {
+	if err := authority.Clients(n.db).Create(t.Context(), authority.Client{ID: "lot", AuthMethod: oauth.AuthClientSecretBasic, Secrets: make([]authority.ClientSecret, 1)}); err != nil {
 		t.Fatal(err)
 	}
 	edit(t, file, batchGone, "client_id: lot")

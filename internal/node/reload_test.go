@@ -7,12 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config"
 	"github.com/signalbox-sts/signalbox/internal/journal/query"
 	"github.com/signalbox-sts/signalbox/internal/keys"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
 const testPassword = "ada-loves-trains"
@@ -197,8 +197,7 @@ func TestAReloadThatMeetsAnOutageIsTriedAgain(t *testing.T) {
 
 func TestAnIdOfTheDatabaseIsNotTriedAgain(t *testing.T) {
 	n, file := openTest(t)
-	now := time.Now()
-	if err := n.db.CreateClient(context.Background(), authority.Client{ID: "u-42", CreatedAt: now, UpdatedAt: now}); err != nil {
+	if err := authority.Clients(n.db).Create(t.Context(), authority.Client{ID: "u-42", AuthMethod: oauth.AuthClientSecretBasic, Secrets: make([]authority.ClientSecret, 1)}); err != nil {
 		t.Fatal(err)
 	}
 	edit(t, file, "username: ada\n", "username: ada\n    sub: u-42\n")

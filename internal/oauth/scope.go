@@ -75,6 +75,9 @@ func (s Scopes) Has(name string) bool { return slices.Contains(s.names, name) }
 // IsEmpty says whether the set holds nothing.
 func (s Scopes) IsEmpty() bool { return len(s.names) == 0 }
 
+// Len is how many values are in the set.
+func (s Scopes) Len() int { return len(s.names) }
+
 // Covers says whether every value of other is in s.
 func (s Scopes) Covers(other Scopes) bool {
 	_, missing := other.firstOutside(s)

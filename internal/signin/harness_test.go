@@ -161,15 +161,15 @@ func (wo *world) fails(method string) error {
 }
 
 type brokenDirectory struct {
-	authority.DirectoryStore
+	authority.ObjectStore
 	wo *world
 }
 
-func (b brokenDirectory) UserByName(ctx context.Context, name string) (authority.User, error) {
-	if err := b.wo.fails("UserByName"); err != nil {
-		return authority.User{}, err
+func (b brokenDirectory) ObjectByName(ctx context.Context, kind authority.Kind, name string) (authority.Object, error) {
+	if err := b.wo.fails("ObjectByName"); err != nil {
+		return authority.Object{}, err
 	}
-	return b.DirectoryStore.UserByName(ctx, name)
+	return b.ObjectStore.ObjectByName(ctx, kind, name)
 }
 
 type brokenSessions struct {

@@ -170,12 +170,12 @@ func TestSignInFormMustBeOurs(t *testing.T) {
 }
 
 func TestStorageFailureAtSignIn(t *testing.T) {
-	for _, method := range []string{"UserByName", "StartSession"} {
+	for _, method := range []string{"ObjectByName", "StartSession"} {
 		wo := newWorld(t)
 		b := wo.browser()
 		page := b.Get("/start")
 		wo.broken[method] = true
-		name := map[string]string{"UserByName": "eve", "StartSession": "ada"}[method] // ada is in the file
+		name := map[string]string{"ObjectByName": "eve", "StartSession": "ada"}[method] // ada is in the file
 		got := b.SignIn(page, name, "lovelace")
 		if got.Code != http.StatusServiceUnavailable || got.Header().Get("Retry-After") == "" || b.Cookies[sessionCookie] != "" {
 			t.Errorf("%s fails: %d, cookies %v", method, got.Code, b.Cookies)

@@ -27,8 +27,8 @@ import (
 // API serves /admin/v1/. All fields are required.
 type API struct {
 	Settings  func() authority.Issuer
-	Directory *authority.Directory     // finds what the file and the database hold
-	Store     authority.DirectoryStore // changes what the database holds
+	Directory *authority.Directory  // finds what the file and the database hold
+	Store     authority.ObjectStore // changes what the database holds
 	Grants    authority.GrantStore
 	Tokens    *issue.Reader
 	Endings   *revocation.Endings

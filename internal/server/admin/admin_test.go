@@ -158,14 +158,16 @@ func TestTokenOfADisabledOrDeletedClientIsRefused(t *testing.T) {
 	token := s.tokenFor("ops", authority.AdminResource, "clients:read")
 	s.call(token, "GET", "/clients", nil).wants(http.StatusOK)
 	// Behind the API's back: even without an epoch the account decides.
-	client, _ := s.db.Client(t.Context(), "ops")
+	clients := authority.Clients(s.db)
+	client, _ := clients.Get(t.Context(), "ops")
 	disabled := client
 	disabled.Disabled = true
-	if err := s.db.UpdateClient(t.Context(), disabled, client.UpdatedAt); err != nil {
+	disabled, err := clients.Update(t.Context(), disabled)
+	if err != nil {
 		t.Fatal(err)
 	}
 	s.call(token, "GET", "/clients", nil).wants(http.StatusUnauthorized, "disabled")
-	if err := s.db.DeleteClient(t.Context(), "ops"); err != nil {
+	if err := clients.Delete(t.Context(), disabled, s.clock.Now()); err != nil {
 		t.Fatal(err)
 	}
 	s.call(token, "GET", "/clients", nil).wants(http.StatusUnauthorized, "no longer exists")
@@ -256,9 +258,9 @@ func TestTheJournalComesFirst(t *testing.T) {
 }
 
 // failing breaks the store at one method.
-type failing struct{ authority.DirectoryStore }
+type failing struct{ authority.ObjectStore }
 
-func (failing) CreateClient(_ context.Context, _ authority.Client) error {
+func (failing) CreateObject(context.Context, authority.Object) error {
 	return errors.New("database away")
 }
 

@@ -31,7 +31,7 @@ func TestClientRules(t *testing.T) {
 		text   string
 	}{
 		{"a public client without a grant type", object{"token_endpoint_auth_method": "none", "grant_types": []string{}}, "grant_types"},
-		{"people as administrators", object{"resources": []string{authority.AdminResource}}, "for clients that act for themselves"},
+		{"people as administrators", object{"resources": []string{authority.AdminResource}}, "give administrators a client of their own"},
 		{"an unknown grant type", object{"grant_types": []string{"implicit"}}, "implicit"},
 		{"a code without a place to send it", object{"redirect_uris": []string{}}, "redirect_uris"},
 		{"refresh without code", object{"grant_types": []string{"refresh_token"}}, "refresh_token"},
@@ -73,7 +73,7 @@ func TestAClientsLife(t *testing.T) {
 		t.Fatalf("%+v", created)
 	}
 	accepts := func(secret string) bool {
-		client, err := s.db.Client(t.Context(), "job")
+		client, err := authority.Clients(s.db).Get(t.Context(), "job")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -205,7 +205,7 @@ func TestAUsersLife(t *testing.T) {
 		t.Fatal("the grant is dead from the start")
 	}
 	s.call(token, "POST", "/users/"+bob.UserID+"/password", object{"password": "battery staple"}).wants(200)
-	stored, err := s.db.User(t.Context(), bob.UserID)
+	stored, err := authority.Users(s.db).Get(t.Context(), bob.UserID)
 	if err != nil || stored.PasswordHash != "hash of battery staple" {
 		t.Fatalf("%v %q", err, stored.PasswordHash)
 	}

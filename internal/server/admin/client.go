@@ -6,20 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
-const (
-	maxClientID   = 255
-	maxName       = 200
-	maxURIs       = 100
-	maxOldSecret  = 30 * 24 * time.Hour
-	maxReferences = 100
-)
+const maxOldSecret = 30 * 24 * time.Hour
 
 // Client is a client as the API shows it. Its secrets are never shown.
 type Client struct {
@@ -34,6 +27,7 @@ type Client struct {
 	Resources    []string        `json:"resources,omitempty"`
 	IDTokenAlg   string          `json:"id_token_signed_response_alg,omitempty"`
 	Secrets      []LiveSecret    `json:"secrets,omitempty" doc:"One entry for each secret that works now."`
+	Problems     []Problem       `json:"problems,omitempty" doc:"The rules that it breaks, since they have become stricter: it is off until it is changed and enabled."`
 	Disabled     bool            `json:"disabled"`
 	Source       string          `json:"source" enum:"file,database"`
 	CreatedAt    *time.Time      `json:"created_at,omitempty"`
@@ -76,17 +70,27 @@ type RotateSecret struct {
 	OldExpiresIn int64 `json:"old_expires_in,omitempty" doc:"Seconds for which the old secret still works, at most 30 days. Default 0: it ends now."`
 }
 
+// onto changes what was sent.
+func (f ClientFields) onto(m *authority.ClientMetadata) {
+	set(&m.ClientName, f.ClientName)
+	set(&m.RedirectURIs, f.RedirectURIs)
+	set(&m.PostLogoutRedirectURIs, f.PostLogout)
+	set(&m.GrantTypes, f.GrantTypes)
+	set(&m.TokenEndpointAuthMethod, f.AuthMethod)
+	set(&m.JWKS, f.JWKS)
+	set(&m.Scope, f.Scope)
+	set(&m.Resources, f.Resources)
+	set(&m.IDTokenSignedResponseAlg, f.IDTokenAlg)
+	if f.JWKS == nil && m.TokenEndpointAuthMethod != string(oauth.AuthPrivateKeyJWT) {
+		m.JWKS = nil // the keys of a method that was given up
+	}
+}
+
+func (a *API) clients() authority.Registry[authority.Client] { return authority.Clients(a.Store) }
+
 func (a *API) listClients(ctx context.Context, c *call) (plan, error) {
-	stored := func(p authority.Page) ([]authority.Client, error) { return a.Store.Clients(ctx, p) }
-	clients, next, err := list(a.Directory.DeclaredClients(), func(c authority.Client) string { return c.ID }, stored, c.page)
-	if err != nil {
-		return plan{}, err
-	}
-	page := Page[Client]{Items: []Client{}, Next: next}
-	for _, client := range clients {
-		page.Items = append(page.Items, showClient(client, c.now))
-	}
-	return reads(page), nil
+	return listObjects(ctx, c, a.Directory.DeclaredClients(), func(c authority.Client) string { return c.ID }, a.clients(),
+		func(client authority.Client) Client { return showClient(client, c.now) })
 }
 
 func (a *API) showClient(ctx context.Context, c *call) (plan, error) {
@@ -102,30 +106,26 @@ func (a *API) createClient(ctx context.Context, c *call) (plan, error) {
 	if err != nil {
 		return plan{}, err
 	}
-	client := authority.Client{
-		ID: body.ClientID, AuthMethod: oauth.AuthClientSecretBasic,
-		Source: authority.FromDatabase, CreatedAt: c.now, UpdatedAt: c.now,
+	m := authority.ClientMetadata{ClientID: body.ClientID, TokenEndpointAuthMethod: string(oauth.AuthClientSecretBasic)}
+	if m.ClientID == "" {
+		m.ClientID = randomID("c_")
 	}
-	if client.ID == "" {
-		client.ID = randomID("c_")
-	}
-	if err := a.freeClientID(ctx, client.ID); err != nil {
+	body.onto(&m)
+	client, secret, err := a.makeClient(ctx, m)
+	if err != nil {
 		return plan{}, err
 	}
-	if err := setClient(&client, body.ClientFields); err != nil {
-		return plan{}, err
-	}
-	if err := a.checkClient(ctx, client); err != nil {
+	if err := a.freeID(ctx, client.ID); err != nil {
 		return plan{}, err
 	}
 	if err := mayHandOut(c.token, client); err != nil {
 		return plan{}, err
 	}
-	secret := needSecret(&client)
+	client.Source, client.CreatedAt, client.UpdatedAt = authority.FromDatabase, c.now, c.now
 	return plan{
 		events: []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: "created", Scope: client.Scopes.String()}},
 		apply: func(ctx context.Context) (any, error) {
-			if err := a.Store.CreateClient(ctx, client); err != nil {
+			if err := a.clients().Create(ctx, client); err != nil {
 				return nil, err
 			}
 			return credentials(client, secret, c.now), nil
@@ -142,27 +142,42 @@ func (a *API) updateClient(ctx context.Context, c *call) (plan, error) {
 	if err != nil {
 		return plan{}, err
 	}
-	client := old
-	if err := setClient(&client, body); err != nil {
-		return plan{}, err
-	}
-	if err := a.checkClient(ctx, client); err != nil {
+	m := old.Metadata()
+	body.onto(&m)
+	client, secret, err := a.makeClient(ctx, m)
+	if err != nil {
 		return plan{}, err
 	}
 	if err := mayHandOut(c.token, client); err != nil {
 		return plan{}, err
 	}
-	secret := needSecret(&client)
-	client.UpdatedAt = later(c.now, old.UpdatedAt)
+	client.Disabled, client.Revision, client.CreatedAt, client.UpdatedAt = old.Disabled, old.Revision, old.CreatedAt, c.now
 	return plan{
 		events: []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: "changed " + sent(body), Scope: client.Scopes.String()}},
 		apply: func(ctx context.Context) (any, error) {
-			if err := a.Store.UpdateClient(ctx, client, old.UpdatedAt); err != nil {
+			client, err := a.clients().Update(ctx, client)
+			if err != nil {
 				return nil, err
 			}
 			return credentials(client, secret, c.now), nil
 		},
 	}, nil
+}
+
+// makeClient holds what was sent to the rule book. A client that must have a
+// secret and has none gets its first one; one that must not have any loses them.
+func (a *API) makeClient(ctx context.Context, m authority.ClientMetadata) (client authority.Client, secret oauth.Secret, err error) {
+	switch {
+	case !m.UsesSecret():
+		m.ClientSecrets = nil
+	case len(m.ClientSecrets) == 0:
+		secret = oauth.NewSecret(oauth.PrefixClientSecret)
+		m.ClientSecrets = []authority.ClientSecret{{Hash: secret.Hash()}}
+	}
+	if client, err = authority.NewClient(m); err != nil {
+		return client, secret, err
+	}
+	return client, secret, problems(m.CheckReferences(a.references(ctx)))
 }
 
 // rotateSecret leaves at most two secrets alive: the new one, and the newest
@@ -179,8 +194,8 @@ func (a *API) rotateSecret(ctx context.Context, c *call) (plan, error) {
 	if err != nil {
 		return plan{}, err
 	}
-	if !usesSecret(old.AuthMethod) {
-		return plan{}, invalid("the client authenticates with %s and has no secret", old.AuthMethod)
+	if m := old.Metadata(); !m.UsesSecret() {
+		return plan{}, invalid("the client authenticates with %s and has no secret", m.TokenEndpointAuthMethod)
 	}
 	// Who can reset a client's secret can be that client.
 	if err := mayHandOut(c.token, old); err != nil {
@@ -198,12 +213,14 @@ func (a *API) rotateSecret(ctx context.Context, c *call) (plan, error) {
 		client.Secrets = []authority.ClientSecret{last}
 		reason = "secret rotated; the old one ends at " + last.ExpiresAt.Format(time.RFC3339)
 	}
-	secret := addSecret(&client)
-	client.UpdatedAt = later(c.now, old.UpdatedAt)
+	secret := oauth.NewSecret(oauth.PrefixClientSecret)
+	client.Secrets = append(client.Secrets, authority.ClientSecret{Hash: secret.Hash()})
+	client.UpdatedAt = c.now
 	return plan{
 		events: []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: reason}},
 		apply: func(ctx context.Context) (any, error) {
-			if err := a.Store.UpdateClient(ctx, client, old.UpdatedAt); err != nil {
+			client, err := a.clients().Update(ctx, client)
+			if err != nil {
 				return nil, err
 			}
 			return credentials(client, secret, c.now), nil
@@ -234,7 +251,7 @@ func (a *API) disableClient(ctx context.Context, c *call) (plan, error) {
 // deleteClient deletes last: after a failure on the way it can be asked for again.
 func (a *API) deleteClient(ctx context.Context, c *call) (plan, error) {
 	return a.endClient(ctx, c, "deleted", func(ctx context.Context, client authority.Client) (any, error) {
-		return nil, a.Store.DeleteClient(ctx, client.ID)
+		return nil, a.clients().Delete(ctx, client, c.now)
 	})
 }
 
@@ -266,12 +283,8 @@ func (a *API) setClientDisabled(ctx context.Context, client authority.Client, di
 	if client.Disabled == disabled {
 		return client, nil
 	}
-	next := client
-	next.Disabled, next.UpdatedAt = disabled, later(a.clock(), client.UpdatedAt)
-	if err := a.Store.UpdateClient(ctx, next, client.UpdatedAt); err != nil {
-		return client, err
-	}
-	return next, nil
+	client.Disabled, client.UpdatedAt = disabled, a.clock()
+	return a.clients().Update(ctx, client)
 }
 
 func (a *API) client(ctx context.Context, id string) (authority.Client, error) {
@@ -291,12 +304,9 @@ func (a *API) storedClient(ctx context.Context, id string) (authority.Client, er
 	return client, err
 }
 
-// freeClientID refuses an id that is taken, also by a user: `sub` tells users
-// and clients apart by it.
-func (a *API) freeClientID(ctx context.Context, id string) error {
-	if !isClientID(id) {
-		return invalid("client_id must be 1 to %d printable ASCII characters without spaces, quotes and backslashes, and more than dots", maxClientID)
-	}
+// freeID refuses an id that is taken, also by a user: `sub` tells users and
+// clients apart by it. Of ids in the database the store has the last word.
+func (a *API) freeID(ctx context.Context, id string) error {
 	if _, err := a.Directory.Client(ctx, id); !errors.Is(err, authority.ErrNotFound) {
 		return taken(err, "client", id)
 	}
@@ -311,38 +321,6 @@ func taken(err error, kind, id string) error {
 		return err
 	}
 	return conflict("already_exists", "there is a %s %q already", kind, clip(id))
-}
-
-// isClientID: the characters of a scope value (RFC 6749 §3.3), as in the
-// configuration; "." and ".." would be lost in a path.
-func isClientID(id string) bool {
-	if _, err := oauth.ScopesOf(id); err != nil || len(id) > maxClientID {
-		return false
-	}
-	return strings.Trim(id, ".") != ""
-}
-
-func usesSecret(m oauth.AuthMethod) bool {
-	return m == oauth.AuthClientSecretBasic || m == oauth.AuthClientSecretPost
-}
-
-// needSecret gives a client its first secret if it must have one, and takes
-// secrets away from one that must not.
-func needSecret(client *authority.Client) oauth.Secret {
-	if !usesSecret(client.AuthMethod) {
-		client.Secrets = nil
-		return oauth.Secret{}
-	}
-	if len(client.Secrets) > 0 {
-		return oauth.Secret{}
-	}
-	return addSecret(client)
-}
-
-func addSecret(client *authority.Client) oauth.Secret {
-	secret := oauth.NewSecret(oauth.PrefixClientSecret)
-	client.Secrets = append(client.Secrets, authority.ClientSecret{Hash: secret.Hash()})
-	return secret
 }
 
 func liveSecrets(client authority.Client, now time.Time) []authority.ClientSecret {
@@ -360,19 +338,15 @@ func credentials(client authority.Client, secret oauth.Secret, now time.Time) Cl
 }
 
 func showClient(c authority.Client, now time.Time) Client {
+	m := c.Metadata()
 	shown := Client{
-		ClientID: c.ID, ClientName: c.Name, GrantTypes: []string{}, AuthMethod: string(c.AuthMethod),
-		JWKS: c.JWKS, Scope: c.Scopes.String(), Resources: c.Resources, IDTokenAlg: c.IDTokenAlg,
+		ClientID: m.ClientID, ClientName: m.ClientName, RedirectURIs: m.RedirectURIs, PostLogout: m.PostLogoutRedirectURIs,
+		GrantTypes: m.GrantTypes, AuthMethod: m.TokenEndpointAuthMethod, JWKS: m.JWKS, Scope: m.Scope, Resources: m.Resources,
+		IDTokenAlg: m.IDTokenSignedResponseAlg, Problems: c.Problems,
 		Disabled: c.Disabled, Source: string(c.Source), CreatedAt: shownTime(c.CreatedAt), UpdatedAt: shownTime(c.UpdatedAt),
 	}
-	for _, g := range c.GrantTypes {
-		shown.GrantTypes = append(shown.GrantTypes, string(g))
-	}
-	for _, u := range c.RedirectURIs {
-		shown.RedirectURIs = append(shown.RedirectURIs, u.String())
-	}
-	for _, u := range c.PostLogoutRedirectURIs {
-		shown.PostLogout = append(shown.PostLogout, u.String())
+	if shown.GrantTypes == nil {
+		shown.GrantTypes = []string{}
 	}
 	for _, s := range liveSecrets(c, now) {
 		shown.Secrets = append(shown.Secrets, LiveSecret{shownTime(s.ExpiresAt)})
@@ -380,7 +354,7 @@ func showClient(c authority.Client, now time.Time) Client {
 	return shown
 }
 
-// shownTime leaves out what has no time.
+// shownTime omits what has no time.
 func shownTime(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil

@@ -12,10 +12,11 @@ import (
 
 // Error is the body of every answer that is not a success.
 type Error struct {
-	Status      int    `json:"-"`
-	Code        string `json:"error" doc:"What went wrong, for programs." enum:"invalid_request,invalid_token,insufficient_scope,not_found,method_not_allowed,already_exists,conflict,read_only,temporarily_unavailable"`
-	Description string `json:"error_description" doc:"What went wrong, for people."`
-	RequestID   string `json:"request_id,omitempty" doc:"The correlation id; it is also in the log and in the journal."`
+	Status      int       `json:"-"`
+	Code        string    `json:"error" doc:"What went wrong, for programs." enum:"invalid_request,invalid_token,insufficient_scope,not_found,method_not_allowed,already_exists,conflict,read_only,temporarily_unavailable"`
+	Description string    `json:"error_description" doc:"What went wrong, for people."`
+	Problems    []Problem `json:"problems,omitempty" doc:"Every rule that what was sent breaks."`
+	RequestID   string    `json:"request_id,omitempty" doc:"The correlation id; it is also in the log and in the journal."`
 
 	cause error // for the log alone
 	scope string
@@ -32,6 +33,27 @@ func (e *Error) because(cause error) *Error {
 
 func invalid(format string, args ...any) *Error {
 	return &Error{Status: http.StatusBadRequest, Code: string(oauth.InvalidRequest), Description: fmt.Sprintf(format, args...)}
+}
+
+// Problem is one rule that something breaks, and what to do about it.
+type Problem = authority.Problem
+
+// broken tells of all, and of the first one in words.
+func broken(found authority.Problems) *Error {
+	e := invalid("%v", found[0])
+	if more := len(found) - 1; more > 0 {
+		e.Description += fmt.Sprintf(" (and %d more: see problems)", more)
+	}
+	e.Problems = found
+	return e
+}
+
+// problems makes what a rule has found an error.
+func problems(found []Problem, err error) error {
+	if err == nil && len(found) > 0 {
+		return authority.Problems(found)
+	}
+	return err
 }
 
 func notFound(format string, args ...any) *Error {
@@ -63,11 +85,16 @@ func readOnly(kind, id string) *Error {
 func errorOf(err error) *Error {
 	var ours *Error
 	var refused *oauth.Error
+	var found authority.Problems
 	switch {
 	case errors.As(err, &ours):
 		return ours
 	case errors.As(err, &refused) && refused.Code != oauth.TemporarilyUnavailable && refused.Code != oauth.ServerError:
 		return (&Error{Status: refused.Code.Status(), Code: string(oauth.InvalidRequest), Description: refused.Description}).because(err)
+	case errors.As(err, &found):
+		return broken(found)
+	case errors.Is(err, authority.ErrRetired):
+		return conflict("already_exists", "something that was deleted had this id, and an id is never given twice: choose another")
 	case errors.Is(err, authority.ErrNotFound):
 		return notFound("there is nothing with this id")
 	case errors.Is(err, authority.ErrExists):
@@ -94,7 +121,11 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "1")
 	}
-	httpx.Refuse(w, r, httpx.Refusal{Status: e.Status, Code: e.Code, Description: e.Description, Cause: e.cause})
+	refused := httpx.Refusal{Status: e.Status, Code: e.Code, Description: e.Description, Cause: e.cause}
+	if len(e.Problems) > 0 {
+		refused.Problems = e.Problems
+	}
+	httpx.Refuse(w, r, refused)
 }
 
 var errNoToken = errToken("an access token for the resource " + authority.AdminResource + " is needed, as Authorization: Bearer")

@@ -184,12 +184,3 @@ func clip(s string) string {
 
 // milliseconds is the precision of everything that is stored.
 func (a *API) clock() time.Time { return a.Now().UTC().Truncate(time.Millisecond) }
-
-// after is a time that is later than the one before, so that two changes in
-// one millisecond cannot be taken for the same.
-func later(now, before time.Time) time.Time {
-	if now.After(before) {
-		return now
-	}
-	return before.Add(time.Millisecond)
-}

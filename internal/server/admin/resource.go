@@ -8,11 +8,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
-	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
-
-// maxAccessTTL is the bound of the configuration file.
-const maxAccessTTL = time.Hour
 
 // Resource is an API that accepts our tokens, as the API shows it.
 type Resource struct {
@@ -21,6 +17,7 @@ type Resource struct {
 	TokenFormat          string     `json:"token_format" enum:"jwt,opaque"`
 	AccessTTL            int64      `json:"access_ttl,omitempty" doc:"Seconds. Missing: the issuer's."`
 	IntrospectionClients []string   `json:"introspection_clients,omitempty" doc:"The clients that may introspect tokens for this resource."`
+	Problems             []Problem  `json:"problems,omitempty" doc:"The rules that it breaks, since they have become stricter: it gets no tokens until it is changed."`
 	Source               string     `json:"source" enum:"file,database"`
 	CreatedAt            *time.Time `json:"created_at,omitempty"`
 	UpdatedAt            *time.Time `json:"updated_at,omitempty"`
@@ -40,17 +37,20 @@ type NewResource struct {
 	ResourceFields
 }
 
+// onto changes what was sent.
+func (f ResourceFields) onto(m *authority.ResourceMetadata) {
+	set(&m.Scopes, f.Scopes)
+	set(&m.TokenFormat, f.TokenFormat)
+	set(&m.IntrospectionClients, f.IntrospectionClients)
+	if f.AccessTTL != nil {
+		m.AccessTTL = authority.SecondsOf(*f.AccessTTL)
+	}
+}
+
+func (a *API) resources() authority.Registry[authority.Resource] { return authority.Resources(a.Store) }
+
 func (a *API) listResources(ctx context.Context, c *call) (plan, error) {
-	stored := func(p authority.Page) ([]authority.Resource, error) { return a.Store.Resources(ctx, p) }
-	resources, next, err := list(a.Directory.DeclaredResources(), func(r authority.Resource) string { return r.ID }, stored, c.page)
-	if err != nil {
-		return plan{}, err
-	}
-	page := Page[Resource]{Items: []Resource{}, Next: next}
-	for _, resource := range resources {
-		page.Items = append(page.Items, showResource(resource))
-	}
-	return reads(page), nil
+	return listObjects(ctx, c, a.Directory.DeclaredResources(), func(r authority.Resource) string { return r.ID }, a.resources(), showResource)
 }
 
 func (a *API) showResource(ctx context.Context, c *call) (plan, error) {
@@ -66,23 +66,20 @@ func (a *API) createResource(ctx context.Context, c *call) (plan, error) {
 	if err != nil {
 		return plan{}, err
 	}
-	resource := authority.Resource{Format: authority.FormatJWT, Source: authority.FromDatabase, CreatedAt: c.now, UpdatedAt: c.now}
-	if resource.ID, err = authority.ParseResourceID(body.ID); err != nil || !printable(body.ID, maxID) {
-		return plan{}, invalid("id must be an absolute URI without a fragment")
-	}
-	if resource.ID == a.Settings().URL {
-		return plan{}, invalid("id is the issuer itself: give the API an identifier of its own")
+	m := authority.ResourceMetadata{ID: body.ID, TokenFormat: string(authority.FormatJWT)}
+	body.onto(&m)
+	resource, err := a.makeResource(ctx, m)
+	if err != nil {
+		return plan{}, err
 	}
 	if _, err := a.Directory.Resource(ctx, resource.ID); !errors.Is(err, authority.ErrNotFound) {
 		return plan{}, taken(err, "resource", resource.ID)
 	}
-	if err := a.setResource(ctx, &resource, body.ResourceFields); err != nil {
-		return plan{}, err
-	}
+	resource.Source, resource.CreatedAt, resource.UpdatedAt = authority.FromDatabase, c.now, c.now
 	return plan{
 		events: []authority.Event{{Target: resource.ID, Scope: resource.Scopes.String(), Reason: "created"}},
 		apply: func(ctx context.Context) (any, error) {
-			return showResource(resource), a.Store.CreateResource(ctx, resource)
+			return showResource(resource), a.resources().Create(ctx, resource)
 		},
 	}, nil
 }
@@ -96,17 +93,29 @@ func (a *API) updateResource(ctx context.Context, c *call) (plan, error) {
 	if err != nil {
 		return plan{}, err
 	}
-	resource := old
-	if err := a.setResource(ctx, &resource, body); err != nil {
+	m := old.Metadata()
+	body.onto(&m)
+	resource, err := a.makeResource(ctx, m)
+	if err != nil {
 		return plan{}, err
 	}
-	resource.UpdatedAt = later(c.now, old.UpdatedAt)
+	resource.Revision, resource.CreatedAt, resource.UpdatedAt = old.Revision, old.CreatedAt, c.now
 	return plan{
 		events: []authority.Event{{Target: resource.ID, Scope: resource.Scopes.String(), Reason: "changed " + sent(body)}},
 		apply: func(ctx context.Context) (any, error) {
-			return showResource(resource), a.Store.UpdateResource(ctx, resource, old.UpdatedAt)
+			resource, err := a.resources().Update(ctx, resource)
+			return showResource(resource), err
 		},
 	}, nil
+}
+
+// makeResource holds what was sent to the rule book.
+func (a *API) makeResource(ctx context.Context, m authority.ResourceMetadata) (authority.Resource, error) {
+	resource, err := authority.NewResource(m)
+	if err != nil {
+		return resource, err
+	}
+	return resource, problems(m.CheckReferences(a.references(ctx)))
 }
 
 func (a *API) deleteResource(ctx context.Context, c *call) (plan, error) {
@@ -123,7 +132,7 @@ func (a *API) deleteResource(ctx context.Context, c *call) (plan, error) {
 	}
 	return plan{
 		events: []authority.Event{{Target: resource.ID, Reason: "deleted"}},
-		apply:  func(ctx context.Context) (any, error) { return nil, a.Store.DeleteResource(ctx, resource.ID) },
+		apply:  func(ctx context.Context) (any, error) { return nil, a.resources().Delete(ctx, resource, c.now) },
 	}, nil
 }
 
@@ -147,26 +156,15 @@ func (a *API) eachClient(ctx context.Context, yield func(authority.Client) bool)
 			return nil
 		}
 	}
-	page := authority.Page{Limit: maxPage}
-	for {
-		clients, err := a.Store.Clients(ctx, page)
-		if err != nil {
-			return err
-		}
-		for _, client := range clients {
-			if !yield(client) {
-				return nil
-			}
-		}
-		if len(clients) < page.Limit {
-			return nil
-		}
-		page.After = clients[len(clients)-1].ID
-	}
+	return a.clients().All(ctx, yield)
 }
 
+// resource finds a resource, also a stored one that breaks a rule and is off.
 func (a *API) resource(ctx context.Context, id string) (authority.Resource, error) {
 	resource, err := a.Directory.Resource(ctx, id)
+	if errors.Is(err, authority.ErrNotFound) {
+		resource, err = a.resources().Get(ctx, id)
+	}
 	if errors.Is(err, authority.ErrNotFound) {
 		return resource, notFound("there is no resource %q", clip(id))
 	}
@@ -185,54 +183,15 @@ func (a *API) storedResource(ctx context.Context, id string) (authority.Resource
 	return resource, err
 }
 
-// setResource parses what was sent into the resource.
-func (a *API) setResource(ctx context.Context, r *authority.Resource, f ResourceFields) (err error) {
-	if f.Scopes != nil {
-		if r.Scopes, err = oauth.ScopesOf(*f.Scopes...); err != nil {
-			return invalid("scopes: %v", err)
-		}
-		if common := r.Scopes.Intersect(oauth.StandardScopes); !common.IsEmpty() {
-			return invalid("scopes: %s belongs to OpenID Connect, choose another name", common)
-		}
-	}
-	if f.TokenFormat != nil {
-		if r.Format = authority.TokenFormat(*f.TokenFormat); r.Format != authority.FormatJWT && r.Format != authority.FormatOpaque {
-			return invalid("token_format must be jwt or opaque")
-		}
-	}
-	if f.AccessTTL != nil {
-		if *f.AccessTTL < 0 || *f.AccessTTL > int64(maxAccessTTL/time.Second) {
-			return invalid("access_ttl must be from 0 to %d seconds", int64(maxAccessTTL/time.Second))
-		}
-		r.AccessTTL = time.Duration(*f.AccessTTL) * time.Second
-	}
-	if f.IntrospectionClients == nil {
-		return nil
-	}
-	if r.IntrospectionClients, err = unique("introspection_clients", *f.IntrospectionClients, maxReferences); err != nil {
-		return err
-	}
-	for _, id := range r.IntrospectionClients {
-		client, err := a.Directory.Client(ctx, id)
-		switch {
-		case errors.Is(err, authority.ErrNotFound):
-			return invalid("introspection_clients: there is no client %q", clip(id))
-		case err != nil:
-			return err
-		case client.IsPublic():
-			return invalid("introspection_clients: %q is a public client: anybody could introspect in its name", clip(id))
-		}
-	}
-	return nil
-}
-
 func showResource(r authority.Resource) Resource {
-	scopes := r.Scopes.List()
-	if scopes == nil {
-		scopes = []string{}
+	m := r.Metadata()
+	shown := Resource{
+		ID: m.ID, Scopes: m.Scopes, TokenFormat: m.TokenFormat, AccessTTL: int64(time.Duration(m.AccessTTL) / time.Second),
+		IntrospectionClients: m.IntrospectionClients, Problems: r.Problems,
+		Source: string(r.Source), CreatedAt: shownTime(r.CreatedAt), UpdatedAt: shownTime(r.UpdatedAt),
 	}
-	return Resource{
-		ID: r.ID, Scopes: scopes, TokenFormat: string(r.Format), AccessTTL: int64(r.AccessTTL / time.Second),
-		IntrospectionClients: r.IntrospectionClients, Source: string(r.Source), CreatedAt: shownTime(r.CreatedAt), UpdatedAt: shownTime(r.UpdatedAt),
+	if shown.Scopes == nil {
+		shown.Scopes = []string{}
 	}
+	return shown
 }

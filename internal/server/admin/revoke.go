@@ -287,20 +287,11 @@ func (a *API) longestTTL(ctx context.Context) (time.Duration, error) {
 	for _, r := range a.Directory.DeclaredResources() {
 		ttl = max(ttl, r.AccessTTL)
 	}
-	page := authority.Page{Limit: maxPage}
-	for {
-		resources, err := a.Store.Resources(ctx, page)
-		if err != nil {
-			return 0, err
-		}
-		for _, r := range resources {
-			ttl = max(ttl, r.AccessTTL)
-		}
-		if len(resources) < page.Limit {
-			return min(ttl, authority.MaxTokenTTL), nil
-		}
-		page.After = resources[len(resources)-1].ID
-	}
+	err := a.resources().All(ctx, func(r authority.Resource) bool {
+		ttl = max(ttl, r.AccessTTL)
+		return true
+	})
+	return min(ttl, authority.MaxTokenTTL), err
 }
 
 func seconds(d time.Duration) int64 { return int64(max(0, d) / time.Second) }

@@ -1,15 +1,16 @@
 package admin
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config"
 )
 
-// uris: who may be registered, by the file, by the admin API and by a stored
-// row: one rule book (docs/security/threats.md A 1 to A 5).
 var redirectURIs = []struct {
 	uri  string
 	good bool
@@ -74,17 +75,137 @@ var redirectURIs = []struct {
 	{"https://app.example.com/" + strings.Repeat("a", 2048), false},
 }
 
+var resourceIDs = []struct {
+	uri  string
+	good bool
+}{
+	{"https://orders.example.com", true},
+	{"https://api.example.com/v1?x=1", true},
+	{"https://api.example.com:8443/", true},
+	{"http://internal/api", true},
+	{"urn:example:api", true},
+	{"api://orders", true},
+
+	{"", false},
+	{"api", false},
+	{"/api", false},
+	{"//api.example.com", false},
+	{"https:///path", false},
+	{"urn:", false},
+	{"https://api.example.com#x", false},
+	{"https://u@api.example.com", false},
+	{"javascript:alert(1)", false},
+	{"JavaScript:alert(1)", false},
+	{"data:text/html,x", false},
+	{"vbscript:x", false},
+	{"file:///etc/passwd", false},
+	{"urn:a b", false},
+	{"https://api.example.com/%0d%0a", false},
+	{"HTTPS://api.example.com", false},
+	{"https://API.example.com", false},
+	{"https://*.example.com", false},
+	{"https://api.example.com:99999", false},
+	{"urn:signalbox:admin", false},
+	{"urn:signalbox:other", false},
+	{issuerURL, false},
+}
+
+// inFile says whether a configuration file may hold this.
+func inFile(yaml string) bool {
+	const head = "issuer: " + issuerURL + "\ntls: {off: true, trusted_proxies: [10.0.0.0/8]}\n"
+	_, err := config.Parse("x.yaml", []byte(head+yaml), []string{"SIGNALBOX_SECRETS_MASTER_KEY=0123456789abcdef0123456789abcdef"})
+	return err == nil
+}
+
+// stored puts an object into the database behind the API's back.
+func (s *service) stored(kind authority.Kind, id string, body object) {
+	s.Helper()
+	text, err := json.Marshal(body)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if err := s.db.CreateObject(s.Context(), authority.Object{Kind: kind, ID: id, Body: text}); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// TestOneRuleBook: the file, the admin API and stored rows take and refuse the
+// same (docs/security/threats.md A 1 to A 5).
 func TestOneRuleBook(t *testing.T) {
 	s := newService(t)
-	for _, row := range redirectURIs {
-		file := "issuer: http://127.0.0.1:1\nlisten: {public: '127.0.0.1:1'}\nclients:\n  - {client_id: c, token_endpoint_auth_method: none, redirect_uris: ['" + row.uri + "']}\n"
-		_, err := config.Parse("x.yaml", []byte(file), []string{"SIGNALBOX_SECRETS_MASTER_KEY=0123456789abcdef0123456789abcdef"})
-		if (err == nil) != row.good {
-			t.Errorf("file: %q: %v", row.uri, err)
+	agree := func(what, uri string, good, file bool, status int, problems int) {
+		t.Helper()
+		if api, row := status == http.StatusCreated, problems == 0; file != good || api != good || row != good {
+			t.Errorf("%s %q: want %v, the file says %v, the admin API %v, a stored row %v", what, uri, good, file, api, row)
 		}
-		got := s.call(s.admin(), "POST", "/clients", object{"grant_types": []string{"authorization_code"}, "redirect_uris": []string{row.uri}})
-		if (got.status == http.StatusCreated) != row.good {
-			t.Errorf("admin API: %q: %d", row.uri, got.status)
+	}
+	for i, row := range redirectURIs {
+		for _, member := range []string{"redirect_uris", "post_logout_redirect_uris"} {
+			client := object{"token_endpoint_auth_method": "none", "grant_types": []string{"authorization_code"}, "redirect_uris": []string{"https://c.example.com/"}}
+			client[member] = []string{row.uri}
+			text, err := json.Marshal(client) // YAML takes JSON
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := inFile(`clients: [{"client_id": c, ` + string(text[1:]) + "]\n")
+			api := s.call(s.admin(), "POST", "/clients", client)
+			id := fmt.Sprint(member, i)
+			s.stored(authority.KindClient, id, client)
+			stored, err := authority.Clients(s.db).Get(t.Context(), id)
+			if err != nil || stored.Disabled != (len(stored.Problems) > 0) {
+				t.Fatal(err)
+			}
+			agree(member, row.uri, row.good, file, api.status, len(stored.Problems))
 		}
+	}
+	for _, row := range resourceIDs {
+		text, err := json.Marshal(row.uri)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := inFile("resources: [{id: " + string(text) + "}]\n")
+		api := s.call(s.admin(), "POST", "/resources", object{"id": row.uri})
+		if row.uri == issuerURL {
+			agree("resource", row.uri, row.good, file, api.status, 1) // a row does not know whose it is
+			continue
+		}
+		if api.status == http.StatusCreated {
+			s.call(s.admin(), "DELETE", "/resources/"+escape(row.uri), nil).wants(http.StatusNoContent)
+		}
+		s.stored(authority.KindResource, row.uri, object{"token_format": "jwt"})
+		stored, err := authority.Resources(s.db).Get(t.Context(), row.uri)
+		if err != nil {
+			t.Fatal(err)
+		}
+		agree("resource", row.uri, row.good, file, api.status, len(stored.Problems))
+	}
+}
+
+// A stored client that breaks a rule can do nothing, is shown, and can be
+// fixed or deleted.
+func TestAStoredClientThatBreaksARule(t *testing.T) {
+	s := newService(t)
+	s.stored(authority.KindClient, "old", object{"grant_types": []string{"authorization_code"}, "token_endpoint_auth_method": "none", "redirect_uris": []string{"https://*.example.com/"}})
+	s.stored(authority.KindResource, "javascript:x", object{"token_format": "jwt"})
+	s.call(s.admin(), "GET", "/clients", nil).wants(200, `"client_id":"old"`, `"redirect_uris[0]"`)
+	s.call(s.admin(), "GET", "/clients/old", nil).wants(200, `"disabled":true`, "wildcards")
+	s.call(s.admin(), "PATCH", "/clients/old", object{"client_name": "x"}).wants(400, "wildcards")
+	s.call(s.admin(), "POST", "/clients/old/enable", nil).wants(400, "wildcards")
+	s.call(s.admin(), "PATCH", "/clients/old", object{"redirect_uris": []string{"https://app.example.com/"}}).wants(200, `"disabled":true`)
+	if got := s.call(s.admin(), "POST", "/clients/old/enable", nil).wants(200, `"disabled":false`); strings.Contains(string(got.body), "problems") {
+		t.Errorf("%s", got.body)
+	}
+	s.call(s.admin(), "GET", "/resources/"+escape("javascript:x"), nil).wants(200, "dangerous")
+	s.call(s.admin(), "DELETE", "/resources/"+escape("javascript:x"), nil).wants(204)
+}
+
+// Everything that is wrong is told at once, under the names that were sent.
+func TestEveryProblemIsTold(t *testing.T) {
+	s := newService(t)
+	var e Error
+	s.call(s.admin(), "POST", "/clients", object{"client_id": "policy:x", "client_name": "\x1b", "redirect_uris": []string{"x:y"}, "grant_types": []string{"authorization_code"}}).
+		wants(400, "and 2 more", `"problems":[`).into(&e)
+	if len(e.Problems) != 3 || e.Problems[2].Field != "redirect_uris[0]" || e.Problems[2].Fix == "" {
+		t.Errorf("%+v", e.Problems)
 	}
 }

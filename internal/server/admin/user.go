@@ -5,17 +5,10 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"errors"
-	"net/mail"
 	"strings"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
-)
-
-const (
-	maxUsername = 255
-	minPassword = 8
-	maxPassword = 1024 // a longer one only costs us time (docs/security/threats.md J 111)
 )
 
 // User is a person's account as the API shows it.
@@ -25,6 +18,7 @@ type User struct {
 	Name          string     `json:"name,omitempty"`
 	Email         string     `json:"email,omitempty"`
 	EmailVerified bool       `json:"email_verified"`
+	Problems      []Problem  `json:"problems,omitempty" doc:"The rules that it breaks, since they have become stricter: it is off."`
 	Disabled      bool       `json:"disabled"`
 	Source        string     `json:"source" enum:"file,database"`
 	CreatedAt     *time.Time `json:"created_at,omitempty"`
@@ -45,29 +39,20 @@ type SetPassword struct {
 	Password string `json:"password" doc:"8 to 1024 bytes."`
 }
 
+func (a *API) users() authority.Registry[authority.User] { return authority.Users(a.Store) }
+
 func (a *API) listUsers(ctx context.Context, c *call) (plan, error) {
+	name := c.query.Get("username")
+	if name == "" {
+		return listObjects(ctx, c, a.Directory.DeclaredUsers(), func(u authority.User) string { return u.ID }, a.users(), showUser)
+	}
 	page := Page[User]{Items: []User{}}
-	if name := c.query.Get("username"); name != "" {
-		if !printable(name, maxUsername) {
-			return reads(page), nil
-		}
-		user, err := a.Directory.UserByName(ctx, name)
-		switch {
-		case err == nil:
-			page.Items = append(page.Items, showUser(user))
-		case !errors.Is(err, authority.ErrNotFound):
-			return plan{}, err
-		}
-		return reads(page), nil
-	}
-	stored := func(p authority.Page) ([]authority.User, error) { return a.Store.Users(ctx, p) }
-	users, next, err := list(a.Directory.DeclaredUsers(), func(u authority.User) string { return u.ID }, stored, c.page)
-	if err != nil {
-		return plan{}, err
-	}
-	page.Next = next
-	for _, user := range users {
+	user, err := a.Directory.UserByName(ctx, name)
+	switch {
+	case err == nil:
 		page.Items = append(page.Items, showUser(user))
+	case !errors.Is(err, authority.ErrNotFound):
+		return plan{}, err
 	}
 	return reads(page), nil
 }
@@ -85,13 +70,13 @@ func (a *API) createUser(ctx context.Context, c *call) (plan, error) {
 	if err != nil {
 		return plan{}, err
 	}
-	user := authority.User{
-		ID: randomID("u_"), Username: body.Username, Name: body.Name, Email: body.Email, EmailVerified: body.EmailVerified,
-		Source: authority.FromDatabase, CreatedAt: c.now, UpdatedAt: c.now,
-	}
-	if err := checkUser(user); err != nil {
+	user, err := authority.NewUser(authority.UserProfile{
+		Sub: randomID("u_"), Username: body.Username, Name: body.Name, Email: body.Email, EmailVerified: body.EmailVerified,
+	})
+	if err != nil {
 		return plan{}, err
 	}
+	user.Source, user.CreatedAt, user.UpdatedAt = authority.FromDatabase, c.now, c.now
 	if _, err := a.Directory.UserByName(ctx, user.Username); !errors.Is(err, authority.ErrNotFound) {
 		return plan{}, taken(err, "user", user.Username)
 	}
@@ -101,7 +86,7 @@ func (a *API) createUser(ctx context.Context, c *call) (plan, error) {
 	return plan{
 		events: []authority.Event{{Subject: a.subject(user.ID), Target: user.ID, Reason: "created"}},
 		apply: func(ctx context.Context) (any, error) {
-			return showUser(user), a.Store.CreateUser(ctx, user)
+			return showUser(user), a.users().Create(ctx, user)
 		},
 	}, nil
 }
@@ -121,12 +106,13 @@ func (a *API) setPassword(ctx context.Context, c *call) (plan, error) {
 	if user.PasswordHash, err = a.hash(body.Password); err != nil {
 		return plan{}, err
 	}
-	user.UpdatedAt = later(c.now, old.UpdatedAt)
+	user.UpdatedAt = c.now
 	return plan{
 		endsAccess: true,
 		events:     []authority.Event{{Subject: a.subject(user.ID), Target: user.ID, Reason: "password set"}},
 		apply: func(ctx context.Context) (any, error) {
-			if err := a.Store.UpdateUser(ctx, user, old.UpdatedAt); err != nil {
+			user, err := a.users().Update(ctx, user)
+			if err != nil {
 				return nil, err
 			}
 			return showUser(user), a.endUserTokens(ctx, c, user, "the password was set")
@@ -156,7 +142,7 @@ func (a *API) disableUser(ctx context.Context, c *call) (plan, error) {
 
 func (a *API) deleteUser(ctx context.Context, c *call) (plan, error) {
 	return a.endUser(ctx, c, "deleted", func(ctx context.Context, user authority.User) (any, error) {
-		return nil, a.Store.DeleteUser(ctx, user.ID)
+		return nil, a.users().Delete(ctx, user, c.now)
 	})
 }
 
@@ -192,12 +178,8 @@ func (a *API) setUserDisabled(ctx context.Context, user authority.User, disabled
 	if user.Disabled == disabled {
 		return user, nil
 	}
-	next := user
-	next.Disabled, next.UpdatedAt = disabled, later(a.clock(), user.UpdatedAt)
-	if err := a.Store.UpdateUser(ctx, next, user.UpdatedAt); err != nil {
-		return user, err
-	}
-	return next, nil
+	user.Disabled, user.UpdatedAt = disabled, a.clock()
+	return a.users().Update(ctx, user)
 }
 
 func (a *API) user(ctx context.Context, id string) (authority.User, error) {
@@ -222,31 +204,11 @@ func (a *API) subject(userID string) authority.Subject {
 }
 
 func (a *API) hash(password string) (string, error) {
-	if len(password) < minPassword || len(password) > maxPassword {
-		return "", invalid("password must be %d to %d bytes long", minPassword, maxPassword)
+	if p := authority.CheckPassword(password); p != nil {
+		p.Field = "password"
+		return "", authority.Problems{*p}
 	}
 	return a.HashPassword(password)
-}
-
-func checkUser(u authority.User) error {
-	switch {
-	case !printable(u.Username, maxUsername) || strings.ContainsAny(u.Username, " \t\u00a0\u3000"):
-		return invalid("username must be 1 to %d bytes without spaces and control characters", maxUsername)
-	case strings.ToLower(u.Username) != u.Username:
-		return invalid("username must have no capital letters")
-	case u.Name != "" && !printable(u.Name, maxName):
-		return invalid("name must be at most %d bytes without control characters", maxName)
-	case u.Email != "" && !isEmail(u.Email):
-		return invalid("email is not an e-mail address")
-	case u.EmailVerified && u.Email == "":
-		return invalid("email_verified is true, but there is no email")
-	}
-	return nil
-}
-
-func isEmail(s string) bool {
-	address, err := mail.ParseAddress(s)
-	return err == nil && address.Address == s && len(s) <= 254
 }
 
 // randomID has 128 random bits: it never equals an id that somebody chose,
@@ -258,8 +220,9 @@ func randomID(prefix string) string {
 }
 
 func showUser(u authority.User) User {
+	p := u.Profile()
 	return User{
-		UserID: u.ID, Username: u.Username, Name: u.Name, Email: u.Email, EmailVerified: u.EmailVerified,
+		UserID: u.ID, Username: p.Username, Name: p.Name, Email: p.Email, EmailVerified: p.EmailVerified, Problems: u.Problems,
 		Disabled: u.Disabled, Source: string(u.Source), CreatedAt: shownTime(u.CreatedAt), UpdatedAt: shownTime(u.UpdatedAt),
 	}
 }

@@ -77,7 +77,9 @@ func TestConsentFormMustBeOurs(t *testing.T) {
 			wo.change("web", func(c *authority.Client) { c.Disabled = true })
 		}, nil, http.StatusBadRequest},
 		"A 22: the redirect URI was removed": {func(wo *world, _ *visitor, _ url.Values) {
-			wo.change("web", func(c *authority.Client) { c.RedirectURIs = nil })
+			wo.change("web", func(c *authority.Client) {
+				c.RedirectURIs = []authority.RedirectURI{uri("https://app.example.com/other")}
+			})
 		}, nil, http.StatusBadRequest},
 		"A 14: a second answer in the URL":       {func(_ *world, _ *visitor, f url.Values) { f.Set("target", "/consent?decision=allow") }, nil, http.StatusBadRequest},
 		"A 13: two answers":                      {func(_ *world, _ *visitor, f url.Values) { f.Add("decision", "deny") }, nil, http.StatusBadRequest},

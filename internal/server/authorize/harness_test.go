@@ -33,7 +33,7 @@ const (
 // memory is a store of maps. Its methods fail when broken names them.
 type memory struct {
 	revocation.EndingStore
-	authority.DirectoryStore
+	authority.ObjectStore
 	mu       sync.Mutex
 	grants   map[authority.ID]authority.Grant
 	sessions map[[32]byte]authority.Session
@@ -173,49 +173,52 @@ func (m *memory) RenewSession(_ context.Context, hash [32]byte, next authority.S
 	return nil
 }
 
-func (m *memory) Client(_ context.Context, id string) (authority.Client, error) {
-	if err := m.enter("Client"); err != nil {
-		return authority.Client{}, err
+func (m *memory) Object(_ context.Context, kind authority.Kind, id string) (authority.Object, error) {
+	if err := m.enter(map[authority.Kind]string{authority.KindClient: "Client", authority.KindUser: "User"}[kind]); err != nil {
+		return authority.Object{}, err
 	}
 	defer m.mu.Unlock()
-	c, ok := m.clients[id]
-	if !ok {
-		return c, authority.ErrNotFound
+	if c, ok := m.clients[id]; ok && kind == authority.KindClient {
+		if c.AuthMethod != oauth.AuthNone {
+			c.Secrets = make([]authority.ClientSecret, 1)
+		}
+		return object(c, authority.Clients)
 	}
-	return c, nil
+	if u, ok := m.users[id]; ok && kind == authority.KindUser {
+		return object(u, authority.Users)
+	}
+	return authority.Object{}, authority.ErrNotFound
 }
 
-func (m *memory) User(_ context.Context, id string) (authority.User, error) {
-	if err := m.enter("User"); err != nil {
-		return authority.User{}, err
-	}
-	defer m.mu.Unlock()
-	u, ok := m.users[id]
-	if !ok {
-		return u, authority.ErrNotFound
-	}
-	return u, nil
-}
-
-func (m *memory) UserByName(_ context.Context, name string) (authority.User, error) {
+func (m *memory) ObjectByName(_ context.Context, _ authority.Kind, name string) (authority.Object, error) {
 	if err := m.enter("UserByName"); err != nil {
-		return authority.User{}, err
+		return authority.Object{}, err
 	}
 	defer m.mu.Unlock()
 	for _, u := range m.users {
 		if u.Username == name {
-			return u, nil
+			return object(u, authority.Users)
 		}
 	}
-	return authority.User{}, authority.ErrNotFound
+	return authority.Object{}, authority.ErrNotFound
 }
 
-func (m *memory) Resource(_ context.Context, id string) (authority.Resource, error) {
-	if err := m.enter("Resource"); err != nil {
-		return authority.Resource{}, err
-	}
-	defer m.mu.Unlock()
-	return authority.Resource{}, authority.ErrNotFound
+// object is v as a database holds it.
+func object[T any](v T, registry func(authority.ObjectStore) authority.Registry[T]) (authority.Object, error) {
+	var kept keeper
+	err := registry(&kept).Create(context.Background(), v)
+	return kept.object, err
+}
+
+// keeper keeps the last object that was created.
+type keeper struct {
+	authority.ObjectStore
+	object authority.Object
+}
+
+func (k *keeper) CreateObject(_ context.Context, o authority.Object) error {
+	k.object = o
+	return nil
 }
 
 // world is a handler with everything that it needs, all of it in memory.
@@ -269,7 +272,7 @@ func newWorld(t *testing.T) *world {
 				GrantTypes: grants, AuthMethod: oauth.AuthNone, Scopes: scopes, Resources: []string{api}},
 			"daemon": {ID: "daemon", RedirectURIs: []authority.RedirectURI{uri(callback)}, GrantTypes: []oauth.GrantType{oauth.ClientCredentials},
 				AuthMethod: oauth.AuthClientSecretBasic, Scopes: scopes, Resources: []string{api}},
-			"off": {ID: "off", RedirectURIs: []authority.RedirectURI{uri(callback)}, GrantTypes: grants, Scopes: scopes, Disabled: true},
+			"off": {ID: "off", RedirectURIs: []authority.RedirectURI{uri(callback)}, GrantTypes: grants, AuthMethod: oauth.AuthNone, Scopes: scopes, Disabled: true},
 		},
 	}
 	directory := authority.NewDirectory(store)

@@ -119,8 +119,10 @@ func TestAHintDoesNotHelpGuessing(t *testing.T) {
 // docs/security/threats.md A 22: whoever has signed in comes back with a request that is checked again.
 func TestTheRequestIsCheckedAgainAfterTheSignIn(t *testing.T) {
 	for row, how := range map[string]func(*authority.Client){
-		"the client was disabled":          func(c *authority.Client) { c.Disabled = true },
-		"the redirect URI was removed":     func(c *authority.Client) { c.RedirectURIs = nil },
+		"the client was disabled": func(c *authority.Client) { c.Disabled = true },
+		"the redirect URI was removed": func(c *authority.Client) {
+			c.RedirectURIs = []authority.RedirectURI{uri("https://elsewhere.example.com/")}
+		},
 		"the client may not use the flow":  func(c *authority.Client) { c.GrantTypes = nil },
 		"the client was given another URI": func(c *authority.Client) { c.RedirectURIs = []authority.RedirectURI{uri(callback + "2")} },
 	} {

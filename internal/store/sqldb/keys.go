@@ -50,7 +50,16 @@ func (db *DB) PromoteKey(ctx context.Context, nextID, currentID string, at time.
 
 // RemoveKey implements authority.KeyStore.
 func (db *DB) RemoveKey(ctx context.Context, id string) error {
-	return db.deleteByID(ctx, `DELETE FROM signing_keys WHERE id = $1`, id)
+	if !isText(id) {
+		return authority.ErrNotFound
+	}
+	return db.transact(ctx, func(t tx) error {
+		rows, err := t.exec(`DELETE FROM signing_keys WHERE id = $1`, id)
+		if err == nil && rows == 0 {
+			return authority.ErrNotFound
+		}
+		return err
+	})
 }
 
 func orConflict(rows int64, err error) error {

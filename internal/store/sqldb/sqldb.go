@@ -134,7 +134,7 @@ func storage(err error) error {
 // isAnswer tells the store's answers from failures of the storage.
 func isAnswer(err error) bool {
 	for _, answer := range []error{
-		authority.ErrNotFound, authority.ErrExists, authority.ErrSpent, authority.ErrConflict, authority.ErrEnded,
+		authority.ErrNotFound, authority.ErrExists, authority.ErrSpent, authority.ErrConflict, authority.ErrEnded, authority.ErrRetired,
 	} {
 		if errors.Is(err, answer) {
 			return true

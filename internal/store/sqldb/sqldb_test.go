@@ -195,15 +195,19 @@ func TestChangesEndWithTheirContext(t *testing.T) {
 // docs/security/threats.md C 39: allocations stand for work, since they can be counted.
 func TestAnUnknownClientCostsWhatAKnownOneDoes(t *testing.T) {
 	db := open(t, "sqlite:"+filepath.Join(t.TempDir(), "test.db"))
-	c := authority.Client{
-		ID: "known", AuthMethod: oauth.AuthClientSecretBasic, Secrets: []authority.ClientSecret{{}}, Scopes: oauth.MustScopes("openid", "read"),
-		GrantTypes: []oauth.GrantType{oauth.AuthorizationCode, oauth.RefreshToken}, CreatedAt: time.Unix(1, 0), UpdatedAt: time.Unix(1, 0),
+	clients := authority.Clients(db)
+	c, err := authority.NewClient(authority.ClientMetadata{
+		ClientID: "known", ClientName: "App", TokenEndpointAuthMethod: "client_secret_basic", ClientSecrets: make([]authority.ClientSecret, 1),
+		RedirectURIs: []string{"https://app.example.com/"}, GrantTypes: []string{"authorization_code", "refresh_token"}, Scope: "openid read",
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := db.CreateClient(t.Context(), c); err != nil {
+	if err := clients.Create(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 	cost := func(id string) float64 {
-		return testing.AllocsPerRun(100, func() { _, _ = db.Client(t.Context(), id) })
+		return testing.AllocsPerRun(100, func() { _, _ = clients.Get(t.Context(), id) })
 	}
 	if known, unknown := cost("known"), cost("other"); unknown < known*0.9 || unknown > known*1.5 {
 		t.Errorf("a known client costs %v allocations, an unknown one %v", known, unknown)

@@ -11,7 +11,7 @@ import (
 )
 
 func isAnswer(err error) bool {
-	for _, answer := range []error{authority.ErrNotFound, authority.ErrExists, authority.ErrSpent, authority.ErrConflict, authority.ErrEnded} {
+	for _, answer := range []error{authority.ErrNotFound, authority.ErrExists, authority.ErrSpent, authority.ErrConflict, authority.ErrEnded, authority.ErrRetired} {
 		if errors.Is(err, answer) {
 			return true
 		}
@@ -27,6 +27,8 @@ type world struct {
 	pending authority.Grant
 	signed  authority.Session
 	pod     authority.Evidence
+
+	client, resource authority.Object
 }
 
 func newWorld(t testing.TB, s Store) *world {
@@ -37,9 +39,9 @@ func newWorld(t testing.TB, s Store) *world {
 	noError(t, s.StartSession(t.Context(), w.signed))
 	noError(t, s.AddKey(t.Context(), key("current", "ES256", authority.KeyCurrent)))
 	noError(t, s.AddKey(t.Context(), key("next", "ES256", authority.KeyNext)))
-	noError(t, s.CreateClient(t.Context(), client("c")))
-	noError(t, s.CreateUser(t.Context(), user("u")))
-	noError(t, s.CreateResource(t.Context(), resource("r")))
+	w.client, w.resource = object(authority.KindClient, fresh("c")), object(authority.KindResource, fresh("r"))
+	noError(t, s.CreateObject(t.Context(), w.client))
+	noError(t, s.CreateObject(t.Context(), w.resource))
 	revoke(t, s, revocation(authority.EpochUser, "ada", start))
 	_, _, err := s.Declare(t.Context(), file(1, "web", "a", "gone", "b"), 0)
 	noError(t, err)
@@ -61,11 +63,9 @@ func (w *world) snapshot(t testing.TB) string {
 	}
 	keys, err := w.s.Keys(t.Context())
 	noError(t, err)
-	clients, err := w.s.Clients(t.Context(), page)
+	clients, err := w.s.Objects(t.Context(), authority.KindClient, page)
 	noError(t, err)
-	users, err := w.s.Users(t.Context(), page)
-	noError(t, err)
-	resources, err := w.s.Resources(t.Context(), page)
+	resources, err := w.s.Objects(t.Context(), authority.KindResource, page)
 	noError(t, err)
 	declared, err := w.s.Declared(t.Context())
 	if !errors.Is(err, authority.ErrNotFound) {
@@ -73,7 +73,7 @@ func (w *world) snapshot(t testing.TB) string {
 	}
 	journals, err := w.s.Journals(t.Context())
 	noError(t, err)
-	return fmt.Sprintf("%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n%+v", declared, grants, signed, keys, feed(t, w.s), clients, users, resources, journals)
+	return fmt.Sprintf("%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n%+v", declared, grants, signed, keys, feed(t, w.s), clients, resources, journals)
 }
 
 // transitions has every write of the store, each on a world of its own.
@@ -124,18 +124,20 @@ var transitions = []struct {
 		_, err := w.s.Revoke(ctx, revocation(authority.EpochUser, "ada", start.Add(time.Hour)))
 		return err
 	}},
-	{"CreateClient", func(ctx context.Context, w *world) error { return w.s.CreateClient(ctx, client("d")) }},
-	{"UpdateClient", func(ctx context.Context, w *world) error {
-		c := client("c")
-		since := c.UpdatedAt
-		c.Name, c.UpdatedAt = "changed", start.Add(time.Hour)
-		return w.s.UpdateClient(ctx, c, since)
+	{"CreateObject", func(ctx context.Context, w *world) error {
+		return w.s.CreateObject(ctx, object(authority.KindClient, fresh("c")))
 	}},
-	{"DeleteClient", func(ctx context.Context, w *world) error { return w.s.DeleteClient(ctx, "c") }},
-	{"CreateUser", func(ctx context.Context, w *world) error { return w.s.CreateUser(ctx, user("v")) }},
-	{"DeleteUser", func(ctx context.Context, w *world) error { return w.s.DeleteUser(ctx, "u") }},
-	{"CreateResource", func(ctx context.Context, w *world) error { return w.s.CreateResource(ctx, resource("s")) }},
-	{"DeleteResource", func(ctx context.Context, w *world) error { return w.s.DeleteResource(ctx, "r") }},
+	{"UpdateObject", func(ctx context.Context, w *world) error {
+		o := w.client
+		o.Body = []byte(`{"changed":true}`)
+		return w.s.UpdateObject(ctx, o)
+	}},
+	{"DeleteObject of one whose id never returns", func(ctx context.Context, w *world) error {
+		return w.s.DeleteObject(ctx, w.client.Kind, w.client.ID, 1, start)
+	}},
+	{"DeleteObject of one whose id may return", func(ctx context.Context, w *world) error {
+		return w.s.DeleteObject(ctx, w.resource.Kind, w.resource.ID, 1, start)
+	}},
 	{"Declare", func(ctx context.Context, w *world) error {
 		_, _, err := w.s.Declare(ctx, file(2, "web", "a"), 0)
 		return err
@@ -208,10 +210,16 @@ var failureChecks = []check{
 			"Keys":          func(ctx context.Context) error { _, err := s.Keys(ctx); return err },
 			"Revocations":   func(ctx context.Context) error { _, err := s.Revocations(ctx, 0, 10); return err },
 			"Declared":      func(ctx context.Context) error { _, err := s.Declared(ctx); return err },
-			"Client":        func(ctx context.Context) error { _, err := s.Client(ctx, "c"); return err },
-			"User":          func(ctx context.Context) error { _, err := s.User(ctx, "u"); return err },
 			"Journals":      func(ctx context.Context) error { _, err := s.Journals(ctx); return err },
-			"Resource":      func(ctx context.Context) error { _, err := s.Resource(ctx, "r"); return err },
+			"Object":        func(ctx context.Context) error { _, err := s.Object(ctx, w.client.Kind, w.client.ID); return err },
+			"ObjectByName": func(ctx context.Context) error {
+				_, err := s.ObjectByName(ctx, w.client.Kind, w.client.Name)
+				return err
+			},
+			"Objects": func(ctx context.Context) error {
+				_, err := s.Objects(ctx, authority.KindClient, authority.Page{})
+				return err
+			},
 		}
 		for name, read := range reads {
 			noError(t, read(t.Context()))
@@ -272,12 +280,5 @@ func clear(t testing.TB, s Store) {
 	t.Helper()
 	for _, k := range keysOf(t, s) {
 		noError(t, s.RemoveKey(t.Context(), k.ID))
-	}
-	for _, id := range []string{"c", "d", "u", "v", "r", "s"} {
-		for _, remove := range []func(context.Context, string) error{s.DeleteClient, s.DeleteUser, s.DeleteResource} {
-			if err := remove(t.Context(), id); err != nil && !errors.Is(err, authority.ErrNotFound) {
-				t.Fatal(err)
-			}
-		}
 	}
 }

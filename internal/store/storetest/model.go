@@ -25,7 +25,8 @@ type model struct {
 	revocations map[[2]string]authority.Revocation
 	journals    map[string]authority.Journal
 	seq         int64
-	declared    []authority.Declaration // what came into force, the newest last
+	declared    []authority.Declaration        // what came into force, the newest last
+	objects     map[[2]string]authority.Object // by namespace and id; one without a body is deleted
 }
 
 func newModel() *model {
@@ -33,6 +34,7 @@ func newModel() *model {
 		grants: map[authority.ID]authority.Grant{}, sessions: map[authority.ID]authority.Session{}, tickets: map[authority.Ticket]bool{},
 		keys: map[string]authority.Key{}, revocations: map[[2]string]authority.Revocation{},
 		journals: map[string]authority.Journal{},
+		objects:  map[[2]string]authority.Object{},
 	}
 }
 
@@ -391,4 +393,92 @@ func (m *model) Declared(context.Context) (authority.Declaration, error) {
 		return authority.Declaration{}, authority.ErrNotFound
 	}
 	return m.declared[len(m.declared)-1], nil
+}
+
+func (m *model) Object(_ context.Context, kind authority.Kind, id string) (authority.Object, error) {
+	defer m.lock()()
+	return m.live(kind, id)
+}
+
+func (m *model) live(kind authority.Kind, id string) (authority.Object, error) {
+	o := m.objects[[2]string{kind.Namespace(), id}]
+	if o.Kind != kind || o.Body == nil {
+		return authority.Object{}, authority.ErrNotFound
+	}
+	return o, nil
+}
+
+func (m *model) ObjectByName(_ context.Context, kind authority.Kind, name string) (authority.Object, error) {
+	defer m.lock()()
+	return m.named(kind, name)
+}
+
+func (m *model) named(kind authority.Kind, name string) (authority.Object, error) {
+	for _, o := range m.objects {
+		if o.Kind == kind && name != "" && o.Name == name {
+			return o, nil
+		}
+	}
+	return authority.Object{}, authority.ErrNotFound
+}
+
+func (m *model) Objects(_ context.Context, kind authority.Kind, p authority.Page) (list []authority.Object, _ error) {
+	defer m.lock()()
+	for _, o := range m.objects {
+		if o.Kind == kind && o.Body != nil && o.ID > p.After {
+			list = append(list, o)
+		}
+	}
+	slices.SortFunc(list, func(a, b authority.Object) int { return strings.Compare(a.ID, b.ID) })
+	return list[:min(len(list), max(p.Limit, 1))], nil
+}
+
+func (m *model) CreateObject(_ context.Context, o authority.Object) error {
+	defer m.lock()()
+	at := [2]string{o.Kind.Namespace(), o.ID}
+	if old, taken := m.objects[at]; taken && old.Body == nil {
+		return authority.ErrRetired
+	} else if taken {
+		return authority.ErrExists
+	}
+	if _, err := m.named(o.Kind, o.Name); err == nil {
+		return authority.ErrExists
+	}
+	o.Revision = 1
+	m.objects[at] = o
+	return nil
+}
+
+func (m *model) UpdateObject(_ context.Context, o authority.Object) error {
+	defer m.lock()()
+	old, err := m.live(o.Kind, o.ID)
+	if err != nil {
+		return err
+	}
+	if old.Revision != o.Revision {
+		return authority.ErrConflict
+	}
+	if other, err := m.named(o.Kind, o.Name); err == nil && other.ID != o.ID {
+		return authority.ErrExists
+	}
+	o.CreatedAt, o.Revision = old.CreatedAt, old.Revision+1
+	m.objects[[2]string{o.Kind.Namespace(), o.ID}] = o
+	return nil
+}
+
+func (m *model) DeleteObject(_ context.Context, kind authority.Kind, id string, revision int64, _ time.Time) error {
+	defer m.lock()()
+	old, err := m.live(kind, id)
+	if err != nil {
+		return err
+	}
+	if old.Revision != revision {
+		return authority.ErrConflict
+	}
+	at := [2]string{kind.Namespace(), id}
+	delete(m.objects, at)
+	if kind.KeepsIDs() {
+		m.objects[at] = authority.Object{Kind: kind, ID: id}
+	}
+	return nil
 }

@@ -23,7 +23,7 @@ type Store interface {
 	authority.TicketStore
 	authority.KeyStore
 	authority.RevocationStore
-	authority.DirectoryStore
+	authority.ObjectStore
 	authority.DeclarationStore
 	authority.JournalStore
 	// Sweep removes at most limit rows that nothing can need any more.
@@ -59,7 +59,7 @@ func Run(t *testing.T, e Engine) {
 
 func checks() []check {
 	var list []check
-	for _, part := range [][]check{grantChecks, pendingChecks, lineageChecks, evidenceChecks, sessionChecks, keyChecks, revocationChecks, directoryChecks, declaredChecks, journalChecks, sweepChecks, failureChecks, historyChecks} {
+	for _, part := range [][]check{grantChecks, pendingChecks, lineageChecks, evidenceChecks, sessionChecks, keyChecks, revocationChecks, objectChecks, declaredChecks, journalChecks, sweepChecks, failureChecks, historyChecks} {
 		list = append(list, part...)
 	}
 	return list

@@ -100,27 +100,22 @@ $$;
 CREATE TRIGGER revocations_changed AFTER INSERT OR UPDATE ON revocations
     FOR EACH STATEMENT EXECUTE FUNCTION revocations_changed();
 
-CREATE TABLE clients (
-    id         text   COLLATE "C" PRIMARY KEY,
+-- What the admin API keeps, whatever its kind. A row that is not live keeps an
+-- id from being given a second time, and holds nothing else.
+CREATE TABLE objects (
+    namespace  text   COLLATE "C" NOT NULL,
+    id         text   COLLATE "C" NOT NULL,
+    kind       text   COLLATE "C" NOT NULL,
+    state      text   COLLATE "C" NOT NULL CHECK (state IN ('live', 'deleted')),
+    name       text   COLLATE "C",
     body       text   NOT NULL,
+    revision   bigint NOT NULL,
     created_at bigint NOT NULL,
-    updated_at bigint NOT NULL
+    updated_at bigint NOT NULL,
+    PRIMARY KEY (namespace, id)
 );
-
-CREATE TABLE users (
-    id         text   COLLATE "C" PRIMARY KEY,
-    username   text   COLLATE "C" NOT NULL UNIQUE,
-    body       text   NOT NULL,
-    created_at bigint NOT NULL,
-    updated_at bigint NOT NULL
-);
-
-CREATE TABLE resources (
-    id         text   COLLATE "C" PRIMARY KEY,
-    body       text   NOT NULL,
-    created_at bigint NOT NULL,
-    updated_at bigint NOT NULL
-);
+CREATE UNIQUE INDEX objects_name ON objects (kind, name) WHERE name IS NOT NULL;
+CREATE INDEX objects_kind ON objects (kind, state, id);
 
 -- What is remembered of each node's journal. Rows are never removed.
 CREATE TABLE journals (

@@ -84,27 +84,22 @@ CREATE TABLE revocations (
 ) STRICT;
 CREATE INDEX revocations_expires ON revocations (expires_at);
 
-CREATE TABLE clients (
-    id         TEXT    NOT NULL PRIMARY KEY,
+-- What the admin API keeps, whatever its kind. A row that is not live keeps an
+-- id from being given a second time, and holds nothing else.
+CREATE TABLE objects (
+    namespace  TEXT    NOT NULL,
+    id         TEXT    NOT NULL,
+    kind       TEXT    NOT NULL,
+    state      TEXT    NOT NULL CHECK (state IN ('live', 'deleted')),
+    name       TEXT,
     body       TEXT    NOT NULL,
+    revision   INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (namespace, id)
 ) STRICT;
-
-CREATE TABLE users (
-    id         TEXT    NOT NULL PRIMARY KEY,
-    username   TEXT    NOT NULL UNIQUE,
-    body       TEXT    NOT NULL,
-    created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL
-) STRICT;
-
-CREATE TABLE resources (
-    id         TEXT    NOT NULL PRIMARY KEY,
-    body       TEXT    NOT NULL,
-    created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL
-) STRICT;
+CREATE UNIQUE INDEX objects_name ON objects (kind, name) WHERE name IS NOT NULL;
+CREATE INDEX objects_kind ON objects (kind, state, id);
 
 -- What is remembered of each node's journal. Rows are never removed.
 CREATE TABLE journals (
