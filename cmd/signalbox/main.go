@@ -19,6 +19,9 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	env := &cli.Environment{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv}
+	env := &cli.Environment{
+		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv,
+		ConfigDir: os.UserConfigDir, CacheDir: os.UserCacheDir,
+	}
 	os.Exit(cli.Run(ctx, env, os.Args[1:]))
 }

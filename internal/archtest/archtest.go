@@ -38,6 +38,7 @@ var mayImport = []struct {
 	{"internal/oauth", nil},
 	{"internal/jose", nil},
 	{"internal/suggest", nil},
+	{"internal/contexts", nil},
 	{"internal/ui", nil},
 	{"internal/seal", nil},
 	{"internal/password", nil},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -123,8 +124,18 @@ func execute(t *testing.T, ctx context.Context, vars map[string]string, in io.Re
 	t.Helper()
 	var out, errs lockedBuffer
 	env := &Environment{In: in, Out: &out, Err: &errs, Getenv: func(name string) string { return vars[name] }}
+	env.ConfigDir, env.CacheDir = folder(vars, "XDG_CONFIG_HOME"), folder(vars, "XDG_CACHE_HOME")
 	code := Run(ctx, env, args)
 	return result{t, args, code, out.String(), errs.String()}
+}
+
+func folder(vars map[string]string, name string) func() (string, error) {
+	return func() (string, error) {
+		if dir := vars[name]; dir != "" {
+			return dir, nil
+		}
+		return "", errors.New("no home")
+	}
 }
 
 func TestClientCommands(t *testing.T) {

@@ -3,14 +3,12 @@ package cli
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -51,8 +49,10 @@ func adminCommands(env *Environment) []*cobra.Command {
 // adminCLI is what these commands share: where the API is, and how to print.
 type adminCLI struct {
 	env       *Environment
-	url       string
-	tokenFile string
+	context   optional
+	url       optional
+	tokenFile optional
+	found     *adminTarget
 	forms     []string // that the command can print its data in
 	output    string
 	usernames map[string]string // by user id, as far as they were asked for
@@ -61,9 +61,9 @@ type adminCLI struct {
 
 func (a *adminCLI) flags(cmd *cobra.Command) {
 	flags := cmd.PersistentFlags()
-	flags.StringVar(&a.url, "admin-url", cmp.Or(a.env.Getenv("SIGNALBOX_ADMIN_URL"), defaultAdminURL), "URL of the admin listener (SIGNALBOX_ADMIN_URL)")
-	flags.StringVar(&a.tokenFile, "admin-token-file", a.env.Getenv("SIGNALBOX_ADMIN_TOKEN_FILE"),
-		"file with an access token for the admin API (SIGNALBOX_ADMIN_TOKEN_FILE; or SIGNALBOX_ADMIN_TOKEN with the token itself)")
+	contextFlag(a.env, cmd, flags, &a.context)
+	flags.Var(&a.url, "admin-url", "URL of the admin listener (SIGNALBOX_ADMIN_URL; default: the context's, or "+defaultAdminURL+")")
+	flags.Var(&a.tokenFile, "admin-token-file", "file with an access token for the admin API, - for standard input (SIGNALBOX_ADMIN_TOKEN_FILE; or SIGNALBOX_ADMIN_TOKEN with the token itself; default: the context's credential)")
 	outputFlag(cmd, flags, &a.output, a.forms)
 	_ = cmd.MarkPersistentFlagFilename("admin-token-file")
 }
@@ -89,94 +89,66 @@ func oneArg(what string) cobra.PositionalArgs {
 	}
 }
 
-// token is read for every connection: whoever renews the file need not
-// restart what follows the journal.
-func (a *adminCLI) token() (string, error) {
-	if a.tokenFile != "" {
-		return readSecret(a.env, a.tokenFile)
-	}
-	if token := strings.TrimSpace(a.env.Getenv("SIGNALBOX_ADMIN_TOKEN")); token != "" {
-		return token, nil
-	}
-	return "", &usageError{errors.New("an access token for the admin API is needed: --admin-token-file FILE, SIGNALBOX_ADMIN_TOKEN_FILE or SIGNALBOX_ADMIN_TOKEN; " +
-		"get one with: signalbox token get --resource urn:signalbox:admin")}
-}
-
-// base checks the URL, and warns where the token would travel in the open.
-func (a *adminCLI) base() (*url.URL, error) {
-	u, err := url.Parse(a.url)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, &usageError{fmt.Errorf("--admin-url must be a URL like %s", defaultAdminURL)}
-	}
-	if u.Scheme == "http" && !isLoopback(u.Hostname()) {
-		fmt.Fprintln(a.env.Err, "warning: the admin token goes to another machine in plain HTTP")
-	}
-	u.Path = strings.TrimRight(u.Path, "/")
-	return u, nil
-}
-
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
-}
-
 var adminHTTP = &http.Client{CheckRedirect: followNone}
 
 // request sends one request. Close the answer's body.
 func (a *adminCLI) request(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {
-	defer a.waiting()()
-	return a.send(ctx, method, path, query, in)
+	target, err := a.target()
+	if err != nil {
+		return nil, err
+	}
+	defer waiting(a.env.Err, target.String())()
+	return a.send(ctx, target, method, path, query, in)
 }
 
-func (a *adminCLI) waiting() (answered func()) { return waiting(a.env.Err, a.target()) }
-
-func (a *adminCLI) target() string { return "the admin API at " + a.url }
-
-func (a *adminCLI) noAnswer(err error) error {
-	return noAnswer(err, a.target(), "--admin-url", adminTimeout)
-}
-
-func (a *adminCLI) send(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {
+// send asks once more if the token was refused and its source may have another.
+// A refused request has changed nothing.
+func (a *adminCLI) send(ctx context.Context, target *adminTarget, method, path string, query url.Values, in any) (*http.Response, error) {
 	if err := checkOutput(a.output, a.forms); err != nil {
 		return nil, err
 	}
-	base, err := a.base()
-	if err != nil {
-		return nil, err
-	}
-	token, err := a.token()
-	if err != nil {
-		return nil, err
-	}
-	var body io.Reader
+	var body []byte
 	if in != nil {
-		data, err := json.Marshal(in)
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			return nil, err
+		}
+	}
+	address := target.base.String() + "/admin/v1" + path
+	if len(query) > 0 {
+		address += "?" + query.Encode()
+	}
+	for again := false; ; again = true {
+		token, err := target.bearer(ctx)
 		if err != nil {
 			return nil, err
 		}
-		body = bytes.NewReader(data)
+		request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
+		if err != nil {
+			return nil, err
+		}
+		request.Header.Set("Authorization", "Bearer "+token)
+		if body != nil {
+			request.Header.Set("Content-Type", "application/json")
+		}
+		response, err := adminHTTP.Do(request)
+		if err != nil {
+			return nil, noAdminAnswer(target, err)
+		}
+		if response.StatusCode < 300 {
+			return response, nil
+		}
+		err = refusal(response)
+		_ = response.Body.Close()
+		if again || response.StatusCode != http.StatusUnauthorized || !target.renewable() {
+			return nil, err
+		}
+		target.forget()
 	}
-	target := base.String() + "/admin/v1" + path
-	if len(query) > 0 {
-		target += "?" + query.Encode()
-	}
-	request, err := http.NewRequestWithContext(ctx, method, target, body)
-	if err != nil {
-		return nil, err
-	}
-	request.Header.Set("Authorization", "Bearer "+token)
-	if body != nil {
-		request.Header.Set("Content-Type", "application/json")
-	}
-	response, err := adminHTTP.Do(request)
-	if err != nil {
-		return nil, a.noAnswer(err)
-	}
-	if response.StatusCode >= 300 {
-		defer func() { _ = response.Body.Close() }()
-		return nil, refusal(response)
-	}
-	return response, nil
+}
+
+func noAdminAnswer(target *adminTarget, err error) error {
+	return noAnswer(err, target.String(), "--admin-url", adminTimeout)
 }
 
 // refusal says what the API said, and what to do about it.
@@ -211,8 +183,12 @@ func isStatus(err error, status int) bool {
 func (a *adminCLI) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
-	defer a.waiting()()
-	response, err := a.send(ctx, method, path, query, in)
+	target, err := a.target()
+	if err != nil {
+		return err
+	}
+	defer waiting(a.env.Err, target.String())()
+	response, err := a.send(ctx, target, method, path, query, in)
 	if err != nil {
 		return err
 	}
@@ -222,10 +198,10 @@ func (a *adminCLI) call(ctx context.Context, method, path string, query url.Valu
 	}
 	data, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
-		return a.noAnswer(err)
+		return noAdminAnswer(target, err)
 	}
 	if err := json.Unmarshal(data, out); err != nil {
-		return fmt.Errorf("what %s answered cannot be read: is --admin-url right?", explain.Printable(a.target()))
+		return fmt.Errorf("what %s answered cannot be read: is --admin-url right?", explain.Printable(target.String()))
 	}
 	return nil
 }

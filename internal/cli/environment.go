@@ -12,6 +12,9 @@ type Environment struct {
 	Out, Err io.Writer
 	Getenv   func(string) string
 	Now      func() time.Time // nil means time.Now
+	// ConfigDir and CacheDir are a user's folders, such as ~/.config and ~/.cache.
+	// nil means that there are none.
+	ConfigDir, CacheDir func() (string, error)
 }
 
 func (e *Environment) now() time.Time {

@@ -23,7 +23,7 @@ const (
 func (a *adminCLI) learnNames(ctx context.Context, subjects ...admin.Subject) {
 	if a.usernames == nil {
 		a.usernames = map[string]string{}
-		a.nameless = !a.mayReadUsers()
+		a.nameless = !a.mayReadUsers(ctx)
 	}
 	var unknown []string
 	for _, s := range subjects {
@@ -52,8 +52,12 @@ func (a *adminCLI) learnNames(ctx context.Context, subjects ...admin.Subject) {
 }
 
 // mayReadUsers looks at the token instead of trying: a refusal goes on record.
-func (a *adminCLI) mayReadUsers() bool {
-	token, err := a.token()
+func (a *adminCLI) mayReadUsers(ctx context.Context) bool {
+	target, err := a.target()
+	if err != nil {
+		return false
+	}
+	token, err := target.bearer(ctx)
 	if err != nil {
 		return false
 	}

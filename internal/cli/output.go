@@ -174,7 +174,7 @@ func yamlNode(decoder *json.Decoder) (*yaml.Node, error) {
 }
 
 // names are the members that hold a thing's name, the more telling first.
-var names = []string{"grant_id", "kid", "username", "client_id", "user_id", "id", "name"}
+var names = []string{"grant_id", "kid", "username", "name", "client_id", "user_id", "id"}
 
 // nameOf is what other commands call a thing.
 func nameOf(value any) (string, error) {

@@ -106,7 +106,7 @@ func (a *adminCLI) revoke(ctx context.Context, body admin.Revoke, typed string, 
 		return err
 	}
 	a.done("done: it is on record, and every token of it is dead")
-	if did.Kind == "everything" {
+	if did.Kind == "everything" && !a.found.renewable() {
 		a.done("the admin token of this command has ended too: get a new one")
 	}
 	return a.showData(did)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -39,23 +40,41 @@ with the authority's certificate in SSL_CERT_FILE.`,
 }
 
 // caller is the client that a command speaks as.
-type caller struct{ issuer, clientID, secretFile string }
-
-func (c *caller) flags(cmd *cobra.Command, env *Environment) {
-	cmd.Flags().StringVar(&c.issuer, "issuer", env.Getenv("SIGNALBOX_ISSUER_URL"), "the issuer's URL (SIGNALBOX_ISSUER_URL)")
-	cmd.Flags().StringVar(&c.clientID, "client-id", env.Getenv("SIGNALBOX_CLIENT_ID"), "the client (SIGNALBOX_CLIENT_ID)")
-	cmd.Flags().StringVar(&c.secretFile, "client-secret-file", env.Getenv("SIGNALBOX_CLIENT_SECRET_FILE"),
-		"file with the client's secret, - for standard input (SIGNALBOX_CLIENT_SECRET_FILE)")
+type caller struct {
+	context, issuer, clientID, secretFile optional
 }
 
-func (c *caller) check() error {
-	switch {
-	case c.issuer == "":
-		return &usageError{errors.New("--issuer is needed")}
-	case c.clientID == "":
-		return &usageError{errors.New("--client-id is needed")}
+func (c *caller) flags(cmd *cobra.Command, env *Environment) {
+	contextFlag(env, cmd, cmd.Flags(), &c.context)
+	cmd.Flags().Var(&c.issuer, "issuer", "the issuer's URL (SIGNALBOX_ISSUER_URL; default: the context's)")
+	cmd.Flags().Var(&c.clientID, "client-id", "the client (SIGNALBOX_CLIENT_ID; default: the context's)")
+	cmd.Flags().Var(&c.secretFile, "client-secret-file", "file with the client's secret, - for standard input (SIGNALBOX_CLIENT_SECRET_FILE; default: the context's)")
+}
+
+// client is a caller that has been found: flags go first, then variables, then
+// the context, whose client is only for the context's issuer.
+type client struct{ issuer, id, secretFile string }
+
+func (c *caller) find(env *Environment) (client, error) {
+	found := client{c.issuer.or(env, "SIGNALBOX_ISSUER_URL"), c.clientID.or(env, "SIGNALBOX_CLIENT_ID"), c.secretFile.or(env, "SIGNALBOX_CLIENT_SECRET_FILE")}
+	chosen, err := chosen(env, c.context)
+	if err != nil {
+		return client{}, err
 	}
-	return checkIssuer(c.issuer)
+	found.issuer = cmp.Or(found.issuer, chosen.Issuer)
+	if found.issuer == chosen.Issuer {
+		found.id = cmp.Or(found.id, chosen.ClientID)
+		if found.id == chosen.ClientID {
+			found.secretFile = cmp.Or(found.secretFile, chosen.ClientSecretFile)
+		}
+	}
+	switch {
+	case found.issuer == "":
+		return client{}, &usageError{errors.New("--issuer is needed, or a context: see signalbox context create --help")}
+	case found.id == "":
+		return client{}, &usageError{errors.New("--client-id is needed")}
+	}
+	return found, checkIssuer(found.issuer)
 }
 
 const maxSecretFile = 64 << 10
@@ -95,28 +114,18 @@ func newTokenGet(env *Environment) *cobra.Command {
 			if err := checkOutput(output, dataForms); err != nil {
 				return err
 			}
-			if err := who.check(); err != nil {
+			client, err := who.find(env)
+			if err != nil {
 				return err
 			}
-			if who.secretFile == "" {
+			if client.secretFile == "" {
 				return &usageError{errors.New("--client-secret-file is needed; - reads the secret from standard input")}
 			}
-			secret, err := readSecret(env, who.secretFile)
+			secret, err := readSecret(env, client.secretFile)
 			if err != nil {
 				return err
 			}
-			metadata, err := discover(cmd.Context(), env, who.issuer)
-			if err != nil {
-				return err
-			}
-			if err := takesSecrets(env, who.issuer, metadata.TokenEndpoint); err != nil {
-				return err
-			}
-			cc := clientcredentials.Config{
-				ClientID: who.clientID, ClientSecret: secret, TokenURL: metadata.TokenEndpoint,
-				Scopes: strings.Fields(scope), EndpointParams: url.Values{"resource": resources}, AuthStyle: oauth2.AuthStyleInHeader,
-			}
-			token, err := requestToken(cmd.Context(), env, cc)
+			token, err := clientCredentials(cmd.Context(), env, client.issuer, client.id, secret, scope, resources)
 			if err != nil {
 				return err
 			}
@@ -134,6 +143,21 @@ func newTokenGet(env *Environment) *cobra.Command {
 	cmd.Flags().StringArrayVar(&resources, "resource", nil, "resource that the token is for (RFC 8707); may be repeated")
 	outputFlag(cmd, cmd.Flags(), &output, dataForms)
 	return cmd
+}
+
+// clientCredentials asks an issuer for an access token (RFC 6749 §4.4).
+func clientCredentials(ctx context.Context, env *Environment, issuer, clientID, secret, scope string, resources []string) (*oauth2.Token, error) {
+	metadata, err := discover(ctx, env, issuer)
+	if err != nil {
+		return nil, err
+	}
+	if err := takesSecrets(env, issuer, metadata.TokenEndpoint); err != nil {
+		return nil, err
+	}
+	return requestToken(ctx, env, clientcredentials.Config{
+		ClientID: clientID, ClientSecret: secret, TokenURL: metadata.TokenEndpoint,
+		Scopes: strings.Fields(scope), EndpointParams: url.Values{"resource": resources}, AuthStyle: oauth2.AuthStyleInHeader,
+	})
 }
 
 func requestToken(ctx context.Context, env *Environment, cc clientcredentials.Config) (*oauth2.Token, error) {
@@ -226,7 +250,8 @@ func explainToken(w io.Writer, raw string, now time.Time) error {
 }
 
 func newTokenVerify(env *Environment) *cobra.Command {
-	var issuer, output string
+	var output string
+	var named, inContext optional
 	var want expected
 	cmd := &cobra.Command{
 		Use:   "verify [FILE|-]",
@@ -247,8 +272,16 @@ only be checked by the application that made it.`,
 			if want.audience != "" && want.clientID != "" {
 				return &usageError{errors.New("give --audience for an access token or --client-id for an ID token, not both: they are never the same token")}
 			}
+			issuer := named.or(env, "SIGNALBOX_ISSUER_URL")
 			if issuer == "" {
-				return &usageError{errors.New("--issuer is needed: a token cannot say by itself whom to trust")}
+				c, err := chosen(env, inContext)
+				if err != nil {
+					return err
+				}
+				issuer = c.Issuer
+			}
+			if issuer == "" {
+				return &usageError{errors.New("--issuer is needed, or a context: a token cannot say by itself whom to trust")}
 			}
 			if err := checkIssuer(issuer); err != nil {
 				return err
@@ -284,7 +317,8 @@ only be checked by the application that made it.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&issuer, "issuer", env.Getenv("SIGNALBOX_ISSUER_URL"), "the issuer's URL (SIGNALBOX_ISSUER_URL)")
+	contextFlag(env, cmd, cmd.Flags(), &inContext)
+	cmd.Flags().Var(&named, "issuer", "the issuer's URL (SIGNALBOX_ISSUER_URL; default: the context's)")
 	cmd.Flags().StringVar(&want.audience, "audience", "", "the audience that must be in it")
 	cmd.Flags().StringVar(&want.clientID, "client-id", "", "it must be an ID token, for this client")
 	outputFlag(cmd, cmd.Flags(), &output, dataForms)
@@ -416,16 +450,16 @@ revoke or signalbox panic. A public client has no secret and gives none.`,
   signalbox token revoke --client-id app < token.txt             # a public client`,
 		Args: oneToken,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if who.secretFile == "-" && len(args) == 0 {
-				return &usageError{errors.New("the secret and the token cannot both come from standard input")}
-			}
-			if err := who.check(); err != nil {
+			client, err := who.find(env)
+			if err != nil {
 				return err
 			}
+			if client.secretFile == "-" && len(args) == 0 {
+				return &usageError{errors.New("the secret and the token cannot both come from standard input")}
+			}
 			secret := ""
-			if who.secretFile != "" {
-				var err error
-				if secret, err = readSecret(env, who.secretFile); err != nil {
+			if client.secretFile != "" {
+				if secret, err = readSecret(env, client.secretFile); err != nil {
 					return err
 				}
 			}
@@ -437,17 +471,17 @@ revoke or signalbox panic. A public client has no secret and gives none.`,
 			if err := checkReadable(raw); err != nil {
 				return fmt.Errorf("nothing was revoked: %w", err)
 			}
-			metadata, err := discover(cmd.Context(), env, who.issuer)
+			metadata, err := discover(cmd.Context(), env, client.issuer)
 			if err != nil {
 				return err
 			}
 			if metadata.RevocationEndpoint == "" {
-				return errAsk("%s does not offer revocation", who.issuer)
+				return errAsk("%s does not offer revocation", client.issuer)
 			}
-			if err := takesSecrets(env, who.issuer, metadata.RevocationEndpoint); err != nil {
+			if err := takesSecrets(env, client.issuer, metadata.RevocationEndpoint); err != nil {
 				return err
 			}
-			if err := revokeToken(cmd.Context(), env, metadata.RevocationEndpoint, who.clientID, secret, raw); err != nil {
+			if err := revokeToken(cmd.Context(), env, metadata.RevocationEndpoint, client.id, secret, raw); err != nil {
 				return err
 			}
 			fmt.Fprintln(env.Err, "done: if the token was this client's, it is dead; the service does not tell whether it knew the token (RFC 7009)")
