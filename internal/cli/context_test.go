@@ -271,7 +271,7 @@ func TestACommandGivesTheToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	execute(t, t.Context(), vars, strings.NewReader(""), "context", "create", "own", "--issuer", server.URL, "--admin-url", server.URL, "--", script, "an argument; with spaces").wants(0)
-	if list(`[ "$1" = "an argument; with spaces" ] && cat ` + good).wants(0, "seen"); called() != 1 {
+	if list(`[ "$1" = "an argument; with spaces" ] && cat `+good).wants(0, "seen"); called() != 1 {
 		t.Errorf("called %d times for two pages", called())
 	}
 	if r := list("echo wrong-token").wants(1, "has expired"); called() != 2 || strings.Contains(r.err, "wrong-token") {

@@ -215,7 +215,7 @@ type workplace struct {
 
 func newWorkplace(t *testing.T, blocks []block) *workplace {
 	w := &workplace{dir: t.TempDir()}
-	w.env = append(cleanEnv(), "PATH="+binDir+":"+os.Getenv("PATH"), "HOME="+w.dir, "NO_COLOR=1")
+	w.env = append(cleanEnv(), "PATH="+binDir+":"+os.Getenv("PATH"), "HOME="+w.dir, "XDG_CONFIG_HOME=", "XDG_CACHE_HOME=", "NO_COLOR=1")
 	w.env = append(w.env, goCaches()...) // their defaults hang on HOME
 	w.ports = strings.NewReplacer()
 	if !slices.ContainsFunc(blocks, func(b block) bool { return b.mark == "run" || b.mark == "background" }) {
