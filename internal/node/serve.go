@@ -67,6 +67,18 @@ func (n *Node) background(ctx context.Context) *sync.WaitGroup {
 	return &group
 }
 
+// CatchUp does now what the node does by itself in the background: it reads
+// revocations, keeps the keys, and removes what is over. A test calls it after
+// it has moved the clock.
+func (n *Node) CatchUp(ctx context.Context) error {
+	removed := sweepBatch
+	err := errors.Join(n.follower.Load(ctx), n.ring.Tick(ctx))
+	for removed == sweepBatch && err == nil {
+		removed, err = n.db.Sweep(ctx, n.now(), sweepBatch)
+	}
+	return err
+}
+
 const (
 	sweepEvery = 10 * time.Second
 	sweepBatch = 500

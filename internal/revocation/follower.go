@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +39,7 @@ type Follower struct {
 	Applied func([]authority.Revocation)
 
 	heard  atomic.Pointer[time.Time] // the last successful read; keeps the monotonic clock
+	mu     sync.Mutex                // one reading at a time; guards what follows
 	marks  []mark                    // where the list stood, oldest first
 	seen   map[int64]struct{}        // what the overlap held the last time
 	sweeps int
@@ -57,7 +59,8 @@ func (f *Follower) apply(revocations ...authority.Revocation) {
 	}
 }
 
-// Load reads the whole list. A node must not serve before this succeeded.
+// Load reads what is new, and the whole list at first. A node must not serve
+// before this succeeded.
 func (f *Follower) Load(ctx context.Context) error { return f.catchUp(ctx) }
 
 // Fresh fails when this node cannot know what other nodes have revoked.
@@ -97,6 +100,8 @@ func (f *Follower) Run(ctx context.Context, wake <-chan struct{}) {
 }
 
 func (f *Follower) catchUp(ctx context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	asked := f.Now()
 	after := f.start()
 	seen := make(map[int64]struct{})

@@ -395,6 +395,13 @@ func (w *workplace) run(t *testing.T, b block) string {
 		dir = checkout
 	}
 	text := w.local(b.text)
+	if b.more == "go test" { // a test in this module
+		file := filepath.Join(t.TempDir(), "page_test.go")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		text, dir = "go test "+file, checkout
+	}
 	if b.more == "go" { // a program in this module, with the variables of the page
 		program := filepath.Join(t.TempDir(), "main.go")
 		if err := os.WriteFile(program, []byte(text), 0o600); err != nil {
