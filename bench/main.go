@@ -28,6 +28,7 @@ type options struct {
 	stored   int // grants in the full database
 	out      string
 	postgres string
+	flood    bool
 }
 
 func main() {
@@ -48,6 +49,7 @@ func run(ctx context.Context) error {
 	flag.DurationVar(&o.warmUp, "warm-up", time.Second, "uncounted time before it")
 	flag.IntVar(&o.stored, "stored", 1_000_000, "grants in the full database")
 	flag.StringVar(&o.out, "out", "bench/results/latest.json", "where the result goes; empty for nowhere")
+	flag.BoolVar(&o.flood, "flood", false, "only measure the memory under a flood of large bodies, and write no JSON")
 	flag.StringVar(&o.postgres, "postgres", "", "directory of initdb and postgres. Empty: the newest under /usr/lib/postgresql")
 	flag.Parse()
 	if flag.NArg() > 0 {
@@ -80,6 +82,11 @@ func run(ctx context.Context) error {
 	b := &bench{options: o, dir: dir, envs: map[string]*env{}}
 	defer b.stop()
 	if err := b.build(ctx); err != nil {
+		return err
+	}
+	if o.flood {
+		facts, err := b.flood(ctx)
+		writeFacts(os.Stdout, facts)
 		return err
 	}
 	report, err := b.measureAll(ctx)

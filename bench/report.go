@@ -178,16 +178,20 @@ func (rep *report) writeMarkdown(w io.Writer) {
 			fmt.Fprintf(w, "| %s | %s | %s |\n", r.Name, asked, reached)
 		}
 	}
-	for _, f := range rep.Facts {
+	writeFacts(w, rep.Facts)
+	for _, m := range rep.Missing {
+		fmt.Fprintf(w, "\nNot measured: %s\n", m)
+	}
+}
+
+func writeFacts(w io.Writer, facts []fact) {
+	for _, f := range facts {
 		s := spreadOf(f.Values)
 		reached := s.format("%.0f " + f.Unit)
 		if s.median > f.AtMost {
 			reached = "**missed: " + reached + "**"
 		}
 		fmt.Fprintf(w, "| %s | ≤ %.0f %s | %s |\n", f.Name, f.AtMost, f.Unit, reached)
-	}
-	for _, m := range rep.Missing {
-		fmt.Fprintf(w, "\nNot measured: %s\n", m)
 	}
 }
 
@@ -234,7 +238,11 @@ func (b *bench) facts(ctx context.Context, rep *report) (facts []fact, missing [
 		}
 		facts = append(facts, fact{m.name, "MiB", v, m.atMost})
 	}
-	return facts, missing
+	flood, err := b.flood(ctx)
+	if err != nil {
+		missing = append(missing, "memory under a flood: "+firstLine(err))
+	}
+	return append(facts, flood...), missing
 }
 
 // starts starts the service repeatedly on one database with its keys.
