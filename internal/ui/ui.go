@@ -8,9 +8,13 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"fmt"
 	"html/template"
+	"io/fs"
 	"net/http"
+	"path"
 	"strconv"
+	"strings"
 )
 
 // View is one page. Its fields are all that the page shows.
@@ -105,12 +109,18 @@ var styleName = func() string {
 	return "style." + hex.EncodeToString(sum[:8]) + ".css"
 }()
 
+// templates has each file in pages, by its name without .html.
 var templates = func() map[string]*template.Template {
 	layout := template.Must(template.ParseFS(pageFiles, "pages/layout.html"))
+	files, err := fs.Glob(pageFiles, "pages/*.html")
+	if err != nil {
+		panic(err) // only for a malformed pattern
+	}
 	all := map[string]*template.Template{}
-	for _, v := range []View{SignIn{}, Consent{}, SignOut{}, SignedOut{}, Nothing{}, Problem{}} {
-		page := template.Must(layout.Clone())
-		all[v.page()] = template.Must(page.ParseFS(pageFiles, "pages/"+v.page()+".html"))
+	for _, file := range files {
+		if name := strings.TrimSuffix(path.Base(file), ".html"); name != "layout" {
+			all[name] = template.Must(template.Must(layout.Clone()).ParseFS(pageFiles, file))
+		}
 	}
 	return all
 }()
@@ -118,8 +128,12 @@ var templates = func() map[string]*template.Template {
 // Write answers with a page. base is the path of the issuer's URL, without a
 // slash at the end: "" for most.
 func Write(w http.ResponseWriter, status int, base string, v View) error {
+	page, ok := templates[v.page()]
+	if !ok {
+		return fmt.Errorf("there is no page %q", v.page())
+	}
 	var body bytes.Buffer
-	err := templates[v.page()].Execute(&body, struct {
+	err := page.Execute(&body, struct {
 		Base, Style, Title string
 		View               View
 	}{base, styleName, v.title(), v})

@@ -27,6 +27,21 @@ func filled(s string) map[string]View {
 	}
 }
 
+// The other tests are about every page, so filled must have it.
+func TestNoPageIsForgotten(t *testing.T) {
+	seen := map[string]bool{}
+	for name, v := range filled("x") {
+		if seen[v.page()] = true; templates[v.page()] == nil {
+			t.Errorf("%s: there is no pages/%s.html", name, v.page())
+		}
+	}
+	for name := range templates {
+		if !seen[name] {
+			t.Errorf("add pages/%s.html to filled", name)
+		}
+	}
+}
+
 func render(t *testing.T, v View) *httptest.ResponseRecorder {
 	t.Helper()
 	w := httptest.NewRecorder()
