@@ -57,6 +57,7 @@ var mayImport = []struct {
 	{"internal/journal/format", words("internal/authority")},
 	{"internal/journal/query", words("internal/journal/format")},
 	{"internal/journal/verify", words("internal/authority internal/journal/format")},
+	{"internal/journal/witness", words("internal/authority internal/journal/format")},
 	{"internal/journal/journaltest", words("internal/authority")},
 	{"internal/revocation", words("internal/authority internal/oauth")},
 	{"internal/store", words("internal/authority internal/oauth")},
@@ -101,6 +102,7 @@ var fences = []struct {
 	{"sigs.k8s.io", words("internal/kube")},
 	{"github.com/prometheus", words("internal/server internal/node internal/cli")},
 	{"go.opentelemetry.io", words("internal/server internal/node internal/cli")},
+	{"golang.org/x/mod", words("internal/journal/witness")},
 	{"go.yaml.in/yaml", words("internal/config internal/cli")}, // the one file, and -o yaml
 	{"gopkg.in/yaml.v3", nil},                                  // one YAML parser is enough
 }

@@ -349,7 +349,7 @@ func word(s string) string {
 }
 
 func (a *adminCLI) auditVerify() *cobra.Command {
-	var configFile, masterKeyFile string
+	var configFile, masterKeyFile, witnessFile string
 	var archived, all bool
 	cmd := &cobra.Command{
 		Use: "verify DIR | --config FILE", Short: "Prove that no record of a journal was removed or changed; works offline",
@@ -362,13 +362,18 @@ configuration, and what the database remembers of every node is compared as
 well: that shows a journal that was cut, emptied or replaced by an older copy.
 Journals of nodes on other machines are named and need not be here, unless with
 --all. A node that will not come back is retired with signalbox audit retire.
-With --archived the first files may be kept elsewhere. The service need not
-run, and may go on writing.`,
+With --witness the notes that a witness has kept are compared: they show also a
+journal that was forged together with the database. With --archived the first
+files may be kept elsewhere. The service need not run, and may go on writing.`,
 		Example: `  signalbox audit verify --config /etc/signalbox/signalbox.yaml
+  signalbox audit verify --config /etc/signalbox/signalbox.yaml --witness /mnt/witness/heads
   signalbox audit verify --master-key-file master.key /var/lib/signalbox/journal`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if all && configFile == "" {
 				return &usageError{errors.New("--all needs --config: the database knows which nodes there are")}
+			}
+			if witnessFile != "" && configFile == "" && masterKeyFile == "" {
+				return &usageError{errors.New("--witness needs --config or --master-key-file: the notes of the witness are signed")}
 			}
 			if len(args) > 1 || (len(args) == 1) == (configFile != "") {
 				return &usageError{errors.New("name the journal's folder, or --config with the service's configuration; see " + cmd.CommandPath() + " --help")}
@@ -384,7 +389,7 @@ run, and may go on writing.`,
 				if err != nil {
 					return err
 				}
-				options, err := node.JournalProof(cmd.Context(), cfg)
+				options, err := node.JournalProof(cmd.Context(), cfg, witnessFile)
 				if err != nil {
 					return err
 				}
@@ -403,7 +408,7 @@ run, and may go on writing.`,
 				if err != nil {
 					return fmt.Errorf("%s: %w", masterKeyFile, err)
 				}
-				if options.CheckSignature, err = node.CheckpointChecker(master); err != nil {
+				if options, err = node.KeyProof(master, witnessFile); err != nil {
 					return err
 				}
 			}
@@ -415,7 +420,9 @@ run, and may go on writing.`,
 	cmd.Flags().StringVar(&masterKeyFile, "master-key-file", "", "the service's master key, to check signatures too")
 	cmd.Flags().BoolVar(&archived, "archived", false, "begin with the first file that is here: those before it are kept elsewhere")
 	cmd.Flags().BoolVar(&all, "all", false, "with --config: the journals of all nodes must be here, not only those of this machine")
+	cmd.Flags().StringVar(&witnessFile, "witness", "", "notes that a witness has kept: its file, or all its objects one after the other")
 	_ = cmd.MarkFlagFilename("master-key-file")
+	_ = cmd.MarkFlagFilename("witness")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
 	return cmd
 }

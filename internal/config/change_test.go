@@ -39,6 +39,8 @@ func TestEveryKeyThatNeedsARestartIsCompared(t *testing.T) {
 			*v = NewSecret("other")
 		case *StorageURL:
 			*v = StorageURL{raw: "other"}
+		case *Witness:
+			*v = Witness{raw: "other"}
 		case *[]netip.Prefix:
 			*v = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 		default:

@@ -140,8 +140,11 @@ type User struct {
 	Disabled     bool
 }
 
-// Journal says where the audit record is appended.
-type Journal struct{ Dir string }
+// Journal says where the audit record is appended, and who is shown its heads.
+type Journal struct {
+	Dir     string
+	Witness Witness
+}
 
 // Telemetry sends traces. Empty means off.
 type Telemetry struct{ OTLPEndpoint string }

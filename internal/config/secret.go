@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -107,6 +108,56 @@ func (u StorageURL) GoString() string             { return u.shown }
 func (u StorageURL) MarshalText() ([]byte, error) { return []byte(u.shown), nil }
 func (u StorageURL) LogValue() slog.Value         { return slog.StringValue(u.shown) }
 func (u StorageURL) Format(f fmt.State, _ rune)   { io.WriteString(f, u.shown) }
+
+// Witness is where heads of the journal are shown: a file, or an http or https URL. It
+// prints without the URL's query, which may hold a token.
+type Witness struct{ raw, shown, file string }
+
+// ParseWitness accepts a file's name, https://…, and http://… of this machine. Its error
+// never holds the text.
+func ParseWitness(s string) (Witness, error) {
+	if !strings.Contains(s, "://") {
+		return Witness{raw: s, shown: s, file: s}, nil
+	}
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Opaque != "" || u.Host == "" || u.Fragment != "":
+		return Witness{}, errors.New("is not a valid URL")
+	case u.User != nil:
+		return Witness{}, errors.New("has a user or a password in it, which is not sent")
+	case u.Scheme == "https" || u.Scheme == "http" && OnLoopback(net.JoinHostPort(u.Hostname(), "0")):
+	case u.Scheme == "http":
+		return Witness{}, errors.New("would send heads unprotected over the network")
+	default:
+		return Witness{}, errors.New("starts with no scheme that is known")
+	}
+	shown := *u
+	if shown.RawQuery != "" {
+		shown.RawQuery = "xxxxx"
+	}
+	return Witness{raw: s, shown: shown.String()}, nil
+}
+
+// IsZero reports whether there is no witness.
+func (w Witness) IsZero() bool { return w.raw == "" }
+
+// File is the witness's file; empty for a URL.
+func (w Witness) File() string { return w.file }
+
+// URL returns the URL with its query; nil for a file.
+func (w Witness) URL() *url.URL {
+	if w.file != "" || w.raw == "" {
+		return nil
+	}
+	u, _ := url.Parse(w.raw) // it was parsed before
+	return u
+}
+
+func (w Witness) String() string               { return w.shown }
+func (w Witness) GoString() string             { return w.shown }
+func (w Witness) MarshalText() ([]byte, error) { return []byte(w.shown), nil }
+func (w Witness) LogValue() slog.Value         { return slog.StringValue(w.shown) }
+func (w Witness) Format(f fmt.State, _ rune)   { io.WriteString(f, w.shown) }
 
 // maxSecretFile is far above any secret or key set, and far below harm.
 const maxSecretFile = 256 << 10

@@ -65,6 +65,8 @@ func (f field) kind() string {
 		return "JSON Web Key Set"
 	case *StorageURL:
 		return "storage URL"
+	case *Witness:
+		return "file or URL"
 	case *Secret:
 		return "secret text"
 	default:
@@ -214,6 +216,8 @@ func init() {
 		{key: "journal", doc: "The audit journal.", fields: []field{
 			{key: "dir", at: in(func(c *Config) any { return &c.Journal.Dir }), example: "/var/lib/signalbox/journal",
 				doc: "Folder of this machine's journal. Default: `journal` beside the SQLite file, otherwise /var/lib/signalbox/journal. Never shared by two machines."},
+			{key: "witness", at: in(func(c *Config) any { return &c.Journal.Witness }), example: "https://witness.example.com/heads/", secret: true,
+				doc: "Who is shown the journal's head while there are new records, at most every ten seconds: a file that is added to, a URL that ends in / (PUT of an object for each head), or another URL (POST). It should keep what this machine cannot change. Empty: nobody."},
 		}},
 		{key: "telemetry", doc: "Traces.", fields: []field{
 			{key: "otlp_endpoint", at: in(func(c *Config) any { return &c.Telemetry.OTLPEndpoint }), example: "https://otel.example.com:4318",

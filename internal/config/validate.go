@@ -280,6 +280,10 @@ func (d *document) journal() {
 		c.Storage.URL = c.Storage.URL.under(filepath.Dir(d.file))
 	}
 	d.resolve("journal.dir", &c.Journal.Dir)
+	if file := c.Journal.Witness.File(); file != "" && d.where["journal.witness"].env == "" {
+		file = d.path(file)
+		c.Journal.Witness = Witness{raw: file, shown: file, file: file}
+	}
 	switch {
 	case d.set("journal.dir") && c.Journal.Dir == "" && !d.failed["journal.dir"]:
 		d.fail("journal.dir", "is empty", "name a folder, or remove the key")

@@ -42,6 +42,12 @@ func assign(f field, to any, s string) *mistake {
 			return &mistake{"the storage URL " + err.Error(), "write sqlite:/var/lib/signalbox/signalbox.db or postgres://user@host/database"}
 		}
 		*to = u
+	case *Witness:
+		w, err := ParseWitness(s)
+		if err != nil {
+			return &mistake{"the witness " + err.Error(), "write a file's name, or a URL like https://witness.example.com/heads/"}
+		}
+		*to = w
 	case *[]byte: // client_secret_hash
 		digits, ok := strings.CutPrefix(s, "sha256:")
 		sum, err := hex.DecodeString(digits)

@@ -11,6 +11,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/journal/witness"
 	"github.com/signalbox-sts/signalbox/internal/keys"
 )
 
@@ -23,8 +24,27 @@ func (n *Node) openJournal(ctx context.Context, cfg *config.Config, acceptLoss b
 		return err
 	}
 	home := journal.Home{Dir: cfg.Journal.Dir, Place: placeOf(cfg), Store: n.db, AcceptLoss: acceptLoss}
-	n.journal, err = journal.Start(ctx, home, journal.Options{Now: n.now, Sign: signer.Sign, Log: n.log})
+	n.journal, err = journal.Start(ctx, home, journal.Options{
+		Now: n.now, Sign: signer.Sign, Witness: witnessOf(cfg, n.master), Log: n.log,
+	})
 	return err
+}
+
+func witnessOf(cfg *config.Config, master keys.MasterKey) witness.Show {
+	signer := witness.NewSigner(cfg.Issuer, witnessKey(master))
+	switch w := cfg.Journal.Witness; {
+	case w.IsZero():
+		return nil
+	case w.File() != "":
+		return witness.ToFile(w.File(), signer)
+	default:
+		return witness.ToURL(w.URL(), signer)
+	}
+}
+
+func witnessKey(master keys.MasterKey) ed25519.PrivateKey {
+	seed := master.Derive("journal witness")
+	return ed25519.NewKeyFromSeed(seed[:])
 }
 
 // placeOf says where this node's journal is, so that the database notices when it is

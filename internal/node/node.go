@@ -131,6 +131,12 @@ func newNode(cfg *config.Config, options Options) *Node {
 	n.metrics = server.NewMetrics(map[string]server.Gauge{
 		"signalbox_revocations": {Help: "Revocations held in memory.", Read: func() float64 { return float64(n.follower.View.Len()) }},
 		"signalbox_journal_seq": {Help: "Number of the newest journal record.", Read: func() float64 { return float64(n.journal.Head()) }},
+		"signalbox_journal_anchored_seq": {Help: "Number of the newest journal record whose hash the database remembers.",
+			Read: func() float64 { return float64(n.journal.Anchored()) }},
+		"signalbox_journal_witnessed_seq": {Help: "Number of the newest journal record whose hash the witness has.",
+			Read: func() float64 { seq, _ := n.journal.Witnessed(); return float64(seq) }},
+		"signalbox_journal_witness_failures": {Help: "How often a head could not be shown to the witness, since the start.",
+			Read: func() float64 { _, failures := n.journal.Witnessed(); return float64(failures) }},
 	})
 	return n
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"os"
@@ -9,18 +10,20 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/config"
 	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/journal/verify"
+	"github.com/signalbox-sts/signalbox/internal/journal/witness"
 	"github.com/signalbox-sts/signalbox/internal/keys"
 	"github.com/signalbox-sts/signalbox/internal/store/sqldb"
 )
 
 // JournalProof gathers all that a node's own configuration can say about its journal,
-// which is in cfg.Journal.Dir. Other machines keep the journals of their nodes.
-func JournalProof(ctx context.Context, cfg *config.Config) (options verify.Options, err error) {
+// which is in cfg.Journal.Dir, and a witness about it, unless witnessFile is empty. Other
+// machines keep the journals of their nodes.
+func JournalProof(ctx context.Context, cfg *config.Config, witnessFile string) (options verify.Options, err error) {
 	master, err := masterKeyOf(cfg)
 	if err != nil {
 		return options, err
 	}
-	if options.CheckSignature, err = CheckpointChecker(master); err != nil {
+	if options, err = KeyProof(master, witnessFile); err != nil {
 		return options, err
 	}
 	if cfg.Storage.URL.Engine() == "sqlite" {
@@ -43,8 +46,25 @@ func JournalProof(ctx context.Context, cfg *config.Config) (options verify.Optio
 	return options, nil
 }
 
-// CheckpointChecker verifies what journalSigner signed.
-func CheckpointChecker(master keys.MasterKey) (func(jws string) ([]byte, error), error) {
+// KeyProof is what the master key alone can say: which checkpoints, and which notes of
+// a witness, are signed.
+func KeyProof(master keys.MasterKey, witnessFile string) (options verify.Options, err error) {
+	if options.CheckSignature, err = checkpointChecker(master); err != nil || witnessFile == "" {
+		return options, err
+	}
+	f, err := os.Open(witnessFile)
+	if err != nil {
+		return options, err
+	}
+	defer f.Close()
+	if options.Witnessed, err = witness.Read(f, witnessKey(master).Public().(ed25519.PublicKey)); err != nil {
+		return options, fmt.Errorf("the witness's notes in %s: %w", witnessFile, err)
+	}
+	return options, nil
+}
+
+// checkpointChecker verifies what journalSigner signed.
+func checkpointChecker(master keys.MasterKey) (func(jws string) ([]byte, error), error) {
 	signer, err := journalSigner(master)
 	if err != nil {
 		return nil, err

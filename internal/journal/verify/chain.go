@@ -93,7 +93,7 @@ func (v *verifier) absent(c *chain) {
 	switch {
 	case !known.RetiredAt.IsZero():
 	case known.Node == "":
-		c.problem(v.dir, 0, Missing, fmt.Sprintf("no file of it is here, but the witness remembers record %d, and the database nothing", witnessed))
+		c.problem(v.dir, 0, Missing, fmt.Sprintf("no file of it is here, but the witness remembers record %d", witnessed))
 	case !known.Loss.At.IsZero() && (known.Loss.First <= 1 || v.elsewhere(known)):
 		v.lost(c)
 	case v.elsewhere(known):
