@@ -43,7 +43,7 @@ func TestThreatsB_Redeem(t *testing.T) {
 		{"B28 a code of another kind", set("code", "sbx_rt_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"), "invalid_grant"},
 		{"B28 no code", func(v url.Values, _ *client) { v.Del("code") }, "invalid_request"},
 		{"B28 an empty code", set("code", ""), "invalid_request|invalid_grant"},
-		{"B28 a huge code", set("code", strings.Repeat("A", 60<<10)), "invalid_grant"},
+		{"B28 a huge code", set("code", strings.Repeat("A", 60<<10)), "invalid_grant|invalid_request"},
 
 		{"B29 no verifier", func(v url.Values, _ *client) { v.Del("code_verifier") }, "invalid_grant|invalid_request"},
 		{"B29 an empty verifier", set("code_verifier", ""), "invalid_grant|invalid_request"},
