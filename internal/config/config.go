@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -172,6 +173,10 @@ func Load(path string, env []string) (*Config, error) {
 		var pe *os.PathError
 		if errors.As(err, &pe) {
 			err = pe.Err
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			m := forbidden(path, userName())
+			return nil, &refused{fmt.Errorf("configuration %s: %s", m.problem, m.fix), files}
 		}
 		return nil, &refused{fmt.Errorf("configuration %s: %w", path, err), files}
 	}

@@ -104,7 +104,7 @@ var (
 	// a plain value ends only at a comma or bracket with a space behind it.
 	secretKey = regexp.MustCompile(`(?i)(\b(?:[a-z_]*(?:secret|passw|passphrase|master_key|private_key|token)[a-z_]*|d|k|p|q|dp|dq|qi)(?:["']\s*:\s*|\s*:\s+))` +
 		`("[^"]*"?|'[^']*'?|\[[^\]]*|[^\s#{\["'](?:[^,}\]]|[,}\]]\S)*)()`)
-	// The name of a file is not the secret, nor is a choice among few words.
+	// The name of a file is not the secret, if it is one, nor is a choice among few words.
 	notSecret = regexp.MustCompile(`(?i)(_file|_method|_format)["']?\s*:\s*$`)
 )
 
@@ -115,7 +115,7 @@ func mask(line string) string {
 	for _, hide := range []*regexp.Regexp{urlPassword, queryPassword, secretKey} {
 		line = hide.ReplaceAllStringFunc(line, func(m string) string {
 			p := hide.FindStringSubmatch(m)
-			if notSecret.MatchString(p[1]) {
+			if named := notSecret.FindStringSubmatch(p[1]); named != nil && (named[1] != "_file" || looksLikeFile(strings.Trim(p[2], `"'`))) {
 				return m
 			}
 			return p[1] + stars(p[2]) + p[3]

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -400,6 +401,9 @@ func (d *document) scalar(n *yaml.Node, path string, f field, to any) {
 			expected, fix = "a duration", "write a number with its unit, such as 90s, 5m or 24h"
 		} else if want == "!!bool" {
 			fix = "write true or false"
+		} else if strings.HasPrefix(path, "listen.") && n.Kind == yaml.ScalarNode {
+			host, _, _ := net.SplitHostPort(strings.Trim(f.def, `"`)) // the default is an address
+			expected, fix = "host:port", addressFix(host, n.Value)
 		} else if f.key == "scope" && n.Kind == yaml.SequenceNode {
 			fix = "write one text, separated by spaces: " + f.example
 		}

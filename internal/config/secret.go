@@ -167,19 +167,19 @@ const maxSecretFile = 256 << 10
 func readFile(path string) (data []byte, world bool, err error) {
 	st, err := os.Stat(path)
 	if err != nil {
-		return nil, false, reason(err)
+		return nil, false, err
 	}
 	if !st.Mode().IsRegular() {
 		return nil, false, errors.New("is not a regular file")
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, false, reason(err)
+		return nil, false, err
 	}
 	defer f.Close()
 	data, err = io.ReadAll(io.LimitReader(f, maxSecretFile+1))
 	if err != nil {
-		return nil, false, reason(err)
+		return nil, false, err
 	}
 	if len(data) > maxSecretFile {
 		return nil, false, fmt.Errorf("is larger than %d KiB", maxSecretFile>>10)
@@ -192,8 +192,6 @@ func reason(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return errors.New("does not exist")
-	case errors.Is(err, fs.ErrPermission):
-		return errors.New("may not be read by this user")
 	}
 	var pe *os.PathError
 	if errors.As(err, &pe) {

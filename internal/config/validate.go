@@ -51,8 +51,8 @@ func (d *document) issuer() {
 
 func (d *document) listen() {
 	c := d.config
-	ok := d.address("listen.public", c.Listen.Public)
-	ok = d.address("listen.admin", c.Listen.Admin) && ok
+	ok := d.address("listen.public", c.Listen.Public, "")
+	ok = d.address("listen.admin", c.Listen.Admin, "127.0.0.1") && ok
 	if ok && c.Listen.Public == c.Listen.Admin && !strings.HasSuffix(c.Listen.Public, ":0") {
 		d.fail("listen.admin", "is the same address as listen.public", "use another port: the admin API never shares the public one")
 	}
@@ -61,14 +61,23 @@ func (d *document) listen() {
 	}
 }
 
-func (d *document) address(path, s string) bool {
+// address checks a host:port. usual is the host that most people want.
+func (d *document) address(path, s, usual string) bool {
 	host, port, err := net.SplitHostPort(s)
 	n, perr := strconv.Atoi(port)
 	if err != nil || perr != nil || n < 0 || n > 65535 || strings.ContainsAny(host, " /@") {
-		d.fail(path, "expected host:port, found "+quote(s), `write ":8443" for every interface, "127.0.0.1:9090" for one`)
+		d.fail(path, "expected host:port, found "+quote(s), addressFix(usual, s))
 		return false
 	}
 	return true
+}
+
+// addressFix completes a port without a host, with the quotes that YAML needs.
+func addressFix(usual, s string) string {
+	if n, err := strconv.Atoi(s); err == nil && 0 <= n && n <= 65535 {
+		return `write "` + net.JoinHostPort(usual, s) + `"`
+	}
+	return `write ":8443" for every interface, "127.0.0.1:9090" for one`
 }
 
 // OnLoopback says whether only this machine can reach a host:port to listen on.
@@ -323,7 +332,12 @@ func (d *document) read(path, file string) (data []byte, world, ok bool) {
 	}
 	data, world, err := readFile(file)
 	if err != nil {
-		d.fail(path, quote(file)+" "+err.Error(), "make the file, or correct the path (it starts at the folder of the configuration)")
+		raw := file
+		if n := d.where[path].value; n != nil {
+			raw = n.Value
+		}
+		m := unreadable(file, raw, err)
+		d.fail(path, m.problem, m.fix)
 		return nil, false, false
 	}
 	if len(data) == 0 {
