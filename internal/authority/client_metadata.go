@@ -30,14 +30,10 @@ type ClientMetadata struct {
 	ClientSecrets []ClientSecret `json:"-"`
 }
 
-// What clients may register for.
-var (
-	grantTypes  = []oauth.GrantType{oauth.AuthorizationCode, oauth.RefreshToken, oauth.ClientCredentials}
-	authMethods = []oauth.AuthMethod{oauth.AuthNone, oauth.AuthClientSecretBasic, oauth.AuthClientSecretPost, oauth.AuthPrivateKeyJWT}
-)
+var authMethods = []oauth.AuthMethod{oauth.AuthNone, oauth.AuthClientSecretBasic, oauth.AuthClientSecretPost, oauth.AuthPrivateKeyJWT}
 
 // GrantTypes lists what grant_types may hold.
-func GrantTypes() []string { return texts(grantTypes) }
+func GrantTypes() []string { return texts(oauth.GrantTypes) }
 
 // AuthMethods lists what token_endpoint_auth_method may be.
 func AuthMethods() []string { return texts(authMethods) }
@@ -141,10 +137,10 @@ func (m *ClientMetadata) validateURIs(found *Problems, field string, uris []stri
 }
 
 func (m *ClientMetadata) validateGrantTypes(found *Problems) {
-	if !found.list("grant_types", m.GrantTypes, len(grantTypes)) {
+	if !found.list("grant_types", m.GrantTypes, len(oauth.GrantTypes)) {
 		return
 	}
-	known := func(g string) bool { return slices.Contains(grantTypes, oauth.GrantType(g)) }
+	known := func(g string) bool { return slices.Contains(oauth.GrantTypes, oauth.GrantType(g)) }
 	if i := slices.IndexFunc(m.GrantTypes, func(g string) bool { return !known(g) }); i >= 0 {
 		found.add(member("grant_types", i), quote(m.GrantTypes[i])+" is not accepted here", "write one of: "+strings.Join(GrantTypes(), ", "))
 		return

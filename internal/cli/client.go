@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
@@ -129,8 +130,8 @@ func (c change) examples() string {
 }
 
 var (
-	authMethods = []string{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"}
-	grantTypes  = []string{"authorization_code", "refresh_token", "client_credentials"}
+	authMethods = authority.AuthMethods()
+	grantTypes  = authority.GrantTypes()
 )
 
 // clientFlags are the members of a client that may be set.
@@ -148,7 +149,7 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.jwksFile, "jwks-file", "", "file with its public keys (JSON Web Key Set), for private_key_jwt")
 	flags.StringArrayVar(&f.redirects, "redirect-uri", nil, "where its users come back to; may be repeated")
 	flags.StringArrayVar(&f.postLogout, "post-logout-redirect-uri", nil, "where its users go after signing out; may be repeated")
-	flags.StringSliceVar(&f.grants, "grant-type", nil, "authorization_code, refresh_token, client_credentials; may be repeated; none for a client that only introspects")
+	flags.StringSliceVar(&f.grants, "grant-type", nil, strings.Join(grantTypes, ", ")+"; may be repeated; none for a client that only introspects")
 	flags.StringArrayVar(&f.resources, "resource", nil, "an API that it may get tokens for; may be repeated")
 	_ = cmd.RegisterFlagCompletionFunc("grant-type", cobra.FixedCompletions(append(slices.Clone(grantTypes), "none"), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("auth-method", cobra.FixedCompletions(authMethods, cobra.ShellCompDirectiveNoFileComp))

@@ -239,7 +239,7 @@ func TestDiscovery(t *testing.T) {
 	for name, exact := range map[string][]string{
 		"code_challenge_methods_supported":      {"S256"},
 		"response_types_supported":              {"code"},
-		"grant_types_supported":                 {"authorization_code", "client_credentials", "refresh_token"},
+		"grant_types_supported":                 {"authorization_code", "refresh_token", "client_credentials"},
 		"id_token_signing_alg_values_supported": {"ES256"},
 		"token_endpoint_auth_methods_supported": {"none", "client_secret_basic", "client_secret_post", "private_key_jwt"},
 		"scopes_supported":                      {"openid", "profile", "email", "offline_access", "read"},
