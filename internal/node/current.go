@@ -25,8 +25,11 @@ type current struct {
 }
 
 // currentOf turns a valid configuration into what the node works with.
-func currentOf(cfg *config.Config, master keys.MasterKey) (*current, error) {
-	declared, err := declaredOf(cfg, master)
+func (n *Node) currentOf(cfg *config.Config) (*current, error) {
+	declared, err := declaredOf(cfg, n.master)
+	if err == nil && n.hooks.Declared != nil {
+		declared, err = n.hooks.Declared().Complete()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +41,7 @@ func currentOf(cfg *config.Config, master keys.MasterKey) (*current, error) {
 		c.keys.Algorithms = append(c.keys.Algorithms, jose.Algorithm(name))
 	}
 	// Under a key, since it is a hash over passwords too and lies in the database.
-	key, content := master.Derive("declaration"), cfg.Declaration()
+	key, content := n.master.Derive("declaration"), cfg.Declaration()
 	sum := hmac.New(sha256.New, key[:])
 	sum.Write(content[:])
 	c.declaration = authority.Declaration{Content: [32]byte(sum.Sum(nil)), Digests: digestsOf(declared)}

@@ -26,14 +26,14 @@ import (
 func (n *Node) publicHandler() http.Handler {
 	cfg := n.config()
 	clients := &clientauth.Authenticator{
-		Issuer: cfg.Issuer, Directory: n.directory, Tickets: n.db, Limit: clientauth.NewLimiter(n.now), Now: n.now,
+		Issuer: cfg.Issuer, Directory: n.directory, Tickets: n.store, Limit: clientauth.NewLimiter(n.now), Now: n.now,
 	}
 	pages := &browser.Pages{
 		Settings: n.settings, State: seal.NewBox(n.master.Derive("page state"), "page state "+cfg.Issuer),
 		Now: n.now, Insecure: strings.HasPrefix(cfg.Issuer, "http://"),
 	}
 	sessions := &browser.Sessions{
-		Pages: pages, Store: n.db, Directory: n.directory, Endings: n.endings, Revoked: n.follower.View.Revoked, Record: n.record,
+		Pages: pages, Store: n.store, Directory: n.directory, Endings: n.endings, Revoked: n.follower.View.Revoked, Record: n.record,
 	}
 	signIn := &signin.Handler{
 		Pages: pages, Sessions: sessions, Directory: n.directory, Epoch: n.follower.View.NewestEpoch,
@@ -42,13 +42,13 @@ func (n *Node) publicHandler() http.Handler {
 	public := server.Public{
 		Issuer: n.settings(),
 		Token: &token.Handler{
-			Settings: n.settings, Directory: n.directory, Clients: clients, Grants: n.db, Sessions: n.db,
+			Settings: n.settings, Directory: n.directory, Clients: clients, Grants: n.store, Sessions: n.store,
 			Refresh: n.refresh, Issue: n.issuer.Issue, Tokens: n.reader, Endings: n.endings,
 			Record: n.record, Tally: n.tally, Now: n.now,
 		},
 		Pages: pages, Sessions: sessions, SignIn: signIn,
 		Authorize: &authorize.Handler{
-			Settings: n.settings, Directory: n.directory, Pages: pages, Sessions: sessions, SignIn: signIn, Grants: n.db, Endings: n.endings,
+			Settings: n.settings, Directory: n.directory, Pages: pages, Sessions: sessions, SignIn: signIn, Grants: n.store, Endings: n.endings,
 			Record: n.record, Epoch: n.follower.View.NewestEpoch, VerifyHint: n.reader.IDTokenHint, Now: n.now,
 		},
 		KeySet: n.ring.JWKS, KeySetMaxAge: int(keys.MaxAge / time.Second),
@@ -60,7 +60,7 @@ func (n *Node) publicHandler() http.Handler {
 // adminHandler wires what the admin listener serves.
 func (n *Node) adminHandler() http.Handler {
 	api := &admin.API{
-		Settings: n.settings, Directory: n.directory, Store: n.db, Grants: n.db, Tokens: n.reader, Endings: n.endings,
+		Settings: n.settings, Directory: n.directory, Store: n.store, Grants: n.store, Tokens: n.reader, Endings: n.endings,
 		GrantOf: func(raw string) (authority.ID, error) { token, err := n.refresh.Parse(raw); return token.GrantID, err },
 		Keys:    n.ring.Keys, RotateKey: n.ring.Rotate, RemoveKey: n.ring.Remove, HashPassword: password.Hash,
 		Record: n.record, Tally: func(e authority.Event) { n.tally(context.Background(), e) },

@@ -70,11 +70,19 @@ func journalSigner(master keys.MasterKey) (*jose.Signer, error) {
 // known about the request.
 func (n *Node) record(ctx context.Context, e authority.Event) error {
 	n.complete(ctx, &e)
+	if hook := n.hooks.Record; hook != nil {
+		if err := hook(ctx, e); err != nil {
+			return err
+		}
+	}
 	return n.journal.Append(ctx, e)
 }
 
 func (n *Node) tally(ctx context.Context, e authority.Event) {
 	n.complete(ctx, &e)
+	if hook := n.hooks.Tally; hook != nil {
+		hook(e)
+	}
 	n.journal.Tally(e)
 }
 

@@ -37,6 +37,8 @@ type Options struct {
 	// AcceptJournalLoss starts a node whose journal lacks records, and puts that on
 	// record for ever.
 	AcceptJournalLoss bool
+	// Hooks are for tests alone.
+	Hooks Hooks
 }
 
 // Node is one running node. Open makes it.
@@ -44,6 +46,7 @@ type Node struct {
 	current atomic.Pointer[current]
 	now     func() time.Time
 	version version.Info
+	hooks   Hooks
 
 	lines *server.LineWriter
 	log   *slog.Logger
@@ -52,6 +55,7 @@ type Node struct {
 	master    keys.MasterKey
 	refresh   authority.RefreshKey
 	db        *sqldb.DB
+	store     Store // db, but for a test's hook
 	journal   *journal.Journal
 	ring      *keys.Ring
 	follower  *revocation.Follower
@@ -64,6 +68,8 @@ type Node struct {
 	endTracer func(context.Context) error
 	readyMemo readyMemo
 
+	life      context.Context // ends with Close
+	die       context.CancelFunc
 	declaring sync.Mutex    // one change of current at a time
 	ended     chan struct{} // an account has ended somewhere
 
@@ -84,13 +90,17 @@ func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Node, er
 		return nil, err
 	}
 	n.refresh = authority.NewRefreshKey(n.master.Derive("refresh token"))
-	first, err := currentOf(cfg, n.master)
+	first, err := n.currentOf(cfg)
 	if err != nil {
 		return nil, err
 	}
 	n.current.Store(first)
 	if n.db, err = sqldb.Open(ctx, cfg.Storage.URL.Reveal()); err != nil {
 		return nil, err
+	}
+	n.store = n.db
+	if wrap := n.hooks.Store; wrap != nil {
+		n.store = wrap(n.db)
 	}
 	if err = n.openJournal(ctx, cfg, options.AcceptJournalLoss); err != nil {
 		return nil, err
@@ -101,7 +111,7 @@ func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Node, er
 	if err = n.openRevocations(ctx); err != nil {
 		return nil, err
 	}
-	n.directory = authority.DirectoryOf(n.db, n.declared)
+	n.directory = authority.DirectoryOf(n.store, n.declared)
 	if err = n.declare(ctx, first, "at start"); err != nil {
 		return nil, err
 	}
@@ -115,7 +125,8 @@ func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Node, er
 }
 
 func newNode(cfg *config.Config, options Options) *Node {
-	n := &Node{now: options.Now, version: options.Version, level: new(slog.LevelVar), ended: make(chan struct{}, 1)}
+	n := &Node{now: options.Now, version: options.Version, hooks: options.Hooks, level: new(slog.LevelVar), ended: make(chan struct{}, 1)}
+	n.life, n.die = context.WithCancel(context.Background())
 	if n.now == nil {
 		n.now = time.Now
 	}
@@ -148,7 +159,7 @@ func (n *Node) openKeys(ctx context.Context) error {
 
 func (n *Node) openRevocations(ctx context.Context) error {
 	n.follower = &revocation.Follower{View: revocation.NewView(), Store: n.db, Now: n.now, Log: n.log, Applied: n.revoked}
-	n.endings = &revocation.Endings{Store: n.db, Follower: n.follower, Record: n.record, Now: n.now}
+	n.endings = &revocation.Endings{Store: n.store, Follower: n.follower, Record: n.record, Now: n.now}
 	return n.follower.Load(ctx)
 }
 
@@ -208,7 +219,7 @@ func (n *Node) revoked(news []authority.Revocation) {
 // dropKey reads the keys until the removed one is not among them. The
 // revocation comes first, so the key may still be there for a moment.
 func (n *Node) dropKey(kid string) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(n.life, time.Minute)
 	defer cancel()
 	for ctx.Err() == nil {
 		err := n.ring.Reload(ctx)
@@ -220,12 +231,16 @@ func (n *Node) dropKey(kid string) {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+	if n.life.Err() != nil {
+		return
+	}
 	n.log.Error("a key that was revoked is still in the database", "kid", kid)
 }
 
 // Close ends what Open opened. The journal goes before the database, since its
 // last checkpoint is anchored there.
 func (n *Node) Close() {
+	n.die()
 	defer func() { _ = n.lines.Flush() }()
 	if n.journal != nil {
 		if err := n.journal.Close(); err != nil {

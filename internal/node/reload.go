@@ -55,7 +55,7 @@ func (n *Node) Reload(ctx context.Context, next *config.Config) error {
 	if fixed := n.config().Fixed(next); len(fixed) > 0 {
 		return fmt.Errorf("%s cannot change while the service runs: restart it", strings.Join(fixed, ", "))
 	}
-	c, err := currentOf(next, n.master)
+	c, err := n.currentOf(next)
 	if err != nil {
 		return err
 	}

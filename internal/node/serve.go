@@ -68,15 +68,9 @@ func (n *Node) background(ctx context.Context) *sync.WaitGroup {
 }
 
 // CatchUp does now what the node does by itself in the background: it reads
-// revocations, keeps the keys, and removes what is over. A test calls it after
-// it has moved the clock.
+// revocations and keeps the keys. A test calls it after it has moved the clock.
 func (n *Node) CatchUp(ctx context.Context) error {
-	removed := sweepBatch
-	err := errors.Join(n.follower.Load(ctx), n.ring.Tick(ctx))
-	for removed == sweepBatch && err == nil {
-		removed, err = n.db.Sweep(ctx, n.now(), sweepBatch)
-	}
-	return err
+	return errors.Join(n.follower.Load(ctx), n.ring.Tick(ctx))
 }
 
 const (

@@ -1,4 +1,4 @@
-package token
+package token_test
 
 import (
 	"encoding/base64"
@@ -44,32 +44,16 @@ func TestAPublicClientMayNotActForItself(t *testing.T) { // 36
 }
 
 func TestEveryEndpointSlowsGuessingDown(t *testing.T) { // 33, 39
-	for name, endpoint := range map[string]func(*world) http.HandlerFunc{
-		"/token":      func(w *world) http.HandlerFunc { return w.h.Token },
-		"/introspect": func(w *world) http.HandlerFunc { return w.h.Introspect },
-		"/revoke":     func(w *world) http.HandlerFunc { return w.h.Revocation },
-	} {
-		t.Run(name, func(t *testing.T) {
+	for _, path := range []string{tokenPath, introspectPath, revokePath} {
+		t.Run(path, func(t *testing.T) {
 			w := newWorld(t)
 			var last reply
 			for range 100 {
-				last = w.post(endpoint(w), "", url.Values{"token": {"x"}}, authorization(basic("service:guess")))
+				last = w.post(path, "", url.Values{"token": {"x"}}, authorization(basic("service:guess")))
 			}
 			if last.status != 429 || last.header.Get("Retry-After") == "" {
 				t.Fatalf("the hundredth guess: %d %v", last.status, last.body)
 			}
 		})
-	}
-}
-
-func TestDiscoveryListsTheGrantsThatRun(t *testing.T) {
-	listed := oauth.GrantTypes
-	if len(listed) != len(grants) {
-		t.Fatalf("listed %v, known %d", listed, len(grants))
-	}
-	for _, g := range listed {
-		if grants[g] == nil {
-			t.Errorf("%s is listed and not known", g)
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package token
+package token_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/node/nodetest"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
@@ -94,12 +95,12 @@ func TestAuthorizationCode(t *testing.T) {
 				row.client = "web"
 			}
 			g, code := w.approve("web", "openid profile read offline_access", row.grant)
-			w.wait(row.after)
+			w.Pass(row.after)
 			r := w.token(row.client, row.form(redeem(code)))
 			if got := oauth.Code(r.text("error")); got != row.want {
 				t.Fatalf("got %d %v, want error %q", r.status, r.body, row.want)
 			}
-			stored, err := w.db.Grant(context.Background(), g.ID)
+			stored, err := w.DB.Grant(context.Background(), g.ID)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -205,17 +206,17 @@ func TestRefresh(t *testing.T) {
 			return with(v, "refresh_token", strings.ToLower(v.Get("refresh_token")))
 		}, want: oauth.InvalidGrant},
 		{name: "70: the user is disabled", setup: func(w *world) {
-			ada := w.declared.Users["ada-id"]
+			ada := w.Declared.Users["ada-id"]
 			ada.Disabled = true
-			w.declared.Users["ada-id"] = ada
-			w.declare()
+			w.Declared.Users["ada-id"] = ada
+			w.Declare()
 		}, want: oauth.InvalidGrant},
-		{name: "70: the user is gone", setup: func(w *world) { delete(w.declared.Users, "ada-id"); w.declare() }, want: oauth.InvalidGrant},
+		{name: "70: the user is gone", setup: func(w *world) { delete(w.Declared.Users, "ada-id"); w.Declare() }, want: oauth.InvalidGrant},
 		{name: "42: the client is disabled", setup: func(w *world) {
-			c := w.declared.Clients["web"]
+			c := w.Declared.Clients["web"]
 			c.Disabled = true
-			w.declared.Clients["web"] = c
-			w.declare()
+			w.Declared.Clients["web"] = c
+			w.Declare()
 		}, want: oauth.InvalidClient},
 		{name: "70: an epoch of the user", setup: func(w *world) { w.revoke(authority.EpochUser, "ada-id") }, want: oauth.InvalidGrant},
 		{name: "an epoch of the client", setup: func(w *world) { w.revoke(authority.EpochClient, "web") }, want: oauth.InvalidGrant},
@@ -233,7 +234,7 @@ func TestRefresh(t *testing.T) {
 				row.client = "web"
 			}
 			token := w.signIn("web", "openid profile read offline_access").text("refresh_token")
-			w.wait(row.after)
+			w.Pass(row.after)
 			if row.setup != nil {
 				row.setup(w)
 			}
@@ -248,10 +249,10 @@ func TestRefresh(t *testing.T) {
 func TestScopeTakenFromTheClientIsGoneAtRefresh(t *testing.T) {
 	w := newWorld(t)
 	token := w.signIn("web", "openid read write offline_access").text("refresh_token")
-	c := w.declared.Clients["web"]
+	c := w.Declared.Clients["web"]
 	c.Scopes = oauth.MustScopes("openid", "read", "offline_access")
-	w.declared.Clients["web"] = c
-	w.declare()
+	w.Declared.Clients["web"] = c
+	w.Declare()
 	r := w.token("web", refreshForm(token))
 	if r.text("scope") != "openid read offline_access" {
 		t.Fatalf("%v", r.body)
@@ -262,7 +263,7 @@ func TestGrantWhoseClientLostEveryScope(t *testing.T) { // 70
 	w := newWorld(t)
 	_, code := w.approve("web", "read")
 	token := w.signIn("web", "read").text("refresh_token")
-	allowed := w.declared.Clients["web"].Scopes
+	allowed := w.Declared.Clients["web"].Scopes
 	w.changeClient("web", func(c *authority.Client) {
 		c.Scopes, c.Resources = oauth.MustScopes("openid"), []string{testAPI}
 	})
@@ -294,12 +295,12 @@ func TestOldRefreshToken(t *testing.T) {
 	old := first.text("refresh_token")
 	second := w.token("web", refreshForm(old))
 
-	w.wait(9 * time.Second)
+	w.Pass(9 * time.Second)
 	again := w.token("web", refreshForm(old))
 	if again.text("refresh_token") != second.text("refresh_token") {
 		t.Fatalf("64: within grace it must be the same successor: %v", again.body)
 	}
-	w.wait(time.Second) // ten seconds after the rotation, not after the retry
+	w.Pass(time.Second) // ten seconds after the rotation, not after the retry
 	if r := w.token("web", refreshForm(old)); r.text("error") != "invalid_grant" {
 		t.Fatalf("64: after grace: %v", r.body)
 	}
@@ -325,7 +326,7 @@ type drip struct {
 
 func (d *drip) Read(p []byte) (int, error) {
 	if d.took > 0 {
-		d.w.wait(d.took)
+		d.w.Pass(d.took)
 		d.took = 0
 	}
 	return d.Reader.Read(p)
@@ -355,14 +356,14 @@ func TestSlowBodyGainsNoTime(t *testing.T) {
 	t.Run("idle time", func(t *testing.T) {
 		w := newWorld(t)
 		token := w.signIn("web", "openid read offline_access").text("refresh_token")
-		w.wait(24*time.Hour - time.Second)
+		w.Pass(24*time.Hour - time.Second)
 		if r := w.token("web", refreshForm(token), slowly(w, 2*time.Second)); r.text("error") != "invalid_grant" {
 			t.Fatalf("%d %v", r.status, r.body)
 		}
 	})
 	t.Run("an epoch while the body is read", func(t *testing.T) {
 		w := newWorld(t)
-		began := w.clock()
+		began := w.Now()
 		r := w.token("service", form("grant_type", "client_credentials"), slowly(w, 2*time.Second))
 		w.revokeAt(authority.EpochClient, "service", began.Add(time.Second))
 		wantInactive(t, w.introspect("service", r.text("access_token")))
@@ -376,16 +377,16 @@ func TestGrantEndsWithItsSession(t *testing.T) {
 	w := newWorld(t)
 	g, code := w.approve("web", "openid read")
 	token := w.token("web", redeem(code)).text("refresh_token")
-	stored, err := w.db.Grant(context.Background(), g.ID)
+	stored, err := w.DB.Grant(context.Background(), g.ID)
 	if err != nil || !stored.ExpiresAt.Equal(g.AuthTime.Add(natural).Truncate(time.Microsecond)) {
 		t.Fatalf("the grant expires at %v, its session at %v: %v", stored.ExpiresAt, g.AuthTime.Add(natural), err)
 	}
-	w.wait(natural - time.Second)
+	w.Pass(natural - time.Second)
 	r := w.token("web", refreshForm(token))
 	if r.status != 200 || r.body["expires_in"].(float64) > 1 {
 		t.Fatalf("a second before: %d %v", r.status, r.body)
 	}
-	w.wait(time.Second)
+	w.Pass(time.Second)
 	if r := w.token("web", refreshForm(r.text("refresh_token"))); r.text("error") != "invalid_grant" {
 		t.Fatalf("it outlives its session: %d %v", r.status, r.body)
 	}
@@ -396,7 +397,7 @@ func TestGrantEndsWithItsSession(t *testing.T) {
 	pending, late := w.approve("web2", "openid read")
 	token = w.token("web", redeem(code)).text("refresh_token")
 	for _, session := range []authority.ID{g.SessionID, pending.SessionID} {
-		if _, err := w.db.EndSession(context.Background(), session, authority.Ending{At: w.clock(), Remember: time.Hour}); err != nil {
+		if _, err := w.DB.EndSession(context.Background(), session, authority.Ending{At: w.Now(), Remember: time.Hour}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -410,21 +411,9 @@ func TestGrantEndsWithItsSession(t *testing.T) {
 	// With offline_access it does not depend on the session.
 	w = newWorld(t)
 	token = w.signIn("web", "openid read offline_access").text("refresh_token")
-	w.wait(natural + time.Hour)
+	w.Pass(natural + time.Hour)
 	if r := w.token("web", refreshForm(token)); r.status != 200 {
 		t.Fatalf("%d %v", r.status, r.body)
-	}
-}
-
-// The endpoint has a function for each grant type of the one list, and no other.
-func TestOneListOfGrantTypes(t *testing.T) {
-	for _, g := range oauth.GrantTypes {
-		if grants[g] == nil {
-			t.Errorf("%s has no function", g)
-		}
-	}
-	if len(grants) != len(oauth.GrantTypes) {
-		t.Errorf("%d functions, %d grant types", len(grants), len(oauth.GrantTypes))
 	}
 }
 
@@ -468,9 +457,9 @@ func TestRefusedRefreshChangesNothing(t *testing.T) {
 func TestEpochEndsWhatWasRefreshedAfterIt(t *testing.T) {
 	w := newWorld(t)
 	first := w.signIn("web", "openid read offline_access")
-	w.wait(2 * time.Second)
-	epoch := w.clock()
-	w.wait(time.Second)
+	w.Pass(2 * time.Second)
+	epoch := w.Now()
+	w.Pass(time.Second)
 	second := w.token("web", refreshForm(first.text("refresh_token"))) // the other node refreshes after the epoch
 	w.revokeAt(authority.EpochUser, "ada-id", epoch)
 	if r := w.introspect("api", second.text("access_token")); r.body["active"] != false {
@@ -496,11 +485,11 @@ func from(session authority.ID, signedIn time.Time) func(*authority.Grant) {
 func TestEpochEndsWhatAnOldSessionGaveAfterIt(t *testing.T) {
 	for _, scope := range []string{"openid read", "openid read offline_access"} {
 		w := newWorld(t)
-		signedIn := w.clock()
+		signedIn := w.Now()
 		session := authority.NewID(signedIn)
-		w.wait(10 * time.Second)
-		epoch := w.clock()
-		w.wait(time.Second)
+		w.Pass(10 * time.Second)
+		epoch := w.Now()
+		w.Pass(time.Second)
 		_, code := w.approve("web", scope, from(session, signedIn))
 		r := w.token("web", redeem(code))
 		w.revokeAt(authority.EpochUser, "ada-id", epoch)
@@ -516,10 +505,10 @@ func TestEpochEndsWhatAnOldSessionGaveAfterIt(t *testing.T) {
 // A person who is still signed in may grant again to a client whose older grants were ended.
 func TestClientEpochLeavesTheSignInAlone(t *testing.T) {
 	w := newWorld(t)
-	signedIn := w.clock()
-	w.wait(time.Second)
+	signedIn := w.Now()
+	w.Pass(time.Second)
 	w.revoke(authority.EpochClient, "web")
-	w.wait(time.Second)
+	w.Pass(time.Second)
 	_, code := w.approve("web", "openid read", from(authority.NewID(signedIn), signedIn))
 	r := w.token("web", redeem(code))
 	if r.status != 200 {
@@ -533,10 +522,10 @@ func TestClientEpochLeavesTheSignInAlone(t *testing.T) {
 // A consent page that was open while an epoch passed gives nothing.
 func TestGrantIsAsOldAsItsID(t *testing.T) {
 	w := newWorld(t)
-	shown := w.clock()
-	w.wait(time.Second)
+	shown := w.Now()
+	w.Pass(time.Second)
 	w.revoke(authority.EpochClient, "web")
-	w.wait(time.Second)
+	w.Pass(time.Second)
 	code := ""
 	g, _ := w.approve("web", "openid read", func(g *authority.Grant) {
 		g.ID = authority.NewID(shown)
@@ -552,10 +541,10 @@ func TestGrantIsAsOldAsItsID(t *testing.T) {
 func TestResourceTakenFromTheClientIsGoneAtRefresh(t *testing.T) {
 	w := newWorld(t)
 	token := w.signIn("web", "openid read offline_access").text("refresh_token")
-	c := w.declared.Clients["web"]
+	c := w.Declared.Clients["web"]
 	c.Resources = []string{otherAPI}
-	w.declared.Clients["web"] = c
-	w.declare()
+	w.Declared.Clients["web"] = c
+	w.Declare()
 	r := w.token("web", refreshForm(token))
 	if r.status != 200 || r.text("scope") != "openid offline_access" {
 		t.Fatalf("%d %v", r.status, r.body)
@@ -580,27 +569,29 @@ func TestSpentCodeWithoutItsVerifierEndsNothing(t *testing.T) {
 // retry comes long after the grace period, so that nothing forgives it: a
 // failure at any step must leave the code or the refresh token as it was.
 func TestStorageFailure(t *testing.T) {
-	for _, what := range []string{"record", "redeem", "grant", "session", "user"} {
+	for _, what := range []string{nodetest.Record, "RedeemCode", "Grant", "Session", "Object"} {
 		t.Run("redeeming a code, "+what+" fails", func(t *testing.T) {
 			w := newWorld(t)
+			w.storeAda()
 			_, code := w.approve("web", "openid read")
-			w.setFailing(what, errDown)
+			w.Fail(what, errDown)
 			wantUnavailable(t, w.token("web", redeem(code)))
-			w.setFailing(what, nil)
-			w.wait(30 * time.Second)
+			w.Fail(what, nil)
+			w.Pass(30 * time.Second)
 			if r := w.token("web", redeem(code)); r.status != 200 {
 				t.Fatalf("afterwards: %d %v", r.status, r.body)
 			}
 		})
 	}
-	for _, what := range []string{"record", "rotate", "grant", "session", "user"} {
+	for _, what := range []string{nodetest.Record, "RotateRefresh", "Grant", "Session", "Object"} {
 		t.Run("refreshing, "+what+" fails", func(t *testing.T) {
 			w := newWorld(t)
+			w.storeAda()
 			token := w.signIn("web", "openid read").text("refresh_token")
-			w.setFailing(what, errDown)
+			w.Fail(what, errDown)
 			wantUnavailable(t, w.token("web", refreshForm(token)))
-			w.setFailing(what, nil)
-			w.wait(30 * time.Second)
+			w.Fail(what, nil)
+			w.Pass(30 * time.Second)
 			if r := w.token("web", refreshForm(token)); r.status != 200 {
 				t.Fatalf("a retry: %d %v", r.status, r.body)
 			}
@@ -610,17 +601,17 @@ func TestStorageFailure(t *testing.T) {
 		w := newWorld(t)
 		old := w.signIn("web", "openid read offline_access").text("refresh_token")
 		w.token("web", refreshForm(old))
-		w.wait(time.Minute)
-		w.setFailing("end", errDown)
+		w.Pass(time.Minute)
+		w.Fail("EndGrant", errDown)
 		wantUnavailable(t, w.token("web", refreshForm(old)))
-		w.setFailing("end", nil)
+		w.Fail("EndGrant", nil)
 		if r := w.token("web", refreshForm(old)); r.text("error") != "invalid_grant" {
 			t.Fatalf("%v", r.body)
 		}
 	})
 	t.Run("client credentials, journal fails", func(t *testing.T) {
 		w := newWorld(t)
-		w.setFailing("record", errDown)
+		w.Fail(nodetest.Record, errDown)
 		wantUnavailable(t, w.token("service", form("grant_type", "client_credentials")))
 	})
 }

@@ -1,10 +1,7 @@
-package token
+package token_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -12,25 +9,18 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"path/filepath"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
-	"github.com/signalbox-sts/signalbox/internal/clientauth"
-	"github.com/signalbox-sts/signalbox/internal/httpx"
-	"github.com/signalbox-sts/signalbox/internal/issue"
-	"github.com/signalbox-sts/signalbox/internal/jose"
+	"github.com/signalbox-sts/signalbox/internal/node/nodetest"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
-	"github.com/signalbox-sts/signalbox/internal/revocation"
-	"github.com/signalbox-sts/signalbox/internal/seal"
-	"github.com/signalbox-sts/signalbox/internal/store/sqldb"
 )
 
 const (
-	testIssuer   = "https://sts.example.com"
+	testIssuer   = nodetest.Issuer
 	testAPI      = "https://api.example.com"
 	otherAPI     = "https://other.example.com"
 	opaqueAPI    = "https://opaque.example.com"
@@ -38,35 +28,24 @@ const (
 	testVerifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 )
 
-// world is a token handler on a real database, with a clock that the test moves.
+// world is a node whose token endpoints a test calls.
 type world struct {
-	t         *testing.T
-	h         *Handler
-	db        *sqldb.DB
-	follower  *revocation.Follower
-	declared  authority.Declared
-	directory *authority.Directory
-
-	mu     sync.Mutex
-	now    time.Time
-	events []authority.Event
-	later  []authority.Event
-	hangUp func()
-	fail   map[string]error // what must fail: "record", "redeem", "rotate", "end", "grant", "session", "ticket", "user"
+	*nodetest.Rig
+	t *testing.T
 }
+
+// The endpoints.
+const (
+	tokenPath      = "/token"
+	introspectPath = "/introspect"
+	revokePath     = "/revoke"
+	userInfoPath   = "/userinfo"
+)
 
 func secretOf(name string) string { return "secret-of-" + name }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, now: time.Date(2026, 3, 1, 12, 0, 0, 300e6, time.UTC), fail: map[string]error{}}
-	ctx := context.Background()
-	db, err := sqldb.Open(ctx, "sqlite:"+filepath.Join(t.TempDir(), "test.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	w.db = db
 	client := func(id string, method oauth.AuthMethod, scope string, grants ...oauth.GrantType) authority.Client {
 		scopes, err := oauth.ParseScopes(scope)
 		if err != nil {
@@ -83,7 +62,7 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	web := []oauth.GrantType{oauth.AuthorizationCode, oauth.RefreshToken}
-	w.declared = authority.Declared{
+	declared := authority.Declared{
 		Clients: map[string]authority.Client{
 			"service": client("service", oauth.AuthClientSecretBasic, "read write", oauth.ClientCredentials),
 			"post":    client("post", oauth.AuthClientSecretPost, "read", oauth.ClientCredentials),
@@ -104,196 +83,43 @@ func newWorld(t *testing.T) *world {
 			opaqueAPI: {ID: opaqueAPI, Scopes: oauth.MustScopes("secret:read"), Format: authority.FormatOpaque, IntrospectionClients: []string{"api"}},
 		},
 	}
-	opaque := w.declared.Clients["opaque"]
+	opaque := declared.Clients["opaque"]
 	opaque.Resources = []string{opaqueAPI}
-	w.declared.Clients["opaque"] = opaque
-	w.directory = authority.NewDirectory(db)
-	w.declare()
-
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := jose.NewPublicKey("k1", jose.ES256, private.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	find := func(kid string, alg jose.Algorithm) (jose.PublicKey, bool) {
-		return public, kid == "k1" && alg == jose.ES256
-	}
-	w.follower = &revocation.Follower{View: revocation.NewView(), Store: db, Now: w.clock}
-	if err := w.follower.Load(ctx); err != nil {
-		t.Fatal(err)
-	}
-	box := seal.NewBox([32]byte{1}, "access token")
-	reader := issue.NewReader(issue.Checks{
-		Issuer: testIssuer, Find: find, Opaque: box, Revoked: w.follower.View.Revoked, Fresh: w.follower.Fresh, Alive: w.directory.Alive, Now: w.clock,
-	})
-	issuer := &issue.Issuer{
-		Settings: w.settings, Revoked: w.follower.View.Revoked, Opaque: box, Record: w.record,
-		Account: func(ctx context.Context, subject authority.Subject) (authority.User, error) {
-			if err := w.failing("user"); err != nil {
-				return authority.User{}, err
-			}
-			return w.directory.Account(ctx, subject)
-		},
-		Signer: func(_ jose.Algorithm, typ string) (*jose.Signer, error) {
-			return jose.NewSigner("k1", jose.ES256, typ, private)
-		},
-	}
-	w.h = &Handler{
-		Settings: w.settings, Directory: w.directory,
-		Clients: &clientauth.Authenticator{Issuer: testIssuer, Directory: w.directory, Tickets: failingStore{db, w}, Limit: clientauth.NewLimiter(w.clock), Now: w.clock},
-		Grants:  failingStore{db, w}, Sessions: failingStore{db, w}, Refresh: authority.NewRefreshKey([32]byte{2}),
-		Issue: issuer.Issue, Tokens: reader, Record: w.record, Now: w.clock,
-		Endings: &revocation.Endings{Store: failingStore{db, w}, Follower: w.follower, Record: w.record, Now: w.clock},
-		Tally: func(_ context.Context, e authority.Event) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.later = append(w.later, e)
-		},
-	}
-	return w
+	declared.Clients["opaque"] = opaque
+	return &world{nodetest.New(t, nodetest.Setup{Declared: declared, Now: time.Date(2026, 3, 1, 12, 0, 0, 300e6, time.UTC)}), t}
 }
 
-func (w *world) declare() {
+// storeAda puts ada into the database, where asking for her can fail.
+func (w *world) storeAda() {
 	w.t.Helper()
-	if err := w.directory.Declare(context.Background(), w.declared); err != nil {
+	ada := w.Declared.Users["ada-id"]
+	delete(w.Declared.Users, "ada-id")
+	w.Declare()
+	ada.PasswordHash, ada.Source = "$argon2id$v=19$m=19456,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$"+strings.Repeat("A", 43), authority.FromDatabase
+	if err := authority.Users(w.DB).Create(w.t.Context(), ada); err != nil {
 		w.t.Fatal(err)
 	}
-}
-
-func (w *world) clock() time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.now
-}
-
-func (w *world) wait(d time.Duration) {
-	w.mu.Lock()
-	w.now = w.now.Add(d)
-	w.mu.Unlock()
-	if err := w.follower.Load(context.Background()); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-func (w *world) settings() authority.Issuer {
-	return authority.Issuer{
-		URL: testIssuer, AccessTTL: 5 * time.Minute, IDTTL: 5 * time.Minute, RefreshTTL: 720 * time.Hour,
-		RefreshIdleTTL: 24 * time.Hour, RefreshGrace: 10 * time.Second, CodeTTL: time.Minute,
-	}
-}
-
-func (w *world) record(ctx context.Context, e authority.Event) error {
-	if err := errors.Join(ctx.Err(), w.failing("record")); err != nil {
-		return err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.events = append(w.events, e)
-	return nil
-}
-
-func (w *world) failing(what string) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.fail[what]
-}
-
-func (w *world) setFailing(what string, err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.fail[what] = err
 }
 
 // hangUpAtTheChange makes the caller of a request hang up when it has changed the state.
 func (w *world) hangUpAtTheChange(r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	*r = *r.WithContext(ctx)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.hangUp = cancel
-}
-
-func (w *world) changed() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.hangUp != nil {
-		w.hangUp()
-	}
+	w.After(func(method string) {
+		if slices.Contains([]string{"RedeemCode", "RotateRefresh", "EndGrant", "Revoke"}, method) {
+			cancel()
+		}
+	})
 }
 
 func (w *world) count(event authority.EventType) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	n := 0
-	for _, e := range w.events {
+	for _, e := range w.Recorded() {
 		if e.Type == event {
 			n++
 		}
 	}
 	return n
-}
-
-// failingStore fails on demand, in the middle of a transition's path.
-type failingStore struct {
-	*sqldb.DB
-	w *world
-}
-
-func (f failingStore) Grant(ctx context.Context, id authority.ID) (authority.Grant, error) {
-	if err := f.w.failing("grant"); err != nil {
-		return authority.Grant{}, err
-	}
-	return f.DB.Grant(ctx, id)
-}
-
-func (f failingStore) Session(ctx context.Context, id authority.ID) (authority.Session, error) {
-	if err := f.w.failing("session"); err != nil {
-		return authority.Session{}, err
-	}
-	return f.DB.Session(ctx, id)
-}
-
-func (f failingStore) RedeemCode(ctx context.Context, id authority.ID, hash [32]byte, r authority.Refresh, expires, now time.Time) error {
-	if err := f.w.failing("redeem"); err != nil {
-		return err
-	}
-	err := f.DB.RedeemCode(ctx, id, hash, r, expires, now)
-	f.w.changed()
-	return err
-}
-
-func (f failingStore) RotateRefresh(ctx context.Context, id authority.ID, from, to authority.Refresh) error {
-	if err := f.w.failing("rotate"); err != nil {
-		return err
-	}
-	err := f.DB.RotateRefresh(ctx, id, from, to)
-	f.w.changed()
-	return err
-}
-
-func (f failingStore) EndGrant(ctx context.Context, id authority.ID, how authority.Ending) ([]authority.Revocation, error) {
-	if err := f.w.failing("end"); err != nil {
-		return nil, err
-	}
-	ended, err := f.DB.EndGrant(ctx, id, how)
-	f.w.changed()
-	return ended, err
-}
-
-func (f failingStore) Revoke(ctx context.Context, r authority.Revocation) (authority.Revocation, error) {
-	written, err := f.DB.Revoke(ctx, r)
-	f.w.changed()
-	return written, err
-}
-
-func (f failingStore) TakeTicket(ctx context.Context, t authority.Ticket) error {
-	if err := f.w.failing("ticket"); err != nil {
-		return err
-	}
-	return f.DB.TakeTicket(ctx, t)
 }
 
 // reply is an answer, decoded.
@@ -305,8 +131,8 @@ type reply struct {
 
 func (r reply) text(name string) string { s, _ := r.body[name].(string); return s }
 
-func (w *world) post(handle http.HandlerFunc, clientID string, form url.Values, change ...func(*http.Request)) reply {
-	r := httptest.NewRequest("POST", testIssuer+"/token", strings.NewReader(form.Encode()))
+func (w *world) post(path, clientID string, form url.Values, change ...func(*http.Request)) reply {
+	r := httptest.NewRequest("POST", nodetest.Issuer+path, strings.NewReader(form.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	if clientID != "" && clientID != "spa" {
 		r.SetBasicAuth(clientID, secretOf(clientID))
@@ -314,9 +140,8 @@ func (w *world) post(handle http.HandlerFunc, clientID string, form url.Values, 
 	for _, c := range change {
 		c(r)
 	}
-	r = r.WithContext(httpx.WithRequest(r.Context(), &httpx.Request{ID: "req", Remote: "192.0.2.1"}))
 	answer := httptest.NewRecorder()
-	handle(answer, r)
+	w.Public.ServeHTTP(answer, r)
 	reply := reply{status: answer.Code, header: answer.Header()}
 	if answer.Body.Len() > 0 {
 		if err := json.Unmarshal(answer.Body.Bytes(), &reply.body); err != nil {
@@ -327,11 +152,11 @@ func (w *world) post(handle http.HandlerFunc, clientID string, form url.Values, 
 }
 
 func (w *world) token(clientID string, form url.Values, change ...func(*http.Request)) reply {
-	return w.post(w.h.Token, clientID, form, change...)
+	return w.post(tokenPath, clientID, form, change...)
 }
 
 func (w *world) introspect(clientID, token string) reply {
-	return w.post(w.h.Introspect, clientID, url.Values{"token": {token}})
+	return w.post(introspectPath, clientID, url.Values{"token": {token}})
 }
 
 func form(pairs ...string) url.Values {
@@ -360,7 +185,7 @@ func with(v url.Values, pairs ...string) url.Values {
 // approve makes a grant as consent does, and returns it with its code.
 func (w *world) approve(clientID, scope string, change ...func(*authority.Grant)) (authority.Grant, string) {
 	w.t.Helper()
-	now := w.clock()
+	now := w.Now()
 	sum := sha256.Sum256([]byte(testVerifier))
 	challenge, err := oauth.ParseChallenge(base64.RawURLEncoding.EncodeToString(sum[:]), "S256")
 	if err != nil {
@@ -384,7 +209,7 @@ func (w *world) approve(clientID, scope string, change ...func(*authority.Grant)
 	if g.Evidence == authority.SessionEvidence(g.SessionID) {
 		w.startSession(g)
 	}
-	if err := w.db.CreateGrant(context.Background(), g); err != nil {
+	if err := w.DB.CreateGrant(context.Background(), g); err != nil {
 		w.t.Fatal(err)
 	}
 	return g, code.Reveal()
@@ -396,7 +221,7 @@ func (w *world) startSession(g authority.Grant) {
 	session := authority.Session{
 		ID: g.SessionID, Hash: sha256.Sum256(g.SessionID.Bytes()), Subject: g.Subject, AuthTime: g.AuthTime, ExpiresAt: g.AuthTime.Add(12 * time.Hour),
 	}
-	if err := w.db.StartSession(context.Background(), session); err != nil {
+	if err := w.DB.StartSession(context.Background(), session); err != nil {
 		w.t.Fatal(err)
 	}
 }

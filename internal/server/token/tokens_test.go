@@ -1,4 +1,4 @@
-package token
+package token_test
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -19,40 +20,39 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
-	"github.com/signalbox-sts/signalbox/internal/revocation"
 )
 
 // changeClient declares a client anew, with one thing changed; nil removes it.
 func (w *world) changeClient(id string, change func(*authority.Client)) {
 	w.t.Helper()
-	c := w.declared.Clients[id]
-	if delete(w.declared.Clients, id); change != nil {
+	c := w.Declared.Clients[id]
+	if delete(w.Declared.Clients, id); change != nil {
 		change(&c)
-		w.declared.Clients[id] = c
+		w.Declared.Clients[id] = c
 	}
-	w.declare()
+	w.Declare()
 }
 
 func (w *world) changeAda(change func(*authority.User)) {
 	w.t.Helper()
-	u := w.declared.Users["ada-id"]
-	if delete(w.declared.Users, "ada-id"); change != nil {
+	u := w.Declared.Users["ada-id"]
+	if delete(w.Declared.Users, "ada-id"); change != nil {
 		change(&u)
-		w.declared.Users["ada-id"] = u
+		w.Declared.Users["ada-id"] = u
 	}
-	w.declare()
+	w.Declare()
 }
 
 func (w *world) revoke(kind authority.RevocationKind, key string) {
 	w.t.Helper()
-	w.revokeAt(kind, key, w.clock())
+	w.revokeAt(kind, key, w.Now())
 }
 
 // revokeAt is what another node has written: this one has heard of it.
 func (w *world) revokeAt(kind authority.RevocationKind, key string, at time.Time) {
 	w.t.Helper()
-	_, err := w.db.Revoke(context.Background(), authority.Revocation{Kind: kind, Key: key, NotBefore: at, ExpiresAt: at.Add(authority.MaxGrantTTL)})
-	if err = errors.Join(err, w.follower.Load(context.Background())); err != nil {
+	_, err := w.DB.Revoke(context.Background(), authority.Revocation{Kind: kind, Key: key, NotBefore: at, ExpiresAt: at.Add(authority.MaxGrantTTL)})
+	if err = errors.Join(err, w.Node.CatchUp(context.Background())); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -83,7 +83,7 @@ func TestIntrospectionTellsWhatTheTokenSays(t *testing.T) {
 	r := w.introspect("api", first.text("access_token"))
 	want := map[string]any{
 		"active": true, "token_type": "Bearer", "iss": testIssuer, "sub": "ada-id", "client_id": "web", "scope": "openid profile read offline_access",
-		"iat": float64(w.clock().Unix()), "exp": float64(w.clock().Unix() + 300),
+		"iat": float64(w.Now().Unix()), "exp": float64(w.Now().Unix() + 300),
 	}
 	for name, value := range want {
 		if r.body[name] != value {
@@ -127,11 +127,11 @@ func TestIntrospectionAudience(t *testing.T) { // 74: Keycloak CVE-2026-37979
 			}
 		})
 	}
-	w.declared.Resources[testAPI] = authority.Resource{ID: testAPI, Scopes: oauth.MustScopes("read", "write"), Format: authority.FormatJWT}
-	w.declare()
+	w.Declared.Resources[testAPI] = authority.Resource{ID: testAPI, Scopes: oauth.MustScopes("read", "write"), Format: authority.FormatJWT}
+	w.Declare()
 	wantInactive(t, w.introspect("api", apiToken)) // the right to introspect was taken away
-	delete(w.declared.Resources, testAPI)
-	w.declare()
+	delete(w.Declared.Resources, testAPI)
+	w.Declare()
 	wantInactive(t, w.introspect("api", apiToken)) // the resource is gone
 }
 
@@ -145,7 +145,7 @@ func TestIntrospectionOfWhatIsNoLiveToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stranger, err := jose.NewSigner("k1", jose.ES256, "at+jwt", private)
+	stranger, err := jose.NewSigner(kidOf(t, access), jose.ES256, "at+jwt", private)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func TestIntrospectionOfWhatIsNoLiveToken(t *testing.T) {
 		"72: in another letter case":          strings.ToLower(access),
 		"a space after it":                    access + " ",
 		"43: without a signature":             head + "." + payload + ".",
-		"43: alg none":                        base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"at+jwt","kid":"k1"}`)) + "." + payload + ".",
+		"43: alg none":                        base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"at+jwt","kid":"`+kidOf(t, access)+`"}`)) + "." + payload + ".",
 		"a payload of another":                head + "." + base64.RawURLEncoding.EncodeToString([]byte(strings.Replace(string(body), "ada-id", "eve-id", 1))) + "." + signature,
 		"signed by a stranger under our kid":  forged,
 		"72: an opaque token cut off":         opaque[:len(opaque)-1],
@@ -181,11 +181,11 @@ func TestIntrospectionOfWhatIsNoLiveToken(t *testing.T) {
 		t.Run(name, func(t *testing.T) { wantInactive(t, w.introspect("api", token)) })
 		t.Run(name+", asked by its client", func(t *testing.T) { wantInactive(t, w.introspect("web", token)) })
 	}
-	w.wait(5*time.Minute - time.Second - 300*time.Millisecond)
+	w.Pass(5*time.Minute - time.Second - 300*time.Millisecond)
 	if r := w.introspect("api", access); r.body["active"] != true {
 		t.Fatalf("a second before it is over: %v", r.body)
 	}
-	w.wait(time.Second)
+	w.Pass(time.Second)
 	wantInactive(t, w.introspect("api", access))
 	wantInactive(t, w.introspect("api", opaque))
 }
@@ -204,7 +204,7 @@ var ways = []struct {
 	{"its jti", func(w *world, access string, _ reply) { w.revoke(authority.RevokeToken, w.claim(access, "jti")) }, false},
 	{"its grant", func(w *world, access string, _ reply) { w.revoke(authority.RevokeGrant, w.claim(access, "grant_id")) }, false},
 	{"its session", func(w *world, access string, _ reply) { w.revoke(authority.RevokeSession, w.claim(access, "sid")) }, false},
-	{"its key", func(w *world, _ string, _ reply) { w.revoke(authority.RevokeKey, "k1") }, false},
+	{"its key", func(w *world, access string, _ reply) { w.revoke(authority.RevokeKey, kidOf(w.t, access)) }, false},
 	{"an epoch of its user", func(w *world, _ string, _ reply) { w.revoke(authority.EpochUser, "ada-id") }, true},
 	{"an epoch of its client", func(w *world, _ string, _ reply) { w.revoke(authority.EpochClient, "web") }, true},
 	{"an epoch of everything", func(w *world, _ string, _ reply) { w.revoke(authority.EpochEverything, "") }, true},
@@ -215,8 +215,19 @@ var ways = []struct {
 	}, false},
 	{"42: its client removed", func(w *world, _ string, _ reply) { w.changeClient("web", nil) }, false},
 	{"the end of its grant", func(w *world, _ string, first reply) {
-		w.post(w.h.Revocation, "web", form("token", first.text("refresh_token")))
+		w.post(revokePath, "web", form("token", first.text("refresh_token")))
 	}, false},
+}
+
+// kidOf is the key that has signed a token.
+func kidOf(t *testing.T, token string) string {
+	t.Helper()
+	var header struct{ Kid string }
+	text, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[0])
+	if err := errors.Join(err, json.Unmarshal(text, &header)); err != nil || header.Kid == "" {
+		t.Fatal(header, err)
+	}
+	return header.Kid
 }
 
 func TestDeadIsDeadAtIntrospection(t *testing.T) {
@@ -231,7 +242,7 @@ func TestDeadIsDeadAtIntrospection(t *testing.T) {
 			way.kill(w, access, first)
 			wantInactive(t, w.introspect("api", access))
 			if way.late {
-				w.wait(time.Second)
+				w.Pass(time.Second)
 				if r := w.introspect("api", w.signIn("web", "openid read").text("access_token")); r.body["active"] != true {
 					t.Fatalf("what is newer than the epoch is dead too: %v", r.body)
 				}
@@ -260,10 +271,10 @@ func TestDeadIsDeadAtIntrospection(t *testing.T) {
 func TestOpaqueTokensDieToo(t *testing.T) {
 	for name, kill := range map[string]func(w *world, token string){
 		"by jti":             func(w *world, token string) { w.revoke(authority.RevokeToken, w.claim(token, "jti")) },
-		"by its client":      func(w *world, token string) { w.post(w.h.Revocation, "opaque", form("token", token)) },
+		"by its client":      func(w *world, token string) { w.post(revokePath, "opaque", form("token", token)) },
 		"by an epoch":        func(w *world, _ string) { w.revoke(authority.EpochClient, "opaque") },
 		"client disabled":    func(w *world, _ string) { w.changeClient("opaque", func(c *authority.Client) { c.Disabled = true }) },
-		"five minutes later": func(w *world, _ string) { w.wait(5 * time.Minute) },
+		"five minutes later": func(w *world, _ string) { w.Pass(5 * time.Minute) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -281,7 +292,7 @@ func TestIntrospectionOfRefreshTokens(t *testing.T) {
 	w := newWorld(t)
 	token := w.signIn("web", "openid read offline_access").text("refresh_token")
 	r := w.introspect("web", token)
-	if r.body["active"] != true || r.text("client_id") != "web" || r.text("sub") != "ada-id" || r.body["exp"] != float64(w.clock().Add(24*time.Hour).Unix()) {
+	if r.body["active"] != true || r.text("client_id") != "web" || r.text("sub") != "ada-id" || r.body["exp"] != float64(w.Now().Add(24*time.Hour).Unix()) {
 		t.Fatalf("%v", r.body)
 	}
 	for _, other := range []string{"api", "web2", "nobody"} {
@@ -300,8 +311,8 @@ func TestIntrospectionOfRefreshTokens(t *testing.T) {
 	}
 	for name, end := range map[string]func(w *world, token string){
 		"an epoch":      func(w *world, _ string) { w.revoke(authority.EpochUser, "ada-id") },
-		"revocation":    func(w *world, token string) { w.post(w.h.Revocation, "web", form("token", token)) },
-		"its idle time": func(w *world, _ string) { w.wait(24 * time.Hour) },
+		"revocation":    func(w *world, token string) { w.post(revokePath, "web", form("token", token)) },
+		"its idle time": func(w *world, _ string) { w.Pass(24 * time.Hour) },
 		"its user was disabled": func(w *world, _ string) {
 			w.changeAda(func(u *authority.User) { u.Disabled = true })
 		},
@@ -339,7 +350,7 @@ func TestWhoMayIntrospect(t *testing.T) {
 			if change == nil {
 				change = func(*http.Request) {}
 			}
-			if r := w.post(w.h.Introspect, "api", row.form, change); oauth.Code(r.text("error")) != row.want || r.body["active"] != nil {
+			if r := w.post(introspectPath, "api", row.form, change); oauth.Code(r.text("error")) != row.want || r.body["active"] != nil {
 				t.Fatalf("%d %v, want %s", r.status, r.body, row.want)
 			}
 		})
@@ -350,12 +361,7 @@ func TestWhoMayIntrospect(t *testing.T) {
 func TestStaleViewAnswersNothing(t *testing.T) {
 	w := newWorld(t)
 	first := w.signIn("web", "openid read offline_access")
-	w.mu.Lock()
-	w.now = w.now.Add(10 * time.Second) // without hearing from the database
-	w.mu.Unlock()
-	if err := w.follower.Fresh(); !errors.Is(err, revocation.ErrStale) {
-		t.Fatal(err)
-	}
+	w.Wait(10 * time.Second) // without hearing from the database
 	wantUnavailable(t, w.introspect("api", first.text("access_token")))
 	wantUnavailable(t, w.introspect("web", first.text("refresh_token")))
 	wantUnavailable(t, w.introspect("api", "noise"))
@@ -364,7 +370,7 @@ func TestStaleViewAnswersNothing(t *testing.T) {
 	if r.header.Get("WWW-Authenticate") != "" {
 		t.Error("a client would take this for a bad token")
 	}
-	w.wait(0)
+	w.Pass(0)
 	if r := w.introspect("api", first.text("access_token")); r.body["active"] != true {
 		t.Fatalf("%v", r.body)
 	}
@@ -373,13 +379,13 @@ func TestStaleViewAnswersNothing(t *testing.T) {
 func TestFailingStorageIsNotInactive(t *testing.T) { // 69
 	w := newWorld(t)
 	refresh := w.signIn("web", "openid read offline_access").text("refresh_token")
-	w.setFailing("grant", errDown)
+	w.Fail("Grant", errDown)
 	wantUnavailable(t, w.introspect("web", refresh))
-	wantUnavailable(t, w.post(w.h.Revocation, "web", form("token", refresh)))
-	w.setFailing("grant", nil)
-	w.setFailing("end", errDown)
-	wantUnavailable(t, w.post(w.h.Revocation, "web", form("token", refresh)))
-	w.setFailing("end", nil)
+	wantUnavailable(t, w.post(revokePath, "web", form("token", refresh)))
+	w.Fail("Grant", nil)
+	w.Fail("EndGrant", errDown)
+	wantUnavailable(t, w.post(revokePath, "web", form("token", refresh)))
+	w.Fail("EndGrant", nil)
 	if r := w.token("web", refreshForm(refresh)); r.status != 200 {
 		t.Fatalf("%d %v", r.status, r.body)
 	}
@@ -414,7 +420,7 @@ func TestRevocation(t *testing.T) { // 73
 				revoke.Set("token_type_hint", row.hint)
 			}
 			for range 2 { // twice is the same as once
-				if r := w.post(w.h.Revocation, row.client, revoke); r.status != 200 || len(r.body) != 0 {
+				if r := w.post(revokePath, row.client, revoke); r.status != 200 || len(r.body) != 0 {
 					t.Fatalf("73: the answer must be 200 and tell nothing: %d %v", r.status, r.body)
 				}
 			}
@@ -454,14 +460,14 @@ func TestHangUpAtTheChangeIsRecorded(t *testing.T) {
 		{"a refresh token is used again", func(w *world, hangUp func(*http.Request)) {
 			old := w.signIn("web", "openid read").text("refresh_token")
 			w.token("web", refreshForm(old))
-			w.wait(time.Minute)
+			w.Pass(time.Minute)
 			w.token("web", refreshForm(old), hangUp)
 		}, authority.EventRefreshReused},
 		{"a refresh token is revoked", func(w *world, hangUp func(*http.Request)) {
-			w.post(w.h.Revocation, "web", form("token", w.signIn("web", "openid read").text("refresh_token")), hangUp)
+			w.post(revokePath, "web", form("token", w.signIn("web", "openid read").text("refresh_token")), hangUp)
 		}, authority.EventGrantEnded},
 		{"an access token is revoked", func(w *world, hangUp func(*http.Request)) {
-			w.post(w.h.Revocation, "web", form("token", w.signIn("web", "openid read").text("access_token")), hangUp)
+			w.post(revokePath, "web", form("token", w.signIn("web", "openid read").text("access_token")), hangUp)
 		}, authority.EventTokenRevoked},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -478,7 +484,7 @@ func TestRevokingARotatedTokenEndsTheGrant(t *testing.T) {
 	w := newWorld(t)
 	old := w.signIn("web", "openid read offline_access").text("refresh_token")
 	next := w.token("web", refreshForm(old)).text("refresh_token")
-	if r := w.post(w.h.Revocation, "web", form("token", old)); r.status != 200 {
+	if r := w.post(revokePath, "web", form("token", old)); r.status != 200 {
 		t.Fatal(r)
 	}
 	if r := w.token("web", refreshForm(next)); r.text("error") != "invalid_grant" {
@@ -490,7 +496,7 @@ func TestPublicClientRevokesItsOwn(t *testing.T) {
 	w := newWorld(t)
 	_, code := w.approve("spa", "openid read offline_access")
 	first := w.token("spa", redeem(code), asPublic("spa"))
-	r := w.post(w.h.Revocation, "spa", form("token", first.text("refresh_token")), asPublic("spa"))
+	r := w.post(revokePath, "spa", form("token", first.text("refresh_token")), asPublic("spa"))
 	if r.status != 200 {
 		t.Fatalf("%d %v", r.status, r.body)
 	}
@@ -513,7 +519,7 @@ func TestWhoMayRevoke(t *testing.T) {
 		"no token":                            {authorization(basic("service:" + secretOf("service"))), form("x", "y"), oauth.InvalidRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if r := w.post(w.h.Revocation, "", row.form, row.change); oauth.Code(r.text("error")) != row.want {
+			if r := w.post(revokePath, "", row.form, row.change); oauth.Code(r.text("error")) != row.want {
 				t.Fatalf("%d %v", r.status, r.body)
 			}
 		})
@@ -531,7 +537,7 @@ func (w *world) userInfo(method, token string, change ...func(*http.Request)) re
 		r.Header.Del("Content-Type")
 		setBody(r, "")
 	}
-	return w.post(w.h.UserInfo, "", nil, append([]func(*http.Request){set}, change...)...)
+	return w.post(userInfoPath, "", nil, append([]func(*http.Request){set}, change...)...)
 }
 
 func TestUserInfo(t *testing.T) { // 75
@@ -638,7 +644,7 @@ func TestDeadIsDeadAtUserInfo(t *testing.T) {
 	t.Run("five minutes later", func(t *testing.T) {
 		w := newWorld(t)
 		access := w.signIn("web", "openid read").text("access_token")
-		w.wait(5 * time.Minute)
+		w.Pass(5 * time.Minute)
 		if r := w.userInfo("GET", access); r.status != 401 {
 			t.Fatalf("%d %v", r.status, r.body)
 		}
@@ -651,10 +657,11 @@ func TestRefusalsAreRecordedInOurWords(t *testing.T) {
 	w.token("service", form("grant_type", "made-up-by-the-caller"))
 	w.token("", form("grant_type", "made-up-by-the-caller"))
 	w.token("spa", form("grant_type", "made-up-by-the-caller"), asPublic("spa"))
-	if len(w.events) != 1 || len(w.later) != 2 {
-		t.Fatalf("116: who proved nothing must not make the disk busy: %d at once, %d later", len(w.events), len(w.later))
+	recorded, tallied := w.Recorded(), w.Tallied()
+	if len(recorded) != 1 || len(tallied) != 2 {
+		t.Fatalf("116: who proved nothing must not make the disk busy: %d at once, %d later", len(recorded), len(tallied))
 	}
-	for _, e := range append(w.events, w.later...) {
+	for _, e := range append(recorded, tallied...) {
 		if text := fmt.Sprintf("%+v", e); strings.Contains(text, "made-up") {
 			t.Errorf("%s", text)
 		}
@@ -663,12 +670,12 @@ func TestRefusalsAreRecordedInOurWords(t *testing.T) {
 
 func TestNoRequestReachesAPanic(t *testing.T) {
 	w := newWorld(t)
-	for _, handle := range []http.HandlerFunc{w.h.Token, w.h.Introspect, w.h.Revocation, w.h.UserInfo} {
+	for _, path := range []string{tokenPath, introspectPath, revokePath, userInfoPath} {
 		for _, r := range []*http.Request{
-			httptest.NewRequest("POST", "/", nil), httptest.NewRequest("GET", "/", nil), httptest.NewRequest("POST", "/?a=%zz", strings.NewReader("a=%zz")),
+			httptest.NewRequest("POST", path, nil), httptest.NewRequest("GET", path, nil), httptest.NewRequest("POST", path+"?a=%zz", strings.NewReader("a=%zz")),
 		} {
 			answer := httptest.NewRecorder()
-			handle(answer, r)
+			w.Public.ServeHTTP(answer, r)
 			if answer.Code < 400 {
 				t.Errorf("%s %s: %d", r.Method, r.URL, answer.Code)
 			}

@@ -1,0 +1,34 @@
+package node
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+)
+
+// Store is what handlers and endings read and change in the database.
+type Store interface {
+	authority.GrantStore
+	authority.SessionStore
+	authority.TicketStore
+	authority.RevocationStore
+	authority.ObjectStore
+	authority.DeclarationStore
+}
+
+// Hooks let tests reach into a node: see package nodetest. The zero value is
+// none.
+type Hooks struct {
+	// Store comes between handlers and endings and the database.
+	Store func(Store) Store
+	// Record is asked before each record, and fails in the journal's place.
+	Record func(ctx context.Context, e authority.Event) error
+	// Tally hears of what is only counted.
+	Tally func(e authority.Event)
+	// Declared is in the place of what the file declares.
+	Declared func() authority.Declared
+}
+
+// Handlers are what the two listeners serve, for tests that need no listener.
+func (n *Node) Handlers() (public, admin http.Handler) { return n.public, n.admin }

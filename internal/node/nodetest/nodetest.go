@@ -1,0 +1,198 @@
+// Package nodetest is a real node for the tests of handlers: wired as every
+// node is, on a temporary database and journal, with a clock that stays where
+// the test puts it and a storage that fails when it is told to.
+package nodetest
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"io"
+	"math/big"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/config"
+	"github.com/signalbox-sts/signalbox/internal/keys"
+	"github.com/signalbox-sts/signalbox/internal/node"
+)
+
+// Issuer is the URL of every rig's issuer.
+const Issuer = "https://sts.example.com"
+
+// Rig is a node and what a test can do to it.
+type Rig struct {
+	T             testing.TB
+	Node          *node.Node
+	Public, Admin http.Handler
+	DB            node.Store           // the database itself, which never fails on demand
+	Directory     *authority.Directory // as the handlers see it
+	Declared      authority.Declared   // see Declare
+
+	mu       sync.Mutex
+	config   *config.Config
+	now      time.Time
+	failing  map[string]error
+	before   func(method string)
+	after    func(method string)
+	recorded []authority.Event
+	tallied  []authority.Event
+}
+
+// Setup is what a rig starts with.
+type Setup struct {
+	Declared authority.Declared // what the configuration file declares
+	Now      time.Time          // zero means noon on 2026-03-01
+	Config   string             // more of the configuration file
+	Log      io.Writer          // nil means nowhere
+}
+
+const configuration = `issuer: ` + Issuer + `
+listen: {public: "127.0.0.1:1", admin: "127.0.0.1:2"}
+tls: {cert_file: tls.crt, key_file: tls.key}
+storage: {url: "sqlite:signalbox.db"}
+secrets: {master_key_file: master.key}
+`
+
+// New opens a node. Nothing listens: tests call the handlers.
+func New(t testing.TB, setup Setup) *Rig {
+	t.Helper()
+	r := &Rig{T: t, Declared: setup.Declared, now: setup.Now, failing: map[string]error{}}
+	if r.now.IsZero() {
+		r.now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	}
+	dir := t.TempDir()
+	certificate, key := pair()
+	for name, content := range map[string][]byte{"tls.crt": certificate, "tls.key": key, "master.key": []byte(keys.GenerateMasterKey().Encode())} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	if r.config, err = config.Parse(filepath.Join(dir, "signalbox.yaml"), []byte(configuration+setup.Config), nil); err != nil {
+		t.Fatal(err)
+	}
+	r.Node, err = node.Open(t.Context(), r.config, node.Options{Now: r.Now, Log: setup.Log, Hooks: node.Hooks{
+		Store:    func(db node.Store) node.Store { r.DB = db; return &store{db, r} },
+		Record:   r.record,
+		Tally:    r.tally,
+		Declared: func() authority.Declared { return r.Declared },
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Node.Close)
+	r.Public, r.Admin = r.Node.Handlers()
+	r.Directory = authority.DirectoryOf(r.DB, func() *authority.Declared {
+		complete, err := r.Declared.Complete()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return complete
+	})
+	r.recorded = nil // the start is nobody's subject
+	return r
+}
+
+// Declare puts r.Declared in force, as a reload does.
+func (r *Rig) Declare() {
+	r.T.Helper()
+	if err := r.Node.Reload(context.Background(), r.config); err != nil {
+		r.T.Fatal(err)
+	}
+}
+
+// Now is the node's clock.
+func (r *Rig) Now() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.now
+}
+
+// Pass moves the clock, and the node hears what others have done meanwhile.
+func (r *Rig) Pass(d time.Duration) {
+	r.T.Helper()
+	r.Wait(d)
+	if err := r.Node.CatchUp(context.Background()); err != nil {
+		r.T.Fatal(err)
+	}
+}
+
+// Wait moves the clock of a node that hears nothing.
+func (r *Rig) Wait(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now = r.now.Add(d)
+}
+
+// Record is the name of the journal for Fail. All other names are those of the
+// store's methods.
+const Record = "Record"
+
+// Fail makes something fail with err, until it is nil again.
+func (r *Rig) Fail(what string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failing[what] = err
+}
+
+// Before calls fn with the name of a store's method before each call of it, and
+// After does so after it has succeeded.
+func (r *Rig) Before(fn func(method string)) { r.mu.Lock(); defer r.mu.Unlock(); r.before = fn }
+
+// After is explained at Before.
+func (r *Rig) After(fn func(method string)) { r.mu.Lock(); defer r.mu.Unlock(); r.after = fn }
+
+// Recorded is what the journal was given, and Tallied what it only counts.
+func (r *Rig) Recorded() []authority.Event { return r.copy(&r.recorded) }
+
+// Tallied is explained at Recorded.
+func (r *Rig) Tallied() []authority.Event { return r.copy(&r.tallied) }
+
+func (r *Rig) copy(events *[]authority.Event) []authority.Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]authority.Event(nil), *events...)
+}
+
+func (r *Rig) record(ctx context.Context, e authority.Event) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := errors.Join(ctx.Err(), r.failing[Record]); err != nil {
+		return err
+	}
+	r.recorded = append(r.recorded, e)
+	return nil
+}
+
+func (r *Rig) tally(e authority.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tallied = append(r.tallied, e)
+}
+
+// pair is a certificate for the issuer, made once.
+var pair = sync.OnceValues(func() (certificate, key []byte) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"sts.example.com"}, NotAfter: time.Now().Add(time.Hour)}
+	certificate, err = x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		panic(err)
+	}
+	if key, err = x509.MarshalPKCS8PrivateKey(private); err != nil {
+		panic(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})
+})
