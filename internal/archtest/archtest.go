@@ -75,7 +75,7 @@ var mayImport = []struct {
 	{"internal/server/authorize", words(domain)},
 	{"internal/server/account", words(domain)},
 	{"internal/server/metadata", words(domain)},
-	{"internal/server/admin", words(domain)},
+	{"internal/server/admin", words(domain + " internal/server/admin/api")},
 	{"internal/server/gate", words(domain)},
 
 	// What other programs import must not drag the server in.

@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/signalbox-sts/signalbox/internal/explain"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
+	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
 const (
@@ -153,7 +153,7 @@ func noAdminAnswer(target *adminTarget, err error) error {
 
 // refusal says what the API said, and what to do about it.
 func refusal(response *http.Response) error {
-	var said admin.Error
+	var said api.Error
 	data, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
 	if err != nil || json.Unmarshal(data, &said) != nil || said.Code == "" {
 		return fmt.Errorf("the admin API answered %s: is --admin-url right?", explain.Printable(response.Status))
@@ -168,7 +168,7 @@ func refusal(response *http.Response) error {
 
 // refusedError is a refusal of the admin API.
 type refusedError struct {
-	said admin.Error
+	said api.Error
 	text string
 }
 
@@ -225,7 +225,7 @@ func each[T any](ctx context.Context, a *adminCLI, path string, query url.Values
 			size = min(size, left)
 		}
 		query.Set("limit", strconv.Itoa(size))
-		var page admin.Page[T]
+		var page api.Page[T]
 		if err := a.call(ctx, http.MethodGet, path, query, nil, &page); err != nil {
 			return false, err
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/password"
 	"github.com/signalbox-sts/signalbox/internal/server/admin"
+	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
 func (a *adminCLI) userCommand() *cobra.Command {
@@ -34,7 +35,7 @@ func (a *adminCLI) userCommand() *cobra.Command {
 
 // userID takes a username or an id. A name wins: people type names.
 func (a *adminCLI) userID(ctx context.Context, nameOrID string) (string, error) {
-	var found admin.Page[admin.User]
+	var found api.Page[admin.User]
 	if nameOrID == "" {
 		return "", &usageError{errors.New("the user is empty")}
 	}

@@ -110,8 +110,11 @@ func TestAccounts(t *testing.T) {
 			tokens := w.signedIn(t, c, ada)
 			w.manage(t, "DELETE", "/clients/deleted", nil)
 			dead(t, c, tokens, "invalid_client")
-			// A new account with the same name gets nothing of the old one.
-			dead(t, w.newClient(t, "deleted"), tokens, "invalid_grant")
+			// Nobody else ever gets the id, and with it what is still said about it.
+			again := w.administer(t, "POST", "/clients", map[string]any{"client_id": "deleted", "grant_types": []string{"client_credentials"}})
+			if again.Status != http.StatusConflict {
+				t.Errorf("the id is given again: %s", again)
+			}
 		})
 		for _, row := range []struct {
 			sentence string

@@ -12,6 +12,7 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
+	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
 // sample gives each route a request that would do something, were it allowed.
@@ -44,7 +45,6 @@ func (s *service) sample() map[string]struct {
 		"listGrants": {"/grants", nil}, "showGrant": {"/grants/" + grant.ID.String(), nil}, "endGrant": {"/grants/" + grant.ID.String() + "/end", nil},
 		"revoke":        {"/revocations", object{"user_id": user.UserID}},
 		"searchJournal": {"/journal", nil}, "tailJournal": {"/journal/tail", nil}, "showJournal": {"/journal/status", nil},
-		"describe": {"/openapi.json", nil},
 	}
 }
 
@@ -70,41 +70,39 @@ func (s *service) retiredKey() string {
 func TestEveryRouteAsksForItsScopeAndNoOther(t *testing.T) {
 	s := newService(t)
 	samples := s.sample()
-	if len(samples) != len(routes()) {
-		t.Fatalf("%d samples for %d routes", len(samples), len(routes()))
+	if len(samples) != len(s.api.routes()) {
+		t.Fatalf("%d samples for %d routes", len(samples), len(s.api.routes()))
 	}
-	for _, rt := range routes() {
-		sample, ok := samples[rt.name]
+	for _, rt := range s.api.routes() {
+		sample, ok := samples[rt.Name]
 		if !ok {
-			t.Fatalf("no sample for %s", rt.name)
+			t.Fatalf("no sample for %s", rt.Name)
 		}
-		if rt.scope == "" {
-			if rt.name != "describe" {
-				t.Errorf("%s is open to everybody", rt.name)
-			}
+		if rt.Scope == "" {
+			t.Errorf("%s is open to everybody", rt.Name)
 			continue
 		}
-		if !authority.AdminScopes.Has(rt.scope) {
-			t.Errorf("%s asks for %q, which is no scope of the API", rt.name, rt.scope)
+		if !authority.AdminScopes.Has(rt.Scope) {
+			t.Errorf("%s asks for %q, which is no scope of the API", rt.Name, rt.Scope)
 		}
-		if changes := rt.method != "GET"; changes != strings.HasSuffix(rt.scope, ":write") || changes != (rt.event != "") {
-			t.Errorf("%s %s has scope %q and event %q", rt.method, rt.path, rt.scope, rt.event)
+		if changes := rt.Method != "GET"; changes != strings.HasSuffix(rt.Scope, ":write") || changes != (rt.Event != "") {
+			t.Errorf("%s %s has scope %q and event %q", rt.Method, rt.Path, rt.Scope, rt.Event)
 		}
-		others := slices.DeleteFunc(authority.AdminScopes.List(), func(name string) bool { return name == rt.scope })
-		t.Run(rt.name, func(t *testing.T) {
+		others := slices.DeleteFunc(authority.AdminScopes.List(), func(name string) bool { return name == rt.Scope })
+		t.Run(rt.Name, func(t *testing.T) {
 			s.T = t
 			before := len(s.events())
-			s.call("", rt.method, sample.path, sample.body).wants(http.StatusUnauthorized)
-			s.call(s.tokenFor("root", "https://api.example.com", rt.scope), rt.method, sample.path, sample.body).wants(http.StatusUnauthorized, "invalid_token", authority.AdminResource)
-			s.call(s.token(others...), rt.method, sample.path, sample.body).wants(http.StatusForbidden, "insufficient_scope", rt.scope)
+			s.call("", rt.Method, sample.path, sample.body).wants(http.StatusUnauthorized)
+			s.call(s.tokenFor("root", "https://api.example.com", rt.Scope), rt.Method, sample.path, sample.body).wants(http.StatusUnauthorized, "invalid_token", authority.AdminResource)
+			s.call(s.token(others...), rt.Method, sample.path, sample.body).wants(http.StatusForbidden, "insufficient_scope", rt.Scope)
 			refused := s.events()[before:]
-			if len(refused) != 1 || refused[0].Type != authority.EventAdminRefused || refused[0].Actor != "root" || refused[0].Target != rt.method+" "+rt.path {
+			if len(refused) != 1 || refused[0].Type != authority.EventAdminRefused || refused[0].Actor != "root" || refused[0].Target != rt.Method+" "+rt.Path {
 				t.Fatalf("the refusal is not recorded: %+v", refused)
 			}
-			if rt.stream {
+			if rt.Stream {
 				return // TestTail
 			}
-			got := s.call(s.token(rt.scope), rt.method, sample.path, sample.body)
+			got := s.call(s.token(rt.Scope), rt.Method, sample.path, sample.body)
 			if got.status >= 300 {
 				t.Fatalf("refused with its own scope: %d %s", got.status, got.body)
 			}
@@ -121,7 +119,7 @@ func TestAccessTokens(t *testing.T) {
 		if err := s.api.Endings.Follower.Load(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		r := httptest.NewRequest("GET", prefix+"/clients", nil)
+		r := httptest.NewRequest("GET", "/admin/v1"+"/clients", nil)
 		r.Header["Authorization"] = header
 		w := httptest.NewRecorder()
 		s.http.ServeHTTP(w, r)
@@ -180,7 +178,7 @@ func TestANodeThatHearsNothingIsNotAdministered(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.clock.Advance(6 * time.Second)
-	r := httptest.NewRequest("GET", prefix+"/clients", nil)
+	r := httptest.NewRequest("GET", "/admin/v1"+"/clients", nil)
 	r.Header.Set("Authorization", "Bearer "+token)
 	w := httptest.NewRecorder()
 	s.http.ServeHTTP(w, r)
@@ -295,9 +293,9 @@ func TestTransport(t *testing.T) {
 		{"a limit above 1000", "GET", "/grants?limit=1001", nil, 400, "limit"},
 		{"a limit that is no number", "GET", "/resources?limit=1e2", nil, 400, "limit"},
 		{"a cursor that nobody gave", "GET", "/clients?after=' OR 1=1", nil, 400, "after"},
-		{"a cursor of another list", "GET", "/grants?after=" + cursor("fweb"), nil, 400, "after"},
-		{"a cursor with a NUL", "GET", "/clients?after=" + cursor("d\x00"), nil, 400, "after"},
-		{"a cursor that is too long", "GET", "/clients?after=" + cursor("d"+strings.Repeat("x", 4000)), nil, 400, "after"},
+		{"a cursor of another list", "GET", "/grants?after=" + api.Cursor("fweb"), nil, 400, "after"},
+		{"a cursor with a NUL", "GET", "/clients?after=" + api.Cursor("d\x00"), nil, 400, "after"},
+		{"a cursor that is too long", "GET", "/clients?after=" + api.Cursor("d"+strings.Repeat("x", 4000)), nil, 400, "after"},
 		{"an id with a NUL", "GET", "/clients/a%00b", nil, 404, ""},
 		{"an id that is not UTF-8", "GET", "/users/%ff", nil, 404, ""},
 		{"a grant id that is SQL", "GET", "/grants/" + escape("' OR 1=1--"), nil, 404, ""},
@@ -319,7 +317,7 @@ func TestTransport(t *testing.T) {
 			s.call(token, row.method, path, row.body).wants(row.status, row.text)
 		})
 	}
-	r := httptest.NewRequest("POST", prefix+"/users", strings.NewReader(`{"username":"a","password":"correct horse"}`))
+	r := httptest.NewRequest("POST", "/admin/v1"+"/users", strings.NewReader(`{"username":"a","password":"correct horse"}`))
 	r.Header.Set("Authorization", "Bearer "+token)
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	w := httptest.NewRecorder()
@@ -339,7 +337,7 @@ func TestPagesHoldEverythingOnce(t *testing.T) {
 		var ids []string
 		after := ""
 		for range 20 {
-			var page Page[Client]
+			var page api.Page[Client]
 			s.call(s.admin(), "GET", "/clients?limit="+string(rune('0'+limit))+after, nil).wants(http.StatusOK).into(&page)
 			for _, c := range page.Items {
 				ids = append(ids, c.ClientID)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
 func TestClientRules(t *testing.T) {
@@ -273,7 +274,7 @@ func TestKeys(t *testing.T) {
 	s.clock.Advance(20 * time.Minute)
 	old := s.tokenFor("web", "https://api.example.com", "orders:read")
 	admin := s.admin()
-	var page Page[Key]
+	var page api.Page[Key]
 	var current, now Key
 	if got := s.call(admin, "GET", "/keys", nil).wants(200); strings.Contains(string(got.body), "\"d\"") || strings.Contains(string(got.body), "ealed") {
 		t.Fatalf("%s", got.body)
@@ -313,7 +314,7 @@ func TestGrants(t *testing.T) {
 	count := func(query string) int {
 		n, after := 0, ""
 		for range 20 {
-			var page Page[Grant]
+			var page api.Page[Grant]
 			s.call(s.admin(), "GET", "/grants?limit=1"+query+after, nil).wants(200).into(&page)
 			n += len(page.Items)
 			if page.Next == "" {
@@ -498,7 +499,7 @@ func TestJournalSearch(t *testing.T) {
 	var seqs []uint64
 	after := ""
 	for range 10 {
-		var page Page[Record]
+		var page api.Page[Record]
 		s.call(s.admin(), "GET", "/journal?type=client.changed&limit=2"+after, nil).wants(200).into(&page)
 		for _, r := range page.Items {
 			if r.Type != "client.changed" || r.Actor != "root" {
@@ -515,12 +516,12 @@ func TestJournalSearch(t *testing.T) {
 		t.Fatalf("newest first, each once: %v", seqs)
 	}
 	s.call(s.admin(), "GET", "/journal?client_id=c3", nil).wants(200, `"target":"c3"`)
-	var since Page[Record]
+	var since api.Page[Record]
 	s.call(s.admin(), "GET", "/journal?since=2026-05-01T12:04:00Z&until=2026-05-01T12:05:00Z", nil).wants(200).into(&since)
 	if len(since.Items) != 2 {
 		t.Fatalf("%+v", since.Items)
 	}
-	for _, query := range []string{"since=yesterday", "until=1", "after=" + cursor("0"), "after=" + cursor("x"), "limit=0"} {
+	for _, query := range []string{"since=yesterday", "until=1", "after=" + api.Cursor("0"), "after=" + api.Cursor("x"), "limit=0"} {
 		s.call(s.admin(), "GET", "/journal?"+query, nil).wants(400)
 	}
 	s.call(s.admin(), "GET", "/journal/status", nil).wants(200, `"node":"n1"`, `"seq":10`)
@@ -533,7 +534,7 @@ func TestJournalTailFollowsAndEndsWithItsToken(t *testing.T) {
 	defer server.Close()
 	tail := func(query, token string) (*bufio.Reader, func()) {
 		ctx, cancel := context.WithCancel(t.Context())
-		request, _ := http.NewRequestWithContext(ctx, "GET", server.URL+prefix+"/journal/tail"+query, nil)
+		request, _ := http.NewRequestWithContext(ctx, "GET", server.URL+"/admin/v1"+"/journal/tail"+query, nil)
 		request.Header.Set("Authorization", "Bearer "+token)
 		response, err := http.DefaultClient.Do(request)
 		if err != nil {

@@ -5,33 +5,35 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"slices"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
 const maxOldSecret = 30 * 24 * time.Hour
 
 // Client is a client as the API shows it. Its secrets are never shown.
 type Client struct {
-	ClientID     string          `json:"client_id"`
-	ClientName   string          `json:"client_name,omitempty"`
-	RedirectURIs []string        `json:"redirect_uris,omitempty"`
-	PostLogout   []string        `json:"post_logout_redirect_uris,omitempty"`
-	GrantTypes   []string        `json:"grant_types"`
-	AuthMethod   string          `json:"token_endpoint_auth_method"`
-	JWKS         json.RawMessage `json:"jwks,omitempty" doc:"JSON Web Key Set, for private_key_jwt."`
-	Scope        string          `json:"scope"`
-	Resources    []string        `json:"resources,omitempty"`
-	IDTokenAlg   string          `json:"id_token_signed_response_alg,omitempty"`
-	Secrets      []LiveSecret    `json:"secrets,omitempty" doc:"One entry for each secret that works now."`
-	Problems     []Problem       `json:"problems,omitempty" doc:"The rules that it breaks, since they have become stricter: it is off until it is changed and enabled."`
-	Disabled     bool            `json:"disabled"`
-	Source       string          `json:"source" enum:"file,database"`
-	CreatedAt    *time.Time      `json:"created_at,omitempty"`
-	UpdatedAt    *time.Time      `json:"updated_at,omitempty"`
+	ClientID     string              `json:"client_id"`
+	ClientName   string              `json:"client_name,omitempty"`
+	RedirectURIs []string            `json:"redirect_uris,omitempty"`
+	PostLogout   []string            `json:"post_logout_redirect_uris,omitempty"`
+	GrantTypes   []string            `json:"grant_types"`
+	AuthMethod   string              `json:"token_endpoint_auth_method"`
+	JWKS         json.RawMessage     `json:"jwks,omitempty" doc:"JSON Web Key Set, for private_key_jwt."`
+	Scope        string              `json:"scope"`
+	Resources    []string            `json:"resources,omitempty"`
+	IDTokenAlg   string              `json:"id_token_signed_response_alg,omitempty"`
+	Secrets      []LiveSecret        `json:"secrets,omitempty" doc:"One entry for each secret that works now."`
+	Problems     []authority.Problem `json:"problems,omitempty" doc:"The rules that it breaks, since they have become stricter: it is off until it is changed and enabled."`
+	Disabled     bool                `json:"disabled"`
+	Source       string              `json:"source" enum:"file,database"`
+	CreatedAt    *time.Time          `json:"created_at,omitempty"`
+	UpdatedAt    *time.Time          `json:"updated_at,omitempty"`
 }
 
 // LiveSecret says until when a secret works.
@@ -86,25 +88,62 @@ func (f ClientFields) onto(m *authority.ClientMetadata) {
 	}
 }
 
+func (a *API) clientRoutes() []api.Route {
+	return []api.Route{
+		{
+			Method: "GET", Path: "/clients", Name: "listClients", Scope: "clients:read", Run: a.listClients,
+			Summary: "List clients: those of the configuration file first.", Query: api.Paging, Out: api.Page[Client]{},
+		},
+		{
+			Method: "POST", Path: "/clients", Name: "createClient", Scope: "clients:write", Event: authority.EventClientChanged, Run: a.createClient,
+			Summary: "Create a client. Its secret is in this answer and nowhere else.", In: NewClient{}, Out: ClientCredentials{}, Status: http.StatusCreated,
+		},
+		{
+			Method: "GET", Path: "/clients/{id}", Name: "showClient", Scope: "clients:read", Run: a.showClient,
+			Summary: "Show a client.", Out: Client{},
+		},
+		{
+			Method: "PATCH", Path: "/clients/{id}", Name: "updateClient", Scope: "clients:write", Event: authority.EventClientChanged, Run: a.updateClient,
+			Summary: "Change a client: what is sent replaces what was there. A client that now needs a secret and has none gets one.", In: ClientFields{}, Out: ClientCredentials{},
+		},
+		{
+			Method: "DELETE", Path: "/clients/{id}", Name: "deleteClient", Scope: "clients:write", Event: authority.EventClientChanged, Run: a.deleteClient,
+			Summary: "Delete a client and end all its tokens and grants.", Status: http.StatusNoContent,
+		},
+		{
+			Method: "POST", Path: "/clients/{id}/disable", Name: "disableClient", Scope: "clients:write", Event: authority.EventClientChanged, Run: a.disableClient,
+			Summary: "Disable a client and end all its tokens and grants.", Out: Client{},
+		},
+		{
+			Method: "POST", Path: "/clients/{id}/enable", Name: "enableClient", Scope: "clients:write", Event: authority.EventClientChanged, Run: a.enableClient,
+			Summary: "Enable a client again. What was ended stays ended.", Out: Client{},
+		},
+		{
+			Method: "POST", Path: "/clients/{id}/secret", Name: "rotateClientSecret", Scope: "clients:write", Event: authority.EventClientChanged, Run: a.rotateSecret,
+			Summary: "Give a client a new secret. The old one works for old_expires_in seconds more.", In: RotateSecret{}, Out: ClientCredentials{},
+		},
+	}
+}
+
 func (a *API) clients() authority.Registry[authority.Client] { return authority.Clients(a.Store) }
 
-func (a *API) listClients(ctx context.Context, c *call) (plan, error) {
+func (a *API) listClients(ctx context.Context, c *api.Call) (api.Plan, error) {
 	return listObjects(ctx, c, a.Directory.DeclaredClients(), func(c authority.Client) string { return c.ID }, a.clients(),
-		func(client authority.Client) Client { return showClient(client, c.now) })
+		func(client authority.Client) Client { return showClient(client, c.Now) })
 }
 
-func (a *API) showClient(ctx context.Context, c *call) (plan, error) {
-	client, err := a.client(ctx, c.id)
+func (a *API) showClient(ctx context.Context, c *api.Call) (api.Plan, error) {
+	client, err := a.client(ctx, c.ID)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	return reads(showClient(client, c.now)), nil
+	return api.Reads(showClient(client, c.Now)), nil
 }
 
-func (a *API) createClient(ctx context.Context, c *call) (plan, error) {
-	body, err := decode[NewClient](c)
+func (a *API) createClient(ctx context.Context, c *api.Call) (api.Plan, error) {
+	body, err := api.Decode[NewClient](c)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
 	m := authority.ClientMetadata{ClientID: body.ClientID, TokenEndpointAuthMethod: string(oauth.AuthClientSecretBasic)}
 	if m.ClientID == "" {
@@ -113,53 +152,53 @@ func (a *API) createClient(ctx context.Context, c *call) (plan, error) {
 	body.onto(&m)
 	client, secret, err := a.makeClient(ctx, m)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
 	if err := a.freeID(ctx, client.ID); err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	if err := mayHandOut(c.token, client); err != nil {
-		return plan{}, err
+	if err := mayHandOut(c.Token, client); err != nil {
+		return api.Plan{}, err
 	}
-	client.Source, client.CreatedAt, client.UpdatedAt = authority.FromDatabase, c.now, c.now
-	return plan{
-		events: []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: "created", Scope: client.Scopes.String()}},
-		apply: func(ctx context.Context) (any, error) {
+	client.Source, client.CreatedAt, client.UpdatedAt = authority.FromDatabase, c.Now, c.Now
+	return api.Plan{
+		Events: []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: "created", Scope: client.Scopes.String()}},
+		Apply: func(ctx context.Context) (any, error) {
 			if err := a.clients().Create(ctx, client); err != nil {
 				return nil, err
 			}
-			return credentials(client, secret, c.now), nil
+			return credentials(client, secret, c.Now), nil
 		},
 	}, nil
 }
 
-func (a *API) updateClient(ctx context.Context, c *call) (plan, error) {
-	body, err := decode[ClientFields](c)
+func (a *API) updateClient(ctx context.Context, c *api.Call) (api.Plan, error) {
+	body, err := api.Decode[ClientFields](c)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	old, err := a.storedClient(ctx, c.id)
+	old, err := a.storedClient(ctx, c.ID)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
 	m := old.Metadata()
 	body.onto(&m)
 	client, secret, err := a.makeClient(ctx, m)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	if err := mayHandOut(c.token, client); err != nil {
-		return plan{}, err
+	if err := mayHandOut(c.Token, client); err != nil {
+		return api.Plan{}, err
 	}
-	client.Disabled, client.Revision, client.CreatedAt, client.UpdatedAt = old.Disabled, old.Revision, old.CreatedAt, c.now
-	return plan{
-		events: []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: "changed " + sent(body), Scope: client.Scopes.String()}},
-		apply: func(ctx context.Context) (any, error) {
+	client.Disabled, client.Revision, client.CreatedAt, client.UpdatedAt = old.Disabled, old.Revision, old.CreatedAt, c.Now
+	return api.Plan{
+		Events: []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: "changed " + api.Sent(body), Scope: client.Scopes.String()}},
+		Apply: func(ctx context.Context) (any, error) {
 			client, err := a.clients().Update(ctx, client)
 			if err != nil {
 				return nil, err
 			}
-			return credentials(client, secret, c.now), nil
+			return credentials(client, secret, c.Now), nil
 		},
 	}, nil
 }
@@ -182,31 +221,31 @@ func (a *API) makeClient(ctx context.Context, m authority.ClientMetadata) (clien
 
 // rotateSecret leaves at most two secrets alive: the new one, and the newest
 // of the old ones until its time.
-func (a *API) rotateSecret(ctx context.Context, c *call) (plan, error) {
-	body, err := decode[RotateSecret](c)
+func (a *API) rotateSecret(ctx context.Context, c *api.Call) (api.Plan, error) {
+	body, err := api.Decode[RotateSecret](c)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
 	if body.OldExpiresIn < 0 || body.OldExpiresIn > int64(maxOldSecret/time.Second) {
-		return plan{}, invalid("old_expires_in must be from 0 to %d seconds", int64(maxOldSecret/time.Second))
+		return api.Plan{}, api.Invalid("old_expires_in must be from 0 to %d seconds", int64(maxOldSecret/time.Second))
 	}
-	old, err := a.storedClient(ctx, c.id)
+	old, err := a.storedClient(ctx, c.ID)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
 	if m := old.Metadata(); !m.UsesSecret() {
-		return plan{}, invalid("the client authenticates with %s and has no secret", m.TokenEndpointAuthMethod)
+		return api.Plan{}, api.Invalid("the client authenticates with %s and has no secret", m.TokenEndpointAuthMethod)
 	}
 	// Who can reset a client's secret can be that client.
-	if err := mayHandOut(c.token, old); err != nil {
-		return plan{}, err
+	if err := mayHandOut(c.Token, old); err != nil {
+		return api.Plan{}, err
 	}
 	client := old
 	client.Secrets = nil
 	reason := "secret rotated; the old one ended"
-	if live := liveSecrets(old, c.now); len(live) > 0 && body.OldExpiresIn > 0 {
+	if live := liveSecrets(old, c.Now); len(live) > 0 && body.OldExpiresIn > 0 {
 		last := live[len(live)-1]
-		end := c.now.Add(time.Duration(body.OldExpiresIn) * time.Second)
+		end := c.Now.Add(time.Duration(body.OldExpiresIn) * time.Second)
 		if last.ExpiresAt.IsZero() || end.Before(last.ExpiresAt) {
 			last.ExpiresAt = end
 		}
@@ -215,63 +254,63 @@ func (a *API) rotateSecret(ctx context.Context, c *call) (plan, error) {
 	}
 	secret := oauth.NewSecret(oauth.PrefixClientSecret)
 	client.Secrets = append(client.Secrets, authority.ClientSecret{Hash: secret.Hash()})
-	client.UpdatedAt = c.now
-	return plan{
-		events: []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: reason}},
-		apply: func(ctx context.Context) (any, error) {
+	client.UpdatedAt = c.Now
+	return api.Plan{
+		Events: []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: reason}},
+		Apply: func(ctx context.Context) (any, error) {
 			client, err := a.clients().Update(ctx, client)
 			if err != nil {
 				return nil, err
 			}
-			return credentials(client, secret, c.now), nil
+			return credentials(client, secret, c.Now), nil
 		},
 	}, nil
 }
 
-func (a *API) enableClient(ctx context.Context, c *call) (plan, error) {
-	client, err := a.storedClient(ctx, c.id)
+func (a *API) enableClient(ctx context.Context, c *api.Call) (api.Plan, error) {
+	client, err := a.storedClient(ctx, c.ID)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	return plan{
-		events: []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: "enabled"}},
-		apply: func(ctx context.Context) (any, error) {
-			client, err := a.setClientDisabled(ctx, client, false)
-			return showClient(client, c.now), err
+	return api.Plan{
+		Events: []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: "enabled"}},
+		Apply: func(ctx context.Context) (any, error) {
+			client, err := a.setClientDisabled(ctx, client, false, c.Now)
+			return showClient(client, c.Now), err
 		},
 	}, nil
 }
 
-func (a *API) disableClient(ctx context.Context, c *call) (plan, error) {
+func (a *API) disableClient(ctx context.Context, c *api.Call) (api.Plan, error) {
 	return a.endClient(ctx, c, "disabled", func(_ context.Context, client authority.Client) (any, error) {
-		return showClient(client, c.now), nil
+		return showClient(client, c.Now), nil
 	})
 }
 
 // deleteClient deletes last: after a failure on the way it can be asked for again.
-func (a *API) deleteClient(ctx context.Context, c *call) (plan, error) {
+func (a *API) deleteClient(ctx context.Context, c *api.Call) (api.Plan, error) {
 	return a.endClient(ctx, c, "deleted", func(ctx context.Context, client authority.Client) (any, error) {
-		return nil, a.clients().Delete(ctx, client, c.now)
+		return nil, a.clients().Delete(ctx, client, c.Now)
 	})
 }
 
 // endClient disables first and sets the epoch then: the other way round, a
 // token could be issued in between that is newer than the epoch.
-func (a *API) endClient(ctx context.Context, c *call, how string, then func(context.Context, authority.Client) (any, error)) (plan, error) {
-	client, err := a.storedClient(ctx, c.id)
+func (a *API) endClient(ctx context.Context, c *api.Call, how string, then func(context.Context, authority.Client) (any, error)) (api.Plan, error) {
+	client, err := a.storedClient(ctx, c.ID)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	return plan{
-		endsAccess: true,
-		events:     []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: how}},
-		apply: func(ctx context.Context) (any, error) {
-			client, err := a.setClientDisabled(ctx, client, true)
+	return api.Plan{
+		EndsAccess: true,
+		Events:     []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: how}},
+		Apply: func(ctx context.Context) (any, error) {
+			client, err := a.setClientDisabled(ctx, client, true, c.Now)
 			if err != nil {
 				return nil, err
 			}
 			ended := authority.Event{ClientID: client.ID, Target: client.ID, Reason: "the client was " + how}
-			if err := a.Endings.SetEpoch(ctx, authority.EpochClient, client.ID, c.describe(ctx, ended)); err != nil {
+			if err := a.Endings.SetEpoch(ctx, authority.EpochClient, client.ID, c.Describe(ctx, ended)); err != nil {
 				return nil, err
 			}
 			return then(ctx, client)
@@ -279,18 +318,18 @@ func (a *API) endClient(ctx context.Context, c *call, how string, then func(cont
 	}, nil
 }
 
-func (a *API) setClientDisabled(ctx context.Context, client authority.Client, disabled bool) (authority.Client, error) {
+func (a *API) setClientDisabled(ctx context.Context, client authority.Client, disabled bool, at time.Time) (authority.Client, error) {
 	if client.Disabled == disabled {
 		return client, nil
 	}
-	client.Disabled, client.UpdatedAt = disabled, a.clock()
+	client.Disabled, client.UpdatedAt = disabled, at
 	return a.clients().Update(ctx, client)
 }
 
 func (a *API) client(ctx context.Context, id string) (authority.Client, error) {
 	client, err := a.Directory.Client(ctx, id)
 	if errors.Is(err, authority.ErrNotFound) {
-		return client, notFound("there is no client %q", clip(id))
+		return client, api.NotFound("there is no client %q", api.Clip(id))
 	}
 	return client, err
 }
@@ -299,7 +338,7 @@ func (a *API) client(ctx context.Context, id string) (authority.Client, error) {
 func (a *API) storedClient(ctx context.Context, id string) (authority.Client, error) {
 	client, err := a.client(ctx, id)
 	if err == nil && client.Source == authority.FromFile {
-		return client, readOnly("client", id)
+		return client, api.ReadOnly("client", id)
 	}
 	return client, err
 }
@@ -320,7 +359,7 @@ func taken(err error, kind, id string) error {
 	if err != nil {
 		return err
 	}
-	return conflict("already_exists", "there is a %s %q already", kind, clip(id))
+	return api.Conflict("already_exists", "there is a %s %q already", kind, api.Clip(id))
 }
 
 func liveSecrets(client authority.Client, now time.Time) []authority.ClientSecret {

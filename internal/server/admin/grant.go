@@ -3,10 +3,12 @@ package admin
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/journal/query"
+	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
 // Grant is a standing permission as the API shows it.
@@ -48,65 +50,88 @@ type GrantWithChildren struct {
 	Partial  bool    `json:"partial,omitempty" doc:"There may be more children: the subject has too many grants to look at all."`
 }
 
-func (a *API) listGrants(ctx context.Context, c *call) (plan, error) {
-	filter := authority.GrantFilter{ClientID: c.query.Get("client_id"), SubjectID: c.query.Get("subject")}
+var grantFilter = []api.Parameter{
+	api.Text("client_id", "Only grants of this client."),
+	api.Text("subject", "Only grants of this subject: a user's or a client's id."),
+	api.Boolean("active", "true: only grants that can still give tokens."),
+}
+
+func (a *API) grantRoutes() []api.Route {
+	return []api.Route{
+		{
+			Method: "GET", Path: "/grants", Name: "listGrants", Scope: "grants:read", Run: a.listGrants,
+			Summary: "List grants, oldest first.", Query: slices.Concat(grantFilter, api.Paging), Out: api.Page[Grant]{},
+		},
+		{
+			Method: "GET", Path: "/grants/{id}", Name: "showGrant", Scope: "grants:read", Run: a.showGrant,
+			Summary: "Show a grant with its children.", Out: GrantWithChildren{},
+		},
+		{
+			Method: "POST", Path: "/grants/{id}/end", Name: "endGrant", Scope: "grants:write", Event: authority.EventGrantEnded, Run: a.endGrant,
+			Summary: "End a grant with all its descendants and their tokens.", Out: Revoked{},
+		},
+	}
+}
+
+func (a *API) listGrants(ctx context.Context, c *api.Call) (api.Plan, error) {
+	filter := authority.GrantFilter{ClientID: c.Query.Get("client_id"), SubjectID: c.Query.Get("subject")}
 	for _, id := range []string{filter.ClientID, filter.SubjectID} {
-		if id != "" && !printable(id, maxID) {
-			return plan{}, invalid("client_id or subject is not an id")
+		if id != "" && !api.Printable(id, api.MaxID) {
+			return api.Plan{}, api.Invalid("client_id or subject is not an id")
 		}
 	}
-	switch c.query.Get("active") {
+	switch c.Query.Get("active") {
 	case "", "false":
 	case "true":
-		filter.ActiveOnly, filter.AliveAt = true, c.now
+		filter.ActiveOnly, filter.AliveAt = true, c.Now
 	default:
-		return plan{}, invalid("active must be true or false")
+		return api.Plan{}, api.Invalid("active must be true or false")
 	}
-	if c.page.After != "" {
-		if _, err := authority.ParseID(c.page.After); err != nil {
-			return plan{}, invalid("after must be the next of the page before")
+	if c.Page.After != "" {
+		if _, err := authority.ParseID(c.Page.After); err != nil {
+			return api.Plan{}, api.Invalid("after must be the next of the page before")
 		}
 	}
-	grants, err := a.Grants.Grants(ctx, filter, c.page)
+	grants, err := a.Grants.Grants(ctx, filter, c.Page)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	page := Page[Grant]{Items: []Grant{}}
-	if len(grants) == c.page.Limit {
-		page.Next = cursor(grants[len(grants)-1].ID.String())
+	page := api.Page[Grant]{Items: []Grant{}}
+	if len(grants) == c.Page.Limit {
+		page.Next = api.Cursor(grants[len(grants)-1].ID.String())
 	}
 	for _, g := range grants {
-		shown := a.showing(g, c.now)
+		shown := a.showing(g, c.Now)
 		if !filter.ActiveOnly || shown.Alive { // an epoch leaves rows as they are
 			page.Items = append(page.Items, shown)
 		}
 	}
-	return reads(page), nil
+	return api.Reads(page), nil
 }
 
-func (a *API) showGrant(ctx context.Context, c *call) (plan, error) {
-	g, err := a.grant(ctx, c.id)
+func (a *API) showGrant(ctx context.Context, c *api.Call) (api.Plan, error) {
+	g, err := a.grant(ctx, c.ID)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	shown := GrantWithChildren{Grant: a.showing(g, c.now), Children: []Grant{}}
+	shown := GrantWithChildren{Grant: a.showing(g, c.Now), Children: []Grant{}}
 	partial, err := a.eachGrant(ctx, authority.GrantFilter{SubjectID: g.Subject.ID}, g.ID.String(), func(child authority.Grant) {
 		if n := len(child.Lineage); n > 0 && child.Lineage[n-1].GrantID == g.ID {
-			shown.Children = append(shown.Children, a.showing(child, c.now))
+			shown.Children = append(shown.Children, a.showing(child, c.Now))
 		}
 	})
 	shown.Partial = partial
-	return reads(shown), err
+	return api.Reads(shown), err
 }
 
-func (a *API) endGrant(ctx context.Context, c *call) (plan, error) {
-	g, err := a.grant(ctx, c.id)
+func (a *API) endGrant(ctx context.Context, c *api.Call) (api.Plan, error) {
+	g, err := a.grant(ctx, c.ID)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	radius, err := a.radiusOfGrant(ctx, g, c.now)
+	radius, err := a.radiusOfGrant(ctx, g, c.Now)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
 	return a.endingGrant(g, radius), nil
 }
@@ -115,11 +140,11 @@ func (a *API) endGrant(ctx context.Context, c *call) (plan, error) {
 func (a *API) grant(ctx context.Context, id string) (authority.Grant, error) {
 	parsed, err := authority.ParseID(id)
 	if err != nil {
-		return authority.Grant{}, notFound("there is no grant %q", clip(id))
+		return authority.Grant{}, api.NotFound("there is no grant %q", api.Clip(id))
 	}
 	g, err := a.Grants.Grant(ctx, parsed)
 	if errors.Is(err, authority.ErrNotFound) {
-		return g, notFound("there is no standing grant %q", clip(id))
+		return g, api.NotFound("there is no standing grant %q", api.Clip(id))
 	}
 	return g, err
 }
@@ -128,7 +153,7 @@ func (a *API) grant(ctx context.Context, id string) (authority.Grant, error) {
 // says so, after so many that the answer would take too long.
 func (a *API) eachGrant(ctx context.Context, f authority.GrantFilter, after string, yield func(authority.Grant)) (partial bool, err error) {
 	const pages = 20
-	page := authority.Page{After: after, Limit: maxPage}
+	page := authority.Page{After: after, Limit: api.MaxPage}
 	for range pages {
 		grants, err := a.Grants.Grants(ctx, f, page)
 		if err != nil {

@@ -53,8 +53,11 @@ func (c *clock) Advance(d time.Duration) {
 // service is the API over a real database, journal, key ring and issuer.
 type service struct {
 	*testing.T
-	api    *API
-	http   http.Handler
+	api  *API
+	http http.Handler
+
+	description []byte // of the API, as OpenAPI
+
 	db     *sqldb.DB
 	clock  *clock
 	issuer *issue.Issuer
@@ -163,6 +166,9 @@ func newService(t *testing.T) *service {
 	mux := http.NewServeMux()
 	s.api.Mount(func(method, path string, serve http.HandlerFunc) { mux.HandleFunc(method+" "+path, serve) })
 	s.http = mux
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest("GET", "/admin/v1/openapi.json", nil))
+	s.description = w.Body.Bytes()
 	return s
 }
 
@@ -265,7 +271,7 @@ func (s *service) call(token, method, path string, body any) answer {
 	if err := s.api.Endings.Follower.Load(s.Context()); err != nil {
 		s.Fatal(err)
 	}
-	request := httptest.NewRequest(method, prefix+path, r)
+	request := httptest.NewRequest(method, "/admin/v1"+path, r)
 	if r != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}

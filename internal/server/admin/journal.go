@@ -2,11 +2,13 @@ package admin
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/journal/query"
+	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
 // Record is one record of the journal.
@@ -19,49 +21,83 @@ type JournalStatus struct {
 	Broken string `json:"broken,omitempty" doc:"Why nothing can be recorded any more: then nothing is issued either."`
 }
 
-// searchJournal gives the newest first; the next page is older.
-func (a *API) searchJournal(ctx context.Context, c *call) (plan, error) {
-	q, err := a.journalQuery(c.query)
-	if err != nil {
-		return plan{}, err
+var journalMatch = []api.Parameter{
+	api.Text("type", "Only this type of record, such as token.issued."),
+	api.Text("client_id", "Only records about this client."),
+	api.Text("subject", "Only records about this subject's id."),
+	api.Text("grant_id", "Only records about this grant."),
+	api.Text("jti", "Only records about this token."),
+	api.Text("token_hash", "Only records about the token with this hash."),
+	api.Text("request_id", "Only records of this request."),
+	api.Text("remote", "Only records of this IP address."),
+}
+
+var journalFilter = []api.Parameter{
+	api.Text("text", "Only records with this text in any of their values."),
+	api.Text("since", "From this time on: RFC 3339."),
+	api.Text("until", "Before this time: RFC 3339."),
+}
+
+func (a *API) journalRoutes() []api.Route {
+	return []api.Route{
+		{
+			Method: "GET", Path: "/journal", Name: "searchJournal", Scope: "journal:read", Run: a.searchJournal,
+			Summary: "Search this node's journal, newest first.", Query: slices.Concat(journalMatch, journalFilter, api.Paging), Out: api.Page[Record]{},
+		},
+		{
+			Method: "GET", Path: "/journal/tail", Name: "tailJournal", Scope: "journal:read", Run: a.tailJournal,
+			Summary: "Follow this node's journal: one JSON object a line, until the caller hangs up or the token ends.", Query: slices.Concat(journalMatch, []api.Parameter{api.Integer("from", "The seq of the first record. Default: from now on.")}), Out: Record{}, Stream: true,
+		},
+		{
+			Method: "GET", Path: "/journal/status", Name: "showJournal", Scope: "journal:read", Run: a.showJournal,
+			Summary: "Where this node's journal stands.", Out: JournalStatus{},
+		},
 	}
-	q.Newest, q.Limit = true, c.page.Limit
-	if c.page.After != "" {
-		if q.BeforeSeq, err = strconv.ParseUint(c.page.After, 10, 63); err != nil || q.BeforeSeq == 0 {
-			return plan{}, invalid("after must be the next of the page before")
+}
+
+// searchJournal gives the newest first; the next page is older.
+func (a *API) searchJournal(ctx context.Context, c *api.Call) (api.Plan, error) {
+	q, err := a.journalQuery(c.Query)
+	if err != nil {
+		return api.Plan{}, err
+	}
+	q.Newest, q.Limit = true, c.Page.Limit
+	if c.Page.After != "" {
+		if q.BeforeSeq, err = strconv.ParseUint(c.Page.After, 10, 63); err != nil || q.BeforeSeq == 0 {
+			return api.Plan{}, api.Invalid("after must be the next of the page before")
 		}
 	}
-	page := Page[Record]{Items: []Record{}}
+	page := api.Page[Record]{Items: []Record{}}
 	err = query.Search(ctx, a.JournalDir, q, func(r Record) error {
 		page.Items = append(page.Items, r)
 		return nil
 	})
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
 	if n := len(page.Items); n == q.Limit && page.Items[0].Seq > 1 {
-		page.Next = cursor(strconv.FormatUint(page.Items[0].Seq, 10))
+		page.Next = api.Cursor(strconv.FormatUint(page.Items[0].Seq, 10))
 	}
 	for i, j := 0, len(page.Items)-1; i < j; i, j = i+1, j-1 {
 		page.Items[i], page.Items[j] = page.Items[j], page.Items[i]
 	}
-	return reads(page), nil
+	return api.Reads(page), nil
 }
 
 // tailJournal follows what is on disk; a record shows up here after the
 // answer that it stands for may leave, never for one that was not recorded.
-func (a *API) tailJournal(_ context.Context, c *call) (plan, error) {
-	q, err := a.journalQuery(c.query)
+func (a *API) tailJournal(_ context.Context, c *api.Call) (api.Plan, error) {
+	q, err := a.journalQuery(c.Query)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
 	from := uint64(0)
-	if s := c.query.Get("from"); s != "" {
+	if s := c.Query.Get("from"); s != "" {
 		if from, err = strconv.ParseUint(s, 10, 63); err != nil || from == 0 {
-			return plan{}, invalid("from must be the seq of a record")
+			return api.Plan{}, api.Invalid("from must be the seq of a record")
 		}
 	}
-	return plan{stream: func(ctx context.Context, emit emit) error {
+	return api.Plan{Stream: func(ctx context.Context, emit api.Emit) error {
 		return query.Tail(ctx, a.Journal, from, func(r Record) error {
 			if !matches(q, r) {
 				return nil
@@ -71,12 +107,12 @@ func (a *API) tailJournal(_ context.Context, c *call) (plan, error) {
 	}}, nil
 }
 
-func (a *API) showJournal(context.Context, *call) (plan, error) {
+func (a *API) showJournal(context.Context, *api.Call) (api.Plan, error) {
 	status := JournalStatus{Node: a.Node, Seq: a.Journal.Head()}
 	if err := a.Journal.Err(); err != nil {
 		status.Broken = err.Error()
 	}
-	return reads(status), nil
+	return api.Reads(status), nil
 }
 
 func (a *API) journalQuery(p httpx.Params) (query.Query, error) {
@@ -102,7 +138,7 @@ func moment(p httpx.Params, name string) (time.Time, error) {
 	}
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {
-		return t, invalid("%s must be a time like 2026-01-31T12:00:00Z", name)
+		return t, api.Invalid("%s must be a time like 2026-01-31T12:00:00Z", name)
 	}
 	return t, nil
 }

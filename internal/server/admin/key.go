@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/keys"
+	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
 // Key is a signing key as the API shows it: its public part alone.
@@ -29,37 +31,54 @@ type RotateKey struct {
 	Algorithm string `json:"alg" enum:"ES256,RS256,EdDSA"`
 }
 
-func (a *API) listKeys(_ context.Context, c *call) (plan, error) {
+func (a *API) keyRoutes() []api.Route {
+	return []api.Route{
+		{
+			Method: "GET", Path: "/keys", Name: "listKeys", Scope: "keys:read", Run: a.listKeys,
+			Summary: "List signing keys.", Query: api.Paging, Out: api.Page[Key]{},
+		},
+		{
+			Method: "POST", Path: "/keys/rotate", Name: "rotateKey", Scope: "keys:write", Event: authority.EventKeyChanged, Run: a.rotateKey,
+			Summary: "Sign with a new key from now on. The old one is published until its last token has expired.", In: RotateKey{}, Out: Key{},
+		},
+		{
+			Method: "DELETE", Path: "/keys/{id}", Name: "removeKey", Scope: "keys:write", Event: authority.EventKeyChanged, Run: a.removeKey,
+			Summary: "Emergency: remove a key now. Every token that it signed is dead.", Status: http.StatusNoContent,
+		},
+	}
+}
+
+func (a *API) listKeys(_ context.Context, c *api.Call) (api.Plan, error) {
 	id := func(k authority.Key) string { return k.ID }
 	sorted := slices.SortedFunc(slices.Values(a.Keys()), func(x, y authority.Key) int { return strings.Compare(x.ID, y.ID) })
 	none := func(authority.Page) ([]authority.Key, error) { return nil, nil }
-	some, next, err := list(sorted, id, none, c.page)
+	some, next, err := api.List(sorted, id, none, c.Page)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	page := Page[Key]{Items: []Key{}, Next: next}
+	page := api.Page[Key]{Items: []Key{}, Next: next}
 	for _, k := range some {
 		page.Items = append(page.Items, showKey(k))
 	}
-	return reads(page), nil
+	return api.Reads(page), nil
 }
 
-func (a *API) rotateKey(ctx context.Context, c *call) (plan, error) {
-	body, err := decode[RotateKey](c)
+func (a *API) rotateKey(ctx context.Context, c *api.Call) (api.Plan, error) {
+	body, err := api.Decode[RotateKey](c)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
 	alg, err := jose.ParseAlgorithm(body.Algorithm)
 	if err != nil || alg != jose.ES256 && alg != jose.RS256 && alg != jose.EdDSA {
-		return plan{}, invalid("alg must be ES256, RS256 or EdDSA")
+		return api.Plan{}, api.Invalid("alg must be ES256, RS256 or EdDSA")
 	}
 	if !slices.ContainsFunc(a.Keys(), func(k authority.Key) bool { return k.Algorithm == body.Algorithm }) {
-		return plan{}, invalid("this service does not sign with %s: add it to keys.algorithms in the configuration file", body.Algorithm)
+		return api.Plan{}, api.Invalid("this service does not sign with %s: add it to keys.algorithms in the configuration file", body.Algorithm)
 	}
-	return plan{
-		events: []authority.Event{{Target: body.Algorithm, Reason: "rotation asked for"}},
-		apply: func(ctx context.Context) (any, error) {
-			if err := a.RotateKey(ctx, alg, c.actor()); err != nil {
+	return api.Plan{
+		Events: []authority.Event{{Target: body.Algorithm, Reason: "rotation asked for"}},
+		Apply: func(ctx context.Context) (any, error) {
+			if err := a.RotateKey(ctx, alg, c.Actor()); err != nil {
 				return nil, tooEarly(err)
 			}
 			for _, k := range a.Keys() {
@@ -67,24 +86,24 @@ func (a *API) rotateKey(ctx context.Context, c *call) (plan, error) {
 					return showKey(k), nil
 				}
 			}
-			return nil, unavailable("the key was rotated, but cannot be read back")
+			return nil, api.Unavailable("the key was rotated, but cannot be read back")
 		},
 	}, nil
 }
 
 // removeKey ends every token of a key first, on every node, and takes the key
 // away then: a node that reads keys late must not go on trusting it.
-func (a *API) removeKey(ctx context.Context, c *call) (plan, error) {
-	if !slices.ContainsFunc(a.Keys(), func(k authority.Key) bool { return k.ID == c.id }) {
-		return plan{}, notFound("there is no key %q", clip(c.id))
+func (a *API) removeKey(ctx context.Context, c *api.Call) (api.Plan, error) {
+	if !slices.ContainsFunc(a.Keys(), func(k authority.Key) bool { return k.ID == c.ID }) {
+		return api.Plan{}, api.NotFound("there is no key %q", api.Clip(c.ID))
 	}
-	return plan{
-		events: []authority.Event{{Target: c.id, Reason: "removed in an emergency"}},
-		end: func(ctx context.Context, events []authority.Event) error {
-			if err := a.Endings.EndKey(ctx, c.id, events[0]); err != nil {
+	return api.Plan{
+		Events: []authority.Event{{Target: c.ID, Reason: "removed in an emergency"}},
+		End: func(ctx context.Context, events []authority.Event) error {
+			if err := a.Endings.EndKey(ctx, c.ID, events[0]); err != nil {
 				return err
 			}
-			return a.RemoveKey(ctx, c.id, c.actor())
+			return a.RemoveKey(ctx, c.ID, c.Actor())
 		},
 	}, nil
 }
@@ -94,7 +113,7 @@ func (a *API) removeKey(ctx context.Context, c *call) (plan, error) {
 func tooEarly(err error) error {
 	var early *keys.TooEarlyError
 	if errors.As(err, &early) {
-		return conflict("conflict", "%v", early)
+		return api.Conflict("conflict", "%v", early)
 	}
 	return err
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/issue"
+	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
 // What the files of clients, users and resources share. Rules about an object
@@ -38,15 +40,38 @@ func set[T any](member *T, sent *T) {
 }
 
 // listObjects pages through what the file declares and what the database holds.
-func listObjects[T, S any](ctx context.Context, c *call, declared []T, id func(T) string, registry authority.Registry[T], show func(T) S) (plan, error) {
+func listObjects[T, S any](ctx context.Context, c *api.Call, declared []T, id func(T) string, registry authority.Registry[T], show func(T) S) (api.Plan, error) {
 	stored := func(p authority.Page) ([]T, error) { return registry.List(ctx, p) }
-	items, next, err := list(declared, id, stored, c.page)
+	items, next, err := api.List(declared, id, stored, c.Page)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	page := Page[S]{Items: make([]S, 0, len(items)), Next: next}
+	page := api.Page[S]{Items: make([]S, 0, len(items)), Next: next}
 	for _, item := range items {
 		page.Items = append(page.Items, show(item))
 	}
-	return reads(page), nil
+	return api.Reads(page), nil
+}
+
+// problems makes what a rule has found an error.
+func problems(found []authority.Problem, err error) error {
+	if err == nil && len(found) > 0 {
+		return authority.Problems(found)
+	}
+	return err
+}
+
+// mayHandOut stops an administrator from giving a client more of this API
+// than he has himself: clients:write would otherwise be every scope.
+func mayHandOut(token *issue.AccessToken, c authority.Client) error {
+	if !c.MayReach(authority.AdminResource) {
+		return nil
+	}
+	outside, is := c.Scopes.Intersect(authority.AdminScopes).FirstOutside(token.Scopes)
+	if !is {
+		return nil
+	}
+	e := api.LacksScope(outside)
+	e.Description = "the client has the scope " + outside + " of this API, and the access token has not: nobody can hand out more than he has"
+	return e
 }

@@ -11,18 +11,20 @@ import (
 	"time"
 )
 
+type object = map[string]any
+
 // described holds every answer of every test against the description. It
 // knows as much of JSON Schema as the description uses.
 func (s *service) described(method, path string, got answer) {
 	s.Helper()
 	path, _, _ = strings.Cut(path, "?")
 	var document map[string]any
-	if err := json.Unmarshal(s.api.description, &document); err != nil {
+	if err := json.Unmarshal(s.description, &document); err != nil {
 		s.Fatal(err)
 	}
 	for template, item := range document["paths"].(object) {
 		op, ok := item.(object)[strings.ToLower(method)].(object)
-		if !ok || !fits(strings.TrimPrefix(template, prefix), path) {
+		if !ok || !fits(strings.TrimPrefix(template, "/admin/v1"), path) {
 			continue
 		}
 		responses := op["responses"].(object)
@@ -84,7 +86,8 @@ func valid(document, schema object, value any, at string) error {
 		if !closed {
 			return nil
 		}
-		for _, name := range schema["required"].([]any) {
+		required, _ := schema["required"].([]any)
+		for _, name := range required {
 			if _, ok := members[name.(string)]; !ok {
 				return fmt.Errorf("%s lacks %s", at, name)
 			}
@@ -144,29 +147,29 @@ func TestOpenAPIDescribesEveryRoute(t *testing.T) {
 	for _, item := range paths {
 		operations += len(item.(object))
 	}
-	for _, rt := range routes() {
-		op, ok := paths[prefix+rt.path].(object)[strings.ToLower(rt.method)].(object)
-		if !ok || op["summary"] == "" || names[rt.name] {
-			t.Fatalf("%s %s is not described, or its name %q is taken", rt.method, rt.path, rt.name)
+	for _, rt := range s.api.routes() {
+		op, ok := paths["/admin/v1"+rt.Path].(object)[strings.ToLower(rt.Method)].(object)
+		if !ok || op["summary"] == "" || names[rt.Name] {
+			t.Fatalf("%s %s is not described, or its name %q is taken", rt.Method, rt.Path, rt.Name)
 		}
-		names[rt.name] = true
-		if rt.scope != "" && !strings.Contains(fmt.Sprint(op["security"]), rt.scope) {
-			t.Errorf("%s does not say which scope it needs: %v", rt.name, op["security"])
+		names[rt.Name] = true
+		if rt.Scope != "" && !strings.Contains(fmt.Sprint(op["security"]), rt.Scope) {
+			t.Errorf("%s does not say which scope it needs: %v", rt.Name, op["security"])
 		}
-		if (rt.in != nil) != (op["requestBody"] != nil) {
-			t.Errorf("%s: request body", rt.name)
+		if (rt.In != nil) != (op["requestBody"] != nil) {
+			t.Errorf("%s: request body", rt.Name)
 		}
-		for _, p := range rt.query {
-			if !strings.Contains(fmt.Sprint(op["parameters"]), "name:"+p.name+" ") {
-				t.Errorf("%s does not describe %s: %v", rt.name, p.name, op["parameters"])
+		for _, p := range rt.Query {
+			if !strings.Contains(fmt.Sprint(op["parameters"]), "name:"+p.Name+" ") {
+				t.Errorf("%s does not describe %s: %v", rt.Name, p.Name, op["parameters"])
 			}
 		}
 	}
-	if operations != len(routes()) {
-		t.Errorf("%d operations for %d routes", operations, len(routes()))
+	if operations != len(s.api.routes())+1 {
+		t.Errorf("%d operations for %d routes and the description", operations, len(s.api.routes()))
 	}
 	// Whatever is referred to is there.
-	text := string(s.api.description)
+	text := string(s.description)
 	schemas := document["components"].(object)["schemas"].(object)
 	for _, part := range strings.Split(text, "#/components/schemas/")[1:] {
 		name, _, _ := strings.Cut(part, `"`)

@@ -4,23 +4,25 @@ package admin
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
 // Resource is an API that accepts our tokens, as the API shows it.
 type Resource struct {
-	ID                   string     `json:"id" doc:"What aud holds."`
-	Scopes               []string   `json:"scopes"`
-	TokenFormat          string     `json:"token_format" enum:"jwt,opaque"`
-	AccessTTL            int64      `json:"access_ttl,omitempty" doc:"Seconds. Missing: the issuer's."`
-	IntrospectionClients []string   `json:"introspection_clients,omitempty" doc:"The clients that may introspect tokens for this resource."`
-	Problems             []Problem  `json:"problems,omitempty" doc:"The rules that it breaks, since they have become stricter: it gets no tokens until it is changed."`
-	Source               string     `json:"source" enum:"file,database"`
-	CreatedAt            *time.Time `json:"created_at,omitempty"`
-	UpdatedAt            *time.Time `json:"updated_at,omitempty"`
+	ID                   string              `json:"id" doc:"What aud holds."`
+	Scopes               []string            `json:"scopes"`
+	TokenFormat          string              `json:"token_format" enum:"jwt,opaque"`
+	AccessTTL            int64               `json:"access_ttl,omitempty" doc:"Seconds. Missing: the issuer's."`
+	IntrospectionClients []string            `json:"introspection_clients,omitempty" doc:"The clients that may introspect tokens for this resource."`
+	Problems             []authority.Problem `json:"problems,omitempty" doc:"The rules that it breaks, since they have become stricter: it gets no tokens until it is changed."`
+	Source               string              `json:"source" enum:"file,database"`
+	CreatedAt            *time.Time          `json:"created_at,omitempty"`
+	UpdatedAt            *time.Time          `json:"updated_at,omitempty"`
 }
 
 // ResourceFields is what may be set. What is not sent stays as it is.
@@ -47,62 +49,87 @@ func (f ResourceFields) onto(m *authority.ResourceMetadata) {
 	}
 }
 
+func (a *API) resourceRoutes() []api.Route {
+	return []api.Route{
+		{
+			Method: "GET", Path: "/resources", Name: "listResources", Scope: "resources:read", Run: a.listResources,
+			Summary: "List resources: those of the configuration file first.", Query: api.Paging, Out: api.Page[Resource]{},
+		},
+		{
+			Method: "POST", Path: "/resources", Name: "createResource", Scope: "resources:write", Event: authority.EventResourceChanged, Run: a.createResource,
+			Summary: "Create a resource.", In: NewResource{}, Out: Resource{}, Status: http.StatusCreated,
+		},
+		{
+			Method: "GET", Path: "/resources/{id}", Name: "showResource", Scope: "resources:read", Run: a.showResource,
+			Summary: "Show a resource. Its id stands percent-encoded in the path.", Out: Resource{},
+		},
+		{
+			Method: "PATCH", Path: "/resources/{id}", Name: "updateResource", Scope: "resources:write", Event: authority.EventResourceChanged, Run: a.updateResource,
+			Summary: "Change a resource: what is sent replaces what was there.", In: ResourceFields{}, Out: Resource{},
+		},
+		{
+			Method: "DELETE", Path: "/resources/{id}", Name: "deleteResource", Scope: "resources:write", Event: authority.EventResourceChanged, Run: a.deleteResource,
+			Summary: "Delete a resource that no client names any more.", Status: http.StatusNoContent,
+		},
+	}
+}
+
 func (a *API) resources() authority.Registry[authority.Resource] { return authority.Resources(a.Store) }
 
-func (a *API) listResources(ctx context.Context, c *call) (plan, error) {
+func (a *API) listResources(ctx context.Context, c *api.Call) (api.Plan, error) {
 	return listObjects(ctx, c, a.Directory.DeclaredResources(), func(r authority.Resource) string { return r.ID }, a.resources(), showResource)
 }
 
-func (a *API) showResource(ctx context.Context, c *call) (plan, error) {
-	resource, err := a.resource(ctx, c.id)
+func (a *API) showResource(ctx context.Context, c *api.Call) (api.Plan, error) {
+	resource, err := a.resource(ctx, c.ID)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	return reads(showResource(resource)), nil
+	return api.Reads(showResource(resource)), nil
 }
 
-func (a *API) createResource(ctx context.Context, c *call) (plan, error) {
-	body, err := decode[NewResource](c)
+func (a *API) createResource(ctx context.Context, c *api.Call) (api.Plan, error) {
+	body, err := api.Decode[NewResource](c)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
 	m := authority.ResourceMetadata{ID: body.ID, TokenFormat: string(authority.FormatJWT)}
 	body.onto(&m)
 	resource, err := a.makeResource(ctx, m)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
 	if _, err := a.Directory.Resource(ctx, resource.ID); !errors.Is(err, authority.ErrNotFound) {
-		return plan{}, taken(err, "resource", resource.ID)
+		return api.Plan{}, taken(err, "resource", resource.ID)
 	}
-	resource.Source, resource.CreatedAt, resource.UpdatedAt = authority.FromDatabase, c.now, c.now
-	return plan{
-		events: []authority.Event{{Target: resource.ID, Scope: resource.Scopes.String(), Reason: "created"}},
-		apply: func(ctx context.Context) (any, error) {
+	resource.Source, resource.CreatedAt, resource.UpdatedAt = authority.FromDatabase, c.Now, c.Now
+	return api.Plan{
+		Events: []authority.Event{{Target: resource.ID, Scope: resource.Scopes.String(), Reason: "created"}},
+		Apply: func(ctx context.Context) (any, error) {
 			return showResource(resource), a.resources().Create(ctx, resource)
 		},
 	}, nil
 }
 
-func (a *API) updateResource(ctx context.Context, c *call) (plan, error) {
-	body, err := decode[ResourceFields](c)
+func (a *API) updateResource(ctx context.Context, c *api.Call) (api.Plan, error) {
+	body, err := api.Decode[ResourceFields](c)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	old, err := a.storedResource(ctx, c.id)
+	old, err := a.storedResource(ctx, c.ID)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
 	m := old.Metadata()
 	body.onto(&m)
 	resource, err := a.makeResource(ctx, m)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	resource.Revision, resource.CreatedAt, resource.UpdatedAt = old.Revision, old.CreatedAt, c.now
-	return plan{
-		events: []authority.Event{{Target: resource.ID, Scope: resource.Scopes.String(), Reason: "changed " + sent(body)}},
-		apply: func(ctx context.Context) (any, error) {
+	resource.Revision, resource.CreatedAt, resource.UpdatedAt = old.Revision, old.CreatedAt, c.Now
+	return api.Plan{
+		Events: []authority.Event{{Target: resource.ID, Scope: resource.Scopes.String(), Reason: "changed " + api.Sent(body)}},
+		Apply: func(ctx context.Context) (any, error) {
 			resource, err := a.resources().Update(ctx, resource)
 			return showResource(resource), err
 		},
@@ -118,21 +145,21 @@ func (a *API) makeResource(ctx context.Context, m authority.ResourceMetadata) (a
 	return resource, problems(m.CheckReferences(a.references(ctx)))
 }
 
-func (a *API) deleteResource(ctx context.Context, c *call) (plan, error) {
-	resource, err := a.storedResource(ctx, c.id)
+func (a *API) deleteResource(ctx context.Context, c *api.Call) (api.Plan, error) {
+	resource, err := a.storedResource(ctx, c.ID)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
 	users, err := a.clientsOf(ctx, resource.ID)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
 	if len(users) > 0 {
-		return plan{}, conflict("conflict", "clients name this resource: %s; take it from them first", strings.Join(users, ", "))
+		return api.Plan{}, api.Conflict("conflict", "clients name this resource: %s; take it from them first", strings.Join(users, ", "))
 	}
-	return plan{
-		events: []authority.Event{{Target: resource.ID, Reason: "deleted"}},
-		apply:  func(ctx context.Context) (any, error) { return nil, a.resources().Delete(ctx, resource, c.now) },
+	return api.Plan{
+		Events: []authority.Event{{Target: resource.ID, Reason: "deleted"}},
+		Apply:  func(ctx context.Context) (any, error) { return nil, a.resources().Delete(ctx, resource, c.Now) },
 	}, nil
 }
 
@@ -166,7 +193,7 @@ func (a *API) resource(ctx context.Context, id string) (authority.Resource, erro
 		resource, err = a.resources().Get(ctx, id)
 	}
 	if errors.Is(err, authority.ErrNotFound) {
-		return resource, notFound("there is no resource %q", clip(id))
+		return resource, api.NotFound("there is no resource %q", api.Clip(id))
 	}
 	return resource, err
 }
@@ -176,9 +203,9 @@ func (a *API) storedResource(ctx context.Context, id string) (authority.Resource
 	resource, err := a.resource(ctx, id)
 	switch {
 	case err == nil && id == authority.AdminResource:
-		return resource, conflict("read_only", "resource %q is built in", id)
+		return resource, api.Conflict("read_only", "resource %q is built in", id)
 	case err == nil && resource.Source == authority.FromFile:
-		return resource, readOnly("resource", id)
+		return resource, api.ReadOnly("resource", id)
 	}
 	return resource, err
 }

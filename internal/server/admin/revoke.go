@@ -13,9 +13,10 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
-// Revoke names what is to end: exactly one thing.
+// Revoke names what is to End: exactly one thing.
 type Revoke struct {
 	Token      string `json:"token,omitempty" doc:"An access token of this issuer; or a refresh token, and then its grant ends."`
 	WithGrant  bool   `json:"with_grant,omitempty" doc:"With token: end its grant too, and all that came from it."`
@@ -47,17 +48,26 @@ type ClientCount struct {
 	ActiveGrants int64  `json:"active_grants"`
 }
 
-func (a *API) revoke(ctx context.Context, c *call) (plan, error) {
-	body, err := decode[Revoke](c)
-	if err != nil {
-		return plan{}, err
+func (a *API) revokeRoutes() []api.Route {
+	return []api.Route{
+		{
+			Method: "POST", Path: "/revocations", Name: "revoke", Scope: "grants:write", Event: authority.EventEpochSet, Run: a.revoke,
+			Summary: "End a token, a grant, or everything older than now of a client, of a user, or at all. With dry_run: say what that would end.", In: Revoke{}, Out: Revoked{},
+		},
 	}
-	var p plan
+}
+
+func (a *API) revoke(ctx context.Context, c *api.Call) (api.Plan, error) {
+	body, err := api.Decode[Revoke](c)
+	if err != nil {
+		return api.Plan{}, err
+	}
+	var p api.Plan
 	switch named := countTrue(body.Token != "", body.GrantID != "", body.ClientID != "", body.UserID != "", body.Username != "", body.Everything); {
 	case named != 1:
-		return plan{}, invalid("name exactly one of token, grant_id, client_id, user_id, username and everything")
+		return api.Plan{}, api.Invalid("name exactly one of token, grant_id, client_id, user_id, username and everything")
 	case body.WithGrant && body.Token == "":
-		return plan{}, invalid("with_grant has a meaning with token alone")
+		return api.Plan{}, api.Invalid("with_grant has a meaning with token alone")
 	case body.Token != "":
 		p, err = a.revokeToken(ctx, c, body)
 	case body.GrantID != "":
@@ -70,34 +80,34 @@ func (a *API) revoke(ctx context.Context, c *call) (plan, error) {
 		p, err = a.revokeUser(ctx, c, body)
 	}
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
 	if !body.DryRun {
 		return p, nil
 	}
-	would := p.answer.(Revoked)
+	would := p.Answer.(Revoked)
 	would.DryRun = true
-	return reads(would), nil
+	return api.Reads(would), nil
 }
 
-func (a *API) revokeToken(ctx context.Context, c *call, body Revoke) (plan, error) {
+func (a *API) revokeToken(ctx context.Context, c *api.Call, body Revoke) (api.Plan, error) {
 	if strings.HasPrefix(body.Token, string(oauth.PrefixRefreshToken)) {
 		grantID, err := a.GrantOf(body.Token)
 		if err != nil {
-			return plan{}, notFound("this is not a refresh token of this issuer, or it is damaged, so there is nothing to end")
+			return api.Plan{}, api.NotFound("this is not a refresh token of this issuer, or it is damaged, so there is nothing to end")
 		}
 		return a.revokeGrant(ctx, c, grantID.String())
 	}
 	token, err := a.Tokens.Authenticate(body.Token)
-	if err != nil || len(body.Token) > maxToken {
-		return plan{}, notFound("this is not a live access token of this issuer, so there is nothing to end")
+	if err != nil || len(body.Token) > api.MaxToken {
+		return api.Plan{}, api.NotFound("this is not a live access token of this issuer, so there is nothing to end")
 	}
-	radius := Revoked{Kind: "token", Key: token.ID.String(), Exact: true, ByClient: []ClientCount{}, TokensDieIn: seconds(token.Expires.Sub(c.now))}
+	radius := Revoked{Kind: "token", Key: token.ID.String(), Exact: true, ByClient: []ClientCount{}, TokensDieIn: seconds(token.Expires.Sub(c.Now))}
 	event := authority.Event{
 		Type: authority.EventTokenRevoked, ClientID: token.ClientID, Subject: token.Subject, GrantID: token.GrantID, SessionID: token.SessionID,
 		TokenID: token.ID, TokenHash: issue.HashOf(body.Token), ExpiresAt: token.Expires, Target: token.ID.String(), Reason: "by an administrator",
 	}
-	p := plan{answer: radius, events: []authority.Event{event}, end: func(ctx context.Context, events []authority.Event) error {
+	p := api.Plan{Answer: radius, Events: []authority.Event{event}, End: func(ctx context.Context, events []authority.Event) error {
 		return a.Endings.EndToken(ctx, token.ID, token.Expires, events[0])
 	}}
 	if !body.WithGrant {
@@ -105,96 +115,96 @@ func (a *API) revokeToken(ctx context.Context, c *call, body Revoke) (plan, erro
 	}
 	grant, err := a.revokeGrant(ctx, c, token.GrantID.String())
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	endToken := p.end
-	return plan{answer: grant.answer, events: append(p.events, grant.events...), end: func(ctx context.Context, events []authority.Event) error {
+	endToken := p.End
+	return api.Plan{Answer: grant.Answer, Events: append(p.Events, grant.Events...), End: func(ctx context.Context, events []authority.Event) error {
 		if err := endToken(ctx, events[:1]); err != nil {
 			return err
 		}
-		return grant.end(ctx, events[1:])
+		return grant.End(ctx, events[1:])
 	}}, nil
 }
 
 // revokeGrant also takes the id of a grant that has no row: what machines get
 // for themselves is in the journal alone.
-func (a *API) revokeGrant(ctx context.Context, c *call, raw string) (plan, error) {
+func (a *API) revokeGrant(ctx context.Context, c *api.Call, raw string) (api.Plan, error) {
 	id, err := authority.ParseID(raw)
 	if err != nil {
-		return plan{}, invalid("grant_id is not the id of a grant")
+		return api.Plan{}, api.Invalid("grant_id is not the id of a grant")
 	}
 	g, err := a.Grants.Grant(ctx, id)
 	if errors.Is(err, authority.ErrNotFound) {
 		ttl, err := a.longestTTL(ctx)
 		if err != nil {
-			return plan{}, err
+			return api.Plan{}, err
 		}
 		radius := Revoked{Kind: "grant", Key: raw, Exact: true, ByClient: []ClientCount{}, TokensDieIn: seconds(ttl)}
 		return a.ending(radius, authority.Event{GrantID: id, Reason: "by an administrator; it has no row"}), nil
 	}
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	radius, err := a.radiusOfGrant(ctx, g, c.now)
+	radius, err := a.radiusOfGrant(ctx, g, c.Now)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
 	return a.endingGrant(g, radius), nil
 }
 
-func (a *API) endingGrant(g authority.Grant, radius Revoked) plan {
+func (a *API) endingGrant(g authority.Grant, radius Revoked) api.Plan {
 	return a.ending(radius, authority.Event{
 		GrantID: g.ID, ClientID: g.ClientID, Subject: g.Subject, SessionID: g.SessionID,
 		Reason: fmt.Sprintf("by an administrator, with %d active descendants", max(0, radius.ActiveGrants-1)),
 	})
 }
 
-// ending is the plan to end the grant of the event, with a row or without.
-func (a *API) ending(radius Revoked, e authority.Event) plan {
+// ending is the api.Plan to end the grant of the event, with a row or without.
+func (a *API) ending(radius Revoked, e authority.Event) api.Plan {
 	e.Type, e.Target = authority.EventGrantEnded, e.GrantID.String()
-	return plan{answer: radius, events: []authority.Event{e}, end: func(ctx context.Context, events []authority.Event) error {
+	return api.Plan{Answer: radius, Events: []authority.Event{e}, End: func(ctx context.Context, events []authority.Event) error {
 		_, err := a.Endings.EndGrant(ctx, e.GrantID, events[0])
 		return err
 	}}
 }
 
-func (a *API) revokeClient(ctx context.Context, c *call, id string) (plan, error) {
-	if !printable(id, maxID) {
-		return plan{}, invalid("client_id is not an id")
+func (a *API) revokeClient(ctx context.Context, c *api.Call, id string) (api.Plan, error) {
+	if !api.Printable(id, api.MaxID) {
+		return api.Plan{}, api.Invalid("client_id is not an id")
 	}
 	filter := authority.GrantFilter{ClientID: id}
 	if _, err := a.client(ctx, id); err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
 	return a.revokeEpoch(ctx, c, authority.EpochClient, id, filter, authority.Event{ClientID: id, Target: id})
 }
 
-func (a *API) revokeUser(ctx context.Context, c *call, body Revoke) (plan, error) {
-	if !printable(body.UserID+body.Username, maxID) {
-		return plan{}, invalid("user_id or username is not an id")
+func (a *API) revokeUser(ctx context.Context, c *api.Call, body Revoke) (api.Plan, error) {
+	if !api.Printable(body.UserID+body.Username, api.MaxID) {
+		return api.Plan{}, api.Invalid("user_id or username is not an id")
 	}
 	user, err := a.Directory.User(ctx, body.UserID)
 	if body.Username != "" {
 		user, err = a.Directory.UserByName(ctx, body.Username)
 	}
 	if errors.Is(err, authority.ErrNotFound) {
-		return plan{}, notFound("there is no user %q", clip(body.UserID+body.Username))
+		return api.Plan{}, api.NotFound("there is no user %q", api.Clip(body.UserID+body.Username))
 	}
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
 	filter := authority.GrantFilter{SubjectID: user.ID}
 	return a.revokeEpoch(ctx, c, authority.EpochUser, user.ID, filter, authority.Event{Subject: a.subject(user.ID), Target: user.ID})
 }
 
-func (a *API) revokeEpoch(ctx context.Context, c *call, kind authority.RevocationKind, key string, f authority.GrantFilter, e authority.Event) (plan, error) {
-	radius, err := a.radius(ctx, f, c.now)
+func (a *API) revokeEpoch(ctx context.Context, c *api.Call, kind authority.RevocationKind, key string, f authority.GrantFilter, e authority.Event) (api.Plan, error) {
+	radius, err := a.radius(ctx, f, c.Now)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
 	radius.Kind, radius.Key = string(kind), key
 	e.Type, e.Reason = authority.EventEpochSet, fmt.Sprintf("%s: everything older than now, %d active grants", kind, radius.ActiveGrants)
-	return plan{answer: radius, events: []authority.Event{e}, end: func(ctx context.Context, events []authority.Event) error {
+	return api.Plan{Answer: radius, Events: []authority.Event{e}, End: func(ctx context.Context, events []authority.Event) error {
 		return a.Endings.SetEpoch(ctx, kind, key, events[0])
 	}}, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config"
+	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
 var redirectURIs = []struct {
@@ -202,7 +203,7 @@ func TestAStoredClientThatBreaksARule(t *testing.T) {
 // Everything that is wrong is told at once, under the names that were sent.
 func TestEveryProblemIsTold(t *testing.T) {
 	s := newService(t)
-	var e Error
+	var e api.Error
 	s.call(s.admin(), "POST", "/clients", object{"client_id": "policy:x", "client_name": "\x1b", "redirect_uris": []string{"x:y"}, "grant_types": []string{"authorization_code"}}).
 		wants(400, "and 2 more", `"problems":[`).into(&e)
 	if len(e.Problems) != 3 || e.Problems[2].Field != "redirect_uris[0]" || e.Problems[2].Fix == "" {

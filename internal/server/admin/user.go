@@ -5,24 +5,27 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"errors"
+	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
 // User is a person's account as the API shows it.
 type User struct {
-	UserID        string     `json:"user_id" doc:"The sub of this user's tokens."`
-	Username      string     `json:"username"`
-	Name          string     `json:"name,omitempty"`
-	Email         string     `json:"email,omitempty"`
-	EmailVerified bool       `json:"email_verified"`
-	Problems      []Problem  `json:"problems,omitempty" doc:"The rules that it breaks, since they have become stricter: it is off."`
-	Disabled      bool       `json:"disabled"`
-	Source        string     `json:"source" enum:"file,database"`
-	CreatedAt     *time.Time `json:"created_at,omitempty"`
-	UpdatedAt     *time.Time `json:"updated_at,omitempty"`
+	UserID        string              `json:"user_id" doc:"The sub of this user's tokens."`
+	Username      string              `json:"username"`
+	Name          string              `json:"name,omitempty"`
+	Email         string              `json:"email,omitempty"`
+	EmailVerified bool                `json:"email_verified"`
+	Problems      []authority.Problem `json:"problems,omitempty" doc:"The rules that it breaks, since they have become stricter: it is off."`
+	Disabled      bool                `json:"disabled"`
+	Source        string              `json:"source" enum:"file,database"`
+	CreatedAt     *time.Time          `json:"created_at,omitempty"`
+	UpdatedAt     *time.Time          `json:"updated_at,omitempty"`
 }
 
 // NewUser is the body that creates a user.
@@ -39,53 +42,86 @@ type SetPassword struct {
 	Password string `json:"password" doc:"8 to 1024 bytes."`
 }
 
+func (a *API) userRoutes() []api.Route {
+	return []api.Route{
+		{
+			Method: "GET", Path: "/users", Name: "listUsers", Scope: "users:read", Run: a.listUsers,
+			Summary: "List users: those of the configuration file first.", Query: slices.Concat(api.Paging, []api.Parameter{api.Text("username", "Only the user with this name.")}), Out: api.Page[User]{},
+		},
+		{
+			Method: "POST", Path: "/users", Name: "createUser", Scope: "users:write", Event: authority.EventUserChanged, Run: a.createUser,
+			Summary: "Create a user.", In: NewUser{}, Out: User{}, Status: http.StatusCreated,
+		},
+		{
+			Method: "GET", Path: "/users/{id}", Name: "showUser", Scope: "users:read", Run: a.showUser,
+			Summary: "Show a user.", Out: User{},
+		},
+		{
+			Method: "DELETE", Path: "/users/{id}", Name: "deleteUser", Scope: "users:write", Event: authority.EventUserChanged, Run: a.deleteUser,
+			Summary: "Delete a user and end all tokens, grants and sessions.", Status: http.StatusNoContent,
+		},
+		{
+			Method: "POST", Path: "/users/{id}/password", Name: "setPassword", Scope: "users:write", Event: authority.EventUserChanged, Run: a.setPassword,
+			Summary: "Set a user's password and end all tokens, grants and sessions.", In: SetPassword{}, Out: User{},
+		},
+		{
+			Method: "POST", Path: "/users/{id}/disable", Name: "disableUser", Scope: "users:write", Event: authority.EventUserChanged, Run: a.disableUser,
+			Summary: "Disable a user and end all tokens, grants and sessions.", Out: User{},
+		},
+		{
+			Method: "POST", Path: "/users/{id}/enable", Name: "enableUser", Scope: "users:write", Event: authority.EventUserChanged, Run: a.enableUser,
+			Summary: "Enable a user again. What was ended stays ended.", Out: User{},
+		},
+	}
+}
+
 func (a *API) users() authority.Registry[authority.User] { return authority.Users(a.Store) }
 
-func (a *API) listUsers(ctx context.Context, c *call) (plan, error) {
-	name := c.query.Get("username")
+func (a *API) listUsers(ctx context.Context, c *api.Call) (api.Plan, error) {
+	name := c.Query.Get("username")
 	if name == "" {
 		return listObjects(ctx, c, a.Directory.DeclaredUsers(), func(u authority.User) string { return u.ID }, a.users(), showUser)
 	}
-	page := Page[User]{Items: []User{}}
+	page := api.Page[User]{Items: []User{}}
 	user, err := a.Directory.UserByName(ctx, name)
 	switch {
 	case err == nil:
 		page.Items = append(page.Items, showUser(user))
 	case !errors.Is(err, authority.ErrNotFound):
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	return reads(page), nil
+	return api.Reads(page), nil
 }
 
-func (a *API) showUser(ctx context.Context, c *call) (plan, error) {
-	user, err := a.user(ctx, c.id)
+func (a *API) showUser(ctx context.Context, c *api.Call) (api.Plan, error) {
+	user, err := a.user(ctx, c.ID)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	return reads(showUser(user)), nil
+	return api.Reads(showUser(user)), nil
 }
 
-func (a *API) createUser(ctx context.Context, c *call) (plan, error) {
-	body, err := decode[NewUser](c)
+func (a *API) createUser(ctx context.Context, c *api.Call) (api.Plan, error) {
+	body, err := api.Decode[NewUser](c)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
 	user, err := authority.NewUser(authority.UserProfile{
 		Sub: randomID("u_"), Username: body.Username, Name: body.Name, Email: body.Email, EmailVerified: body.EmailVerified,
 	})
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	user.Source, user.CreatedAt, user.UpdatedAt = authority.FromDatabase, c.now, c.now
+	user.Source, user.CreatedAt, user.UpdatedAt = authority.FromDatabase, c.Now, c.Now
 	if _, err := a.Directory.UserByName(ctx, user.Username); !errors.Is(err, authority.ErrNotFound) {
-		return plan{}, taken(err, "user", user.Username)
+		return api.Plan{}, taken(err, "user", user.Username)
 	}
 	if user.PasswordHash, err = a.hash(body.Password); err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	return plan{
-		events: []authority.Event{{Subject: a.subject(user.ID), Target: user.ID, Reason: "created"}},
-		apply: func(ctx context.Context) (any, error) {
+	return api.Plan{
+		Events: []authority.Event{{Subject: a.subject(user.ID), Target: user.ID, Reason: "created"}},
+		Apply: func(ctx context.Context) (any, error) {
 			return showUser(user), a.users().Create(ctx, user)
 		},
 	}, nil
@@ -93,24 +129,24 @@ func (a *API) createUser(ctx context.Context, c *call) (plan, error) {
 
 // setPassword ends what came from the old password: whoever knew it may have
 // signed in (docs/security/threats.md E 70).
-func (a *API) setPassword(ctx context.Context, c *call) (plan, error) {
-	body, err := decode[SetPassword](c)
+func (a *API) setPassword(ctx context.Context, c *api.Call) (api.Plan, error) {
+	body, err := api.Decode[SetPassword](c)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	old, err := a.storedUser(ctx, c.id)
+	old, err := a.storedUser(ctx, c.ID)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
 	user := old
 	if user.PasswordHash, err = a.hash(body.Password); err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	user.UpdatedAt = c.now
-	return plan{
-		endsAccess: true,
-		events:     []authority.Event{{Subject: a.subject(user.ID), Target: user.ID, Reason: "password set"}},
-		apply: func(ctx context.Context) (any, error) {
+	user.UpdatedAt = c.Now
+	return api.Plan{
+		EndsAccess: true,
+		Events:     []authority.Event{{Subject: a.subject(user.ID), Target: user.ID, Reason: "password set"}},
+		Apply: func(ctx context.Context) (any, error) {
 			user, err := a.users().Update(ctx, user)
 			if err != nil {
 				return nil, err
@@ -120,43 +156,43 @@ func (a *API) setPassword(ctx context.Context, c *call) (plan, error) {
 	}, nil
 }
 
-func (a *API) enableUser(ctx context.Context, c *call) (plan, error) {
-	user, err := a.storedUser(ctx, c.id)
+func (a *API) enableUser(ctx context.Context, c *api.Call) (api.Plan, error) {
+	user, err := a.storedUser(ctx, c.ID)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	return plan{
-		events: []authority.Event{{Subject: a.subject(user.ID), Target: user.ID, Reason: "enabled"}},
-		apply: func(ctx context.Context) (any, error) {
-			user, err := a.setUserDisabled(ctx, user, false)
+	return api.Plan{
+		Events: []authority.Event{{Subject: a.subject(user.ID), Target: user.ID, Reason: "enabled"}},
+		Apply: func(ctx context.Context) (any, error) {
+			user, err := a.setUserDisabled(ctx, user, false, c.Now)
 			return showUser(user), err
 		},
 	}, nil
 }
 
-func (a *API) disableUser(ctx context.Context, c *call) (plan, error) {
+func (a *API) disableUser(ctx context.Context, c *api.Call) (api.Plan, error) {
 	return a.endUser(ctx, c, "disabled", func(_ context.Context, user authority.User) (any, error) {
 		return showUser(user), nil
 	})
 }
 
-func (a *API) deleteUser(ctx context.Context, c *call) (plan, error) {
+func (a *API) deleteUser(ctx context.Context, c *api.Call) (api.Plan, error) {
 	return a.endUser(ctx, c, "deleted", func(ctx context.Context, user authority.User) (any, error) {
-		return nil, a.users().Delete(ctx, user, c.now)
+		return nil, a.users().Delete(ctx, user, c.Now)
 	})
 }
 
 // endUser disables first and sets the epoch then, like endClient.
-func (a *API) endUser(ctx context.Context, c *call, how string, then func(context.Context, authority.User) (any, error)) (plan, error) {
-	user, err := a.storedUser(ctx, c.id)
+func (a *API) endUser(ctx context.Context, c *api.Call, how string, then func(context.Context, authority.User) (any, error)) (api.Plan, error) {
+	user, err := a.storedUser(ctx, c.ID)
 	if err != nil {
-		return plan{}, err
+		return api.Plan{}, err
 	}
-	return plan{
-		endsAccess: true,
-		events:     []authority.Event{{Subject: a.subject(user.ID), Target: user.ID, Reason: how}},
-		apply: func(ctx context.Context) (any, error) {
-			user, err := a.setUserDisabled(ctx, user, true)
+	return api.Plan{
+		EndsAccess: true,
+		Events:     []authority.Event{{Subject: a.subject(user.ID), Target: user.ID, Reason: how}},
+		Apply: func(ctx context.Context) (any, error) {
+			user, err := a.setUserDisabled(ctx, user, true, c.Now)
 			if err != nil {
 				return nil, err
 			}
@@ -169,23 +205,23 @@ func (a *API) endUser(ctx context.Context, c *call, how string, then func(contex
 }
 
 // endUserTokens ends everything of a user that is older than now.
-func (a *API) endUserTokens(ctx context.Context, c *call, user authority.User, why string) error {
+func (a *API) endUserTokens(ctx context.Context, c *api.Call, user authority.User, why string) error {
 	ended := authority.Event{Subject: a.subject(user.ID), Target: user.ID, Reason: why}
-	return a.Endings.SetEpoch(ctx, authority.EpochUser, user.ID, c.describe(ctx, ended))
+	return a.Endings.SetEpoch(ctx, authority.EpochUser, user.ID, c.Describe(ctx, ended))
 }
 
-func (a *API) setUserDisabled(ctx context.Context, user authority.User, disabled bool) (authority.User, error) {
+func (a *API) setUserDisabled(ctx context.Context, user authority.User, disabled bool, at time.Time) (authority.User, error) {
 	if user.Disabled == disabled {
 		return user, nil
 	}
-	user.Disabled, user.UpdatedAt = disabled, a.clock()
+	user.Disabled, user.UpdatedAt = disabled, at
 	return a.users().Update(ctx, user)
 }
 
 func (a *API) user(ctx context.Context, id string) (authority.User, error) {
 	user, err := a.Directory.User(ctx, id)
 	if errors.Is(err, authority.ErrNotFound) {
-		return user, notFound("there is no user with the id %q", clip(id))
+		return user, api.NotFound("there is no user with the id %q", api.Clip(id))
 	}
 	return user, err
 }
@@ -194,7 +230,7 @@ func (a *API) user(ctx context.Context, id string) (authority.User, error) {
 func (a *API) storedUser(ctx context.Context, id string) (authority.User, error) {
 	user, err := a.user(ctx, id)
 	if err == nil && user.Source == authority.FromFile {
-		return user, readOnly("user", user.Username)
+		return user, api.ReadOnly("user", user.Username)
 	}
 	return user, err
 }

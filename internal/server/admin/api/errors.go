@@ -1,4 +1,4 @@
-package admin
+package api
 
 import (
 	"errors"
@@ -26,12 +26,14 @@ func (e *Error) Error() string { return e.Code + ": " + e.Description }
 
 func (e *Error) Unwrap() error { return e.cause }
 
-func (e *Error) because(cause error) *Error {
+// Because adds the cause, for the log alone.
+func (e *Error) Because(cause error) *Error {
 	e.cause = cause
 	return e
 }
 
-func invalid(format string, args ...any) *Error {
+// Invalid refuses what was sent.
+func Invalid(format string, args ...any) *Error {
 	return &Error{Status: http.StatusBadRequest, Code: string(oauth.InvalidRequest), Description: fmt.Sprintf(format, args...)}
 }
 
@@ -40,7 +42,7 @@ type Problem = authority.Problem
 
 // broken tells of all, and of the first one in words.
 func broken(found authority.Problems) *Error {
-	e := invalid("%v", found[0])
+	e := Invalid("%v", found[0])
 	if more := len(found) - 1; more > 0 {
 		e.Description += fmt.Sprintf(" (and %d more: see problems)", more)
 	}
@@ -48,37 +50,33 @@ func broken(found authority.Problems) *Error {
 	return e
 }
 
-// problems makes what a rule has found an error.
-func problems(found []Problem, err error) error {
-	if err == nil && len(found) > 0 {
-		return authority.Problems(found)
-	}
-	return err
-}
-
-func notFound(format string, args ...any) *Error {
+// NotFound is the answer for what is not there.
+func NotFound(format string, args ...any) *Error {
 	return &Error{Status: http.StatusNotFound, Code: "not_found", Description: fmt.Sprintf(format, args...)}
 }
 
-func conflict(code, format string, args ...any) *Error {
+// Conflict refuses what does not fit what is there.
+func Conflict(code, format string, args ...any) *Error {
 	return &Error{Status: http.StatusConflict, Code: code, Description: fmt.Sprintf(format, args...)}
 }
 
-func unavailable(description string) *Error {
+// Unavailable says that it cannot be done now.
+func Unavailable(description string) *Error {
 	return &Error{Status: http.StatusServiceUnavailable, Code: string(oauth.TemporarilyUnavailable), Description: description}
 }
 
-func errToken(description string) *Error {
+func badToken(description string) *Error {
 	return &Error{Status: http.StatusUnauthorized, Code: string(oauth.InvalidToken), Description: description}
 }
 
-func errScope(scope string) *Error {
+// LacksScope refuses a caller whose token has not the scope.
+func LacksScope(scope string) *Error {
 	return &Error{Status: http.StatusForbidden, Code: string(oauth.InsufficientScope), Description: "the access token lacks the scope " + scope, scope: scope}
 }
 
-// readOnly is the answer to a change of what the configuration file holds.
-func readOnly(kind, id string) *Error {
-	return conflict("read_only", "%s %q stands in the configuration file: change it there and reload the service", kind, id)
+// ReadOnly is the answer to a change of what the configuration file holds.
+func ReadOnly(kind, id string) *Error {
+	return Conflict("read_only", "%s %q is in the configuration file: change it there and reload the service", kind, id)
 }
 
 // errorOf is the one mapping from a failure to what is said aloud.
@@ -90,19 +88,19 @@ func errorOf(err error) *Error {
 	case errors.As(err, &ours):
 		return ours
 	case errors.As(err, &refused) && refused.Code != oauth.TemporarilyUnavailable && refused.Code != oauth.ServerError:
-		return (&Error{Status: refused.Code.Status(), Code: string(oauth.InvalidRequest), Description: refused.Description}).because(err)
+		return (&Error{Status: refused.Code.Status(), Code: string(oauth.InvalidRequest), Description: refused.Description}).Because(err)
 	case errors.As(err, &found):
 		return broken(found)
 	case errors.Is(err, authority.ErrRetired):
-		return conflict("already_exists", "something that was deleted had this id, and an id is never given twice: choose another")
+		return Conflict("already_exists", "something that was deleted had this id, and an id is never given twice: choose another")
 	case errors.Is(err, authority.ErrNotFound):
-		return notFound("there is nothing with this id")
+		return NotFound("there is nothing with this id")
 	case errors.Is(err, authority.ErrExists):
-		return conflict("already_exists", "this id or name is taken")
+		return Conflict("already_exists", "this id or name is taken")
 	case errors.Is(err, authority.ErrConflict):
-		return conflict("conflict", "somebody else changed it at the same moment: read it again and retry")
+		return Conflict("conflict", "somebody else changed it at the same moment: read it again and retry")
 	default:
-		return unavailable("the service cannot answer right now: what was asked for may be done in part, so look before you try again").because(err)
+		return Unavailable("the service cannot answer right now: what was asked for may be done in part, so look before you try again").Because(err)
 	}
 }
 
@@ -128,4 +126,4 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	httpx.Refuse(w, r, refused)
 }
 
-var errNoToken = errToken("an access token for the resource " + authority.AdminResource + " is needed, as Authorization: Bearer")
+var errNoToken = badToken("an access token for the resource " + authority.AdminResource + " is needed, as Authorization: Bearer")
