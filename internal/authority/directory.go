@@ -201,6 +201,14 @@ func (d *Directory) EvenOut(ctx context.Context, refusedID string) {
 	}
 }
 
+// EvenOutUser does the same for a username that is refused (J 103).
+func (d *Directory) EvenOutUser(ctx context.Context, refused string) {
+	refused = strings.ToLower(refused)
+	if _, declared := d.declared().usersByName[refused]; declared {
+		_, _ = Users(d.store).ByName(ctx, refused)
+	}
+}
+
 // User finds a user by id. ErrNotFound.
 func (d *Directory) User(ctx context.Context, id string) (User, error) {
 	if u, ok := d.declared().Users[id]; ok {

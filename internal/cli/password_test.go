@@ -15,7 +15,7 @@ func TestUserHashPasswordNeedsNoService(t *testing.T) {
 		return execute(t, context.Background(), nil, strings.NewReader(in), append([]string{"user", "hash-password"}, args...)...)
 	}
 	hash := strings.TrimSuffix(run("correct horse\n", "--password-file", "-").wants(0).out, "\n")
-	if right, err := password.Verify(t.Context(), hash, "correct horse"); !right || err != nil {
+	if right, err := password.Verify(t.Context(), password.Caller{}, hash, "correct horse"); !right || err != nil {
 		t.Errorf("%q: %v, %v", hash, right, err)
 	}
 	run("correct horse", "--password-file", "-", "-o", "json").wants(0, `"password_hash": "$argon2id$`)

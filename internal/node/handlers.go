@@ -37,7 +37,8 @@ func (n *Node) publicHandler() http.Handler {
 	}
 	signIn := &signin.Handler{
 		Pages: pages, Sessions: sessions, Directory: n.directory, Epoch: n.follower.View.NewestEpoch,
-		Record: n.record, Tally: func(e authority.Event) { n.tally(context.Background(), e) }, Now: n.now,
+		Record: n.record, Tally: func(e authority.Event) { n.tally(context.Background(), e) }, Now: n.now, After: time.After,
+		Devices: seal.NewBox(n.master.Derive("known devices"), "known device "+cfg.Issuer),
 	}
 	public := server.Public{
 		Issuer: n.settings(),

@@ -1,7 +1,8 @@
 // Package password hashes people's passwords with argon2id (RFC 9106) and
-// bounds what that costs: two hashes at a time, a short queue, and a longest
-// password (docs/security/threats.md J 111). Secrets made by a machine never
-// come here: a fast hash is right for those.
+// bounds what that costs: two hashes at a time, short queues in which nobody
+// pushes others aside (queue.go), and a longest password
+// (docs/security/threats.md J 111). Secrets made by a machine never come here:
+// a fast hash is right for those.
 package password
 
 import (
@@ -11,11 +12,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync/atomic"
-	"time"
 
 	"golang.org/x/crypto/argon2"
 )
@@ -44,12 +42,6 @@ const (
 // Check does not: a hash that comes now can be made well.
 const minMemoryKiB = 7168
 
-const (
-	parallel   = 2           // hashes at once: each holds 19 MiB and a core
-	maxWaiting = 32          // callers that wait for one: about a second of work
-	settle     = time.Second // quiet time after which memory goes back to the system
-)
-
 var (
 	// ErrLength is a password that is empty or longer than MaxLength.
 	ErrLength = errors.New("a password has 1 to 1024 bytes")
@@ -77,7 +69,7 @@ func HashWithSalt(password string, salt [saltSize]byte) (string, error) {
 	if !fits(password) {
 		return "", ErrLength
 	}
-	release, err := running.acquire(context.Background())
+	release, err := running.acquire(context.Background(), Caller{Known: true}, 1)
 	if err != nil {
 		return "", err
 	}
@@ -90,19 +82,19 @@ func HashWithSalt(password string, salt [saltSize]byte) (string, error) {
 // Verify says whether the password is the one of the hash. A password of a
 // wrong length never is. An error (ErrFormat, ErrBusy, or ctx's error if the
 // wait was too long) says nothing about the password.
-func Verify(ctx context.Context, phc, password string) (bool, error) {
+func Verify(ctx context.Context, caller Caller, phc, password string) (bool, error) {
 	stored, err := parse(phc)
 	if err != nil {
 		return false, err
 	}
-	return stored.verify(ctx, password)
+	return stored.verify(ctx, caller, password)
 }
 
-func (stored phcHash) verify(ctx context.Context, password string) (bool, error) {
+func (stored phcHash) verify(ctx context.Context, caller Caller, password string) (bool, error) {
 	if !fits(password) {
 		password = "\x00" // costs the same, and fits refuses a lone NUL as a password
 	}
-	release, err := running.acquire(ctx)
+	release, err := running.acquire(ctx, caller, stored.weight())
 	if err != nil {
 		return false, err
 	}
@@ -115,8 +107,8 @@ func (stored phcHash) verify(ctx context.Context, password string) (bool, error)
 // (docs/security/threats.md J 103): as long as the most expensive of like, the
 // hashes that were made elsewhere, and at least as long as a hash of ours. It
 // fails only as Verify does.
-func VerifyNobody(ctx context.Context, password string, like ...string) error {
-	_, err := nobody(like).verify(ctx, password)
+func VerifyNobody(ctx context.Context, caller Caller, password string, like ...string) error {
+	_, err := nobody(like).verify(ctx, caller, password)
 	return err
 }
 
@@ -142,6 +134,11 @@ func nobody(like []string) phcHash {
 	}
 	costliest.salt, costliest.sum = make([]byte, saltSize), make([]byte, hashSize)
 	return costliest
+}
+
+// weight is what a hash costs, in hashes of ours.
+func (stored phcHash) weight() float64 {
+	return float64(stored.memoryKiB) * float64(stored.passes) / (memoryKiB * passes)
 }
 
 func fits(password string) bool {
@@ -190,48 +187,4 @@ func number(s, prefix string, most uint32) (uint32, bool) {
 		return 0, false
 	}
 	return uint32(n), true
-}
-
-// limiter keeps hashing from taking all memory and all cores.
-type limiter struct {
-	slots   chan struct{}
-	waiting atomic.Int32
-	tidy    *time.Timer
-}
-
-var running = newLimiter(debug.FreeOSMemory)
-
-// newLimiter calls tidy once after every burst of hashes: each leaves 19 MiB of
-// garbage, which the collector alone would keep for minutes.
-func newLimiter(tidy func()) *limiter {
-	l := &limiter{slots: make(chan struct{}, parallel), tidy: time.AfterFunc(settle, tidy)}
-	l.tidy.Stop()
-	return l
-}
-
-func (l *limiter) acquire(ctx context.Context) (release func(), err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	select {
-	case l.slots <- struct{}{}:
-		return l.release, nil
-	default:
-	}
-	if l.waiting.Add(1) > maxWaiting {
-		l.waiting.Add(-1)
-		return nil, ErrBusy
-	}
-	defer l.waiting.Add(-1)
-	select {
-	case l.slots <- struct{}{}:
-		return l.release, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-func (l *limiter) release() {
-	<-l.slots
-	l.tidy.Reset(settle)
 }

@@ -1,9 +1,7 @@
 package password
 
 import (
-	"context"
 	"errors"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -32,7 +30,7 @@ func TestHashThenVerify(t *testing.T) {
 	for password, want := range map[string]bool{
 		"correct horse": true, "correct horse ": false, "Correct horse": false, "": false, "\x00": false,
 	} {
-		if got, err := Verify(t.Context(), phc, password); err != nil || got != want {
+		if got, err := Verify(t.Context(), Caller{}, phc, password); err != nil || got != want {
 			t.Errorf("Verify(%q) = %v, %v; want %v", password, got, err, want)
 		}
 	}
@@ -42,17 +40,17 @@ func TestHashThenVerify(t *testing.T) {
 // is from the reference implementation's own test suite.
 func TestVerifiesTheReferenceImplementation(t *testing.T) {
 	const phc = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4"
-	if ok, err := Verify(t.Context(), phc, "password"); err != nil || !ok {
+	if ok, err := Verify(t.Context(), Caller{}, phc, "password"); err != nil || !ok {
 		t.Fatalf("Verify = %v, %v", ok, err)
 	}
 }
 
 func TestPasswordLength(t *testing.T) {
 	long := strings.Repeat("x", MaxLength)
-	if ok, err := Verify(t.Context(), cheap(long), long); err != nil || !ok {
+	if ok, err := Verify(t.Context(), Caller{}, cheap(long), long); err != nil || !ok {
 		t.Errorf("1024 bytes: %v, %v", ok, err)
 	}
-	if ok, err := Verify(t.Context(), cheap(long+"x"), long+"x"); err != nil || ok {
+	if ok, err := Verify(t.Context(), Caller{}, cheap(long+"x"), long+"x"); err != nil || ok {
 		t.Errorf("1025 bytes: %v, %v; want refused", ok, err)
 	}
 	for _, p := range []string{"", long + "x"} {
@@ -87,7 +85,7 @@ func TestStoredHashIsReadStrictly(t *testing.T) {
 		"a short hash":                  "$argon2id$v=19$m=8,t=1,p=1$" + strings.Repeat("A", 22) + "$AAAA",
 		"longer than any hash could be": good + strings.Repeat("A", 300),
 	} {
-		if _, err := Verify(t.Context(), phc, "x"); !errors.Is(err, ErrFormat) {
+		if _, err := Verify(t.Context(), Caller{}, phc, "x"); !errors.Is(err, ErrFormat) {
 			t.Errorf("%s: %v; want ErrFormat", name, err)
 		}
 	}
@@ -126,52 +124,7 @@ func TestNobodyCostsWhatSomebodyCosts(t *testing.T) {
 			t.Errorf("%s: the cost of nobody is %+v, of somebody %+v", name, b, a)
 		}
 	}
-	if err := VerifyNobody(t.Context(), "x"); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestLimiter(t *testing.T) {
-	l := newLimiter(func() {})
-	var held []func()
-	for range parallel {
-		release, err := l.acquire(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		held = append(held, release)
-	}
-
-	// Everybody else waits, and the wait ends with ctx.
-	ctx, cancel := context.WithCancel(t.Context())
-	waited := make(chan error, maxWaiting)
-	for range maxWaiting {
-		go func() {
-			_, err := l.acquire(ctx)
-			waited <- err
-		}()
-	}
-	for int(l.waiting.Load()) < maxWaiting {
-		runtime.Gosched()
-	}
-	// The queue is full: one more is told so at once.
-	if _, err := l.acquire(t.Context()); !errors.Is(err, ErrBusy) {
-		t.Fatalf("with a full queue: %v; want ErrBusy", err)
-	}
-	cancel()
-	for range maxWaiting {
-		if err := <-waited; !errors.Is(err, context.Canceled) {
-			t.Fatalf("a cancelled wait: %v", err)
-		}
-	}
-
-	// A release lets a waiting caller in.
-	go func() {
-		_, err := l.acquire(t.Context())
-		waited <- err
-	}()
-	held[0]()
-	if err := <-waited; err != nil {
+	if err := VerifyNobody(t.Context(), Caller{}, "x"); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -193,7 +146,7 @@ func FuzzParse(f *testing.F) {
 
 func BenchmarkVerify(b *testing.B) {
 	for b.Loop() {
-		if err := VerifyNobody(b.Context(), "correct horse"); err != nil {
+		if err := VerifyNobody(b.Context(), Caller{}, "correct horse"); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -115,7 +115,7 @@ func newPublic(t *testing.T) Public {
 	}
 	signIn := &signin.Handler{
 		Pages: pages, Sessions: sessions, Directory: directory, Epoch: follower.View.NewestEpoch,
-		Record: record, Tally: func(authority.Event) {}, Now: time.Now,
+		Record: record, Tally: func(authority.Event) {}, Now: time.Now, After: time.After, Devices: seal.NewBox([32]byte{4}, "device"),
 	}
 	return Public{
 		Issuer: settings(),

@@ -41,7 +41,9 @@ type world struct {
 	noDisk  bool                 // the journal fails
 	broken  map[string]bool      // methods of the store that fail
 	asks    Request              // what /start asks for
+	lookups int                  // usernames that the database was asked for
 	starts  int                  // sessions that were stored
+	holds   int                  // refused callers that were kept waiting
 }
 
 // phc is a valid hash that costs nothing: few of these tests are about its cost.
@@ -80,6 +82,15 @@ func newWorld(t testing.TB) *world {
 	}
 	wo.Handler = &Handler{
 		Pages: pages, Sessions: sessions, Directory: directory, Epoch: wo.epoch, Record: wo.record, Now: wo.clock,
+		Devices: seal.NewBox(sha256.Sum256([]byte("device key")), "device"),
+		After: func(d time.Duration) <-chan time.Time {
+			wo.mu.Lock()
+			defer wo.mu.Unlock()
+			wo.holds++
+			over := make(chan time.Time, 1)
+			over <- wo.now
+			return over
+		},
 		Tally: func(e authority.Event) {
 			wo.mu.Lock()
 			defer wo.mu.Unlock()
@@ -166,6 +177,9 @@ type brokenDirectory struct {
 }
 
 func (b brokenDirectory) ObjectByName(ctx context.Context, kind authority.Kind, name string) (authority.Object, error) {
+	b.wo.mu.Lock()
+	b.wo.lookups++
+	b.wo.mu.Unlock()
 	if err := b.wo.fails("ObjectByName"); err != nil {
 		return authority.Object{}, err
 	}

@@ -8,16 +8,24 @@ import (
 	"time"
 )
 
-// limiter slows down guessing (docs/security/threats.md J 104). It counts failed attempts by
-// account and address together, by address, and by account:
+// limiter slows down guessing (docs/security/threats.md J 104).
 //
-//   - by account and address: five are free, then the wait doubles up to five
-//     minutes. Only who guesses at that account from that address waits;
-//   - by address: fifty are free, then up to five seconds. It is short because
-//     a whole office may stand behind one address;
+// A browser in which the account has signed in before (device.go) has a lane of
+// its own: five failures are free, then the wait doubles up to five minutes.
+// What others do, behind the same address or to the same account, never delays
+// it. For everybody else failed attempts are counted
+//
+//   - by account and network together: five are free, then the wait doubles up
+//     to five minutes. Only whoever guesses at that account from there waits;
+//   - by network: fifty are free, then up to five seconds. It is short because
+//     a whole office may be behind one address;
 //   - by account: nobody ever waits for what others did, since a stranger
 //     could lock the owner out that way. But while an account is under attack
-//     from many addresses, each gets one free attempt in place of five.
+//     from many networks, each gets one free attempt instead of five.
+//
+// A network is an IPv4 address, and for IPv6 the /64, the /56 and the /48 at
+// once, of which the wider have more free attempts: a rented /48 holds 65,536
+// times a /64.
 //
 // It counts names, known or not, so it tells nobody which exist. It lives in
 // memory: a restart forgives, and each node counts for itself.
@@ -36,64 +44,105 @@ const (
 	freeUnderAttack  = 1
 	attackThreshold  = 100
 	maxWait          = 5 * time.Minute
-	freeByAddress    = 50
-	maxWaitByAddress = 5 * time.Second
+	freeByNetwork    = 50
+	maxWaitByNetwork = 5 * time.Second
 	forgetAfter      = time.Hour
-	maxTallies       = 1 << 15
+	maxTallies       = 1 << 16
 )
+
+// count is one tally that an attempt is in.
+type count struct {
+	key  [16]byte
+	free int
+	most time.Duration // the longest wait; zero if nobody waits for this one
+	own  bool          // what this caller did to this account: a right password clears it
+}
 
 // attempt is one try that counts as failed until it is forgiven.
 type attempt struct {
-	limiter                *limiter
-	pair, address, account [16]byte
+	limiter *limiter
+	counts  []count
 }
 
 // begin counts an attempt before the password is looked at, so that many at
 // once count like many in a row. If the caller has to wait first, it returns
 // for how long and counts nothing.
 func (l *limiter) begin(username, address string, now time.Time) (attempt, time.Duration) {
-	name, network := canonical(username), networkOf(address)
-	a := attempt{l, key("pair", name, network), key("address", network), key("account", name)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	name := canonical(username)
+	account := count{key: key("account", name)}
 	free := freeTries
-	if l.get(a.account, now).failures >= attackThreshold {
+	if l.get(account.key, now).failures >= attackThreshold {
 		free = freeUnderAttack
 	}
-	wait := max(
-		l.get(a.pair, now).wait(now, free, maxWait),
-		l.get(a.address, now).wait(now, freeByAddress, maxWaitByAddress),
-	)
+	counts := []count{account}
+	for i, network := range networksOf(address) {
+		counts = append(counts,
+			count{key: key("pair", name, network), free: free << i, most: maxWait, own: true},
+			count{key: key("network", network), free: freeByNetwork << i, most: maxWaitByNetwork})
+	}
+	return l.try(counts, now)
+}
+
+// beginKnown is begin for a browser that the account has signed in with before.
+func (l *limiter) beginKnown(lane []byte, now time.Time) (attempt, time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.try([]count{{key: key("device", string(lane)), free: freeTries, most: maxWait, own: true}}, now)
+}
+
+func (l *limiter) try(counts []count, now time.Time) (attempt, time.Duration) {
+	var wait time.Duration
+	for _, c := range counts {
+		wait = max(wait, l.get(c.key, now).wait(now, c.free, c.most))
+	}
 	if wait > 0 {
 		return attempt{}, wait
 	}
-	for _, k := range [][16]byte{a.pair, a.address, a.account} {
-		t := l.get(k, now)
-		l.put(k, tally{t.failures + 1, now}, now)
+	for _, c := range counts {
+		l.put(c.key, tally{l.get(c.key, now).failures + 1, now}, now)
 	}
-	return a, 0
+	return attempt{l, counts}, 0
 }
 
 // forgive takes the attempt back: the password was right, or was never looked
-// at. A right password clears what this address tried on this account before.
+// at. A right password clears what this caller tried on this account before.
 func (a attempt) forgive(right bool) {
 	l := a.limiter
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, k := range [][16]byte{a.pair, a.address, a.account} {
-		t, ok := l.tallies[k]
+	for _, c := range a.counts {
+		t, ok := l.tallies[c.key]
 		switch {
 		case !ok:
-		case t.failures <= 1 || (right && k == a.pair):
-			delete(l.tallies, k)
+		case t.failures <= 1 || (right && c.own):
+			delete(l.tallies, c.key)
 		default:
-			l.tallies[k] = tally{t.failures - 1, t.last}
+			l.tallies[c.key] = tally{t.failures - 1, t.last}
 		}
 	}
 }
 
+const (
+	usesAtOnce = 10
+	usePeriod  = 2 * time.Second
+)
+
+// tooOften counts a use of an account's lane, right or wrong. People sign in now
+// and then; whoever does it all the time has no right to go before others.
+func (l *limiter) tooOften(userID string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := key("uses", userID)
+	t := l.get(k, now)
+	uses := max(0, t.failures-int(now.Sub(t.last)/usePeriod)) + 1
+	l.put(k, tally{min(uses, usesAtOnce+1), now}, now)
+	return uses > usesAtOnce
+}
+
 func (t tally) wait(now time.Time, free int, most time.Duration) time.Duration {
-	if t.failures < free {
+	if t.failures < free || most == 0 {
 		return 0
 	}
 	pause := min(time.Second<<min(t.failures-free, 20), most)
@@ -133,18 +182,23 @@ func (l *limiter) put(k [16]byte, t tally, now time.Time) {
 // canonical gives the spellings of a username one count.
 func canonical(username string) string { return strings.ToLower(strings.TrimSpace(username)) }
 
-// networkOf is the address, or for IPv6 its /64: one host has all of that.
-func networkOf(address string) string {
+// networksOf are what one party may have of the address: all of it for IPv4,
+// and more and more of it for IPv6.
+func networksOf(address string) []string {
 	ip, err := netip.ParseAddr(address)
 	if err != nil {
-		return address
+		return []string{address}
 	}
 	ip = ip.Unmap().WithZone("")
 	if ip.Is4() {
-		return ip.String()
+		return []string{ip.String()}
 	}
-	prefix, _ := ip.Prefix(64)
-	return prefix.String()
+	var networks []string
+	for _, bits := range []int{64, 56, 48} {
+		prefix, _ := ip.Prefix(bits)
+		networks = append(networks, prefix.String())
+	}
+	return networks
 }
 
 // key hashes, so that memory holds no names: people type passwords there.

@@ -60,11 +60,11 @@ func TestOneAddressManyAccounts(t *testing.T) {
 	for i := range 200 {
 		if _, wait := l.begin(fmt.Sprint("user", i), "192.0.2.1", noon); wait == 0 {
 			n++
-		} else if wait > maxWaitByAddress {
+		} else if wait > maxWaitByNetwork {
 			t.Fatalf("who shares an address waits %v", wait)
 		}
 	}
-	if n != freeByAddress {
+	if n != freeByNetwork {
 		t.Errorf("%d accounts tried from one address", n)
 	}
 }
@@ -100,7 +100,7 @@ func TestARightPasswordForgives(t *testing.T) {
 	if n := l.tries("ada", "192.0.2.1", noon, 100); n != freeTries {
 		t.Errorf("after a right password %d tries are free", n)
 	}
-	if got := l.get(key("address", "192.0.2.1"), noon).failures; got != 2*freeTries-1 {
+	if got := l.get(key("network", "192.0.2.1"), noon).failures; got != 2*freeTries-1 {
 		t.Errorf("the address counts %d failures: an own account must not clear what it did to others", got)
 	}
 }
@@ -129,5 +129,82 @@ func TestTalliesAreBounded(t *testing.T) {
 		if len(l.tallies) > maxTallies {
 			t.Fatalf("%d tallies", len(l.tallies))
 		}
+	}
+}
+
+// A rented /48 is not 65,536 times the free attempts of a /64.
+func TestNetworksOfIPv6(t *testing.T) {
+	for row, tc := range map[string]struct {
+		address func(i int) string
+		account func(i int) string
+		want    int
+	}{
+		"one account from one /64": {func(i int) string { return fmt.Sprintf("2001:db8::%x", i) }, one, freeTries},
+		"one account from one /56": {func(i int) string { return fmt.Sprintf("2001:db8:0:%x::1", i%256) }, one, 2 * freeTries},
+		"one account from one /48": {func(i int) string { return fmt.Sprintf("2001:db8:0:%x::1", i*256%65536) }, one, 4 * freeTries},
+		"any account from one /64": {func(i int) string { return fmt.Sprintf("2001:db8::%x", i) }, each, freeByNetwork},
+		"any account from one /56": {func(i int) string { return fmt.Sprintf("2001:db8:0:%x::1", i%256) }, each, 2 * freeByNetwork},
+		"any account from one /48": {func(i int) string { return fmt.Sprintf("2001:db8:0:%x::1", i*256%65536) }, each, 4 * freeByNetwork},
+		"any account from any /48": {func(i int) string { return fmt.Sprintf("2001:db8:%x::1", i) }, each, 1000},
+	} {
+		var l limiter
+		n := 0
+		for i := range 1000 {
+			if _, wait := l.begin(tc.account(i), tc.address(i), noon); wait == 0 {
+				n++
+			}
+		}
+		if n != tc.want {
+			t.Errorf("%s: %d attempts at once; want %d", row, n, tc.want)
+		}
+	}
+}
+
+func one(int) string    { return "ada" }
+func each(i int) string { return fmt.Sprint("user", i) }
+
+func TestAKnownBrowserHasItsOwnCount(t *testing.T) {
+	var l limiter
+	for i := range 500 {
+		l.begin(fmt.Sprint("user", i), "192.0.2.1", noon)
+		l.begin("ada", fmt.Sprintf("10.0.%d.%d", i/250, i%250), noon)
+		l.beginKnown([]byte("another lane"), noon)
+	}
+	lane := []byte("the lane of ada")
+	for i := range freeTries {
+		if _, wait := l.beginKnown(lane, noon); wait != 0 {
+			t.Fatalf("try %d waits %v for what others did", i, wait)
+		}
+	}
+	if _, wait := l.beginKnown(lane, noon); wait == 0 {
+		t.Error("a known browser guesses without end")
+	}
+	before := l.get(key("network", "192.0.2.1"), noon)
+	if l.beginKnown(lane, noon.Add(time.Hour)); l.get(key("network", "192.0.2.1"), noon) != before {
+		t.Error("what a known browser does counts against its neighbours")
+	}
+}
+
+func TestALaneIsForPeople(t *testing.T) {
+	var l limiter
+	now := noon
+	uses := func(every time.Duration, n int) (first int) {
+		for i := range n {
+			if l.tooOften("u-ada", now) {
+				return i
+			}
+			now = now.Add(every)
+		}
+		return n
+	}
+	if n := uses(time.Millisecond, 100); n != usesAtOnce {
+		t.Errorf("%d sign-ins in a row go before others", n)
+	}
+	now = now.Add(usesAtOnce * 2 * usePeriod)
+	if n := uses(usePeriod, 1000); n != 1000 {
+		t.Errorf("one sign-in every %v: the %dth has to go behind", usePeriod, n)
+	}
+	if l.tooOften("u-bob", now) {
+		t.Error("another account's uses count")
 	}
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
-	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/password"
 	"github.com/signalbox-sts/signalbox/internal/ui"
 )
@@ -21,6 +20,7 @@ const (
 	stepPassword = "password"
 	amrPassword  = "pwd" // RFC 8176
 	maxUsername  = 256
+	busyWait     = 2 * time.Second // what a browser is told when the queue is full
 )
 
 func passwordPage(flow string, st state, again problem, requestID string) ui.View {
@@ -46,18 +46,26 @@ func (h *Handler) takePassword(r *http.Request, st state, form httpx.Params, now
 	if username == "" || secret == "" {
 		return st, refuse(http.StatusBadRequest, "Enter your username and your password.")
 	}
-	try, wait := h.attempts.begin(username, httpx.RequestOf(r.Context()).Remote, now)
+	try, caller, wait := h.admit(r, username, now)
 	if wait > 0 {
 		p := refuse(http.StatusTooManyRequests, "Too many attempts. Wait "+inWords(wait)+" and try again.")
 		p.wait, p.field = wait, false
 		return st, p
 	}
-	user, reason, err := h.authenticate(r.Context(), username, secret)
+	user, reason, err := h.authenticate(r.Context(), caller, username, secret)
 	if err != nil {
 		try.forgive(false)
+	}
+	if errors.Is(err, password.ErrBusy) {
+		p := refuse(http.StatusServiceUnavailable, "Too many people are signing in right now. Wait a moment and try again.")
+		p.wait, p.field = busyWait, false
+		return st, p
+	}
+	if err != nil {
 		return st, err
 	}
 	if reason != "" {
+		h.Directory.EvenOutUser(r.Context(), username)
 		p := refuse(http.StatusForbidden, "The username or the password is not right.")
 		p.reason, p.userID = reason, user.ID
 		return st, p
@@ -69,24 +77,41 @@ func (h *Handler) takePassword(r *http.Request, st state, form httpx.Params, now
 	return st, nil
 }
 
+// admit says whether a password may be looked at now, and for whom that is.
+func (h *Handler) admit(r *http.Request, username string, now time.Time) (attempt, password.Caller, time.Duration) {
+	remote := httpx.RequestOf(r.Context()).Remote
+	networks := networksOf(remote)
+	caller := password.Caller{Key: networks[len(networks)-1]}
+	known, ok := h.known(r, username, now)
+	if !ok {
+		try, wait := h.attempts.begin(username, remote, now)
+		return try, caller, wait
+	}
+	try, wait := h.attempts.beginKnown(known.Lane, now)
+	if wait == 0 && !h.attempts.tooOften(known.UserID, now) {
+		caller = password.Caller{Known: true, Key: known.UserID}
+	}
+	return try, caller, wait
+}
+
 // authenticate finds the user and compares the password. It takes the same
 // time, and leads to the same words, whether the user is unknown, disabled or
 // has another password (docs/security/threats.md J 103). reason is for the
 // journal; empty means that the password is right.
-func (h *Handler) authenticate(ctx context.Context, username, secret string) (user authority.User, reason string, err error) {
+func (h *Handler) authenticate(ctx context.Context, caller password.Caller, username, secret string) (user authority.User, reason string, err error) {
 	user, err = h.Directory.UserByName(ctx, username)
 	if errors.Is(err, authority.ErrNotFound) {
-		return authority.User{}, "unknown user", h.verifyNobody(ctx, secret)
+		return authority.User{}, "unknown user", h.verifyNobody(ctx, caller, secret)
 	}
 	if err != nil {
 		return authority.User{}, "", err
 	}
-	right, err := password.Verify(ctx, user.PasswordHash, secret)
+	right, err := password.Verify(ctx, caller, user.PasswordHash, secret)
 	switch {
 	case errors.Is(err, password.ErrFormat):
-		return user, "the account has no usable password", h.verifyNobody(ctx, secret)
+		return user, "the account has no usable password", h.verifyNobody(ctx, caller, secret)
 	case err != nil:
-		return authority.User{}, "", busy(err)
+		return authority.User{}, "", err
 	case !right:
 		return user, "wrong password", nil
 	case user.Disabled:
@@ -97,19 +122,12 @@ func (h *Handler) authenticate(ctx context.Context, username, secret string) (us
 
 // verifyNobody takes as long as the slowest hash of the configuration file:
 // those were made elsewhere and may cost more than ours.
-func (h *Handler) verifyNobody(ctx context.Context, secret string) error {
+func (h *Handler) verifyNobody(ctx context.Context, caller password.Caller, secret string) error {
 	var declared []string
 	for _, u := range h.Directory.DeclaredUsers() {
 		declared = append(declared, u.PasswordHash)
 	}
-	return busy(password.VerifyNobody(ctx, secret, declared...))
-}
-
-func busy(err error) error {
-	if errors.Is(err, password.ErrBusy) {
-		return oauth.Errorf(oauth.TemporarilyUnavailable, "too many people are signing in right now").Because(err)
-	}
-	return err
+	return password.VerifyNobody(ctx, caller, secret, declared...)
 }
 
 func printable(s string) bool {

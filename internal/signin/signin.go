@@ -13,12 +13,14 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/browser"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/seal"
 )
 
 // Handler serves /login. All fields are required.
@@ -33,9 +35,13 @@ type Handler struct {
 	// counts repeats: it is for what anonymous callers can cause at will.
 	Record func(ctx context.Context, e authority.Event) error
 	Tally  func(e authority.Event)
-	Now    func() time.Time
+	// Devices seals what a browser keeps of those who have signed in with it.
+	Devices *seal.Box
+	Now     func() time.Time
+	After   func(time.Duration) <-chan time.Time // time.After
 
 	attempts limiter
+	held     atomic.Int32
 }
 
 // Request is why somebody has to sign in, and where the browser goes then.
@@ -81,6 +87,9 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case errors.As(err, &again):
 		h.refused(r, before, again, now)
+		if again.wait > 0 {
+			h.hold(r.Context())
+		}
 		h.show(w, r, before, again)
 	case err != nil:
 		h.Pages.Fail(w, r, err)
@@ -111,9 +120,32 @@ func (h *Handler) show(w http.ResponseWriter, r *http.Request, st state, again *
 // was looked at. The journal never gets what was typed: people type passwords
 // into the field of the username.
 func (h *Handler) refused(r *http.Request, st state, again *problem, now time.Time) {
-	browser.Refused(r, string(oauth.AccessDenied), again)
+	code := oauth.AccessDenied
+	if again.status == http.StatusServiceUnavailable {
+		code = oauth.TemporarilyUnavailable
+	}
+	browser.Refused(r, string(code), again)
 	if again.reason != "" {
 		h.Tally(h.failed(r, st.ClientID, again.userID, again.reason, now))
+	}
+}
+
+const (
+	holdFor = 500 * time.Millisecond
+	maxHeld = 256
+)
+
+// hold keeps a caller who was told to wait for half a second. Who asks in a
+// loop asks less often then, and it costs us a timer, not a processor. When
+// there are very many they are answered at once.
+func (h *Handler) hold(ctx context.Context) {
+	defer h.held.Add(-1)
+	if h.held.Add(1) > maxHeld {
+		return
+	}
+	select {
+	case <-h.After(holdFor):
+	case <-ctx.Done():
 	}
 }
 
@@ -155,6 +187,7 @@ func (h *Handler) finish(w http.ResponseWriter, r *http.Request, st state, now t
 		h.Pages.Fail(w, r, err)
 		return
 	}
+	h.remember(w, r, user, now)
 	browser.Go(w, st.Then)
 }
 

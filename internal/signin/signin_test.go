@@ -12,6 +12,7 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/browser/browsertest"
+	"github.com/signalbox-sts/signalbox/internal/password"
 )
 
 func TestWrongSignIn(t *testing.T) {
@@ -74,7 +75,7 @@ func TestSessionCookie(t *testing.T) {
 		name := map[bool]string{false: sessionCookie, true: "signalbox_session"}[insecure]
 		b := wo.browser()
 		got := b.Post("/login", url.Values{"flow": {b.Get("/start").Flow()}, "username": {"ada"}, "password": {"lovelace"}})
-		if got.Code != http.StatusSeeOther || len(got.Set) != 1 {
+		if got.Code != http.StatusSeeOther || len(got.Set) != 2 {
 			t.Fatalf("%d %v", got.Code, got.Set)
 		}
 		c := got.Set[0]
@@ -228,7 +229,7 @@ func TestAnUnknownUserCostsWhatTheDearestDeclaredUserCosts(t *testing.T) {
 	for _, name := range []string{"dear", "nobody", "none"} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		_, reason, err := wo.authenticate(t.Context(), name, "guess")
+		_, reason, err := wo.authenticate(t.Context(), password.Caller{}, name, "guess")
 		runtime.ReadMemStats(&after)
 		if filled := after.TotalAlloc - before.TotalAlloc; err != nil || reason == "" || filled < 64<<20 {
 			t.Errorf("%s: %q, %v, %d MiB", name, reason, err, filled>>20)
@@ -295,5 +296,23 @@ func TestEveryRefusalIsInTheLog(t *testing.T) {
 	}
 	if got := b.SignIn(page, "ada", "x"); got.Log.Cause == nil || !strings.Contains(got.Log.Cause.Error(), "wrong") {
 		t.Errorf("%+v", got.Log)
+	}
+}
+
+// docs/security/threats.md J 103: the database is asked as often for an unknown name as for a known one.
+func TestEveryRefusalAsksTheDatabaseOnce(t *testing.T) {
+	wo := newWorld(t)
+	now := wo.clock()
+	stored := authority.User{ID: "u-eve", Username: "eve", PasswordHash: phc("x"), CreatedAt: now, UpdatedAt: now}
+	if err := authority.Users(wo.db).Create(t.Context(), stored); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"nobody", "ada", "Ada", "gone", "eve"} {
+		b := wo.browser()
+		page := b.Get("/start")
+		wo.lookups = 0
+		if got := b.SignIn(page, name, "guess"); got.Code != http.StatusForbidden || wo.lookups != 1 {
+			t.Errorf("%s: %d after %d look-ups", name, got.Code, wo.lookups)
+		}
 	}
 }

@@ -325,6 +325,8 @@ func newWorld(t *testing.T) *world {
 		Settings: settings, Directory: directory, Pages: pages, Sessions: sessions, Grants: store, Endings: endings, Record: record, Epoch: epoch, Now: clock,
 		SignIn: &signin.Handler{
 			Pages: pages, Sessions: sessions, Directory: directory, Epoch: epoch, Record: record, Now: clock,
+			Devices: seal.NewBox([32]byte{4}, "device"),
+			After:   func(time.Duration) <-chan time.Time { return closedTimer },
 			Tally: func(e authority.Event) {
 				wo.mu.Lock()
 				defer wo.mu.Unlock()
@@ -427,3 +429,10 @@ func (wo *world) redeem(g authority.Grant) {
 	defer wo.store.mu.Unlock()
 	wo.store.grants[g.ID] = g
 }
+
+// closedTimer is a wait that is over.
+var closedTimer = func() chan time.Time {
+	over := make(chan time.Time)
+	close(over)
+	return over
+}()
