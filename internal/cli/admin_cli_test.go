@@ -83,6 +83,35 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
+// prompted is where a command writes for people. It tells when it said text.
+type prompted struct {
+	lockedBuffer
+	text string
+	said chan struct{}
+}
+
+func newPrompted(text string) *prompted { return &prompted{text: text, said: make(chan struct{})} }
+
+func (p *prompted) Write(b []byte) (int, error) {
+	before := strings.Contains(p.String(), p.text)
+	n, err := p.lockedBuffer.Write(b)
+	if !before && strings.Contains(p.String(), p.text) {
+		close(p.said)
+	}
+	return n, err
+}
+
+// within guards against a test that would hang; it measures nothing.
+func within[T any](t *testing.T, what string, c <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(20 * time.Second):
+		t.Fatal("nothing happened: " + what)
+	}
+	return v
+}
+
 // result is what a command left.
 type result struct {
 	t        *testing.T

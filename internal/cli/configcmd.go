@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -12,56 +13,6 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/node"
 )
 
-func newInit(env *Environment) *cobra.Command {
-	var issuer, output string
-	cmd := &cobra.Command{
-		Use:   "init",
-		Short: "Write a commented production configuration",
-		Example: `  signalbox init --issuer https://sts.example.com > signalbox.yaml
-  signalbox init --issuer https://sts.example.com --output /etc/signalbox/signalbox.yaml`,
-		Args: noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			text := config.Sample(issuer)
-			if err := issuerProblem(text); err != nil {
-				return &usageError{fmt.Errorf("--issuer: %w", err)}
-			}
-			if output == "" {
-				_, err := env.Out.Write(text)
-				return err
-			}
-			f, err := os.OpenFile(output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-			if errors.Is(err, os.ErrExist) {
-				return fmt.Errorf("%s is there already and stays as it is", output)
-			}
-			if err != nil {
-				return err
-			}
-			if _, err := f.Write(text); err != nil {
-				return errors.Join(err, f.Close())
-			}
-			fmt.Fprintf(env.Err, "%s is written. Next: make the master key that it names, then signalbox config validate %s\n", output, output)
-			return f.Close()
-		},
-	}
-	cmd.Flags().StringVar(&issuer, "issuer", "https://sts.example.com", "the issuer's URL")
-	cmd.Flags().StringVarP(&output, "output", "f", "", "write to this file, which must not exist (default: standard output)")
-	return cmd
-}
-
-// issuerProblem is what config validate would say of the issuer. The files that
-// the sample names need not be there yet.
-func issuerProblem(text []byte) error {
-	_, err := config.Parse("signalbox.yaml", text, nil)
-	var found config.Errors
-	errors.As(err, &found)
-	for _, e := range found {
-		if e.Key == "issuer" {
-			return errors.New(e.Problem + ": " + e.Fix)
-		}
-	}
-	return nil
-}
-
 func newConfig(env *Environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "config",
@@ -70,38 +21,7 @@ func newConfig(env *Environment) *cobra.Command {
 		Args:    noSubcommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	var file string
-	validate := &cobra.Command{
-		Use:     "validate FILE",
-		Short:   "Check a configuration file without starting anything",
-		Example: "  signalbox config validate signalbox.yaml",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 || (len(args) == 1) == (file != "") {
-				return &usageError{errors.New("name one configuration file; see signalbox config validate --help")}
-			}
-			return nil
-		},
-		RunE: func(_ *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				file = args[0]
-			}
-			cfg, err := config.Load(file, os.Environ())
-			if err != nil {
-				return err
-			}
-			if err := node.Check(cfg); err != nil {
-				return err
-			}
-			for _, warning := range cfg.Warnings {
-				fmt.Fprintln(env.Err, "warning:", warning)
-			}
-			fmt.Fprintf(env.Err, "%s is valid: issuer %s, %s, %s, %s\n",
-				file, cfg.Issuer, count(len(cfg.Clients), "client"), count(len(cfg.Users), "user"), count(len(cfg.Resources), "resource"))
-			return nil
-		},
-	}
-	validate.Flags().StringVarP(&file, "config", "c", "", "configuration file (YAML), as serve takes it")
-	_ = validate.MarkFlagFilename("config", "yaml", "yml")
+	validate := newConfigValidate(env)
 	explain := &cobra.Command{
 		Use:     "explain KEY",
 		Short:   "Explain one configuration key",
@@ -136,4 +56,116 @@ func newConfig(env *Environment) *cobra.Command {
 	}
 	cmd.AddCommand(validate, explain, schema)
 	return cmd
+}
+
+func newConfigValidate(env *Environment) *cobra.Command {
+	var file, output string
+	cmd := &cobra.Command{
+		Use:   "validate FILE",
+		Short: "Check a configuration file without starting anything",
+		Long: `Check a configuration file, and the files that it names, without starting
+anything. - reads it from standard input; paths in it then start at the current
+folder. With -o json the mistakes are a list for programs; the exit code is the
+same.`,
+		Example: `  signalbox config validate signalbox.yaml
+  signalbox config validate --config - -o json < signalbox.yaml`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 || (len(args) == 1) == (file != "") {
+				return &usageError{errors.New("name one configuration file; see signalbox config validate --help")}
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := checkOutput(output, dataForms); err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				file = args[0]
+			}
+			cfg, name, err := checkedConfig(env, file)
+			if output != "text" {
+				if printed := printData(env.Out, output, validated(cfg, name, err)); printed != nil || err == nil {
+					return printed
+				}
+				return errSilent
+			}
+			if err != nil {
+				return err
+			}
+			for _, warning := range cfg.Warnings {
+				fmt.Fprintln(env.Err, "warning:", warning)
+			}
+			fmt.Fprintf(env.Err, "%s is valid: issuer %s, %s, %s, %s\n",
+				name, cfg.Issuer, count(len(cfg.Clients), "client"), count(len(cfg.Users), "user"), count(len(cfg.Resources), "resource"))
+			return nil
+		},
+	}
+	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file (YAML), as serve takes it; - for standard input")
+	outputFlag(cmd, cmd.Flags(), &output, dataForms)
+	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
+	return cmd
+}
+
+// maxConfig is more than a configuration may have: config says so in its words.
+const maxConfig = 2 << 20
+
+func checkedConfig(env *Environment, file string) (cfg *config.Config, name string, err error) {
+	if file != "-" {
+		name = file
+		cfg, err = config.Load(file, os.Environ())
+	} else {
+		in, from, end, opened := openInput(env, file, "a configuration")
+		if opened != nil {
+			return nil, from, opened
+		}
+		defer end()
+		data, read := io.ReadAll(io.LimitReader(in, maxConfig))
+		if read != nil {
+			return nil, from, read
+		}
+		name = from
+		cfg, err = config.Parse(name, data, os.Environ())
+	}
+	if err == nil {
+		err = node.Check(cfg)
+	}
+	return cfg, name, err
+}
+
+// validation is what programs read of a check.
+type validation struct {
+	Valid     bool      `json:"valid"`
+	File      string    `json:"file"`
+	Issuer    string    `json:"issuer,omitempty"`
+	Clients   int       `json:"clients"`
+	Users     int       `json:"users"`
+	Resources int       `json:"resources"`
+	Warnings  []string  `json:"warnings"`
+	Errors    []mistake `json:"errors"`
+}
+
+type mistake struct {
+	File    string `json:"file"`
+	Line    int    `json:"line,omitempty"` // missing where the environment is to blame
+	Column  int    `json:"column,omitempty"`
+	Key     string `json:"key,omitempty"`
+	Problem string `json:"problem"`
+	Fix     string `json:"fix,omitempty"`
+}
+
+func validated(cfg *config.Config, name string, err error) validation {
+	v := validation{Valid: err == nil, File: name, Warnings: []string{}, Errors: []mistake{}}
+	var found config.Errors
+	switch {
+	case errors.As(err, &found):
+		for _, e := range found {
+			v.Errors = append(v.Errors, mistake{e.File, e.Line, e.Column, e.Key, e.Problem, e.Fix})
+		}
+	case err != nil:
+		v.Errors = append(v.Errors, mistake{File: name, Problem: err.Error()})
+	default:
+		v.Issuer, v.Clients, v.Users, v.Resources = cfg.Issuer, len(cfg.Clients), len(cfg.Users), len(cfg.Resources)
+		v.Warnings = append(v.Warnings, cfg.Warnings...)
+	}
+	return v
 }

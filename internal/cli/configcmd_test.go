@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"context"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,4 +35,121 @@ func TestInitTakesOnlyAnIssuerThatServeTakes(t *testing.T) {
 			t.Errorf("%s: %s", issuer, r.out)
 		}
 	}
+}
+
+// TestInitLeadsToAnOperatorWhoIsIn: what it says to do next works, word by word.
+func TestInitLeadsToAnOperatorWhoIsIn(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a new folder")
+	vars := home(t)
+	run := func(args ...string) result {
+		t.Helper()
+		return execute(t, t.Context(), vars, strings.NewReader(""), args...)
+	}
+	public, private := freePort(t), freePort(t)
+	issuer := "http://127.0.0.1:" + public
+	r := run("init", "--dir", dir, "--issuer", issuer).wants(0, "signalbox context create local --issuer "+issuer+" --client-id ops --client-secret-file '"+dir+"/ops.secret'")
+	if r.out != "" || strings.Contains(r.err, "tls.crt") {
+		t.Errorf("a loopback issuer needs no certificate, and nothing is data: %s%s", r.out, r.err)
+	}
+	before := map[string]string{}
+	for _, name := range []string{"signalbox.yaml", "master.key", "ops.secret"} {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		info, stat := os.Stat(filepath.Join(dir, name))
+		if err != nil || stat != nil || info.Mode().Perm() != 0o600 {
+			t.Fatalf("%s: %v, %v", name, err, info)
+		}
+		if before[name] = string(data); name != "signalbox.yaml" && strings.Contains(r.out+r.err, strings.TrimSpace(string(data))) {
+			t.Errorf("%s is shown", name)
+		}
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the folder: %v, %v", info.Mode(), err)
+	}
+	file := filepath.Join(dir, "signalbox.yaml")
+	run("config", "validate", file).wants(0, "1 client")
+	text := strings.NewReplacer(":8443", "127.0.0.1:"+public, "127.0.0.1:9090", "127.0.0.1:"+private).Replace(before["signalbox.yaml"])
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	log := newPrompted(`"serving"`)
+	ended := make(chan int, 1)
+	go func() {
+		ended <- Run(ctx, &Environment{In: strings.NewReader(""), Out: io.Discard, Err: log, Getenv: func(string) string { return "" }}, []string{"serve", "--config", file})
+	}()
+	defer func() { stop(); <-ended }()
+	within(t, log.String(), log.said)
+	run("context", "create", "local", "--issuer", issuer, "--admin-url", "http://127.0.0.1:"+private, "--client-id", "ops", "--client-secret-file", filepath.Join(dir, "ops.secret")).wants(0)
+	run("client", "list").wants(0, "ops")
+	run("client", "create", "first", "--grant-type", "client_credentials").wants(0)
+
+	run("init", "--dir", dir).wants(1, "master.key is there already and stays as it is: nothing was written")
+	other := t.TempDir()
+	if err := os.WriteFile(filepath.Join(other, "signalbox.yaml"), []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run("init", "--dir", other).wants(1, "signalbox.yaml is there already")
+	if left, err := os.ReadDir(other); err != nil || len(left) != 1 {
+		t.Errorf("a refused init left files: %v, %v", left, err)
+	}
+	run("init", "--dir", other, "--output", "x").wants(2, "not both")
+	r = run("init", "--dir", filepath.Join(other, "prod"), "--data", "/var/lib/signalbox").wants(0, "put the certificate for sts.example.com", "tls.crt", "context create sts ")
+	if data, err := os.ReadFile(filepath.Join(other, "prod", "signalbox.yaml")); err != nil || !strings.Contains(string(data), `url: "sqlite:/var/lib/signalbox/signalbox.db"`) {
+		t.Errorf("%v: %s", err, data)
+	}
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	return port
+}
+
+func TestConfigValidateForPrograms(t *testing.T) {
+	dir := t.TempDir()
+	execute(t, t.Context(), nil, strings.NewReader(""), "init", "--dir", dir, "--issuer", "http://127.0.0.1:8443").wants(0)
+	file := filepath.Join(dir, "signalbox.yaml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	validate := func(in string, code int, args ...string) (v validation) {
+		t.Helper()
+		r := execute(t, t.Context(), nil, strings.NewReader(in), append([]string{"config", "validate", "-o", "json"}, args...)...).wants(code)
+		if r.err != "" {
+			t.Errorf("%v: words beside the data: %s", args, r.err)
+		}
+		r.into(&v)
+		if v.Valid != (code == 0) || v.Valid != (len(v.Errors) == 0) {
+			t.Errorf("%v: %+v", args, v)
+		}
+		return v
+	}
+	if v := validate("", 0, file); v.Issuer != "http://127.0.0.1:8443" || v.Clients != 1 || len(v.Warnings) != 1 {
+		t.Errorf("%+v", v)
+	}
+	// From a stream, paths start at the current folder.
+	absolute := strings.NewReplacer("master.key\n", filepath.Join(dir, "master.key")+"\n", `"ops.secret"`, filepath.Join(dir, "ops.secret")).Replace(string(text))
+	if v := validate(absolute, 0, "--config", "-"); v.File != "standard input" {
+		t.Errorf("%+v", v)
+	}
+	v := validate(strings.Replace(absolute, "\nlisten:", "\nlisen:", 1), 1, "-")
+	if len(v.Errors) != 1 || v.Errors[0].Key != "lisen" || v.Errors[0].File != "standard input" || v.Errors[0].Line == 0 || v.Errors[0].Column != 1 || v.Errors[0].Fix != "did you mean listen?" {
+		t.Errorf("%+v", v)
+	}
+	if v := validate("", 1, filepath.Join(dir, "nothing.yaml")); len(v.Errors) != 1 || !strings.Contains(v.Errors[0].Problem, "no such file") {
+		t.Errorf("%+v", v)
+	}
+	if v := validate(strings.Repeat("x", maxConfig+1), 1, "-"); !strings.Contains(v.Errors[0].Problem, "larger than") {
+		t.Errorf("%+v", v)
+	}
+	execute(t, t.Context(), nil, strings.NewReader(absolute), "config", "validate", "-").wants(0, "standard input is valid: issuer http://127.0.0.1:8443, 1 client")
+	execute(t, t.Context(), nil, strings.NewReader("lisen: 1"), "config", "validate", "-").wants(1, "standard input:1:1: lisen: unknown key")
+	execute(t, t.Context(), nil, strings.NewReader(absolute), "config", "validate", "-", "-o", "yaml").wants(0, "valid: true\n")
+	execute(t, t.Context(), nil, strings.NewReader(absolute), "config", "validate", "-", "-o", "name").wants(2, "text, json or yaml")
 }

@@ -32,12 +32,12 @@ func forbidden(file, who string) *mistake {
 		for dir := filepath.Dir(file); ; dir = filepath.Dir(dir) {
 			if _, err := os.Stat(dir); err == nil || dir == filepath.Dir(dir) {
 				return &mistake{quote(file) + " cannot be read by the user " + who + ", who cannot enter the folder " + clip(dir),
-					"move the file to a folder that " + who + " can enter; or, if that folder is for Signalbox alone, run as root: chown " + who + " " + shellQuote(dir)}
+					"move the file to a folder that " + who + " can enter; or, if that folder is for Signalbox alone, run as root: chown " + who + " " + ShellQuote(dir)}
 			}
 		}
 	}
 	return &mistake{quote(file) + " cannot be read by the user " + who,
-		"run as root: chown " + who + " " + shellQuote(file) + " && chmod 600 " + shellQuote(file)}
+		"run as root: chown " + who + " " + ShellQuote(file) + " && chmod 600 " + ShellQuote(file)}
 }
 
 func userName() string {
@@ -49,8 +49,8 @@ func userName() string {
 
 var plainWord = regexp.MustCompile(`\A[\w@%+:,./-]+\z`)
 
-// shellQuote writes a word so that a shell reads it as one.
-func shellQuote(s string) string {
+// ShellQuote writes a word so that a shell reads it as one.
+func ShellQuote(s string) string {
 	if plainWord.MatchString(s) {
 		return s
 	}

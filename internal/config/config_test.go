@@ -263,7 +263,7 @@ func TestSampleIsValid(t *testing.T) {
 		write(t, dir, "master.key", testKey)
 		write(t, dir, "run/web", testKey)
 		write(t, dir, "run/ada", "correct horse")
-		c, err := Load(write(t, dir, "signalbox.yaml", string(Sample(issuer))), nil)
+		c, err := Load(write(t, dir, "signalbox.yaml", string(Sample(Start{Issuer: issuer}))), nil)
 		if err != nil {
 			t.Fatalf("%s:\n%v", issuer, err)
 		}
@@ -271,7 +271,7 @@ func TestSampleIsValid(t *testing.T) {
 			t.Errorf("%s: %q", c.Issuer, c.Warnings)
 		}
 		// The commented members of lists are good examples too.
-		doc := string(Sample(issuer))
+		doc := string(Sample(Start{Issuer: issuer}))
 		for _, list := range []string{"resources", "clients", "users"} {
 			block := regexp.MustCompile(`(?m)^# ` + list + `:\n(?:#  .*\n)+`).FindString(doc)
 			if block == "" {
@@ -287,6 +287,30 @@ func TestSampleIsValid(t *testing.T) {
 		if len(c.Clients) != 1 || len(c.Users) != 1 || len(c.Resources) != 1 {
 			t.Errorf("%+v", c)
 		}
+	}
+}
+
+func TestSampleWithAnOperator(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "master.key", testKey)
+	write(t, dir, "ops.secret", testKey)
+	doc := string(Sample(Start{Issuer: "http://127.0.0.1:8443", DataDir: "data", OperatorSecret: "ops.secret"}))
+	c, err := Load(write(t, dir, "signalbox.yaml", doc), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Clients) != 1 || c.Clients[0].ClientID != Operator || c.Storage.URL.Path() != filepath.Join(dir, "data", "signalbox.db") || c.Journal.Dir != filepath.Join(dir, "data", "journal") {
+		t.Errorf("%+v", c)
+	}
+	// Without its # the example is the next client.
+	example := regexp.MustCompile(`(?m)^#   - client_id: .*\n(?:#     .*\n)+`).FindString(doc)
+	write(t, dir, "run/web", testKey)
+	doc = strings.Replace(doc, example, regexp.MustCompile(`(?m)^# ?`).ReplaceAllString(example, ""), 1)
+	if _, err := Load(write(t, dir, "two.yaml", strings.ReplaceAll(doc, "/run/secrets/", "run/")), nil); err == nil || !strings.Contains(err.Error(), "https://api.example.com") {
+		t.Errorf("the example is not read as a client, whose resource is missing: %v", err)
+	}
+	if Default().Storage.URL.String() != "sqlite:/var/lib/signalbox/signalbox.db" {
+		t.Error("a sample has changed the defaults")
 	}
 }
 

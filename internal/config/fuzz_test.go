@@ -12,7 +12,7 @@ import (
 // document, and never with a control character that would reach a terminal.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(good))
-	f.Add(Sample("https://sts.example.com"))
+	f.Add(Sample(Start{Issuer: "https://sts.example.com"}))
 	f.Add([]byte("a: &a [*a]\n"))
 	f.Add([]byte("clients:\n  - {client_id: 1, jwks: {keys: [{kty: oct}]}}\n"))
 	f.Add([]byte("tls: {acme: {}, off: yes, trusted_proxies: ['::/0', 1]}\n"))

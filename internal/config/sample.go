@@ -2,28 +2,60 @@ package config
 
 import (
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
 )
+
+// Start is what a first configuration begins with.
+type Start struct {
+	Issuer         string
+	DataDir        string // of the database and the journal; empty means the default
+	OperatorSecret string // the file with the secret of a client that administers; empty means that there is none
+}
+
+// Operator is the client that may administer in a first configuration.
+const Operator = "ops"
 
 // Sample is the commented configuration that `signalbox init` writes. It needs
 // three files beside it: tls.crt, tls.key and master.key (two fewer for a
 // loopback http issuer, which has no TLS).
-func Sample(issuer string) []byte {
+func Sample(start Start) []byte {
 	var b strings.Builder
-	b.WriteString("# Signalbox configuration. Check it with: signalbox config validate FILE\n" +
+	b.WriteString("# yaml-language-server: $schema=" + SchemaID + "\n" +
+		"# Signalbox configuration. Check it with: signalbox config validate FILE\n" +
 		"# Explain a key with: signalbox config explain KEY\n" +
 		"# Paths start at this file's folder. A line with a # before its key shows what is possible.\n")
-	plain := strings.HasPrefix(issuer, "http://")
+	plain := strings.HasPrefix(start.Issuer, "http://")
 	for _, f := range table {
 		b.WriteString("\n")
-		if f.key == "issuer" {
-			f.example = strconv.Quote(issuer)
+		switch {
+		case f.key == "issuer":
+			f.example = strconv.Quote(start.Issuer)
+		case f.key == "storage" && start.DataDir != "":
+			f.fields = slices.Clone(f.fields)
+			f.fields[0].def = strconv.Quote("sqlite:" + filepath.ToSlash(filepath.Join(start.DataDir, "signalbox.db")))
 		}
 		sampleField(&b, f, "", plain)
 	}
-	return []byte(b.String())
+	text := b.String()
+	if start.OperatorSecret != "" { // the example of a client follows as a second one
+		text = strings.Replace(text, "# clients:\n", fmt.Sprintf(operator, Operator, strconv.Quote(start.OperatorSecret), authority.AdminScopes, strconv.Quote(authority.AdminResource)), 1)
+	}
+	return []byte(text)
 }
+
+const operator = `clients:
+  - client_id: %s                 # administers over the admin API
+    client_name: Operators
+    grant_types: [client_credentials]
+    client_secret_file: %s
+    scope: %s
+    resources: [%s]
+`
 
 func sampleField(b *strings.Builder, f field, indent string, plain bool) {
 	if f.envOnly {

@@ -9,11 +9,16 @@ import (
 
 type object = map[string]any
 
+// SchemaID is where the schema can be got. Editors read it from the first line of
+// a file that `signalbox init` wrote.
+const SchemaID = "https://raw.githubusercontent.com/signalbox-sts/signalbox/main/docs/reference/signalbox.schema.json"
+
 // Schema is the JSON Schema (2020-12) of the file, for editors. It knows the
 // shape; what one key means for another only validation knows.
 func Schema() []byte {
 	s := section(table)
 	s["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+	s["$id"] = SchemaID
 	s["title"] = "Signalbox configuration"
 	out, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {

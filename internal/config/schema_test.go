@@ -22,6 +22,9 @@ func schema(t *testing.T) object {
 }
 
 func TestSchemaHasEveryKey(t *testing.T) {
+	if schema(t)["$id"] != SchemaID || !strings.HasPrefix(string(Sample(Start{Issuer: "https://sts.example.com"})), "# yaml-language-server: $schema="+SchemaID+"\n") {
+		t.Error("a file does not name the schema as the schema does")
+	}
 	if schema(t)["$schema"] != "https://json-schema.org/draft/2020-12/schema" {
 		t.Error("the schema does not say which it is")
 	}
@@ -59,7 +62,7 @@ func TestSchemaAgreesWithTheParser(t *testing.T) {
 		good      bool
 	}{
 		{"the good document", good, true},
-		{"the sample", string(Sample("https://sts.example.com")), true},
+		{"the sample", string(Sample(Start{Issuer: "https://sts.example.com"})), true},
 		{"an empty section", good + "journal:\n", true},
 		{"inline keys", with(t, `client_secret_hash: "sha256:`+exampleHash+`"`, "token_endpoint_auth_method: private_key_jwt\n    jwks: {keys: [{kty: OKP, crv: Ed25519, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo}]}"), true},
 		{"an unknown key", good + "bogus: 1\n", false},
@@ -143,7 +146,7 @@ func check(s object, v any, path string) string {
 	}
 	for word, arg := range s {
 		switch word {
-		case "type", "description", "default", "examples", "title", "$schema", "additionalProperties", "properties":
+		case "type", "description", "default", "examples", "title", "$schema", "$id", "additionalProperties", "properties":
 		case "enum":
 			if !slices.Contains(arg.([]any), v) {
 				return path + ": not in enum"

@@ -21,9 +21,10 @@ const generated = "<!-- Generated: do not edit. Write it again with: go test ./t
 // TestReference: the generated pages are what the program says today.
 func TestReference(t *testing.T) {
 	for page, make := range map[string]func(*testing.T) string{
-		"docs/reference/command-line.md":  commandLine,
-		"docs/reference/configuration.md": configuration,
-		"docs/reference/admin-api.md":     adminAPI,
+		"docs/reference/command-line.md":       commandLine,
+		"docs/reference/configuration.md":      configuration,
+		"docs/reference/admin-api.md":          adminAPI,
+		"docs/reference/signalbox.schema.json": func(*testing.T) string { return string(config.Schema()) },
 	} {
 		want := make(t)
 		file := filepath.Join(checkout, page)
@@ -100,7 +101,7 @@ Durations are written as ` + "`5m`, `720h`, `10s`" + `. Relative paths start at 
 one that ends in ` + "`_FILE`" + ` names a file that holds a secret.
 
 ` + "`signalbox init` writes a file with comments, `signalbox config validate` checks one, `signalbox config explain KEY` prints what is below, and `signalbox config schema`" + `
-prints a JSON Schema for editors. [How to run it in production](../how-to/run-in-production.md) shows a complete file.
+prints a JSON Schema for editors, which is also [here](signalbox.schema.json). [How to run it in production](../how-to/run-in-production.md) shows a complete file.
 
 A changed file takes effect by itself within seconds, or at once on SIGHUP. A file with a mistake is refused, and the old configuration stays in use.
 These need a restart: ` + strings.Join(config.NeedRestart(), ", ") + `.
