@@ -30,5 +30,8 @@ type Hooks struct {
 	Declared func() authority.Declared
 }
 
+// FlushLog writes what the log has gathered.
+func (n *Node) FlushLog() { _ = n.lines.Flush() }
+
 // Handlers are what the two listeners serve, for tests that need no listener.
 func (n *Node) Handlers() (public, admin http.Handler) { return n.public, n.admin }

@@ -1,10 +1,9 @@
-package server
+package server_test
 
 import (
 	"bufio"
-	"context"
+	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,14 +14,31 @@ import (
 	"testing"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/keys"
+	"github.com/signalbox-sts/signalbox/internal/node/nodetest"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/server"
 )
 
-// raw sends one request line that no honest client would write.
-func raw(t *testing.T, server *httptest.Server, method, target, body string) *http.Response {
+// newRig is a node with a client and a resource.
+func newRig(t *testing.T) *nodetest.Rig {
 	t.Helper()
-	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	const api = "https://api.example.com"
+	return nodetest.New(t, nodetest.Setup{Declared: authority.Declared{
+		Resources: map[string]authority.Resource{api: {ID: api, Scopes: oauth.MustScopes("read"), Format: authority.FormatJWT}},
+		Clients: map[string]authority.Client{"service": {
+			ID: "service", AuthMethod: oauth.AuthClientSecretBasic, GrantTypes: []oauth.GrantType{oauth.ClientCredentials},
+			Secrets: []authority.ClientSecret{{Hash: sha256.Sum256([]byte("the secret"))}},
+		}},
+	}})
+}
+
+// raw sends one request line that no honest client would write.
+func raw(t *testing.T, site *httptest.Server, method, target, body string) *http.Response {
+	t.Helper()
+	conn, err := net.Dial("tcp", site.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,9 +53,8 @@ func raw(t *testing.T, server *httptest.Server, method, target, body string) *ht
 }
 
 func TestUncleanPathsLeadNowhere(t *testing.T) { // 3 and 10
-	middleware, _ := newMiddleware()
-	server := httptest.NewServer(newPublic(t).Handler(middleware))
-	t.Cleanup(server.Close)
+	site := httptest.NewServer(newRig(t).Public)
+	t.Cleanup(site.Close)
 	for _, target := range []string{
 		"//token", "/./token", "/x/../token", "/token/..", "/token/.", "/..", "/../token", "//evil.example", "//evil.example/..", "///token", "/token//", "//",
 		"/%2e%2e/token", "/%2e/token", "/x/%2e%2e/token", "/x%2f..%2ftoken", "/%2ftoken", "/token%2f", "/token%2f..", `/\evil.example`, "/%5cevil.example", `/x\..\token`,
@@ -48,34 +63,33 @@ func TestUncleanPathsLeadNowhere(t *testing.T) { // 3 and 10
 	} {
 		for _, method := range []string{"GET", "POST"} {
 			t.Run(method+" "+target, func(t *testing.T) {
-				r := raw(t, server, method, target, "grant_type=client_credentials")
+				r := raw(t, site, method, target, "grant_type=client_credentials")
 				if r.StatusCode >= 300 && r.StatusCode < 400 || r.Header.Get("Location") != "" {
 					t.Fatalf("%d to %q", r.StatusCode, r.Header.Get("Location"))
 				}
 				if r.StatusCode != 404 && r.StatusCode != 400 && r.StatusCode != 405 {
-					t.Fatalf("%d: it leads somewhere: %.200s", r.StatusCode, text(t, r))
+					t.Fatalf("%d: it leads somewhere: %.200s", r.StatusCode, server.Text(t, r))
 				}
-				if strings.Contains(text(t, r), "evil.example") {
+				if strings.Contains(server.Text(t, r), "evil.example") {
 					t.Fatal("the answer repeats the path")
 				}
 			})
 		}
 	}
-	if r := raw(t, server, "POST", "/token", "grant_type=client_credentials"); r.StatusCode != 401 {
+	if r := raw(t, site, "POST", "/token", "grant_type=client_credentials"); r.StatusCode != 401 {
 		t.Fatalf("the clean path: %d", r.StatusCode)
 	}
 }
 
 func TestMethods(t *testing.T) { // 112
-	middleware, _ := newMiddleware()
-	h := newPublic(t).Handler(middleware)
+	h := newRig(t).Public
 	for path, allowed := range map[string][]string{
 		"/token": {"POST"}, "/introspect": {"POST"}, "/revoke": {"POST"}, "/userinfo": {"GET", "HEAD", "POST"}, "/jwks": {"GET", "HEAD"},
 		"/.well-known/openid-configuration": {"GET", "HEAD"}, "/readyz": {"GET", "HEAD"},
 		"/authorize": {"GET", "POST"}, "/login": {"GET", "POST"}, "/consent": {"GET", "POST"}, "/logout": {"GET", "POST"},
 	} {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "MADEUP"} {
-			r := ask(h, method, path, "")
+			r := server.Ask(h, method, path, "")
 			if slices.Contains(allowed, method) {
 				if r.StatusCode == 404 || r.StatusCode == 405 {
 					t.Errorf("%s %s: %d", method, path, r.StatusCode)
@@ -90,8 +104,7 @@ func TestMethods(t *testing.T) { // 112
 }
 
 func TestCrossOrigin(t *testing.T) { // 112
-	middleware, _ := newMiddleware()
-	h := newPublic(t).Handler(middleware)
+	h := newRig(t).Public
 	for _, row := range []struct {
 		name, method, path, origin string
 		want                       string
@@ -117,7 +130,7 @@ func TestCrossOrigin(t *testing.T) { // 112
 			if row.origin != "" {
 				headers = []string{"Origin", row.origin, "Access-Control-Request-Method", "POST", "Cookie", "__Host-signalbox_session=x"}
 			}
-			r := ask(h, row.method, row.path, "", headers...)
+			r := server.Ask(h, row.method, row.path, "", headers...)
 			if got := r.Header.Get("Access-Control-Allow-Origin"); got != row.want {
 				t.Errorf("Access-Control-Allow-Origin is %q, want %q", got, row.want)
 			}
@@ -133,50 +146,49 @@ func TestCrossOrigin(t *testing.T) { // 112
 }
 
 func TestEveryAnswer(t *testing.T) {
-	middleware, log := newMiddleware()
-	h := newPublic(t).Handler(middleware)
+	rig := newRig(t)
+	h := rig.Public
 	for _, row := range []struct{ method, path, body string }{
 		{"POST", "/token", "grant_type=client_credentials"}, {"POST", "/introspect", "token=x"}, {"POST", "/revoke", "token=x"}, {"GET", "/userinfo", ""},
 		{"GET", "/jwks", ""}, {"GET", "/.well-known/openid-configuration", ""}, {"GET", "/readyz", ""}, {"GET", "/authorize", ""}, {"GET", "/", ""}, {"GET", "/nosuch", ""}, {"POST", "/login", ""},
 	} {
-		r := ask(h, row.method, row.path, row.body, "X-Request-Id", "chosen-by-the-caller", "X-Correlation-Id", "chosen-by-the-caller")
+		r := server.Ask(h, row.method, row.path, row.body, "X-Request-Id", "chosen-by-the-caller", "X-Correlation-Id", "chosen-by-the-caller")
 		id := r.Header.Get("X-Request-Id")
 		if r.Header.Get("X-Content-Type-Options") != "nosniff" || r.Header.Get("Referrer-Policy") != "no-referrer" || r.Header.Get("Server") != "" {
 			t.Errorf("%s %s: %v", row.method, row.path, r.Header)
 		}
-		if len(id) != 24 || !strings.Contains(log.String(), id) {
+		if len(id) != 24 || !strings.Contains(rig.Log(), id) {
 			t.Errorf("%s %s: the id %q is not in the log", row.method, row.path, id)
 		}
 		var body struct {
 			Error string `json:"error"`
 			ID    string `json:"request_id"`
 		}
-		if said := text(t, r); strings.HasPrefix(said, `{"error"`) && (json.Unmarshal([]byte(said), &body) != nil || body.ID != id) {
+		if said := server.Text(t, r); strings.HasPrefix(said, `{"error"`) && (json.Unmarshal([]byte(said), &body) != nil || body.ID != id) {
 			t.Errorf("%s %s: the error names another id: %s", row.method, row.path, said)
 		}
 	}
-	if strings.Contains(log.String(), "chosen-by-the-caller") {
+	if strings.Contains(rig.Log(), "chosen-by-the-caller") {
 		t.Error("114: the caller chose the id")
 	}
-	if r := ask(h, "GET", "//unclean", ""); r.Header.Get("X-Content-Type-Options") != "nosniff" || r.Header.Get("Referrer-Policy") != "no-referrer" {
+	if r := server.Ask(h, "GET", "//unclean", ""); r.Header.Get("X-Content-Type-Options") != "nosniff" || r.Header.Get("Referrer-Policy") != "no-referrer" {
 		t.Errorf("an unclean path: %v", r.Header)
 	}
 }
 
 func TestLargeBodies(t *testing.T) { // 112
-	middleware, _ := newMiddleware()
-	server := httptest.NewServer(newPublic(t).Handler(middleware))
-	t.Cleanup(server.Close)
+	site := httptest.NewServer(newRig(t).Public)
+	t.Cleanup(site.Close)
 	for _, path := range []string{"/token", "/introspect", "/revoke"} {
 		for name, body := range map[string]io.Reader{
 			"announced":     strings.NewReader("a=" + strings.Repeat("b", httpx.MaxForm)),
 			"not announced": io.MultiReader(strings.NewReader("a="), strings.NewReader(strings.Repeat("b", httpx.MaxForm))),
 		} {
-			r, err := server.Client().Post(server.URL+path, "application/x-www-form-urlencoded", body)
+			r, err := site.Client().Post(site.URL+path, "application/x-www-form-urlencoded", body)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if said := text(t, r); r.StatusCode != 413 || !strings.Contains(said, "invalid_request") || !r.Close {
+			if said := server.Text(t, r); r.StatusCode != 413 || !strings.Contains(said, "invalid_request") || !r.Close {
 				t.Errorf("%s, %s: %d %s", path, name, r.StatusCode, said)
 			}
 			_ = r.Body.Close()
@@ -185,18 +197,17 @@ func TestLargeBodies(t *testing.T) { // 112
 }
 
 func TestDiscovery(t *testing.T) {
-	middleware, _ := newMiddleware()
-	h := newPublic(t).Handler(middleware)
-	r := ask(h, "GET", "/.well-known/openid-configuration", "", "Host", "evil.example", "X-Forwarded-Host", "evil.example", "Forwarded", "host=evil.example")
-	said := text(t, r)
-	if other := text(t, ask(h, "GET", "/.well-known/oauth-authorization-server", "")); other != said || strings.Contains(said, "evil.example") {
+	h := newRig(t).Public
+	r := server.Ask(h, "GET", "/.well-known/openid-configuration", "", "Host", "evil.example", "X-Forwarded-Host", "evil.example", "Forwarded", "host=evil.example")
+	said := server.Text(t, r)
+	if other := server.Text(t, server.Ask(h, "GET", "/.well-known/oauth-authorization-server", "")); other != said || strings.Contains(said, "evil.example") {
 		t.Fatalf("102: two documents, or one that the caller wrote: %s", said)
 	}
 	var document map[string]any
 	if err := json.Unmarshal([]byte(said), &document); err != nil {
 		t.Fatal(err)
 	}
-	if document["issuer"] != testIssuer || r.Header.Get("Content-Type") != "application/json" {
+	if document["issuer"] != nodetest.Issuer || r.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("%v", document["issuer"])
 	}
 	// Every endpoint that is listed is served, and answers for itself.
@@ -212,12 +223,12 @@ func TestDiscovery(t *testing.T) {
 			continue
 		}
 		row, known := want[name]
-		if !known || value != testIssuer+row.path {
+		if !known || value != nodetest.Issuer+row.path {
 			t.Errorf("%s is %v", name, value)
 			continue
 		}
 		delete(want, name)
-		if got := ask(h, row.method, row.path, map[string]string{"POST": "a=b"}[row.method]).StatusCode; got != row.status {
+		if got := server.Ask(h, row.method, row.path, map[string]string{"POST": "a=b"}[row.method]).StatusCode; got != row.status {
 			t.Errorf("%s: %s %s is %d, want %d", name, row.method, row.path, got, row.status)
 		}
 	}
@@ -267,33 +278,141 @@ func TestKeySetIsForgottenBeforeAKeySigns(t *testing.T) { // 63
 	if keys.MaxAge >= keys.Lead {
 		t.Fatalf("a copy of the key set lives %s, and a key signs %s after it was published", keys.MaxAge, keys.Lead)
 	}
-	middleware, _ := newMiddleware()
-	r := ask(newPublic(t).Handler(middleware), "GET", "/jwks", "")
+	r := server.Ask(newRig(t).Public, "GET", "/jwks", "")
 	if got, want := r.Header.Get("Cache-Control"), fmt.Sprintf("public, max-age=%d", int(keys.MaxAge.Seconds())); got != want {
 		t.Fatalf("%q, want %q", got, want)
 	}
 }
 
-func TestReadiness(t *testing.T) {
-	middleware, log := newMiddleware()
-	p := newPublic(t)
-	var failure error
-	p.Ready = func(ctx context.Context) error {
-		if _, bounded := ctx.Deadline(); !bounded {
-			t.Error("a check may hang for ever")
+func TestLogAndMetricsNameTheTemplateOfTheRoute(t *testing.T) {
+	rig := newRig(t)
+	public, private := rig.Public, rig.Admin
+	for _, row := range []struct {
+		h                      http.Handler
+		method, path, template string
+	}{
+		{private, "GET", "/admin/v1/clients", "/admin/v1/clients"},
+		{private, "GET", "/admin/v1/clients/web", "/admin/v1/clients/{id}"},
+		{private, "POST", "/admin/v1/clients/web/secret", "/admin/v1/clients/{id}/secret"},
+		{private, "GET", "/admin/v1/resources/https%3A%2F%2Fapi.example.com", "/admin/v1/resources/{id}"},
+		{private, "PUT", "/admin/v1/clients/web", "/admin/v1/clients/{id}"},
+		{private, "GET", "/admin/v1/openapi.json", "/admin/v1/openapi.json"},
+		{private, "GET", "/admin/v1/nosuch", "other"},
+		{private, "GET", "/nosuch", "other"},
+		{public, "POST", "/token", "/token"},
+		{public, "GET", "/token", "/token"},
+		{public, "OPTIONS", "/token", "/token"},
+		{public, "GET", "/", "/"},
+		{public, "GET", "/nosuch", "other"},
+		{public, "GET", "//token", "other"},
+	} {
+		r := server.Ask(row.h, row.method, row.path, "")
+		var line struct{ Path string }
+		for _, l := range strings.Split(rig.Log(), "\n") {
+			if strings.Contains(l, r.Header.Get("X-Request-Id")) {
+				if err := json.Unmarshal([]byte(l), &line); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
-		return failure
+		if line.Path != row.template {
+			t.Errorf("%s %s is logged as %q, want %q", row.method, row.path, line.Path, row.template)
+		}
+		if series(rig, "signalbox_requests_total", row.template, row.method) == 0 {
+			t.Errorf("%s %s is not counted as %q", row.method, row.path, row.template)
+		}
 	}
-	h := p.Handler(middleware)
-	if r := ask(h, "GET", "/readyz", ""); r.StatusCode != 200 {
-		t.Fatalf("%d", r.StatusCode)
+}
+
+func TestWhatLeadsNowhereIsJSONOrAPage(t *testing.T) {
+	rig := newRig(t)
+	public, private := rig.Public, rig.Admin
+	const browser = "text/html,application/xhtml+xml,*/*;q=0.8"
+	for _, row := range []struct {
+		name         string
+		h            http.Handler
+		method, path string
+		accept       string
+		status       int
+		allow        string
+		code         string // empty: it is a page
+	}{
+		{"a program at a wrong address", public, "GET", "/nosuch", "", 404, "", "not_found"},
+		{"a program at an address that is not clean", public, "POST", "/x/../token", "application/json", 404, "", "not_found"},
+		{"a person at a wrong address", public, "GET", "/nosuch", browser, 404, "", ""},
+		{"a program with a wrong method", public, "GET", "/token", "", 405, "OPTIONS, POST", "method_not_allowed"},
+		{"a browser at an address for programs", public, "GET", "/introspect", browser, 405, "POST", "method_not_allowed"},
+		{"GET is HEAD too", public, "DELETE", "/jwks", "", 405, "GET, HEAD, OPTIONS", "method_not_allowed"},
+		{"a wrong method on a page", public, "DELETE", "/consent", browser, 405, "GET, POST", ""},
+		{"a wrong address of the admin API", private, "GET", "/admin/v1/nosuch", browser, 404, "", "not_found"},
+		{"a wrong address of the admin listener", private, "GET", "/nosuch", browser, 404, "", "not_found"},
+		{"a wrong method in the admin API", private, "PUT", "/admin/v1/clients", "", 405, "GET, POST", "method_not_allowed"},
+		{"HEAD, which would start a stream", private, "HEAD", "/admin/v1/journal/tail", "", 405, "GET", "method_not_allowed"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			r := server.Ask(row.h, row.method, row.path, "", "Accept", row.accept)
+			if r.StatusCode != row.status || r.Header.Get("Allow") != row.allow {
+				t.Errorf("%d, Allow: %s", r.StatusCode, r.Header.Get("Allow"))
+			}
+			body, id := server.Text(t, r), r.Header.Get("X-Request-Id")
+			if row.code == "" {
+				if !strings.HasPrefix(r.Header.Get("Content-Type"), "text/html") || row.status == 404 && !strings.Contains(body, id) {
+					t.Errorf("%s: %.300s", r.Header.Get("Content-Type"), body)
+				}
+				return
+			}
+			var said struct{ Error, Request_id string }
+			if err := json.Unmarshal([]byte(body), &said); err != nil || said.Error != row.code || said.Request_id != id {
+				t.Errorf("%s: %.300s", r.Header.Get("Content-Type"), body)
+			}
+		})
 	}
-	failure = errors.New("postgres://signalbox@db.internal: no such host")
-	r := ask(h, "GET", "/readyz", "")
-	if said := text(t, r); r.StatusCode != 503 || r.Header.Get("Retry-After") == "" || strings.Contains(said, "db.internal") {
-		t.Fatalf("%d %s", r.StatusCode, said)
+}
+
+func TestMetricsDoNotGrowWithWhatCallersSay(t *testing.T) { // 116
+	rig := newRig(t)
+	h := rig.Public
+	junk := func(i int) {
+		for _, method := range []string{"GET", "POST", fmt.Sprintf("MADEUP%d", i)} {
+			for _, path := range []string{"/token", "/authorize", "/login", "/logout", "/", "/jwks", "/userinfo", "/introspect", fmt.Sprintf("/nosuch%d", i), fmt.Sprintf("//x%d", i)} {
+				server.Ask(h, method, path+fmt.Sprintf("?client_id=madeup%d", i), "")
+				server.Ask(h, method, path, fmt.Sprintf("grant_type=madeup%d&client_id=madeup%d&client_secret=x", i, i), "Authorization", fmt.Sprintf("MadeUp%d x", i))
+				server.Ask(h, method, path, fmt.Sprintf("grant_type=madeup%d&scope=madeup%d", i, i), "Authorization", "Basic c2VydmljZTp0aGUgc2VjcmV0", "Host", fmt.Sprintf("madeup%d.example", i))
+			}
+		}
 	}
-	if !strings.Contains(log.String(), "db.internal") {
-		t.Error("the log does not say why")
+	junk(0)
+	rig.Metrics() // which is a request too
+	before := series(rig, "")
+	for i := range 5 {
+		junk(i + 1)
 	}
+	if after := series(rig, ""); after != before {
+		t.Errorf("%d series, then %d", before, after)
+	}
+	if said := strings.ToLower(rig.Metrics()); strings.Contains(said, "madeup") || strings.Contains(said, "nosuch") {
+		t.Error("a word of the caller's is in the metrics")
+	}
+	if series(rig, "signalbox_requests_total", "/token", "401", "invalid_client") == 0 {
+		t.Error("the counter does not count")
+	}
+}
+
+// series counts the series of a metric that have all these label values; of all
+// metrics where it has no name.
+func series(rig *nodetest.Rig, name string, values ...string) (n int) {
+	for line := range strings.Lines(rig.Metrics()) {
+		metric, _, _ := strings.Cut(line, "{")
+		if strings.HasPrefix(line, "#") || name != "" && metric != name {
+			continue
+		}
+		all := true
+		for _, v := range values {
+			all = all && strings.Contains(line, fmt.Sprintf("%q", v))
+		}
+		if all {
+			n++
+		}
+	}
+	return n
 }

@@ -4,6 +4,7 @@
 package nodetest
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -11,9 +12,9 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"io"
 	"math/big"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"sync"
@@ -38,6 +39,7 @@ type Rig struct {
 	Directory     *authority.Directory // as the handlers see it
 	Declared      authority.Declared   // see Declare
 
+	log      buffer
 	mu       sync.Mutex
 	config   *config.Config
 	now      time.Time
@@ -53,7 +55,6 @@ type Setup struct {
 	Declared authority.Declared // what the configuration file declares
 	Now      time.Time          // zero means noon on 2026-03-01
 	Config   string             // more of the configuration file
-	Log      io.Writer          // nil means nowhere
 }
 
 const configuration = `issuer: ` + Issuer + `
@@ -81,7 +82,7 @@ func New(t testing.TB, setup Setup) *Rig {
 	if r.config, err = config.Parse(filepath.Join(dir, "signalbox.yaml"), []byte(configuration+setup.Config), nil); err != nil {
 		t.Fatal(err)
 	}
-	r.Node, err = node.Open(t.Context(), r.config, node.Options{Now: r.Now, Log: setup.Log, Hooks: node.Hooks{
+	r.Node, err = node.Open(t.Context(), r.config, node.Options{Now: r.Now, Log: &r.log, Hooks: node.Hooks{
 		Store:    func(db node.Store) node.Store { r.DB = db; return &store{db, r} },
 		Record:   r.record,
 		Tally:    r.tally,
@@ -157,6 +158,41 @@ func (r *Rig) Recorded() []authority.Event { return r.copy(&r.recorded) }
 
 // Tallied is explained at Recorded.
 func (r *Rig) Tallied() []authority.Event { return r.copy(&r.tallied) }
+
+// Log is what the node has written to its log.
+func (r *Rig) Log() string {
+	r.Node.FlushLog()
+	return r.log.String()
+}
+
+// Metrics is the page for Prometheus.
+func (r *Rig) Metrics() string {
+	r.T.Helper()
+	answer := httptest.NewRecorder()
+	r.Admin.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if answer.Code != http.StatusOK {
+		r.T.Fatal(answer.Code, answer.Body)
+	}
+	return answer.Body.String()
+}
+
+// buffer may be read while somebody writes.
+type buffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
 
 func (r *Rig) copy(events *[]authority.Event) []authority.Event {
 	r.mu.Lock()
