@@ -219,9 +219,11 @@ func TestThreatsAreInTheList(t *testing.T) {
 	}
 }
 
-// TestArchitectureAgrees compares the page with the tree and with archtest.
+// TestArchitectureAgrees compares the page with the tree, with archtest and with the
+// functions of the road.
 func TestArchitectureAgrees(t *testing.T) {
 	page := "ARCHITECTURE.md"
+	checkRoad(t, read(t, page))
 	blocks, _ := parse(page, read(t, page))
 	for _, b := range blocks {
 		switch b.mark {
@@ -230,6 +232,25 @@ func TestArchitectureAgrees(t *testing.T) {
 		case "tree":
 			checkTree(t, b)
 		}
+	}
+}
+
+var (
+	roadRow    = regexp.MustCompile(`(?m)^\|[^|]+\|([^|]+)\| [^|]*\[internal/[^|]+\|$`)
+	roadMember = regexp.MustCompile("`(?:[A-Za-z]+\\.)?([A-Za-z]+)`")
+)
+
+func checkRoad(t *testing.T, text string) {
+	code, names := source(t, false), 0
+	for _, m := range roadRow.FindAllStringSubmatch(section(text, "## The road of POST /token"), -1) {
+		for _, name := range roadMember.FindAllStringSubmatch(m[1], -1) {
+			if names++; !regexp.MustCompile(`(?m)^func (\([^)]*\) )?` + name[1] + `\(`).MatchString(code) {
+				t.Errorf("ARCHITECTURE.md: there is no function %s", name[1])
+			}
+		}
+	}
+	if names < 10 {
+		t.Errorf("ARCHITECTURE.md: only %d functions of the road could be read", names)
 	}
 }
 
