@@ -263,8 +263,10 @@ func checkImports(t *testing.T, b block) {
 		switch {
 		case m[2] == "nil":
 			rules[m[1]] = "nothing of ours"
-		case strings.HasPrefix(m[3], "domain +"):
+		case m[3] == `domain + " internal/server/..."`:
 			rules[m[1]] = "the domain, and every folder below internal/server"
+		case strings.HasPrefix(m[3], "domain + "):
+			rules[m[1]] = "the domain" + strings.Trim(strings.TrimPrefix(m[3], "domain + "), `"`)
 		case m[3] == "domain":
 			rules[m[1]] = "the domain"
 		case m[3] == `"..."`:
