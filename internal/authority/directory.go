@@ -32,7 +32,7 @@ type Declared struct {
 // AdminScopes are the scopes of the admin API.
 var AdminScopes = oauth.MustScopes(
 	"clients:read", "clients:write", "users:read", "users:write", "keys:read", "keys:write",
-	"grants:read", "grants:write", "resources:read", "resources:write", "journal:read",
+	"grants:read", "grants:write", "resources:read", "resources:write", "journal:read", "journal:write",
 )
 
 // AdminResourceMetadata is the built-in resource, as a file would write it.

@@ -27,6 +27,7 @@ const (
 	EventClientChanged   EventType = "client.changed"
 	EventUserChanged     EventType = "user.changed"
 	EventResourceChanged EventType = "resource.changed"
+	EventNodeRetired     EventType = "node.retired"
 	EventConfigLoaded    EventType = "config.loaded"
 	EventConfigRefused   EventType = "config.refused"
 	EventAdminRefused    EventType = "admin.refused"
@@ -46,7 +47,7 @@ func EventTypes() []EventType {
 		EventTokenIssued, EventTokenRefused, EventTokenWithheld, EventTokenRevoked,
 		EventGrantCreated, EventGrantEnded, EventRefreshReused,
 		EventSignedIn, EventSignInFailed, EventSignedOut, EventConsentDenied,
-		EventEpochSet, EventKeyChanged, EventClientChanged, EventUserChanged, EventResourceChanged,
+		EventEpochSet, EventKeyChanged, EventClientChanged, EventUserChanged, EventResourceChanged, EventNodeRetired,
 		EventConfigLoaded, EventConfigRefused, EventAdminRefused, EventServiceStarted, EventServiceStopped,
 		EventCheckpoint, EventRecovered, EventOmitted, EventLost,
 	}

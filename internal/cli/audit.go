@@ -34,7 +34,7 @@ func (a *adminCLI) auditCommand() *cobra.Command {
 		`  signalbox audit tail
   signalbox audit search --client night-job --since 24h
   signalbox audit verify /var/lib/signalbox/journal`,
-		a.auditTail(), a.auditSearch(), a.auditVerify())
+		a.auditTail(), a.auditSearch(), a.auditVerify(), a.auditNodes(), a.auditRetire())
 }
 
 // auditFilter are the flags that tail and search share.
@@ -346,6 +346,49 @@ func word(s string) string {
 		return strconv.Quote(s)
 	}
 	return s
+}
+
+func (a *adminCLI) auditNodes() *cobra.Command {
+	cmd := listing[admin.JournalNode]{
+		path: "/journal/nodes", columns: []string{"NODE", "LAST RECORD", "AGE", "PLACE", "STATE"},
+		row: func(n admin.JournalNode) []string {
+			state := "expected"
+			if n.Loss != nil {
+				state = fmt.Sprintf("lost %d to %d", n.Loss.First, n.Loss.Last)
+			}
+			if n.RetiredAt != nil {
+				state += ", retired"
+			}
+			return []string{n.Node, strconv.FormatUint(n.Seq, 10), age(n.WrittenAt, a.env.now()), n.Place, strings.TrimPrefix(state, "expected, ")}
+		},
+	}.command(a, "List the nodes whose journals the database remembers", "  signalbox audit nodes\n  signalbox audit nodes -o json")
+	cmd.Use = "nodes"
+	return cmd
+}
+
+func (a *adminCLI) auditRetire() *cobra.Command {
+	yes := false
+	cmd := &cobra.Command{
+		Use: "retire NODE", Short: "Say that a node will not come back", Args: oneArg("node"),
+		Long: `Say that a node will not come back. From then on signalbox audit verify does not
+ask for its journal, and another node may use its folder. Its records are still
+proved where they are kept. A node that still runs stops when it is retired.`,
+		Example:           "  signalbox audit retire sts-1_5f0c2a9e",
+		ValidArgsFunction: a.completeIDs("/journal/nodes", "node"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.confirm(fmt.Sprintf("Retire node %s? If it still runs, it stops.", args[0]), yes); err != nil {
+				return err
+			}
+			var node admin.JournalNode
+			if err := a.call(cmd.Context(), http.MethodPost, at("/journal/nodes", args[0], "/retire"), nil, nil, &node); err != nil {
+				return err
+			}
+			a.done("node %s is retired", args[0])
+			return a.showData(node)
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return cmd
 }
 
 func (a *adminCLI) auditVerify() *cobra.Command {

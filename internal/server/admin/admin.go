@@ -43,12 +43,13 @@ type API struct {
 	Journal    *journal.Journal
 	JournalDir string
 	Node       string // the name under which this node keeps its journal
+	Journals   authority.JournalStore
 
 	Now func() time.Time
 }
 
 func (a *API) routes() []api.Route {
-	return slices.Concat(a.clientRoutes(), a.userRoutes(), a.resourceRoutes(), a.keyRoutes(), a.grantRoutes(), a.revokeRoutes(), a.journalRoutes())
+	return slices.Concat(a.clientRoutes(), a.userRoutes(), a.resourceRoutes(), a.keyRoutes(), a.grantRoutes(), a.revokeRoutes(), a.journalRoutes(), a.nodeRoutes())
 }
 
 // Mount hands every route to handle: its method, the template of its path, and

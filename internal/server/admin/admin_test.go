@@ -45,6 +45,7 @@ func (s *service) sample() map[string]struct {
 		"listGrants": {"/grants", nil}, "showGrant": {"/grants/" + grant.ID.String(), nil}, "endGrant": {"/grants/" + grant.ID.String() + "/end", nil},
 		"revoke":        {"/revocations", object{"user_id": user.UserID}},
 		"searchJournal": {"/journal", nil}, "tailJournal": {"/journal/tail", nil}, "showJournal": {"/journal/status", nil},
+		"listNodes": {"/journal/nodes", nil}, "retireNode": {"/journal/nodes/" + s.gone("gone_1") + "/retire", nil},
 	}
 }
 

@@ -161,7 +161,7 @@ func newService(t *testing.T) *service {
 			defer s.mu.Unlock()
 			s.later = append(s.later, e)
 		},
-		Journal: j, JournalDir: filepath.Join(dir, "journal"), Node: "n1", Now: s.clock.Now,
+		Journal: j, JournalDir: filepath.Join(dir, "journal"), Node: "n1", Journals: db, Now: s.clock.Now,
 	}
 	mux := http.NewServeMux()
 	s.api.Mount(func(method, path string, serve http.HandlerFunc) { mux.HandleFunc(method+" "+path, serve) })
