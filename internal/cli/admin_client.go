@@ -215,7 +215,7 @@ func at(list, id string, more ...string) string {
 // them. It says whether there are more.
 func each[T any](ctx context.Context, a *adminCLI, path string, query url.Values, limit int, yield func(T) error) (more bool, err error) {
 	const pageSize = 1000
-	left := limit
+	left, read, told := limit, 0, time.Now()
 	for {
 		if query == nil {
 			query = url.Values{}
@@ -235,6 +235,11 @@ func each[T any](ctx context.Context, a *adminCLI, path string, query url.Values
 			}
 		}
 		left -= len(page.Items)
+		read += len(page.Items)
+		if page.Next != "" && time.Since(told) > time.Second && isTerminal(a.env.Err) {
+			told = time.Now()
+			fmt.Fprintf(a.env.Err, "read %d so far\n", read)
+		}
 		if page.Next == "" || limit > 0 && left <= 0 {
 			return page.Next != "", nil
 		}

@@ -18,10 +18,16 @@ import (
 // waiting tells a person at a terminal whom a command waits for, once that
 // takes over a second. Call answered when it is over.
 func waiting(w io.Writer, target string) (answered func()) {
+	return progress(w, "waiting for an answer from "+target)
+}
+
+// progress tells a person at a terminal what a command does, once that takes
+// over a second. Call done when it is over.
+func progress(w io.Writer, what string) (done func()) {
 	if !isTerminal(w) {
 		return func() {}
 	}
-	timer := time.AfterFunc(time.Second, func() { fmt.Fprintf(w, "waiting for an answer from %s\n", explain.Printable(target)) })
+	timer := time.AfterFunc(time.Second, func() { fmt.Fprintln(w, explain.Printable(what)) })
 	return func() { timer.Stop() }
 }
 

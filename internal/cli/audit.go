@@ -432,7 +432,9 @@ files may be kept elsewhere. The service need not run, and may go on writing.`,
 				if err != nil {
 					return err
 				}
+				asked := progress(a.env.Err, "waiting for the database that anchors the journal")
 				options, err := node.JournalProof(cmd.Context(), cfg, witnessFile)
+				asked()
 				if err != nil {
 					return err
 				}

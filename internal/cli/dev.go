@@ -31,12 +31,13 @@ func newDev(env *Environment) *cobra.Command {
 		Use:   "dev",
 		Short: "The whole service in one command, for trying it and for tests",
 		Long: `Run the whole service without any configuration: embedded database, generated
-keys, a demo user and demo clients. It prints a first token and what to try
-next. The data folder holds the configuration that it made (signalbox.yaml).
+keys, a demo user and demo clients. It prints a first token on standard output,
+and what to try next on standard error. The data folder holds the configuration that it made (signalbox.yaml).
 dev writes that file again at each start: copy it before you change it, and run
 the copy with signalbox serve.
 
-It speaks plain HTTP and listens on loopback only.`,
+It speaks plain HTTP and listens on loopback only. The admin API is at port 9090,
+or at the next free port; it says so.`,
 		Example: `  signalbox dev
   signalbox dev --listen 127.0.0.1:0 --ready-file ready.json   # any free port, for scripts
   signalbox dev --data ./demo                                  # keeps its data`,
@@ -74,6 +75,9 @@ type demoClient struct {
 
 func dev(ctx context.Context, env *Environment, address, data, readyFile string) error {
 	began := time.Now()
+	if err := checkReadyFile(readyFile); err != nil { // before anything is started
+		return fmt.Errorf("--ready-file: %w", err)
+	}
 	ln, issuer, err := listenLoopback(address)
 	if err != nil {
 		return err
@@ -97,7 +101,9 @@ func dev(ctx context.Context, env *Environment, address, data, readyFile string)
 	if err != nil {
 		return err
 	}
+	opened := progress(env.Err, "starting: a new folder needs new keys")
 	n, err := node.Open(ctx, cfg, node.Options{Log: env.Err, Version: version.Get()})
+	opened()
 	if err != nil {
 		return err
 	}
@@ -113,7 +119,7 @@ func dev(ctx context.Context, env *Environment, address, data, readyFile string)
 		if d.AdminToken, err = n.Mint(ctx, "demo-admin", authority.AdminResource, authority.MaxTokenTTL); err != nil {
 			return err
 		}
-		if err := welcome(ctx, env, n, d, data, began); err != nil {
+		if err := welcome(ctx, env, n, d, address, data, began); err != nil {
 			return err
 		}
 		return writeReadyFile(readyFile, d)
@@ -136,19 +142,51 @@ func listenLoopback(address string) (node.Listeners, string, error) {
 	if err != nil {
 		return node.Listeners{}, "", err
 	}
-	// The commands look for the admin API at 9090; when that is taken, any
-	// port will do and the banner says which.
-	private, err := net.Listen("tcp", "127.0.0.1:9090")
-	if err != nil || port == "0" {
-		if err == nil {
-			_ = private.Close()
-		}
-		if private, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			return node.Listeners{}, "", errors.Join(err, public.Close())
-		}
+	private, err := listenAdmin(port)
+	if err != nil {
+		return node.Listeners{}, "", errors.Join(err, public.Close())
 	}
 	_, port, _ = net.SplitHostPort(public.Addr().String())
 	return node.Listeners{Public: public, Admin: private}, "http://" + net.JoinHostPort(host, port), nil
+}
+
+// usualAdmin is where the commands look for the admin API, and where Prometheus
+// listens by default.
+const usualAdmin = "127.0.0.1:9090"
+
+// listenAdmin takes the usual port or the next one that is free; any free one
+// beside a public listener of which the same was asked.
+func listenAdmin(publicPort string) (net.Listener, error) {
+	if publicPort != "0" {
+		for port := 9090; port < 9100; port++ {
+			if ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+				return ln, nil
+			}
+		}
+	}
+	return net.Listen("tcp", "127.0.0.1:0")
+}
+
+// checkReadyFile finds out whether the ready file can be written, while nothing
+// runs yet that somebody would wait for in vain.
+func checkReadyFile(file string) error {
+	if file == "" {
+		return nil
+	}
+	info, err := os.Lstat(file)
+	switch {
+	case err == nil && info.IsDir():
+		return fmt.Errorf("%s is a folder: name a file in it", file)
+	case err == nil && !info.Mode().IsRegular() && info.Mode()&os.ModeSymlink == 0:
+		return fmt.Errorf("%s is not a file that can be replaced", file)
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return err
+	}
+	trial, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*.tmp")
+	if err != nil {
+		return fmt.Errorf("no file can be made in the folder %s: %w", filepath.Dir(file), errors.Unwrap(err))
+	}
+	return errors.Join(trial.Close(), os.Remove(trial.Name()))
 }
 
 const demoPassword = "ada-loves-trains"
@@ -274,7 +312,7 @@ users:
 `
 
 // welcome prints the first token, explained, and what to try next.
-func welcome(ctx context.Context, env *Environment, n *node.Node, d *demo, dir string, began time.Time) error {
+func welcome(ctx context.Context, env *Environment, n *node.Node, d *demo, address, dir string, began time.Time) error {
 	token, err := n.Mint(ctx, "demo-service", "https://api.example.com", 0)
 	if err != nil {
 		return err
@@ -284,13 +322,22 @@ func welcome(ctx context.Context, env *Environment, n *node.Node, d *demo, dir s
 		return err
 	}
 	service, web, api := d.Clients[0], d.Clients[1], d.Clients[3]
-	fmt.Fprintf(env.Out, "Signalbox serves %s (%d ms). A first token, for the client %s:\n\n%s\n\n",
-		d.Issuer, time.Since(began).Milliseconds(), service.ClientID, token)
-	if err := explainToken(env.Out, token, time.Now()); err != nil {
+	secretFile, err := filepath.Abs(filepath.Join(dir, "demo-admin.secret"))
+	if err != nil {
+		return err
+	}
+	if d.AdminURL != "http://"+usualAdmin && !strings.HasSuffix(address, ":0") {
+		fmt.Fprintf(env.Err, "%s is in use (Prometheus listens there by default), so the admin API is at %s\n", usualAdmin, d.AdminURL)
+	}
+	fmt.Fprintf(env.Err, "Signalbox serves %s (%d ms). A first token, for the client %s:\n\n",
+		d.Issuer, time.Since(began).Milliseconds(), service.ClientID)
+	fmt.Fprintln(env.Out, token) // the one thing here that a program may want
+	fmt.Fprintln(env.Err)
+	if err := explainToken(env.Err, token, time.Now()); err != nil {
 		return err
 	}
 	verifier := randomText()
-	fmt.Fprintf(env.Out, `
+	fmt.Fprintf(env.Err, `
 Get one yourself:
   curl -s -u '%[2]s:%[3]s' -d grant_type=client_credentials %[1]s/token
 
@@ -301,7 +348,8 @@ Sign in as a person (user %[6]s, password %[7]s), and see the code that the appl
   %[1]s/authorize?response_type=code&client_id=%[8]s&redirect_uri=http://127.0.0.1:8085/callback&scope=openid+profile+offline_access+orders:read&state=%[9]s&code_challenge=%[10]s&code_challenge_method=S256
 
 Look inside (in another terminal):
-  export SIGNALBOX_ADMIN_URL=%[11]s SIGNALBOX_ADMIN_TOKEN_FILE=%[12]s
+  signalbox context create dev --replace --issuer %[1]s --admin-url %[11]s --client-id demo-admin --client-secret-file %[12]s
+  export SIGNALBOX_CONTEXT=dev
   signalbox client list
   signalbox audit tail
   signalbox panic --client %[2]s
@@ -310,7 +358,7 @@ Pages: %[1]s/.well-known/openid-configuration, %[1]s/jwks; metrics: %[11]s/metri
 Configuration and data: %[13]s
 Stop with Ctrl-C.
 `, d.Issuer, service.ClientID, service.ClientSecret, api.ClientID, api.ClientSecret,
-		d.Users[0].Username, d.Users[0].Password, web.ClientID, verifier[:8], challengeOf(verifier), d.AdminURL, tokenFile, dir)
+		d.Users[0].Username, d.Users[0].Password, web.ClientID, verifier[:8], challengeOf(verifier), d.AdminURL, config.ShellQuote(secretFile), dir)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,6 +66,75 @@ func TestDevWritesItsConfigurationAgainAndSaysSo(t *testing.T) {
 	}
 	if help := newDev(&Environment{}).Long; !strings.Contains(help, "again at each start") {
 		t.Errorf("the help: %s", help)
+	}
+}
+
+func TestDevRefusesABadReadyFileBeforeItStarts(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct{ sentence, ready, want string }{
+		{"its folder is missing", filepath.Join(dir, "nowhere", "ready.json"), "no file can be made in the folder " + filepath.Join(dir, "nowhere") + ": no such file or directory"},
+		{"it is a folder", dir, "is a folder"},
+		{"its folder is a file", filepath.Join(file, "ready.json"), "not a directory"},
+		{"it is a device", os.DevNull, "not a file that can be replaced"},
+	} {
+		data := filepath.Join(dir, "data")
+		r := execute(t, t.Context(), nil, strings.NewReader(""), "dev", "--listen", "127.0.0.1:0", "--data", data, "--ready-file", row.ready)
+		if r.wants(1, "--ready-file: ", row.want); r.out != "" {
+			t.Errorf("%s: %s", row.sentence, r.out)
+		}
+		if _, err := os.Stat(data); err == nil {
+			t.Errorf("%s: it began to work all the same", row.sentence)
+		}
+	}
+	if text, err := os.ReadFile(file); err != nil || string(text) != "mine" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	ready := filepath.Join(dir, "ready.json")
+	if err := checkReadyFile(ready); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(ready); err == nil {
+		t.Error("the trial is taken for a ready file")
+	}
+}
+
+// TestDevTakesAnotherAdminPort and says so; its words are on standard error, and
+// its data on standard output.
+func TestDevTakesAnotherAdminPort(t *testing.T) {
+	if ln, err := net.Listen("tcp", usualAdmin); err == nil { // else something else has it
+		defer ln.Close()
+	}
+	ready := filepath.Join(t.TempDir(), "ready.json")
+	ctx, stop := context.WithCancel(t.Context())
+	var out lockedBuffer
+	errs := newPrompted("Stop with Ctrl-C")
+	ended := make(chan int, 1)
+	go func() {
+		env := &Environment{In: strings.NewReader(""), Out: &out, Err: errs, Getenv: func(string) string { return "" }}
+		ended <- Run(ctx, env, []string{"dev", "--listen", "127.0.0.1:" + freePort(t), "--ready-file", ready})
+	}()
+	within(t, "it does not serve", errs.said)
+	stop()
+	if code := within(t, "it does not end", ended); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+	var d demo
+	if data, err := os.ReadFile(ready); err != nil || json.Unmarshal(data, &d) != nil {
+		t.Fatal(err)
+	}
+	if d.AdminURL == "http://"+usualAdmin || !strings.Contains(errs.String(), usualAdmin+" is in use (Prometheus listens there by default), so the admin API is at "+d.AdminURL+"\n") {
+		t.Errorf("admin API at %s: %s", d.AdminURL, errs.String())
+	}
+	token := strings.TrimSuffix(out.String(), "\n")
+	if strings.Count(token, ".") != 2 || strings.ContainsAny(token, " \n") || strings.Contains(errs.String(), token) {
+		t.Errorf("standard output is not the token alone: %q", out.String())
 	}
 }
 

@@ -247,7 +247,7 @@ const tokenCommandTimeout = 2 * time.Minute // a person may have to touch a key
 func runTokenCommand(ctx context.Context, env *Environment, c contexts.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, tokenCommandTimeout)
 	defer cancel()
-	defer waiting(env.Err, "the token command of the context "+c.Name)()
+	defer progress(env.Err, "waiting for the token command of the context "+c.Name)()
 	command := exec.CommandContext(ctx, c.TokenCommand[0], c.TokenCommand[1:]...)
 	command.WaitDelay = time.Second
 	out := &bounded{left: maxSecretFile}
