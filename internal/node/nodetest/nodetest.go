@@ -11,7 +11,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -146,8 +145,8 @@ func (r *Rig) Fail(what string, err error) {
 	r.failing[what] = err
 }
 
-// Before calls fn with the name of a store's method before each call of it, and
-// After does so after it has succeeded.
+// Before calls fn with the name of a store's method, or Record, before each call of
+// it, and After does so after it has succeeded.
 func (r *Rig) Before(fn func(method string)) { r.mu.Lock(); defer r.mu.Unlock(); r.before = fn }
 
 // After is explained at Before.
@@ -201,13 +200,15 @@ func (r *Rig) copy(events *[]authority.Event) []authority.Event {
 }
 
 func (r *Rig) record(ctx context.Context, e authority.Event) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err := errors.Join(ctx.Err(), r.failing[Record]); err != nil {
-		return err
-	}
-	r.recorded = append(r.recorded, e)
-	return nil
+	return do(r, Record, func() error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		r.recorded = append(r.recorded, e)
+		return nil
+	})
 }
 
 func (r *Rig) tally(e authority.Event) {

@@ -417,6 +417,51 @@ func TestGrantEndsWithItsSession(t *testing.T) {
 	}
 }
 
+// A disk or a database that hangs makes an honest client give up and come again.
+// Promise 3: its grant does not end, however long that took.
+func TestSlowRefreshIsNoReuse(t *testing.T) {
+	const long = 11 * time.Second // longer than the grace period
+	start := func(t *testing.T) (*world, string) {
+		w := newWorld(t)
+		return w, w.signIn("web", "openid read offline_access").text("refresh_token")
+	}
+	same := func(t *testing.T, w *world, first, retry reply) {
+		t.Helper()
+		if first.status != 200 || retry.status != 200 || first.text("refresh_token") != retry.text("refresh_token") {
+			t.Fatalf("first %d %s, retry %d %s %s", first.status, first.text("error"), retry.status, retry.text("error"), retry.text("error_description"))
+		}
+		if w.count(authority.EventRefreshReused) != 0 {
+			t.Fatal("an honest retry counts as reuse")
+		}
+	}
+	t.Run("the journal hangs, and the retry comes afterwards", func(t *testing.T) {
+		w, old := start(t)
+		w.justBefore(nodetest.Record, func() { w.Pass(long) })
+		first := w.token("web", refreshForm(old))
+		same(t, w, first, w.token("web", refreshForm(old)))
+	})
+	for _, where := range []string{nodetest.Record, "RotateRefresh"} {
+		t.Run(where+" hangs, and the retry comes meanwhile", func(t *testing.T) {
+			w, old := start(t)
+			var retry reply
+			came, answered, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+			w.justBefore(where, func() {
+				w.Pass(long)
+				w.justBefore(where, func() { close(came); <-answered }) // it has read the grant as it was
+				go func() {
+					defer close(done)
+					retry = w.token("web", refreshForm(old))
+				}()
+				<-came
+			})
+			first := w.token("web", refreshForm(old))
+			close(answered)
+			<-done
+			same(t, w, first, retry)
+		})
+	}
+}
+
 func TestTwoGenerationsOldIsReuseAtOnce(t *testing.T) {
 	w := newWorld(t)
 	old := w.signIn("web", "openid read offline_access").text("refresh_token")

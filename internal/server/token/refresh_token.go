@@ -5,6 +5,8 @@ package token
 import (
 	"context"
 	"errors"
+	"math"
+	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
@@ -66,7 +68,9 @@ func (h *Handler) refreshToken(ctx context.Context, req *request) (authority.Aut
 		return a, nil, nil // paid for already
 	}
 	spend := func(ctx context.Context) error {
-		err := h.Grants.RotateRefresh(ctx, grant.ID, grant.Refresh, successor.State(req.now, issuer.RefreshIdleTTL))
+		// The grace period begins now. The journal may have taken longer than that, and
+		// then the client has given up and comes again.
+		err := h.Grants.RotateRefresh(ctx, grant.ID, grant.Refresh, successor.State(h.Now(), issuer.RefreshIdleTTL))
 		if errors.Is(err, authority.ErrConflict) {
 			return h.lostRace(ctx, req, token)
 		}
@@ -78,7 +82,8 @@ func (h *Handler) refreshToken(ctx context.Context, req *request) (authority.Aut
 var errRefresh = oauth.Errorf(oauth.InvalidGrant, "the refresh token is not valid")
 
 // lostRace looks again after another request moved the grant on first. If
-// that one presented the same token, both get the same successor.
+// that one presented the same token, both get the same successor, however long
+// it took: this request found the token current, so it came before.
 func (h *Handler) lostRace(ctx context.Context, req *request, token authority.RefreshToken) error {
 	grant, err := h.Grants.Grant(ctx, token.GrantID)
 	if errors.Is(err, authority.ErrNotFound) {
@@ -87,7 +92,8 @@ func (h *Handler) lostRace(ctx context.Context, req *request, token authority.Re
 	if err != nil {
 		return err
 	}
-	switch grant.Present(h.Refresh, token, req.now, h.Settings().RefreshGrace) {
+	const anyLength = time.Duration(math.MaxInt64)
+	switch grant.Present(h.Refresh, token, req.now, anyLength) {
 	case authority.Replay:
 		return nil
 	case authority.Reuse:

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -99,6 +100,16 @@ func (w *world) storeAda() {
 	if err := authority.Users(w.DB).Create(w.t.Context(), ada); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// justBefore lets something happen once, just before the next call of a store's method or the journal.
+func (w *world) justBefore(what string, happens func()) {
+	var once sync.Once
+	w.Before(func(method string) {
+		if method == what {
+			once.Do(func() { w.Before(nil); happens() })
+		}
+	})
 }
 
 // hangUpAtTheChange makes the caller of a request hang up when it has changed the state.
