@@ -6,6 +6,8 @@ import (
 	"testing"
 )
 
+const CommitTimeout = commitTimeout
+
 // FailAfter lets n more statements pass and then fails them all; below 0 it heals.
 func (db *DB) FailAfter(n int) {
 	switch e := db.engine.(type) {

@@ -72,9 +72,12 @@ func openPostgres(ctx context.Context, url string) (*postgres, error) {
 // settle fixes what the transitions rely on, whatever the server's defaults
 // are. Each statement must see what was committed before it (see send),
 // and an answer must not come before the commit is on disk; a stricter setting
-// than "on" stays.
+// than "on" stays. A node that is cut off in the middle of a transaction must not
+// commit it when its network comes back: the other nodes have looked past the
+// number of its revocation by then (see revocation.Follower).
 func settle(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.Exec(ctx, `SELECT set_config('default_transaction_isolation', 'read committed', false),
+		set_config('idle_in_transaction_session_timeout', '15s', false),
 		set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)`)
 	return err
 }
@@ -113,7 +116,7 @@ func (p *postgres) write(ctx context.Context, o *op) error { return p.groups.sub
 // alone, so that nobody's bad transition fails its neighbours. All of it has
 // one deadline, since its callers wait for it even when they want to leave.
 func (p *postgres) commit(group []*op) {
-	ctx, cancel := context.WithTimeout(context.Background(), groupTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
 	slices.SortStableFunc(group, func(a, b *op) int { return strings.Compare(a.key, b.key) })
 	err := retry(func() error { return p.attempt(ctx, group) })
@@ -185,7 +188,7 @@ func (p *postgres) transact(ctx context.Context, fn func(tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), groupTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), transactTimeout)
 	defer cancel()
 	return retry(func() error {
 		return pgx.BeginFunc(ctx, p.pool, func(t pgx.Tx) error {

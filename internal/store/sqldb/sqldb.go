@@ -117,8 +117,13 @@ type row interface{ Scan(dest ...any) error }
 
 // Timeouts: a caller gets 503 rather than a place in an endless queue.
 const (
-	lockTimeout  = 5 * time.Second
-	groupTimeout = 10 * time.Second
+	lockTimeout = 5 * time.Second
+	// commitTimeout is for a transition of one statement. A commit that hangs may
+	// still happen after its caller was refused: so the caller must have time to come
+	// again before a refresh that went through looks like one that was stolen.
+	commitTimeout = 5 * time.Second
+	// transactTimeout is for several statements, which may end thousands of grants.
+	transactTimeout = 10 * time.Second
 )
 
 var errClosed = errors.New("the database is closed")

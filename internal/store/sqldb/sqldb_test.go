@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/config"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/store/sqldb"
 	"github.com/signalbox-sts/signalbox/internal/store/storetest"
@@ -414,6 +415,14 @@ func newGrant(seed int) authority.Grant {
 	}
 }
 
+// A refresh whose commit hangs is refused, and may have happened all the same. The
+// client comes again: that must be within the grace period, or it looks like a thief.
+func TestAHangingCommitIsRefusedWithinTheGracePeriod(t *testing.T) {
+	if grace := config.Default().Tokens.RefreshGrace; sqldb.CommitTimeout > grace/2 {
+		t.Fatalf("the caller hears after %s, and the grace period is %s", sqldb.CommitTimeout, grace)
+	}
+}
+
 // docs/how-to/several-nodes.md: a commit is on disk before it is answered, whatever the
 // server's default is, and a node keeps a bounded number of connections.
 func TestPostgresSettings(t *testing.T) {
@@ -433,6 +442,10 @@ func TestPostgresSettings(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer db.Close()
+			// The follower of revocations looks back 30 s: what takes a number may commit no later.
+			if idle, _ := db.Setting(t, "idle_in_transaction_session_timeout"); idle != "15s" {
+				t.Errorf("a transaction whose node is cut off may commit after %s (0: hours later)", idle)
+			}
 			commit, connections := db.Setting(t, "synchronous_commit")
 			if commit != row.commit || connections != row.connections {
 				t.Errorf("synchronous_commit %s and %d connections, want %s and %d", commit, connections, row.commit, row.connections)
