@@ -46,7 +46,8 @@ var mayImport = []struct {
 	{"internal/archtest", nil},
 	{"scripts", nil},
 
-	{"internal/config", words("internal/authority internal/oauth internal/password internal/suggest")},
+	{"internal/config", words("internal/authority internal/config/source internal/oauth internal/password internal/suggest")},
+	{"internal/config/source", nil},
 	{"internal/dpop", words("internal/jose")},
 	{"internal/authority", words("internal/jose internal/oauth")},
 	{"internal/httpx", words("internal/oauth")},

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/signalbox-sts/signalbox/internal/config/source"
 )
 
 // What is said of a file that cannot be read: which user tried, and the command
@@ -20,10 +22,10 @@ func unreadable(file, raw string, err error) *mistake {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return forbidden(file, userName())
-	case !looksLikeFile(raw):
+	case !source.LooksLikeFile(raw):
 		return &mistake{"is not the name of a file that is there", "is it the secret itself? Then put it in a file with mode 0600, and name that file here"}
 	}
-	return &mistake{quote(file) + " " + reason(err).Error(), "make the file, or correct the path (it starts at the folder of the configuration)"}
+	return &mistake{source.Quote(file) + " " + reason(err).Error(), "make the file, or correct the path (it starts at the folder of the configuration)"}
 }
 
 // forbidden looks for what keeps the user out: the file, or a folder above it.
@@ -31,12 +33,12 @@ func forbidden(file, who string) *mistake {
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrPermission) {
 		for dir := filepath.Dir(file); ; dir = filepath.Dir(dir) {
 			if _, err := os.Stat(dir); err == nil || dir == filepath.Dir(dir) {
-				return &mistake{quote(file) + " cannot be read by the user " + who + ", who cannot enter the folder " + clip(dir),
+				return &mistake{source.Quote(file) + " cannot be read by the user " + who + ", who cannot enter the folder " + source.Clip(dir),
 					"move the file to a folder that " + who + " can enter; or, if that folder is for Signalbox alone, run as root: chown " + who + " " + ShellQuote(dir)}
 			}
 		}
 	}
-	return &mistake{quote(file) + " cannot be read by the user " + who,
+	return &mistake{source.Quote(file) + " cannot be read by the user " + who,
 		"run as root: chown " + who + " " + ShellQuote(file) + " && chmod 600 " + ShellQuote(file)}
 }
 
@@ -61,26 +63,4 @@ func ShellQuote(s string) string {
 		return r
 	}, s)
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-var (
-	extension = regexp.MustCompile(`\A[\w-]+(\.[\w-]+)*\.[a-z]{2,10}\z`)
-	pathStart = regexp.MustCompile(`\A(?:(?:\.{0,2}|~|[A-Za-z]:)[/\\]|[a-z-]+[/\\])`)
-	upper     = regexp.MustCompile(`[A-Z]`)
-	digit     = regexp.MustCompile(`[0-9]`)
-)
-
-// looksLikeFile says whether a value that names no file may be shown all the
-// same. Secrets are random texts or passwords: without a folder before them, and
-// without an extension.
-func looksLikeFile(s string) bool {
-	if strings.HasPrefix(s, "sbx_") || strings.HasPrefix(s, "eyJ") || strings.ContainsAny(s, "+= \t") {
-		return false
-	}
-	base := s[strings.LastIndexAny(s, `/\`)+1:]
-	if base == s {
-		return extension.MatchString(s)
-	}
-	random := len(base) >= 16 && upper.MatchString(base) && digit.MatchString(base)
-	return pathStart.MatchString(s) && !random
 }

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/signalbox-sts/signalbox/internal/config/source"
 )
 
 func TestAHintForAPortLeadsToNoSecondError(t *testing.T) {
@@ -31,7 +33,7 @@ func TestASecretDoesNotLookLikeAFile(t *testing.T) {
 	for _, file := range []string{
 		"master.key", "ops.secret", "web-secret.txt", "a.b.pem", "./web", "../web", "/run/secrets/web", "/etc/signalbox/Web.Secret", "secrets/web", `C:\signalbox\web`, "~/web",
 	} {
-		if !looksLikeFile(file) {
+		if !source.LooksLikeFile(file) {
 			t.Errorf("%s is a file's name", file)
 		}
 	}
@@ -39,7 +41,7 @@ func TestASecretDoesNotLookLikeAFile(t *testing.T) {
 		"hunter2", "web", "correct horse battery.staple", "sbx_cs_abc.key", "eyJhbGciOiJub25lIn0.e30.abc", "abc+def.key", "Tr0ub4dor", "hunter2/hunter2", "",
 		"5f4dcc3b5aa765d61d8327deb882cf99", "/AbCdEf123456789012345", "S3cret/AbCdEf123456789012345",
 	} {
-		if looksLikeFile(secret) {
+		if source.LooksLikeFile(secret) {
 			t.Errorf("%s may be a secret", secret)
 		}
 	}
@@ -49,7 +51,7 @@ func TestASecretDoesNotLookLikeAFile(t *testing.T) {
 		for _, secret := range []string{
 			hex.EncodeToString(random[:]), base64.StdEncoding.EncodeToString(random[:]), base64.RawURLEncoding.EncodeToString(random[:]),
 		} {
-			if looksLikeFile(secret) {
+			if source.LooksLikeFile(secret) {
 				t.Fatalf("%s may be a secret", secret)
 			}
 		}

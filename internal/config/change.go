@@ -9,6 +9,8 @@ import (
 	"strconv"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/signalbox-sts/signalbox/internal/config/source"
 )
 
 // change says what a new value of a key needs. The keys of a section have that
@@ -75,9 +77,9 @@ func (c *Config) Declaration() [32]byte {
 	keysThatChange(func(path string, f field, change change) {
 		d := c.origin
 		switch {
-		case change != declared || !d.set(path):
+		case change != declared || !d.IsSet(path):
 		case f.isList() || f.later:
-			all[path] = d.canonical(path, d.where[path].value)
+			all[path] = d.canonical(path, d.Where[path].Value)
 		default:
 			all[path] = fmt.Sprint(reflect.ValueOf(f.at(c)).Elem())
 		}
@@ -94,7 +96,7 @@ func (d *document) canonical(path string, n *yaml.Node) any {
 		keys := map[string]any{}
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key := n.Content[i].Value
-			keys[key] = d.canonical(join(path, key), n.Content[i+1])
+			keys[key] = d.canonical(source.Join(path, key), n.Content[i+1])
 		}
 		return keys
 	case yaml.SequenceNode:

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/config/source"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/password"
 	"github.com/signalbox-sts/signalbox/internal/suggest"
@@ -30,8 +31,8 @@ func at(list string, i int, key string) string { return list + "[" + strconv.Ito
 func (d *document) rules(list string, i int, found []authority.Problem) {
 	for _, p := range found {
 		path := at(list, i, p.Field)
-		if !d.inside[path] && !d.failed[parent(path)] {
-			d.fail(path, p.Text, p.Fix)
+		if !d.Inside[path] && !d.Failed[source.Parent(path)] {
+			d.Fail(path, p.Text, p.Fix)
 		}
 	}
 }
@@ -64,7 +65,7 @@ func among[T any](m map[string]T) func(string) (T, error) {
 func (d *document) resources(refs authority.References) {
 	seen := map[string]int{}
 	for i := range d.config.Resources {
-		if len(d.errors) >= maxErrors {
+		if len(d.Errors) >= source.MaxErrors {
 			return
 		}
 		r := &d.config.Resources[i]
@@ -77,10 +78,10 @@ func (d *document) resources(refs authority.References) {
 			}
 		}
 		d.rules("resources", i, found)
-		if id := at("resources", i, "id"); d.set(id) {
+		if id := at("resources", i, "id"); d.IsSet(id) {
 			d.once(id, seen, r.ID, i, "resources")
 		}
-		if ttl := at("resources", i, "access_ttl"); !d.set(ttl) {
+		if ttl := at("resources", i, "access_ttl"); !d.IsSet(ttl) {
 			r.AccessTTL = authority.Seconds(d.config.Tokens.AccessTTL)
 		} else {
 			d.between(ttl, time.Duration(r.AccessTTL), time.Second, authority.MaxAccessTTL)
@@ -101,7 +102,7 @@ func indexed(field, list string, values []string) (string, bool) {
 // once refuses an identifier that an earlier member of the list has.
 func (d *document) once(path string, seen map[string]int, id string, i int, list string) {
 	if first, dup := seen[id]; dup {
-		d.fail(path, fmt.Sprintf("%s is also %s[%d]", quote(id), list, first), "give each its own")
+		d.Fail(path, fmt.Sprintf("%s is also %s[%d]", source.Quote(id), list, first), "give each its own")
 		return
 	}
 	seen[id] = i
@@ -129,20 +130,20 @@ func (d *document) nearResource(id string) string {
 func (d *document) clients(refs authority.References) {
 	seen := map[string]int{}
 	for i := range d.config.Clients {
-		if len(d.errors) >= maxErrors {
+		if len(d.Errors) >= source.MaxErrors {
 			return
 		}
 		c := &d.config.Clients[i]
 		d.clientSecret(i, c)
 		d.clientKeys(i, c)
 		d.rules("clients", i, d.inWordsOfTheFile(i, c.Validate()))
-		if id := at("clients", i, "client_id"); d.set(id) {
+		if id := at("clients", i, "client_id"); d.IsSet(id) {
 			d.once(id, seen, c.ClientID, i, "clients")
 		}
-		if alg := at("clients", i, "id_token_signed_response_alg"); !d.set(alg) && len(refs.Algorithms) > 0 {
+		if alg := at("clients", i, "id_token_signed_response_alg"); !d.IsSet(alg) && len(refs.Algorithms) > 0 {
 			c.IDTokenSignedResponseAlg = refs.Algorithms[0]
 		}
-		if d.inside[at("clients", i, "resources")] || d.inside["resources"] {
+		if d.Inside[at("clients", i, "resources")] || d.Inside["resources"] {
 			continue // one wrong reference would make others look wrong
 		}
 		found, _ := c.CheckReferences(refs) // a map does not fail
@@ -157,20 +158,20 @@ func (d *document) clients(refs authority.References) {
 func (d *document) clientSecret(i int, c *Client) {
 	file, hash := at("clients", i, "client_secret_file"), at("clients", i, "client_secret_hash")
 	switch {
-	case !d.set(file) && !d.set(hash) || d.failed[file] || d.failed[hash]:
+	case !d.IsSet(file) && !d.IsSet(hash) || d.Failed[file] || d.Failed[hash]:
 		return
 	case !c.UsesSecret():
-	case d.set(file) && d.set(hash):
-		d.fail(hash, "is beside client_secret_file", "keep one of the two")
+	case d.IsSet(file) && d.IsSet(hash):
+		d.Fail(hash, "is beside client_secret_file", "keep one of the two")
 		return
-	case d.set(file):
+	case d.IsSet(file):
 		c.SecretFile = d.path(c.SecretFile)
 		secret, ok := d.secretFile(file, c.SecretFile)
 		if !ok {
 			return
 		}
 		if len(secret) < minClientSecret {
-			d.fail(file, fmt.Sprintf("the secret has fewer than %d characters", minClientSecret), "make one with: openssl rand -hex 32")
+			d.Fail(file, fmt.Sprintf("the secret has fewer than %d characters", minClientSecret), "make one with: openssl rand -hex 32")
 			return
 		}
 		sum := sha256.Sum256([]byte(secret))
@@ -184,9 +185,9 @@ func (d *document) clientSecret(i int, c *Client) {
 func (d *document) clientKeys(i int, c *Client) {
 	inline, file := at("clients", i, "jwks"), at("clients", i, "jwks_file")
 	switch {
-	case !d.set(file) || d.failed[file]:
-	case d.set(inline):
-		d.fail(file, "is beside jwks", "keep one of the two")
+	case !d.IsSet(file) || d.Failed[file]:
+	case d.IsSet(inline):
+		d.Fail(file, "is beside jwks", "keep one of the two")
 	case c.TokenEndpointAuthMethod == string(oauth.AuthPrivateKeyJWT):
 		c.JWKSFile = d.path(c.JWKSFile)
 		if data, _, ok := d.read(file, c.JWKSFile); ok {
@@ -199,16 +200,16 @@ func (d *document) clientKeys(i int, c *Client) {
 
 // inWordsOfTheFile: a file has no client_secret, but a key for where it is.
 func (d *document) inWordsOfTheFile(i int, found []authority.Problem) []authority.Problem {
-	unsure := d.failed[at("clients", i, "token_endpoint_auth_method")]
+	unsure := d.Failed[at("clients", i, "token_endpoint_auth_method")]
 	for n := range found {
 		p := &found[n]
 		switch {
-		case p.Field == "client_secret" && d.set(at("clients", i, "client_secret_hash")):
+		case p.Field == "client_secret" && d.IsSet(at("clients", i, "client_secret_hash")):
 			p.Field = "client_secret_hash"
 		case p.Field == "client_secret":
 			p.Field = "client_secret_file"
 			p.Fix = strings.Replace(p.Fix, "add one;", "add client_secret_file or client_secret_hash;", 1)
-		case p.Field == "jwks" && d.set(at("clients", i, "jwks_file")):
+		case p.Field == "jwks" && d.IsSet(at("clients", i, "jwks_file")):
 			p.Field = "jwks_file"
 		case p.Field == "jwks":
 			p.Fix = strings.Replace(p.Fix, "add them", "add jwks or jwks_file", 1)
@@ -217,7 +218,7 @@ func (d *document) inWordsOfTheFile(i int, found []authority.Problem) []authorit
 		}
 		// Whether they are right depends on the method.
 		if unsure {
-			d.inside[at("clients", i, p.Field)] = true
+			d.Inside[at("clients", i, p.Field)] = true
 		}
 	}
 	return found
@@ -261,21 +262,21 @@ func (d *document) near(c *Client, field string) string {
 func (d *document) users(refs authority.References) {
 	names, subs := map[string]int{}, map[string]int{}
 	for i := range d.config.Users {
-		if len(d.errors) >= maxErrors {
+		if len(d.Errors) >= source.MaxErrors {
 			return
 		}
 		u := &d.config.Users[i]
 		name, sub := at("users", i, "username"), at("users", i, "sub")
-		if !d.set(sub) {
-			d.inside[sub] = true // derived later, from the master key
+		if !d.IsSet(sub) {
+			d.Inside[sub] = true // derived later, from the master key
 		}
 		d.rules("users", i, u.Validate())
 		found, _ := u.CheckReferences(refs) // a map does not fail
 		d.rules("users", i, found)
-		if d.set(name) && !d.failed[name] {
+		if d.IsSet(name) && !d.Failed[name] {
 			d.once(name, names, u.Username, i, "users")
 		}
-		if d.set(sub) && !d.failed[sub] {
+		if d.IsSet(sub) && !d.Failed[sub] {
 			d.once(sub, subs, u.Sub, i, "users")
 		}
 		d.password(i, u)
@@ -285,14 +286,14 @@ func (d *document) users(refs authority.References) {
 func (d *document) password(i int, u *User) {
 	hash, file := at("users", i, "password_hash"), at("users", i, "password_file")
 	switch {
-	case d.failed[hash] || d.failed[file]:
-	case !d.set(hash) && !d.set(file):
-		d.fail(hash, "is missing", "add password_hash or password_file")
-	case d.set(hash) && d.set(file):
-		d.fail(file, "is beside password_hash", "keep one of the two")
-	case d.set(hash):
+	case d.Failed[hash] || d.Failed[file]:
+	case !d.IsSet(hash) && !d.IsSet(file):
+		d.Fail(hash, "is missing", "add password_hash or password_file")
+	case d.IsSet(hash) && d.IsSet(file):
+		d.Fail(file, "is beside password_hash", "keep one of the two")
+	case d.IsSet(hash):
 		if err := password.Check(u.PasswordHash.Reveal()); err != nil {
-			d.fail(hash, "is "+err.Error(), "make one with: signalbox user hash-password")
+			d.Fail(hash, "is "+err.Error(), "make one with: signalbox user hash-password")
 		}
 	default:
 		u.PasswordFile = d.path(u.PasswordFile)
@@ -301,7 +302,7 @@ func (d *document) password(i int, u *User) {
 			return
 		}
 		if bad := authority.CheckPassword(p); bad != nil {
-			d.fail(file, "the password "+bad.Text, bad.Fix)
+			d.Fail(file, "the password "+bad.Text, bad.Fix)
 			return
 		}
 		u.Password = Secret{p}

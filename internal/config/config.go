@@ -15,10 +15,8 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/config/source"
 )
-
-// maxDocument bounds the file before anything parses it.
-const maxDocument = 1 << 20
 
 // Config is one valid configuration. Load and Parse are the only way to a
 // validated one; a Config is never changed afterwards, a reload makes another.
@@ -48,16 +46,21 @@ type Config struct {
 }
 
 // Name is the path of the file, or what Parse was told.
-func (c *Config) Name() string { return c.origin.file }
+func (c *Config) Name() string { return c.origin.File }
 
 // Refuse is an error about one key of this configuration, with its place, for
 // rules that only the one who uses the value knows.
 func (c *Config) Refuse(key, problem, fix string) error {
-	d := *c.origin
-	d.errors, d.failed, d.inside = nil, map[string]bool{}, map[string]bool{}
-	d.fail(key, problem, fix)
-	return d.errors
+	d := c.origin.Again()
+	d.Fail(key, problem, fix)
+	return d.Errors
 }
+
+// Error and Errors are mistakes in the file, with place and cure.
+type (
+	Error  = source.Error
+	Errors = source.Errors
+)
 
 // Listen holds two host:port addresses.
 type Listen struct {
@@ -165,7 +168,7 @@ func Default() *Config {
 }
 
 // Load reads, completes and validates the file at path. env is os.Environ().
-// A wrong file gives Errors; FilesOf tells what they rest on. Relative paths in the file are relative to it.
+// A wrong file gives Errors; FilesOf tells which files they depend on. Relative paths in the file are relative to it.
 func Load(path string, env []string) (*Config, error) {
 	files := []File{look(path)}
 	f, err := os.Open(path)
@@ -181,25 +184,25 @@ func Load(path string, env []string) (*Config, error) {
 		return nil, &refused{fmt.Errorf("configuration %s: %w", path, err), files}
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxDocument+1))
+	data, err := io.ReadAll(io.LimitReader(f, source.MaxSize+1))
 	if err != nil {
 		return nil, &refused{fmt.Errorf("configuration %s: %w", path, err), files}
 	}
 	d := evaluate(path, data, env)
 	files = append(files, d.config.Files...)
-	if len(d.errors) > 0 {
-		return nil, &refused{d.errors.sorted(), files}
+	if len(d.Errors) > 0 {
+		return nil, &refused{d.Errors.Sorted(), files}
 	}
 	d.config.Files = files
 	return d.config, nil
 }
 
-// Parse is Load for a document at hand. name stands in errors, and its folder
+// Parse is Load for a document at hand. name is in errors, and its folder
 // is where relative paths start.
 func Parse(name string, data []byte, env []string) (*Config, error) {
 	d := evaluate(name, data, env)
-	if len(d.errors) > 0 {
-		return nil, d.errors.sorted()
+	if len(d.Errors) > 0 {
+		return nil, d.Errors.Sorted()
 	}
 	return d.config, nil
 }
@@ -207,11 +210,11 @@ func Parse(name string, data []byte, env []string) (*Config, error) {
 func evaluate(name string, data []byte, env []string) *document {
 	d := newDocument(name, data)
 	setDefaults(table, d.config)
-	if root := d.yaml(data); root != nil {
+	if root := d.Root(data); root != nil {
 		d.mapping(root, "", table, d.config)
 	}
 	// A broken document says nothing reliable about what is missing.
-	if !d.broken {
+	if !d.Broken {
 		d.environment(env)
 		d.validate()
 	}
@@ -224,5 +227,5 @@ func (d *document) path(p string) string {
 	if p == "" || filepath.IsAbs(p) {
 		return p
 	}
-	return filepath.Join(filepath.Dir(d.file), p)
+	return filepath.Join(filepath.Dir(d.File), p)
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/signalbox-sts/signalbox/internal/config/source"
 	"github.com/signalbox-sts/signalbox/internal/suggest"
 )
 
@@ -57,30 +58,30 @@ func (d *document) environment(env []string) {
 				d.failEnv(name, base+" is set as well", "keep one of the two")
 				continue
 			}
-			d.where[t.path] = place{env: name}
+			d.Where[t.path] = source.Place{Env: name}
 			value, ok = d.secretFile(t.path, value)
 			if !ok {
 				continue
 			}
 		}
-		d.where[t.path] = place{env: name}
+		d.Where[t.path] = source.Place{Env: name}
 		// What the file said about the key no longer counts, right or wrong;
-		// but a secret that may not stand in the file must go from it.
-		if d.inside[t.path] && !t.f.envOnly {
-			d.errors = slices.DeleteFunc(d.errors, func(e Error) bool {
+		// but a secret that must not be in the file must go from it.
+		if d.Inside[t.path] && !t.f.envOnly {
+			d.Errors = slices.DeleteFunc(d.Errors, func(e Error) bool {
 				return e.Key == t.path || strings.HasPrefix(e.Key, t.path+"[")
 			})
-			delete(d.failed, t.path)
-			delete(d.inside, t.path)
+			delete(d.Failed, t.path)
+			delete(d.Inside, t.path)
 		}
 		if m := assign(t.f, t.f.at(d.config), value); m != nil {
-			d.fail(t.path, m.problem, m.fix)
+			d.Fail(t.path, m.problem, m.fix)
 		}
 	}
 }
 
 func (d *document) failEnv(name, problem, fix string) {
-	d.errors = append(d.errors, Error{File: "environment " + clip(name), Problem: problem, Fix: fix})
+	d.Errors = append(d.Errors, Error{File: "environment " + source.Clip(name), Problem: problem, Fix: fix})
 }
 
 func sortedKeys[V any](m map[string]V) []string {

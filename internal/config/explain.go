@@ -7,11 +7,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/signalbox-sts/signalbox/internal/config/source"
 	"github.com/signalbox-sts/signalbox/internal/suggest"
 )
 
 // Keys lists every key in the order of the file, for completion and lookup.
-// Members of lists stand without an index: "clients.redirect_uris".
+// Members of lists have no index: "clients.redirect_uris".
 func Keys() []string {
 	var keys []string
 	walk(table, "", func(path string, _ field) { keys = append(keys, path) })
@@ -37,7 +38,7 @@ func Explain(key string) (string, error) {
 	if strings.Contains(want, ".") {
 		fix = cmpOr(suggest.DidYouMean(want, Keys()), "`signalbox config explain` lists every key")
 	}
-	return "", errors.New("there is no key " + quote(key) + ": " + fix)
+	return "", errors.New("there is no key " + source.Quote(key) + ": " + fix)
 }
 
 func explain(b *strings.Builder, path string, f field) {

@@ -6,7 +6,7 @@ import (
 	"os"
 )
 
-// File is a file that a configuration rests on, as it was just before it was
+// File is a file that a configuration depends on, as it was just before it was
 // read: what is written later, however soon, shows as a change.
 type File struct {
 	Path  string
@@ -41,7 +41,7 @@ type refused struct {
 
 func (r *refused) Unwrap() error { return r.error }
 
-// FilesOf are the files that a refusal by Load rests on: once one of them has
+// FilesOf are the files that a refusal by Load depends on: once one of them has
 // changed, or is there at last, it is worth another try.
 func FilesOf(err error) []File {
 	var r *refused

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/config/source"
 )
 
 // FuzzParse: whatever the bytes, an answer comes, with a place inside the
@@ -57,18 +58,18 @@ func TestHostileDocumentsAreRefused(t *testing.T) {
 	for c := 'b'; c < 'k'; c++ {
 		bomb += string(c) + ": &" + string(c) + " [" + strings.Repeat("*"+string(c-1)+",", 9) + "]\n"
 	}
-	fill := func(s string) string { return strings.Repeat(s, maxDocument/len(s)) }
+	fill := func(s string) string { return strings.Repeat(s, source.MaxSize/len(s)) }
 	for _, row := range []struct{ name, doc, want string }{
-		{"too large", strings.Repeat("#", maxDocument+1), "larger than 1024 KiB"},
+		{"too large", strings.Repeat("#", source.MaxSize+1), "larger than 1024 KiB"},
 		{"alias bomb", bomb, "YAML anchors"},
 		{"deep lists", fill("["), "YAML"},
 		{"rather deep lists", "x: " + strings.Repeat("[", 40) + strings.Repeat("]", 40), "nested too deeply"},
 		{"deep sections", fill("{a: "), "YAML"},
 		{"many unknown keys", fill("abcdefgh: 1\n"), "second time"},
-		{"many empty members", "clients:\n" + fill("- {}\n")[:maxDocument-20], "is missing"},
-		{"one long line", "users: [" + fill("{x: 1},")[:maxDocument-200] + "]", "unknown key"},
-		{"many scopes", "clients: [{client_id: a, scope: '" + fill("a ")[:maxDocument-200] + "'}]", "scope is too long"},
-		{"many passwords in one line", "x: {" + fill("password: 1, ")[:maxDocument-200] + "}", "unknown key"},
+		{"many empty members", "clients:\n" + fill("- {}\n")[:source.MaxSize-20], "is missing"},
+		{"one long line", "users: [" + fill("{x: 1},")[:source.MaxSize-200] + "]", "unknown key"},
+		{"many scopes", "clients: [{client_id: a, scope: '" + fill("a ")[:source.MaxSize-200] + "'}]", "scope is too long"},
+		{"many passwords in one line", "x: {" + fill("password: 1, ")[:source.MaxSize-200] + "}", "unknown key"},
 	} {
 		_, err := Parse("x.yaml", []byte(row.doc), nil)
 		if err == nil || !strings.Contains(err.Error(), row.want) {

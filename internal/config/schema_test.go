@@ -41,7 +41,7 @@ func TestSchemaHasEveryKey(t *testing.T) {
 			p, ok := properties[f.key].(object)
 			switch {
 			case f.envOnly && ok:
-				t.Errorf("%s%s may not stand in the file, but is in the schema", prefix, f.key)
+				t.Errorf("%s%s must not be in the file, but is in the schema", prefix, f.key)
 			case f.envOnly:
 			case !ok:
 				t.Errorf("the schema has no %s%s", prefix, f.key)

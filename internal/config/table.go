@@ -21,7 +21,7 @@ type field struct {
 	oneOf   []string
 	need    bool // every member of a list must have it
 	secret  bool // never shown; may also come from a file named by …_FILE
-	envOnly bool // may not stand in the file
+	envOnly bool // must not be in the file
 	later   bool // a list that this version accepts only empty
 	sample  bool // written as a live line by Sample, not as a comment
 	change  change
@@ -177,7 +177,7 @@ func init() {
 				doc:    "File with the master key: 32 random bytes, as they are, in base64 or in hex. Make it with: openssl rand -base64 32",
 				danger: "Without it the signing keys in the database cannot be opened: back it up, apart from the database."},
 			{key: "master_key", at: in(func(c *Config) any { return &c.Secrets.MasterKey }), secret: true, envOnly: true,
-				doc:    "The master key itself. Only through the environment; it may not stand in the file.",
+				doc:    "The master key itself. Only through the environment; it must not be in the file.",
 				danger: "Other processes of the same user can read the environment: prefer master_key_file."},
 		}},
 		{key: "keys", doc: "The keys that sign tokens.", sample: true, change: declared, fields: []field{
@@ -221,7 +221,7 @@ func init() {
 		}},
 		{key: "telemetry", doc: "Traces.", fields: []field{
 			{key: "otlp_endpoint", at: in(func(c *Config) any { return &c.Telemetry.OTLPEndpoint }), example: "https://otel.example.com:4318",
-				doc: "Where traces are sent (OTLP over HTTP). A URL without a path stands for its /v1/traces. Empty: off."},
+				doc: "Where traces are sent (OTLP over HTTP). A URL without a path means its /v1/traces. Empty: off."},
 		}},
 		{key: "log", doc: "The service's own log, on standard error.", sample: true, fields: []field{
 			{key: "format", at: in(func(c *Config) any { return &c.Log.Format }), def: "json", oneOf: []string{"text", "json"}, sample: true,

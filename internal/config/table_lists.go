@@ -19,7 +19,7 @@ func resourceFields() []field {
 		{key: "access_ttl", at: in(func(r *Resource) any { return (*time.Duration)(&r.AccessTTL) }), example: "5m",
 			doc: "Lifetime of this API's access tokens. Default: tokens.access_ttl. At most 1h."},
 		{key: "introspection_clients", at: in(func(r *Resource) any { return &r.IntrospectionClients }), example: "[orders-api]",
-			doc: "Client ids that may introspect tokens for this API. They must stand in clients and have a secret or a key."},
+			doc: "Client ids that may introspect tokens for this API. They must be in clients and have a secret or a key."},
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/config/source"
 )
 
 // validate checks what no single key can tell. It runs after the environment.
@@ -39,12 +40,12 @@ func (d *document) warn(path, text string) {
 func (d *document) issuer() {
 	c := d.config
 	switch {
-	case d.failed["issuer"]:
-	case !d.set("issuer"):
-		d.fail("issuer", "is missing", "add `issuer: https://…`, the URL under which clients reach this service")
+	case d.Failed["issuer"]:
+	case !d.IsSet("issuer"):
+		d.Fail("issuer", "is missing", "add `issuer: https://…`, the URL under which clients reach this service")
 	default:
 		if p := authority.CheckIssuer(c.Issuer); p != nil {
-			d.fail("issuer", p.Text, p.Fix)
+			d.Fail("issuer", p.Text, p.Fix)
 		}
 	}
 }
@@ -54,7 +55,7 @@ func (d *document) listen() {
 	ok := d.address("listen.public", c.Listen.Public, "")
 	ok = d.address("listen.admin", c.Listen.Admin, "127.0.0.1") && ok
 	if ok && c.Listen.Public == c.Listen.Admin && !strings.HasSuffix(c.Listen.Public, ":0") {
-		d.fail("listen.admin", "is the same address as listen.public", "use another port: the admin API never shares the public one")
+		d.Fail("listen.admin", "is the same address as listen.public", "use another port: the admin API never shares the public one")
 	}
 	if ok && !OnLoopback(c.Listen.Admin) {
 		d.warn("listen.admin", c.Listen.Admin+" can be reached from other machines, in plain HTTP; keep it on a network that you trust")
@@ -66,7 +67,7 @@ func (d *document) address(path, s, usual string) bool {
 	host, port, err := net.SplitHostPort(s)
 	n, perr := strconv.Atoi(port)
 	if err != nil || perr != nil || n < 0 || n > 65535 || strings.ContainsAny(host, " /@") {
-		d.fail(path, "expected host:port, found "+quote(s), addressFix(usual, s))
+		d.Fail(path, "expected host:port, found "+source.Quote(s), addressFix(usual, s))
 		return false
 	}
 	return true
@@ -93,28 +94,28 @@ func (d *document) tls() {
 	d.resolve("tls.key_file", &t.KeyFile)
 	d.resolve("tls.acme.cache_dir", &t.ACME.CacheDir)
 	files := t.CertFile != "" || t.KeyFile != ""
-	acme := d.set("tls.acme")
-	for path := range d.where {
+	acme := d.IsSet("tls.acme")
+	for path := range d.Where {
 		acme = acme || strings.HasPrefix(path, "tls.acme.")
 	}
 	loopbackHTTP := strings.HasPrefix(c.Issuer, "http://")
 	switch n := count(files, acme, t.Off); {
-	case d.failed["tls"] || d.failed["tls.acme"] || d.failed["tls.off"]:
+	case d.Failed["tls"] || d.Failed["tls.acme"] || d.Failed["tls.off"]:
 		return
 	case n > 1:
-		d.fail("tls", "has more than one of cert_file, acme and off", "keep one of them")
+		d.Fail("tls", "has more than one of cert_file, acme and off", "keep one of them")
 		return
 	case n == 0 && loopbackHTTP:
 		t.Off = true
 	case n == 0:
-		d.fail("tls", "says nowhere where the certificate comes from", "add cert_file and key_file, or acme, or `off: true` with trusted_proxies")
+		d.Fail("tls", "says nowhere where the certificate comes from", "add cert_file and key_file, or acme, or `off: true` with trusted_proxies")
 		return
 	case loopbackHTTP && !t.Off:
-		d.fail("tls", "the issuer is http, but TLS is on", "make the issuer https, or remove this section")
+		d.Fail("tls", "the issuer is http, but TLS is on", "make the issuer https, or remove this section")
 		return
 	}
 	if !t.Off && len(t.TrustedProxies) > 0 {
-		d.fail("tls.trusted_proxies", "has meaning only with `off: true`", "remove it, or set off")
+		d.Fail("tls.trusted_proxies", "has meaning only with `off: true`", "remove it, or set off")
 	}
 	switch {
 	case files:
@@ -125,10 +126,10 @@ func (d *document) tls() {
 		d.acme()
 	default:
 		t.Mode = TLSOff
-		if !loopbackHTTP && len(t.TrustedProxies) == 0 && !d.failed["issuer"] && !d.inside["tls.trusted_proxies"] {
-			d.fail("tls.off", "needs trusted_proxies", "add `trusted_proxies: [10.0.0.0/8]` with the network of the proxy that ends TLS")
+		if !loopbackHTTP && len(t.TrustedProxies) == 0 && !d.Failed["issuer"] && !d.Inside["tls.trusted_proxies"] {
+			d.Fail("tls.off", "needs trusted_proxies", "add `trusted_proxies: [10.0.0.0/8]` with the network of the proxy that ends TLS")
 		}
-		if loopbackHTTP && !OnLoopback(c.Listen.Public) && !d.failed["listen.public"] {
+		if loopbackHTTP && !OnLoopback(c.Listen.Public) && !d.Failed["listen.public"] {
 			d.warn("listen.public", c.Listen.Public+" is open to other machines, which are refused: plain HTTP is for this machine and trusted_proxies; use 127.0.0.1")
 		}
 	}
@@ -146,11 +147,11 @@ func count(bs ...bool) (n int) {
 func (d *document) certificate() {
 	t := d.config.TLS
 	if t.CertFile == "" {
-		d.fail("tls.cert_file", "is missing beside key_file", "add it")
+		d.Fail("tls.cert_file", "is missing beside key_file", "add it")
 		return
 	}
 	if t.KeyFile == "" {
-		d.fail("tls.key_file", "is missing beside cert_file", "add it")
+		d.Fail("tls.key_file", "is missing beside cert_file", "add it")
 		return
 	}
 	cert, _, ok := d.read("tls.cert_file", t.CertFile)
@@ -163,12 +164,12 @@ func (d *document) certificate() {
 	}
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
-		d.fail("tls.key_file", "is no pair with cert_file: "+clip(strings.TrimPrefix(err.Error(), "tls: ")), "both files are PEM, and the key belongs to the first certificate")
+		d.Fail("tls.key_file", "is no pair with cert_file: "+source.Clip(strings.TrimPrefix(err.Error(), "tls: ")), "both files are PEM, and the key belongs to the first certificate")
 		return
 	}
 	leaf, err := x509.ParseCertificate(pair.Certificate[0])
 	if err != nil {
-		d.fail("tls.cert_file", "holds no readable certificate", "check it with: openssl x509 -noout -text -in FILE")
+		d.Fail("tls.cert_file", "holds no readable certificate", "check it with: openssl x509 -noout -text -in FILE")
 		return
 	}
 	if u, err := url.Parse(d.config.Issuer); err == nil && u.Hostname() != "" && leaf.VerifyHostname(u.Hostname()) != nil {
@@ -182,19 +183,19 @@ func (d *document) certificate() {
 func (d *document) acme() {
 	a := d.config.TLS.ACME
 	if !a.AcceptTOS {
-		d.fail("tls.acme.accept_tos", "is not true", "read the certificate authority's terms of service and write `accept_tos: true`")
+		d.Fail("tls.acme.accept_tos", "is not true", "read the certificate authority's terms of service and write `accept_tos: true`")
 	}
 	if a.Email != "" && !isEmail(a.Email) {
-		d.fail("tls.acme.email", "expected an e-mail address, found "+quote(a.Email), "")
+		d.Fail("tls.acme.email", "expected an e-mail address, found "+source.Quote(a.Email), "")
 	}
 	if u, err := url.Parse(a.DirectoryURL); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
-		d.fail("tls.acme.directory_url", "expected an https URL, found "+quote(a.DirectoryURL), "")
+		d.Fail("tls.acme.directory_url", "expected an https URL, found "+source.Quote(a.DirectoryURL), "")
 	}
 	if a.CacheDir == "" {
-		d.fail("tls.acme.cache_dir", "is empty", "name a folder: without it every start asks for a new certificate, until the authority refuses")
+		d.Fail("tls.acme.cache_dir", "is empty", "name a folder: without it every start asks for a new certificate, until the authority refuses")
 	}
 	if u, err := url.Parse(d.config.Issuer); err == nil && u.Hostname() != "" && (net.ParseIP(u.Hostname()) != nil || !strings.Contains(u.Hostname(), ".")) {
-		d.fail("tls.acme", "cannot get a certificate for "+u.Hostname(), "the issuer needs a public host name")
+		d.Fail("tls.acme", "cannot get a certificate for "+u.Hostname(), "the issuer needs a public host name")
 	}
 }
 
@@ -204,19 +205,19 @@ const minMasterKey = 32
 func (d *document) secrets() {
 	s := &d.config.Secrets
 	d.resolve("secrets.master_key_file", &s.MasterKeyFile)
-	byEnv, fileByEnv := d.where["secrets.master_key"].env, d.where["secrets.master_key_file"].env
-	if d.failed["secrets.master_key"] || d.failed["secrets.master_key_file"] || d.failed["secrets"] {
+	byEnv, fileByEnv := d.Where["secrets.master_key"].Env, d.Where["secrets.master_key_file"].Env
+	if d.Failed["secrets.master_key"] || d.Failed["secrets.master_key_file"] || d.Failed["secrets"] {
 		return
 	}
 	path := "secrets.master_key_file"
 	switch {
 	case byEnv != "" && fileByEnv != "":
-		d.fail("secrets.master_key", fileByEnv+" is set as well", "keep one of the two")
+		d.Fail("secrets.master_key", fileByEnv+" is set as well", "keep one of the two")
 		return
 	case byEnv != "":
 		path, s.MasterKeyFile = "secrets.master_key", ""
 	case s.MasterKeyFile == "":
-		d.fail(path, "is missing", "make one with `openssl rand -base64 32`, in a file that only this service may read, and name it here")
+		d.Fail(path, "is missing", "make one with `openssl rand -base64 32`, in a file that only this service may read, and name it here")
 		return
 	default:
 		v, ok := d.secretFile(path, s.MasterKeyFile)
@@ -226,14 +227,14 @@ func (d *document) secrets() {
 		s.MasterKey = Secret{v}
 	}
 	if len(s.MasterKey.Reveal()) < minMasterKey {
-		d.fail(path, fmt.Sprintf("the master key has fewer than %d characters", minMasterKey), "make one with: openssl rand -base64 32")
+		d.Fail(path, fmt.Sprintf("the master key has fewer than %d characters", minMasterKey), "make one with: openssl rand -base64 32")
 	}
 }
 
 func (d *document) keys() {
 	k := d.config.Keys
-	if len(k.Algorithms) == 0 && !d.inside["keys.algorithms"] {
-		d.fail("keys.algorithms", "is empty", "write [ES256]")
+	if len(k.Algorithms) == 0 && !d.Inside["keys.algorithms"] {
+		d.Fail("keys.algorithms", "is empty", "write [ES256]")
 	}
 	d.between("keys.rotate_every", k.RotateEvery, time.Hour, 8760*time.Hour)
 }
@@ -250,22 +251,22 @@ func (d *document) lifetimes() {
 		return
 	}
 	if t.RefreshIdleTTL > t.RefreshTTL {
-		d.fail("tokens.refresh_idle_ttl", short(t.RefreshIdleTTL)+" is longer than refresh_ttl, "+short(t.RefreshTTL), "make it at most refresh_ttl")
+		d.Fail("tokens.refresh_idle_ttl", short(t.RefreshIdleTTL)+" is longer than refresh_ttl, "+short(t.RefreshTTL), "make it at most refresh_ttl")
 	}
 	if t.RefreshIdleTTL < t.AccessTTL {
-		d.fail("tokens.refresh_idle_ttl", short(t.RefreshIdleTTL)+" is shorter than access_ttl, "+short(t.AccessTTL), "make it longer: a grant would end before anybody has to refresh")
+		d.Fail("tokens.refresh_idle_ttl", short(t.RefreshIdleTTL)+" is shorter than access_ttl, "+short(t.AccessTTL), "make it longer: a grant would end before anybody has to refresh")
 	}
 	if t.RefreshGrace >= t.RefreshIdleTTL {
-		d.fail("tokens.refresh_grace", short(t.RefreshGrace)+" is not shorter than refresh_idle_ttl", "make it a few seconds")
+		d.Fail("tokens.refresh_grace", short(t.RefreshGrace)+" is not shorter than refresh_idle_ttl", "make it a few seconds")
 	}
 }
 
 func (d *document) between(path string, v, low, high time.Duration) bool {
-	if d.failed[path] {
+	if d.Failed[path] {
 		return false
 	}
 	if v < low || v > high {
-		d.fail(path, short(v)+" is out of range", "write a duration from "+short(low)+" to "+short(high))
+		d.Fail(path, short(v)+" is out of range", "write a duration from "+short(low)+" to "+short(high))
 		return false
 	}
 	return true
@@ -285,17 +286,17 @@ func short(v time.Duration) string {
 
 func (d *document) journal() {
 	c := d.config
-	if d.where["storage.url"].env == "" {
-		c.Storage.URL = c.Storage.URL.under(filepath.Dir(d.file))
+	if d.Where["storage.url"].Env == "" {
+		c.Storage.URL = c.Storage.URL.under(filepath.Dir(d.File))
 	}
 	d.resolve("journal.dir", &c.Journal.Dir)
-	if file := c.Journal.Witness.File(); file != "" && d.where["journal.witness"].env == "" {
+	if file := c.Journal.Witness.File(); file != "" && d.Where["journal.witness"].Env == "" {
 		file = d.path(file)
 		c.Journal.Witness = Witness{raw: file, shown: file, file: file}
 	}
 	switch {
-	case d.set("journal.dir") && c.Journal.Dir == "" && !d.failed["journal.dir"]:
-		d.fail("journal.dir", "is empty", "name a folder, or remove the key")
+	case d.IsSet("journal.dir") && c.Journal.Dir == "" && !d.Failed["journal.dir"]:
+		d.Fail("journal.dir", "is empty", "name a folder, or remove the key")
 	case c.Journal.Dir != "":
 	case c.Storage.URL.Engine() == "sqlite":
 		c.Journal.Dir = filepath.Join(filepath.Dir(c.Storage.URL.Path()), "journal")
@@ -310,21 +311,21 @@ func (d *document) telemetry() {
 		return
 	}
 	if u, err := url.Parse(s); err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		d.fail("telemetry.otlp_endpoint", "expected an http or https URL without a password and a query", "write it like https://otel.example.com:4318")
+		d.Fail("telemetry.otlp_endpoint", "expected an http or https URL without a password and a query", "write it like https://otel.example.com:4318")
 	}
 }
 
 // resolve makes a path of the file relative to the file. What the environment
 // gives is relative to where the service runs, as everywhere.
 func (d *document) resolve(path string, p *string) {
-	if d.where[path].env == "" {
+	if d.Where[path].Env == "" {
 		*p = d.path(*p)
 	}
 }
 
 // read reads a file that the configuration names.
 func (d *document) read(path, file string) (data []byte, world, ok bool) {
-	if d.failed[path] {
+	if d.Failed[path] {
 		return nil, false, false
 	}
 	if !slices.ContainsFunc(d.config.Files, func(f File) bool { return f.Path == file }) {
@@ -333,15 +334,15 @@ func (d *document) read(path, file string) (data []byte, world, ok bool) {
 	data, world, err := readFile(file)
 	if err != nil {
 		raw := file
-		if n := d.where[path].value; n != nil {
+		if n := d.Where[path].Value; n != nil {
 			raw = n.Value
 		}
 		m := unreadable(file, raw, err)
-		d.fail(path, m.problem, m.fix)
+		d.Fail(path, m.problem, m.fix)
 		return nil, false, false
 	}
 	if len(data) == 0 {
-		d.fail(path, quote(file)+" is empty", "write the value into it")
+		d.Fail(path, source.Quote(file)+" is empty", "write the value into it")
 		return nil, false, false
 	}
 	d.note(path, data)
@@ -359,7 +360,7 @@ func (d *document) secretFile(path, file string) (string, bool) {
 	}
 	s := strings.TrimRight(string(data), "\r\n")
 	if s == "" {
-		d.fail(path, quote(file)+" is empty", "write the value into it")
+		d.Fail(path, source.Quote(file)+" is empty", "write the value into it")
 		return "", false
 	}
 	return s, true

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/signalbox-sts/signalbox/internal/config/source"
 )
 
 // assign parses text, from the file, a variable or the table's default.
@@ -25,13 +27,13 @@ func assign(f field, to any, s string) *mistake {
 		*to = s
 	case *bool:
 		if s != "true" && s != "false" {
-			return &mistake{"expected true or false, found " + quote(s), "write true or false"}
+			return &mistake{"expected true or false, found " + source.Quote(s), "write true or false"}
 		}
 		*to = s == "true"
 	case *time.Duration:
 		v, err := time.ParseDuration(s)
 		if err != nil {
-			return &mistake{"expected a duration, found " + quote(s), durationAdvice(s)}
+			return &mistake{"expected a duration, found " + source.Quote(s), durationAdvice(s)}
 		}
 		*to = v
 	case *Secret:
@@ -96,7 +98,7 @@ func appendText(f field, to any, s string) *mistake {
 			return &mistake{"has more than " + strconv.Itoa(maxTexts) + " members", "split it"}
 		}
 		if slices.Contains(*to, s) {
-			return &mistake{quote(s) + " stands in the list twice", "keep one of the two"}
+			return &mistake{source.Quote(s) + " is in the list twice", "keep one of the two"}
 		}
 		*to = append(*to, s)
 	case *[]netip.Prefix:
@@ -106,7 +108,7 @@ func appendText(f field, to any, s string) *mistake {
 		}
 		switch {
 		case err != nil:
-			return &mistake{"expected a network, found " + quote(s), "write it as CIDR, such as 10.0.0.0/8 or 192.0.2.7/32"}
+			return &mistake{"expected a network, found " + source.Quote(s), "write it as CIDR, such as 10.0.0.0/8 or 192.0.2.7/32"}
 		case p.Bits() == 0:
 			return &mistake{s + " would trust the whole Internet", "name the proxy's own network"}
 		case p != p.Masked():
@@ -118,7 +120,7 @@ func appendText(f field, to any, s string) *mistake {
 }
 
 func notOneOf(f field, s string) *mistake {
-	return &mistake{quote(s) + " is not accepted here", "write one of: " + strings.Join(f.oneOf, ", ")}
+	return &mistake{source.Quote(s) + " is not accepted here", "write one of: " + strings.Join(f.oneOf, ", ")}
 }
 
 var days = regexp.MustCompile(`^([0-9]{1,4})d$`)

@@ -1,4 +1,4 @@
-package config
+package source
 
 import (
 	"cmp"
@@ -26,7 +26,7 @@ type Errors []Error
 
 // A file full of nonsense must neither fill a terminal nor take long.
 const (
-	maxErrors    = 1000 // found
+	MaxErrors    = 1000 // found
 	maxErrorText = 50   // shown
 )
 
@@ -45,7 +45,8 @@ func (e Errors) Error() string {
 	return b.String()
 }
 
-func (e Errors) sorted() Errors {
+// Sorted puts the mistakes in the order of the file.
+func (e Errors) Sorted() Errors {
 	slices.SortStableFunc(e, func(a, b Error) int {
 		if (a.Line == 0) != (b.Line == 0) { // the environment comes last
 			return cmp.Compare(b.Line, a.Line)
@@ -115,7 +116,7 @@ func mask(line string) string {
 	for _, hide := range []*regexp.Regexp{urlPassword, queryPassword, secretKey} {
 		line = hide.ReplaceAllStringFunc(line, func(m string) string {
 			p := hide.FindStringSubmatch(m)
-			if named := notSecret.FindStringSubmatch(p[1]); named != nil && (named[1] != "_file" || looksLikeFile(strings.Trim(p[2], `"'`))) {
+			if named := notSecret.FindStringSubmatch(p[1]); named != nil && (named[1] != "_file" || LooksLikeFile(strings.Trim(p[2], `"'`))) {
 				return m
 			}
 			return p[1] + stars(p[2]) + p[3]
