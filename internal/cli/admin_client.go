@@ -215,7 +215,7 @@ func at(list, id string, more ...string) string {
 // them. It says whether there are more.
 func each[T any](ctx context.Context, a *adminCLI, path string, query url.Values, limit int, yield func(T) error) (more bool, err error) {
 	const pageSize = 1000
-	left, read, told := limit, 0, time.Now()
+	left, read, told := limit, 0, a.env.now()
 	for {
 		if query == nil {
 			query = url.Values{}
@@ -236,8 +236,8 @@ func each[T any](ctx context.Context, a *adminCLI, path string, query url.Values
 		}
 		left -= len(page.Items)
 		read += len(page.Items)
-		if page.Next != "" && time.Since(told) > time.Second && isTerminal(a.env.Err) {
-			told = time.Now()
+		if now := a.env.now(); page.Next != "" && now.Sub(told) > time.Second && isTerminal(a.env.Err) {
+			told = now
 			fmt.Fprintf(a.env.Err, "read %d so far\n", read)
 		}
 		if page.Next == "" || limit > 0 && left <= 0 {
@@ -354,6 +354,9 @@ func (a *adminCLI) confirm(question string, yes bool) error {
 	}
 	if !isTerminal(a.env.In) {
 		return &usageError{errors.New("this cannot be taken back: say --yes where nobody can be asked")}
+	}
+	if target, err := a.target(); err == nil && target.context.Name != "" {
+		question = "Context " + target.context.Name + ": " + question // several services look alike
 	}
 	fmt.Fprintf(a.env.Err, "%s Type yes to continue: ", explain.Printable(question))
 	line, err := bufio.NewReader(io.LimitReader(a.env.In, 1024)).ReadString('\n')

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/signalbox-sts/signalbox/internal/server/admin"
+	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
 // terminal opens a pair: what is written to the keyboard is typed at the screen.
@@ -184,6 +185,49 @@ func TestATableFitsTheTerminal(t *testing.T) {
 	}
 	if piped := s.run("client", "list").wants(0).out; ansi.MatchString(piped) || strings.Contains(piped, "…") {
 		t.Errorf("a pipe gets what is for a terminal: %q", piped)
+	}
+}
+
+func TestALongListSaysHowFarItIs(t *testing.T) {
+	keyboard, screen := terminal(t)
+	told := typescript(keyboard, "read 4 so far")
+	pages := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		page := api.Page[admin.Client]{Items: make([]admin.Client, 2)}
+		if pages++; pages < 3 {
+			page.Next = "more"
+		}
+		_ = json.NewEncoder(w).Encode(page)
+	}))
+	defer server.Close()
+	vars := map[string]string{"SIGNALBOX_ADMIN_URL": server.URL, "SIGNALBOX_ADMIN_TOKEN": "t"}
+	clock := time.Unix(1772366400, 0)
+	env := &Environment{In: strings.NewReader(""), Out: io.Discard, Err: screen, Getenv: func(name string) string { return vars[name] }, Now: func() time.Time {
+		clock = clock.Add(2 * time.Second)
+		return clock
+	}}
+	if code := Run(t.Context(), env, []string{"client", "list", "--limit", "0"}); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+	within(t, told.String(), told.said)
+}
+
+// TestAQuestionNamesTheContext: several services look alike.
+func TestAQuestionNamesTheContext(t *testing.T) {
+	own, _, _, _ := twoServices(t)
+	vars := home(t)
+	execute(t, t.Context(), vars, strings.NewReader(""), "context", "create", "prod", "--issuer", own.URL, "--admin-url", own.URL, "--client-id", "ops", "--client-secret-file", (&shell{T: t}).secretFile("sbx_cs_x")).wants(0)
+	keyboard, screen := terminal(t)
+	errs := newPrompted("Type yes to continue: ")
+	code := make(chan int, 1)
+	env := &Environment{In: screen, Out: io.Discard, Err: errs, Getenv: func(name string) string { return vars[name] }, ConfigDir: folder(vars, "XDG_CONFIG_HOME"), CacheDir: folder(vars, "XDG_CACHE_HOME")}
+	go func() { code <- Run(t.Context(), env, []string{"client", "disable", "web"}) }()
+	within(t, "no question", errs.said)
+	if _, err := keyboard.WriteString("no\n"); err != nil {
+		t.Fatal(err)
+	}
+	if got := within(t, "no end", code); got != exitFailed || !strings.Contains(errs.String(), "Context prod: Disable client web") {
+		t.Errorf("exit code %d: %s", got, errs.String())
 	}
 }
 
