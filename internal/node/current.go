@@ -19,6 +19,7 @@ type current struct {
 	keys        keys.Settings
 	file        *authority.Declared    // what the file declares
 	withheld    []authority.Revocation // whom a newer file ends
+	ended       []authority.Revocation // those of withheld who were ended once more: see heed
 	declared    *authority.Declared    // the file without them
 	supported   metadata.Supported
 	declaration authority.Declaration
@@ -50,9 +51,12 @@ func (n *Node) currentOf(cfg *config.Config) (*current, error) {
 
 // without is c without those whom newer ends.
 func (c *current) without(newer authority.Declaration) *current {
+	return c.withholding(newer.Ends(c.declaration))
+}
+
+func (c *current) withholding(ended []authority.Revocation) *current {
 	rest := *c
-	rest.withheld = newer.Ends(c.declaration)
-	rest.declared = c.file.Without(rest.withheld)
+	rest.withheld, rest.declared = ended, c.file.Without(ended)
 	return &rest
 }
 

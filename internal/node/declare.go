@@ -28,7 +28,7 @@ func (n *Node) declare(ctx context.Context, next *current, how string) error {
 		return err
 	}
 	before := n.current.Load()
-	n.current.Store(before.without(next.declaration))
+	n.current.Store(before.withholding(append(next.declaration.Ends(before.declaration), before.withheld...)))
 	next.declaration.Node = n.journal.Node()
 	declaration, err := n.endings.Declare(ctx, next.declaration, before.declaration.Revision)
 	var superseded *authority.SupersededError
@@ -83,18 +83,25 @@ func (n *Node) heed(ctx context.Context) error {
 		return err
 	}
 	next := before.without(newest)
+	next.ended = nil
 	if newest.Content == before.declaration.Content {
 		next.declaration.Revision = newest.Revision
 	}
-	n.current.Store(next)
+	n.current.Store(next) // first: from now on they get nothing
+	after := *next
 	for _, r := range next.withheld {
-		if slices.ContainsFunc(before.withheld, func(known authority.Revocation) bool { return known.Kind == r.Kind && known.Key == r.Key }) {
-			continue
+		if !slices.ContainsFunc(before.ended, func(known authority.Revocation) bool { return known.Kind == r.Kind && known.Key == r.Key }) {
+			failed := n.endings.SetEpoch(ctx, r.Kind, r.Key, authority.Event{
+				Target: string(r.Kind) + " " + r.Key, Reason: "ended by a newer configuration of node " + newest.Node,
+			})
+			err = errors.Join(err, failed)
+			if failed != nil && !errors.Is(failed, revocation.ErrUnrecorded) {
+				continue // the next look tries again
+			}
 		}
-		err = errors.Join(err, n.endings.SetEpoch(ctx, r.Kind, r.Key, authority.Event{
-			Target: string(r.Kind) + " " + r.Key, Reason: "ended by a newer configuration of node " + newest.Node,
-		}))
+		after.ended = append(after.ended, r)
 	}
+	n.current.Store(&after)
 	if len(next.withheld) > len(before.withheld) {
 		n.log.Warn("another node has a newer configuration: whoever is gone or changed there gets nothing here until this node has it too",
 			"node", newest.Node, "revision", newest.Revision, "withheld", len(next.withheld))

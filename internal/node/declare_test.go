@@ -175,6 +175,86 @@ func TestANodeWithAnOlderFileWithholdsWhatTheNewerOneEnds(t *testing.T) {
 	}
 }
 
+// Whoever is withheld stays so while this node tries a file that comes to nothing.
+func TestAReloadThatFailsGivesNobodyBack(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		change [2]string // of the file of the node that is behind
+		store  func(revocation.EndingStore) revocation.EndingStore
+	}{
+		{"the database does not answer", [2]string{"issuer:", "revision: mine\nissuer:"}, func(s revocation.EndingStore) revocation.EndingStore { return silent{s} }},
+		{"the file is an old one", [2]string{"log: {level: warn}", "log: {level: info}"}, func(s revocation.EndingStore) revocation.EndingStore { return s }},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			file := testFile(t)
+			behind := secondFile(t, file)
+			first, second := mustOpen(t, file), mustOpen(t, behind)
+			edit(t, file, batchGone, "client_id: lot")
+			mustReload(t, first, file)
+			if err := second.heed(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			second.endings.Store = watching{row.store(second.endings.Store), func() {
+				if _, err := mint(second); err == nil {
+					t.Error("while the database is asked, a client that a newer file has ended gets a token")
+				}
+			}}
+			edit(t, behind, row.change[0], row.change[1])
+			if err := reload(second, behind); err == nil {
+				t.Fatal("it is in force")
+			}
+			if _, err := mint(second); err == nil {
+				t.Error("afterwards, a client that a newer file has ended gets a token")
+			}
+		})
+	}
+}
+
+type watching struct {
+	revocation.EndingStore
+	look func()
+}
+
+func (w watching) Declare(ctx context.Context, d authority.Declaration, ran int64) (authority.Declaration, []authority.Revocation, error) {
+	w.look()
+	return w.EndingStore.Declare(ctx, d, ran)
+}
+
+// What a node gave before it heard of a newer file ends also when the database
+// fails in that moment.
+func TestAnEpochThatCouldNotBeSetIsSetLater(t *testing.T) {
+	file := testFile(t)
+	behind := secondFile(t, file)
+	first, second := mustOpen(t, file), mustOpen(t, behind)
+	edit(t, file, batchGone, "client_id: lot")
+	mustReload(t, first, file)
+	meanwhile := mustMint(t, second)
+	time.Sleep(2 * time.Millisecond) // an epoch ends what is older than its millisecond
+
+	store := second.endings.Store
+	second.endings.Store = unwilling{store}
+	if err := second.heed(t.Context()); err == nil {
+		t.Fatal("the database has taken the epoch")
+	}
+	if _, err := mint(second); err == nil {
+		t.Error("a client whose epoch could not be set gets a token")
+	}
+	second.endings.Store = store
+	if err := second.heed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.follower.Load(t.Context()); err != nil || alive(first, meanwhile) || alive(second, meanwhile) {
+		t.Errorf("what it gave meanwhile lives on: %v", err)
+	}
+}
+
+// unwilling is a database that can be read and takes no epoch.
+type unwilling struct{ revocation.EndingStore }
+
+func (unwilling) Revoke(context.Context, authority.Revocation) (authority.Revocation, error) {
+	return authority.Revocation{}, errors.New("storage: read only")
+}
+
 func TestAnEndedAccountMakesANodeLookForANewerFile(t *testing.T) {
 	n, _ := openTest(t)
 	n.revoked([]authority.Revocation{{Kind: authority.RevokeGrant, Key: "g"}})
