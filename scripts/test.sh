@@ -34,6 +34,9 @@ scripts/postgres.sh install || {
 pebble=github.com/letsencrypt/pebble/v2/cmd
 GOBIN="$PWD/.cache/tools" go install "$pebble/pebble@v2.10.1" "$pebble/pebble-challtestsrv@v2.10.1" ||
 	missing Pebble "the test of automatic certificates is skipped"
+# The tool of Prometheus that tests alerts. It is a module of its own, since it needs half the cloud.
+mkdir -p .cache/tools && go build -C test/promtool -tags remove_all_sd -trimpath -o "$PWD/.cache/tools/promtool" github.com/prometheus/prometheus/cmd/promtool ||
+	missing promtool "the test of the alerts is skipped"
 go version
 # Fetch everything before anything is timed, so that a network failure shows here.
 go mod download

@@ -3,6 +3,7 @@ package node
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config"
@@ -23,6 +24,7 @@ type current struct {
 	declared    *authority.Declared    // the file without them
 	supported   metadata.Supported
 	declaration authority.Declaration
+	since       time.Time // when it came into force
 }
 
 // currentOf turns a valid configuration into what the node works with.

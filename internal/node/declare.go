@@ -40,7 +40,7 @@ func (n *Node) declare(ctx context.Context, next *current, how string) error {
 	case err != nil && !errors.Is(err, revocation.ErrUnrecorded):
 		return err
 	}
-	next.declaration = declaration
+	next.declaration, next.since = declaration, n.now()
 	n.current.Store(next)
 	n.setLogLevel(next.config)
 	failed := n.record(ctx, authority.Event{

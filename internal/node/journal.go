@@ -25,7 +25,7 @@ func (n *Node) openJournal(ctx context.Context, cfg *config.Config, acceptLoss b
 	}
 	home := journal.Home{Dir: cfg.Journal.Dir, Place: placeOf(cfg), Store: n.db, AcceptLoss: acceptLoss}
 	n.journal, err = journal.Start(ctx, home, journal.Options{
-		Now: n.now, Sign: signer.Sign, Witness: witnessOf(cfg, n.master), Log: n.log,
+		Now: n.now, Sign: signer.Sign, Witness: witnessOf(cfg, n.master), Synced: n.metrics.JournalSynced, Log: n.log,
 	})
 	return err
 }

@@ -67,6 +67,7 @@ type Node struct {
 	tracer    trace.Tracer
 	endTracer func(context.Context) error
 	readyMemo readyMemo
+	refused   atomic.Bool // a newer configuration than that in force was refused
 
 	life      context.Context // ends with Close
 	die       context.CancelFunc
@@ -139,16 +140,7 @@ func newNode(cfg *config.Config, options Options) *Node {
 	n.setLogLevel(cfg)
 	n.lines = server.NewLineWriter(options.Log)
 	n.log = server.NewLogger(n.lines, cfg.Log.Format, n.level)
-	n.metrics = server.NewMetrics(map[string]server.Gauge{
-		"signalbox_revocations": {Help: "Revocations held in memory.", Read: func() float64 { return float64(n.follower.View.Len()) }},
-		"signalbox_journal_seq": {Help: "Number of the newest journal record.", Read: func() float64 { return float64(n.journal.Head()) }},
-		"signalbox_journal_anchored_seq": {Help: "Number of the newest journal record whose hash the database remembers.",
-			Read: func() float64 { return float64(n.journal.Anchored()) }},
-		"signalbox_journal_witnessed_seq": {Help: "Number of the newest journal record whose hash the witness has.",
-			Read: func() float64 { seq, _ := n.journal.Witnessed(); return float64(seq) }},
-		"signalbox_journal_witness_failures": {Help: "How often a head could not be shown to the witness, since the start.",
-			Read: func() float64 { _, failures := n.journal.Witnessed(); return float64(failures) }},
-	})
+	n.metrics = server.NewMetrics(n.figures()...)
 	return n
 }
 

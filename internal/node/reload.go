@@ -40,6 +40,7 @@ func (n *Node) Follow(ctx context.Context, asked <-chan os.Signal, load func() (
 			files = config.FilesOf(err)
 		}
 		again = errors.Is(err, errTryAgain)
+		n.refused.Store(err != nil)
 		if err != nil {
 			n.log.Error("the new configuration is refused, the one before it stays", "error", err)
 			_ = n.record(ctx, authority.Event{Type: authority.EventConfigRefused, Target: n.config().Name(), Reason: err.Error()})

@@ -65,12 +65,15 @@ func (f *Follower) Load(ctx context.Context) error { return f.catchUp(ctx) }
 
 // Fresh fails when this node cannot know what other nodes have revoked.
 func (f *Follower) Fresh() error {
-	heard := f.heard.Load()
-	if heard == nil || f.Now().Sub(*heard) > staleAfter {
+	if f.heard.Load() == nil || f.Lag() > staleAfter {
 		return ErrStale
 	}
 	return nil
 }
+
+// Lag is for how long this node has not heard from the database. Load must have
+// succeeded.
+func (f *Follower) Lag() time.Duration { return f.Now().Sub(*f.heard.Load()) }
 
 // Run follows the list until ctx ends. wake says that there may be news; a
 // missed one costs at most pollEvery.

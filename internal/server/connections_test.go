@@ -18,7 +18,7 @@ import (
 // until release is called.
 func listen(t *testing.T, wrap func(net.Listener) net.Listener) (srv *http.Server, metrics *Metrics, dial func() net.Conn, release func()) {
 	t.Helper()
-	metrics = NewMetrics(nil)
+	metrics = NewMetrics()
 	under := make(chan struct{})
 	mux := http.NewServeMux()
 	mux.HandleFunc("/wait", func(w http.ResponseWriter, _ *http.Request) {
@@ -62,8 +62,8 @@ func get(t *testing.T, conn net.Conn, path string) (int, error) {
 	return r.StatusCode, nil
 }
 
-// figure is the sum of a metric's series.
-func figure(t *testing.T, metrics *Metrics, name string) (sum float64) {
+// sumOf is the sum of a metric's series.
+func sumOf(t *testing.T, metrics *Metrics, name string) (sum float64) {
 	t.Helper()
 	families, err := metrics.registry.Gather()
 	if err != nil {
@@ -97,7 +97,7 @@ func TestASilentConnectionMakesRoomForANewOne(t *testing.T) { // 112
 	if status, err := get(t, second, "/"); status != 200 {
 		t.Fatalf("the younger one has gone too: %d %v", status, err)
 	}
-	if n := figure(t, metrics, "signalbox_connections"); n != 2 {
+	if n := sumOf(t, metrics, "signalbox_connections"); n != 2 {
 		t.Fatalf("%v connections are counted", n)
 	}
 }
@@ -123,7 +123,7 @@ func TestAConnectionThatIsIdleMakesRoomAndOneAtWorkDoesNot(t *testing.T) { // 11
 	if status, err := get(t, late, "/"); status != 503 && !isReset(err) {
 		t.Fatalf("a third caller beside two at work: %d %v", status, err)
 	}
-	if n := figure(t, metrics, "signalbox_connections_refused_total"); n != 1 {
+	if n := sumOf(t, metrics, "signalbox_connections_refused_total"); n != 1 {
 		t.Fatalf("%v refusals are counted", n)
 	}
 	release()
@@ -169,7 +169,7 @@ func TestShutdownDoesNotWaitForConnectionsThatWait(t *testing.T) {
 	if !isClosed(silent) || !isClosed(idle) {
 		t.Fatal("a connection is left")
 	}
-	if n := figure(t, metrics, "signalbox_connections"); n != 0 {
+	if n := sumOf(t, metrics, "signalbox_connections"); n != 0 {
 		t.Fatalf("%v connections are counted", n)
 	}
 }

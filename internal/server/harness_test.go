@@ -40,7 +40,7 @@ func (b *logBuffer) String() string {
 
 func newMiddleware() (*Middleware, *logBuffer) {
 	logger, log := newLog("json", slog.LevelInfo)
-	return &Middleware{Log: logger, Metrics: NewMetrics(nil), Now: time.Now}, log
+	return &Middleware{Log: logger, Metrics: NewMetrics(), Now: time.Now}, log
 }
 
 // ask sends one request to a handler.

@@ -152,7 +152,7 @@ func TestLogRedactsWhateverItGets(t *testing.T) {
 
 // What a request costs beside its handler.
 func BenchmarkMiddleware(b *testing.B) {
-	m := &Middleware{Log: NewLogger(NewLineWriter(io.Discard), "json", slog.LevelInfo), Metrics: NewMetrics(nil), Now: time.Now}
+	m := &Middleware{Log: NewLogger(NewLineWriter(io.Discard), "json", slog.LevelInfo), Metrics: NewMetrics(), Now: time.Now}
 	h := m.mount([]route{{method: "POST", path: "/token", serve: func(w http.ResponseWriter, r *http.Request) {
 		httpx.RequestOf(r.Context()).Log.ClientID = "orders-api"
 	}}}, httpx.NotFound)

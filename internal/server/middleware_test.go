@@ -157,12 +157,15 @@ func series(t *testing.T, middleware *Middleware, name string, values ...string)
 }
 
 func TestMetricsPage(t *testing.T) {
-	metrics := NewMetrics(map[string]Gauge{"signalbox_things": {Help: "Things.", Read: func() float64 { return 7 }}})
+	metrics := NewMetrics(
+		Figure{Name: "signalbox_things", Help: "Things.", Labels: []string{"kind"}, Read: func(emit func(float64, ...string)) { emit(7, "a"); emit(8, "b") }},
+		Figure{Name: "signalbox_things_total", Help: "Things.", Counter: true, Read: func(emit func(float64, ...string)) { emit(9) }})
+	metrics.JournalSynced(3 * time.Millisecond)
 	metrics.Event(authority.Event{Type: authority.EventTokenIssued, GrantType: "refresh_token"})
 	metrics.Event(authority.Event{Type: authority.EventGrantCreated, GrantType: "authorization_code"})
 	answer := httptest.NewRecorder()
 	metrics.handler()(answer, httptest.NewRequest("GET", "/metrics", nil))
-	for _, want := range []string{"signalbox_things 7", `signalbox_events_total{grant_type="refresh_token",type="token.issued"} 1`, `signalbox_events_total{grant_type="",type="grant.created"} 1`, "go_goroutines", "process_resident_memory_bytes"} {
+	for _, want := range []string{`signalbox_things{kind="a"} 7`, `signalbox_things{kind="b"} 8`, "# TYPE signalbox_things_total counter", `signalbox_journal_sync_seconds_bucket{le="0.005"} 1`, `signalbox_events_total{grant_type="refresh_token",type="token.issued"} 1`, `signalbox_events_total{grant_type="",type="grant.created"} 1`, "go_goroutines", "process_resident_memory_bytes"} {
 		if !strings.Contains(answer.Body.String(), want) {
 			t.Errorf("no %s", want)
 		}
@@ -172,7 +175,7 @@ func TestMetricsPage(t *testing.T) {
 // An alert on an increase misses the first event of a series that is born with it.
 func TestEveryEventSeriesExistsAtZeroFromTheStart(t *testing.T) {
 	answer := httptest.NewRecorder()
-	NewMetrics(nil).handler()(answer, httptest.NewRequest("GET", "/metrics", nil))
+	NewMetrics().handler()(answer, httptest.NewRequest("GET", "/metrics", nil))
 	want := []string{`grant_type="client_credentials",type="token.refused"`, `grant_type="authorization_code",type="token.issued"`}
 	for _, eventType := range authority.EventTypes() {
 		if eventType.IsJournals() {
@@ -216,7 +219,7 @@ func TestTraces(t *testing.T) {
 func TestLogLines(t *testing.T) { // 114
 	for _, format := range []string{"json", "text"} {
 		logger, log := newLog(format, slog.LevelInfo)
-		middleware := &Middleware{Log: logger, Metrics: NewMetrics(nil), Now: time.Now}
+		middleware := &Middleware{Log: logger, Metrics: NewMetrics(), Now: time.Now}
 		cause := errors.New("bad\nlevel=ERROR msg=\"forged\" \x1b[2J")
 		h := middleware.mount([]route{{path: "/page", serve: func(w http.ResponseWriter, r *http.Request) {
 			httpx.RequestOf(r.Context()).Log.ClientID = "client\nlevel=ERROR"

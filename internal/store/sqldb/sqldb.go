@@ -71,6 +71,7 @@ type engine interface {
 	// query reads outside any transaction.
 	query(ctx context.Context, sql string, args []any, each func(row) error) error
 	ping(ctx context.Context) error
+	connections() Pool
 	changes(ctx context.Context) <-chan struct{}
 	close() error
 }

@@ -1,10 +1,7 @@
 package server
 
 import (
-	"context"
-	"log/slog"
 	"net/http"
-	"net/url"
 	"strconv"
 	"sync"
 	"time"
@@ -12,17 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
-	"go.opentelemetry.io/otel/propagation"
-	"go.opentelemetry.io/otel/sdk/resource"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
-	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
@@ -35,10 +23,20 @@ type Metrics struct {
 	events   *prometheus.CounterVec
 	open     *prometheus.GaugeVec
 	refused  *prometheus.CounterVec
+	synced   prometheus.Histogram
 }
 
-// NewMetrics registers everything, with gauges for what others hold.
-func NewMetrics(gauges map[string]Gauge) *Metrics {
+// Figure is a metric that is read when somebody asks.
+type Figure struct {
+	Name, Help string
+	Labels     []string
+	Counter    bool // it only rises
+	// Read emits each series with its values for Labels.
+	Read func(emit func(value float64, labels ...string))
+}
+
+// NewMetrics registers everything, with the figures that others hold.
+func NewMetrics(figures ...Figure) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -51,14 +49,18 @@ func NewMetrics(gauges map[string]Gauge) *Metrics {
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "signalbox_events_total", Help: "Journal events by type, and those about tokens by grant type.",
 		}, []string{"type", "grant_type"}),
+		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "signalbox_connections", Help: "Open connections by listener.",
+		}, []string{"listener"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "signalbox_connections_refused_total", Help: "Connections refused because every other was at work, by listener.",
+		}, []string{"listener"}),
+		synced: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "signalbox_journal_sync_seconds", Help: "Time to write a batch of journal records and sync it to disk.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5},
+		}),
 	}
-	m.open = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "signalbox_connections", Help: "Open connections by listener.",
-	}, []string{"listener"})
-	m.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "signalbox_connections_refused_total", Help: "Connections refused because every other was at work, by listener.",
-	}, []string{"listener"})
-	m.registry.MustRegister(m.requests, m.duration, m.events, m.open, m.refused,
+	m.registry.MustRegister(m.requests, m.duration, m.events, m.open, m.refused, m.synced,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	// A series that is born at 1 never rises in the eyes of Prometheus, so an alert
 	// would miss the first event: all of them exist from the start.
@@ -73,17 +75,32 @@ func NewMetrics(gauges map[string]Gauge) *Metrics {
 			}
 		}
 	}
-	for name, g := range gauges {
-		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: g.Help}, g.Read))
+	for _, f := range figures {
+		m.registry.MustRegister(figure{f, prometheus.NewDesc(f.Name, f.Help, f.Labels, nil)})
 	}
 	return m
 }
 
-// Gauge is a figure that is read when somebody asks.
-type Gauge struct {
-	Help string
-	Read func() float64
+// figure is a Figure as the library wants it.
+type figure struct {
+	Figure
+	desc *prometheus.Desc
 }
+
+func (f figure) Describe(descs chan<- *prometheus.Desc) { descs <- f.desc }
+
+func (f figure) Collect(series chan<- prometheus.Metric) {
+	kind := prometheus.GaugeValue
+	if f.Counter {
+		kind = prometheus.CounterValue
+	}
+	f.Read(func(value float64, labels ...string) {
+		series <- prometheus.MustNewConstMetric(f.desc, kind, value, labels...)
+	})
+}
+
+// JournalSynced takes the time of one write and sync of the journal.
+func (m *Metrics) JournalSynced(took time.Duration) { m.synced.Observe(took.Seconds()) }
 
 // Event counts a journal event. Both labels are words of ours.
 func (m *Metrics) Event(e authority.Event) {
@@ -146,50 +163,4 @@ func knownMethod(method string) string {
 	default:
 		return "other"
 	}
-}
-
-// NewTracer sends spans to an OTLP endpoint over HTTP. The returned function
-// flushes and ends it. Spans that cannot be sent are lost, and the log says so.
-func NewTracer(ctx context.Context, endpoint, version string, log *slog.Logger) (trace.Tracer, func(context.Context) error, error) {
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		return nil, nil, err
-	}
-	if u.Path == "" || u.Path == "/" {
-		u.Path = "/v1/traces" // where every collector listens; the library would post to "/"
-	}
-	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(u.String()))
-	if err != nil {
-		return nil, nil, err
-	}
-	// The library has one handler for the whole process, and would print by itself.
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("traces could not be sent", "cause", err) }))
-	provider := sdktrace.NewTracerProvider(
-		sdktrace.WithBatcher(exporter),
-		sdktrace.WithResource(resource.NewSchemaless(
-			attribute.String("service.name", "signalbox"), attribute.String("service.version", version))),
-	)
-	return provider.Tracer("signalbox"), provider.Shutdown, nil
-}
-
-func (s *Middleware) startSpan(ctx context.Context, r *http.Request) (context.Context, trace.Span) {
-	ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(r.Header))
-	return s.Tracer.Start(ctx, knownMethod(r.Method), trace.WithSpanKind(trace.SpanKindServer),
-		trace.WithAttributes(attribute.String("http.request.method", knownMethod(r.Method))))
-}
-
-func endSpan(span trace.Span, r *http.Request, route string, req *httpx.Request, status int) {
-	span.SetName(knownMethod(r.Method) + " " + route)
-	span.SetAttributes(attribute.String("http.route", route),
-		attribute.Int("http.response.status_code", status), attribute.String("signalbox.request_id", req.ID))
-	if req.Log.ClientID != "" {
-		span.SetAttributes(attribute.String("oauth.client_id", req.Log.ClientID))
-	}
-	if req.Log.Error != "" {
-		span.SetAttributes(attribute.String("oauth.error", req.Log.Error))
-	}
-	if status >= 500 {
-		span.SetStatus(codes.Error, req.Log.Error)
-	}
-	span.End()
 }
