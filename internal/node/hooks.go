@@ -5,6 +5,9 @@ import (
 	"net/http"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/issue"
+	"github.com/signalbox-sts/signalbox/internal/keys"
+	"github.com/signalbox-sts/signalbox/internal/revocation"
 )
 
 // Store is what handlers and endings read and change in the database.
@@ -15,6 +18,7 @@ type Store interface {
 	authority.RevocationStore
 	authority.ObjectStore
 	authority.DeclarationStore
+	authority.JournalStore
 }
 
 // Hooks let tests reach into a node: see package nodetest. The zero value is
@@ -28,6 +32,24 @@ type Hooks struct {
 	Tally func(e authority.Event)
 	// Declared is in the place of what the file declares.
 	Declared func() authority.Declared
+}
+
+// Parts are what a node is made of, for tests.
+type Parts struct {
+	Name     string // in the journal
+	Issuer   *issue.Issuer
+	Reader   *issue.Reader
+	Endings  *revocation.Endings
+	Revoked  func([]authority.Link) bool // as this node sees it
+	Keys     *keys.Ring
+	Refresh  authority.RefreshKey
+	Settings func() authority.Issuer
+}
+
+// Parts gives a test what it needs to be another node, or a client that nobody
+// registered.
+func (n *Node) Parts() Parts {
+	return Parts{n.journal.Node(), n.issuer, n.reader, n.endings, n.follower.View.Revoked, n.ring, n.refresh, n.settings}
 }
 
 // FlushLog writes what the log has gathered.

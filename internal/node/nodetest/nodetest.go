@@ -33,6 +33,7 @@ const Issuer = "https://sts.example.com"
 type Rig struct {
 	T             testing.TB
 	Node          *node.Node
+	Parts         node.Parts
 	Public, Admin http.Handler
 	DB            node.Store           // the database itself, which never fails on demand
 	Directory     *authority.Directory // as the handlers see it
@@ -92,6 +93,7 @@ func New(t testing.TB, setup Setup) *Rig {
 	}
 	t.Cleanup(r.Node.Close)
 	r.Public, r.Admin = r.Node.Handlers()
+	r.Parts = r.Node.Parts()
 	r.Directory = authority.DirectoryOf(r.DB, func() *authority.Declared {
 		complete, err := r.Declared.Complete()
 		if err != nil {

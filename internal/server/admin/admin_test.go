@@ -1,7 +1,6 @@
-package admin
+package admin_test
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
+	"github.com/signalbox-sts/signalbox/internal/server/admin"
 	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
@@ -53,11 +53,11 @@ func (s *service) sample() map[string]struct {
 // grow old enough to be promoted.
 func (s *service) retiredKey() string {
 	s.Helper()
-	old := s.api.Keys()
-	s.clock.Advance(20 * time.Minute)
+	old := s.Parts.Keys.Keys()
+	s.Wait(20 * time.Minute)
 	s.call(s.admin(), "POST", "/keys/rotate", object{"alg": "ES256"}).wants(http.StatusOK)
-	s.clock.Advance(20 * time.Minute)
-	for _, k := range s.api.Keys() {
+	s.Wait(20 * time.Minute)
+	for _, k := range s.Parts.Keys.Keys() {
 		if k.State == authority.KeyRetired {
 			return k.ID
 		}
@@ -71,10 +71,10 @@ func (s *service) retiredKey() string {
 func TestEveryRouteAsksForItsScopeAndNoOther(t *testing.T) {
 	s := newService(t)
 	samples := s.sample()
-	if len(samples) != len(s.api.routes()) {
-		t.Fatalf("%d samples for %d routes", len(samples), len(s.api.routes()))
+	if len(samples) != len(admin.Routes()) {
+		t.Fatalf("%d samples for %d routes", len(samples), len(admin.Routes()))
 	}
-	for _, rt := range s.api.routes() {
+	for _, rt := range admin.Routes() {
 		sample, ok := samples[rt.Name]
 		if !ok {
 			t.Fatalf("no sample for %s", rt.Name)
@@ -117,13 +117,13 @@ func TestAccessTokens(t *testing.T) {
 	s.call(good, "GET", "/clients", nil).wants(http.StatusOK)
 
 	raw := func(header ...string) answer {
-		if err := s.api.Endings.Follower.Load(t.Context()); err != nil {
+		if err := s.Node.CatchUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		r := httptest.NewRequest("GET", "/admin/v1"+"/clients", nil)
 		r.Header["Authorization"] = header
 		w := httptest.NewRecorder()
-		s.http.ServeHTTP(w, r)
+		s.Admin.ServeHTTP(w, r)
 		return answer{t, w.Code, w.Header(), w.Body.Bytes()}
 	}
 	raw("bearer " + good).wants(http.StatusOK) // RFC 9110 §11.1: the scheme's case does not count
@@ -147,7 +147,7 @@ func TestAccessTokens(t *testing.T) {
 	if s.call(good, "GET", "/users", nil).header.Get("WWW-Authenticate") != `Bearer realm="signalbox-admin", error="insufficient_scope", scope="users:read"` {
 		t.Fatal("the challenge does not name the scope")
 	}
-	s.clock.Advance(6 * time.Minute)
+	s.Wait(6 * time.Minute)
 	s.call(good, "GET", "/clients", nil).wants(http.StatusUnauthorized)
 }
 
@@ -157,7 +157,7 @@ func TestTokenOfADisabledOrDeletedClientIsRefused(t *testing.T) {
 	token := s.tokenFor("ops", authority.AdminResource, "clients:read")
 	s.call(token, "GET", "/clients", nil).wants(http.StatusOK)
 	// Behind the API's back: even without an epoch the account decides.
-	clients := authority.Clients(s.db)
+	clients := authority.Clients(s.DB)
 	client, _ := clients.Get(t.Context(), "ops")
 	disabled := client
 	disabled.Disabled = true
@@ -166,7 +166,7 @@ func TestTokenOfADisabledOrDeletedClientIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.call(token, "GET", "/clients", nil).wants(http.StatusUnauthorized, "disabled")
-	if err := clients.Delete(t.Context(), disabled, s.clock.Now()); err != nil {
+	if err := clients.Delete(t.Context(), disabled, s.Now()); err != nil {
 		t.Fatal(err)
 	}
 	s.call(token, "GET", "/clients", nil).wants(http.StatusUnauthorized, "no longer exists")
@@ -175,16 +175,16 @@ func TestTokenOfADisabledOrDeletedClientIsRefused(t *testing.T) {
 func TestANodeThatHearsNothingIsNotAdministered(t *testing.T) {
 	s := newService(t)
 	token := s.admin()
-	if err := s.api.Endings.Follower.Load(t.Context()); err != nil {
+	if err := s.Node.CatchUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s.clock.Advance(6 * time.Second)
+	s.Wait(6 * time.Second)
 	r := httptest.NewRequest("GET", "/admin/v1"+"/clients", nil)
 	r.Header.Set("Authorization", "Bearer "+token)
 	w := httptest.NewRecorder()
-	s.http.ServeHTTP(w, r)
-	if w.Code != http.StatusServiceUnavailable || len(s.events())+len(s.later) != 0 {
-		t.Fatalf("%d, %d records", w.Code, len(s.events())+len(s.later))
+	s.Admin.ServeHTTP(w, r)
+	if w.Code != http.StatusServiceUnavailable || len(s.events())+len(s.Tallied()) != 0 {
+		t.Fatalf("%d, %d records", w.Code, len(s.events())+len(s.Tallied()))
 	}
 }
 
@@ -193,8 +193,8 @@ func TestAnonymousRefusalsGoToTheJournalInBulk(t *testing.T) {
 	for range 100 {
 		s.call("nonsense", "GET", "/clients", nil).wants(http.StatusUnauthorized)
 	}
-	if len(s.events()) != 0 || len(s.later) != 100 {
-		t.Fatalf("%d synced records and %d later ones", len(s.events()), len(s.later))
+	if len(s.events()) != 0 || len(s.Tallied()) != 100 {
+		t.Fatalf("%d synced records and %d later ones", len(s.events()), len(s.Tallied()))
 	}
 }
 
@@ -231,6 +231,7 @@ func TestTheJournalComesFirst(t *testing.T) {
 	s.createClient("c1")
 	user := s.createUser("bob")
 	held := s.tokenFor("c1", "https://api.example.com", "orders:read")
+	reads := s.token("clients:read")
 	s.breakJournal(errors.New("disk full"))
 
 	got := s.call(token, "POST", "/clients", object{"client_id": "c2", "grant_types": []string{"client_credentials"}}).wants(http.StatusServiceUnavailable, "nothing was changed")
@@ -240,32 +241,25 @@ func TestTheJournalComesFirst(t *testing.T) {
 	s.call(token, "PATCH", "/clients/c1", object{"client_name": "x"}).wants(http.StatusServiceUnavailable)
 	s.call(token, "POST", "/users/"+user.UserID+"/enable", nil).wants(http.StatusServiceUnavailable)
 	s.call(token, "GET", "/clients/c2", nil).wants(http.StatusNotFound)
-	var c1 Client
+	var c1 admin.Client
 	s.call(token, "GET", "/clients/c1", nil).wants(http.StatusOK).into(&c1)
 	if c1.ClientName != "" {
 		t.Fatal("the client was changed off the record")
 	}
 
-	if _, err := s.api.Tokens.Authenticate(held); err != nil {
+	if _, err := s.Parts.Reader.Authenticate(held); err != nil {
 		t.Fatal(err)
 	}
 	s.call(token, "POST", "/revocations", object{"client_id": "c1"}).wants(http.StatusServiceUnavailable, "access was ended")
-	if _, err := s.api.Tokens.Authenticate(held); err == nil {
+	if _, err := s.Parts.Reader.Authenticate(held); err == nil {
 		t.Fatal("a full disk protects the thief")
 	}
-	s.call(s.token("clients:read"), "GET", "/users", nil).wants(http.StatusServiceUnavailable, "refusal")
-}
-
-// failing breaks the store at one method.
-type failing struct{ authority.ObjectStore }
-
-func (failing) CreateObject(context.Context, authority.Object) error {
-	return errors.New("database away")
+	s.call(reads, "GET", "/users", nil).wants(http.StatusServiceUnavailable, "refusal")
 }
 
 func TestAStoreThatFailsIs503AndOnRecord(t *testing.T) {
 	s := newService(t)
-	s.api.Store = failing{s.db}
+	s.Rig.Fail("CreateObject", errors.New("database away"))
 	got := s.call(s.admin(), "POST", "/clients", object{"client_id": "c2", "grant_types": []string{"client_credentials"}}).wants(http.StatusServiceUnavailable, "temporarily_unavailable")
 	if strings.Contains(string(got.body), "database away") || strings.Contains(string(got.body), "sbx_cs_") {
 		t.Fatalf("%s", got.body)
@@ -322,7 +316,7 @@ func TestTransport(t *testing.T) {
 	r.Header.Set("Authorization", "Bearer "+token)
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	w := httptest.NewRecorder()
-	s.http.ServeHTTP(w, r)
+	s.Admin.ServeHTTP(w, r)
 	answer{t, w.Code, w.Header(), w.Body.Bytes()}.wants(http.StatusBadRequest, "application/json")
 	if n := len(s.events()); n != 0 {
 		t.Fatalf("%d records of changes that were refused", n)
@@ -338,7 +332,7 @@ func TestPagesHoldEverythingOnce(t *testing.T) {
 		var ids []string
 		after := ""
 		for range 20 {
-			var page api.Page[Client]
+			var page api.Page[admin.Client]
 			s.call(s.admin(), "GET", "/clients?limit="+string(rune('0'+limit))+after, nil).wants(http.StatusOK).into(&page)
 			for _, c := range page.Items {
 				ids = append(ids, c.ClientID)

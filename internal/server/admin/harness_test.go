@@ -1,71 +1,29 @@
-package admin
+package admin_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"errors"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
-	"github.com/signalbox-sts/signalbox/internal/httpx"
-	"github.com/signalbox-sts/signalbox/internal/issue"
-	"github.com/signalbox-sts/signalbox/internal/jose"
-	"github.com/signalbox-sts/signalbox/internal/journal"
-	"github.com/signalbox-sts/signalbox/internal/keys"
+	"github.com/signalbox-sts/signalbox/internal/node/nodetest"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
-	"github.com/signalbox-sts/signalbox/internal/revocation"
-	"github.com/signalbox-sts/signalbox/internal/seal"
-	"github.com/signalbox-sts/signalbox/internal/store/sqldb"
+	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
 const issuerURL = "https://sts.example.com"
 
-var refreshKey = authority.NewRefreshKey([32]byte{2})
-
-// clock stands still until it is moved.
-type clock struct {
-	mu sync.Mutex
-	at time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.at
-}
-
-func (c *clock) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.at = c.at.Add(d)
-}
-
-// service is the API over a real database, journal, key ring and issuer.
+// service is the admin API of a node.
 type service struct {
 	*testing.T
-	api  *API
-	http http.Handler
-
+	*nodetest.Rig
 	description []byte // of the API, as OpenAPI
-
-	db     *sqldb.DB
-	clock  *clock
-	issuer *issue.Issuer
-
-	mu       sync.Mutex
-	recorded []authority.Event
-	later    []authority.Event
-	broken   error // what the journal answers from now on
 }
 
 // declared is what the configuration file of the test holds.
@@ -91,83 +49,9 @@ func declared() authority.Declared {
 
 func newService(t *testing.T) *service {
 	t.Helper()
-	ctx := t.Context()
-	dir := t.TempDir()
-	s := &service{T: t, clock: &clock{at: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)}}
-	db, err := sqldb.Open(ctx, "sqlite:"+filepath.Join(dir, "test.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	j, err := journal.Open(filepath.Join(dir, "journal"), "n1", journal.Options{Now: s.clock.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := errors.Join(j.Close(), db.Close()); err != nil {
-			t.Error(err)
-		}
-	})
-	s.db = db
-	directory := authority.NewDirectory(db)
-	if err := directory.Declare(ctx, declared()); err != nil {
-		t.Fatal(err)
-	}
-	record := func(ctx context.Context, e authority.Event) error {
-		s.mu.Lock()
-		broken := s.broken
-		if broken == nil {
-			s.recorded = append(s.recorded, e)
-		}
-		s.mu.Unlock()
-		if broken != nil {
-			return broken
-		}
-		return j.Append(ctx, e)
-	}
-	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
-	ring := &keys.Ring{
-		Store: db, Settings: func() keys.Settings {
-			return keys.Settings{Algorithms: []jose.Algorithm{jose.ES256}, RotateEvery: 720 * time.Hour}
-		},
-		Now: s.clock.Now, Record: func(context.Context, authority.Event) error { return nil }, Log: quiet,
-	}
-	if err := ring.Open(ctx, keys.GenerateMasterKey()); err != nil {
-		t.Fatal(err)
-	}
-	if err := ring.Tick(ctx); err != nil {
-		t.Fatal(err)
-	}
-	follower := &revocation.Follower{View: revocation.NewView(), Store: db, Now: s.clock.Now, Log: quiet}
-	opaque := seal.NewBox([32]byte{1}, "opaque")
-	settings := func() authority.Issuer {
-		return authority.Issuer{URL: issuerURL, AccessTTL: 5 * time.Minute, IDTTL: 5 * time.Minute, RefreshTTL: 720 * time.Hour, RefreshIdleTTL: 24 * time.Hour}
-	}
-	reader := issue.NewReader(issue.Checks{
-		Issuer: issuerURL, Find: ring.Find, Opaque: opaque, Revoked: follower.View.Revoked, Fresh: follower.Fresh, Alive: directory.Alive, Now: s.clock.Now,
-	})
-	s.issuer = &issue.Issuer{
-		Settings: settings, Account: directory.Account, Revoked: follower.View.Revoked, Signer: ring.Signer, Opaque: opaque,
-		Record: func(context.Context, authority.Event) error { return nil },
-	}
-	s.api = &API{
-		Settings: settings, Directory: directory, Store: db, Grants: db, Tokens: reader,
-		Endings: &revocation.Endings{Store: db, Follower: follower, Record: record, Now: s.clock.Now},
-		GrantOf: func(raw string) (authority.ID, error) { token, err := refreshKey.Parse(raw); return token.GrantID, err },
-		Keys:    ring.Keys, RotateKey: ring.Rotate, RemoveKey: ring.Remove,
-		HashPassword: func(p string) (string, error) { return "hash of " + p, nil },
-		Record:       record,
-		Tally: func(e authority.Event) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.later = append(s.later, e)
-		},
-		Journal: j, JournalDir: filepath.Join(dir, "journal"), Node: "n1", Journals: db, Now: s.clock.Now,
-	}
-	mux := http.NewServeMux()
-	s.api.Mount(func(method, path string, serve http.HandlerFunc) { mux.HandleFunc(method+" "+path, serve) })
-	s.http = mux
+	s := &service{T: t, Rig: nodetest.New(t, nodetest.Setup{Declared: declared(), Now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)})}
 	w := httptest.NewRecorder()
-	mux.ServeHTTP(w, httptest.NewRequest("GET", "/admin/v1/openapi.json", nil))
+	s.Admin.ServeHTTP(w, httptest.NewRequest("GET", "/admin/v1/openapi.json", nil))
 	s.description = w.Body.Bytes()
 	return s
 }
@@ -183,12 +67,12 @@ func (s *service) admin() string { return s.token(authority.AdminScopes.List()..
 func (s *service) tokenFor(clientID, resource string, scopes ...string) string {
 	s.Helper()
 	ctx := s.Context()
-	client, err := s.api.Directory.Client(ctx, clientID)
+	client, err := s.Directory.Client(ctx, clientID)
 	if err != nil {
 		s.Fatal(err)
 	}
-	now := s.clock.Now()
-	response, err := s.issuer.Issue(ctx, authority.Authorization{
+	now := s.Now()
+	response, err := s.Parts.Issuer.Issue(ctx, authority.Authorization{
 		GrantType: oauth.ClientCredentials, Client: client, At: now, Format: authority.FormatJWT, Life: 5 * time.Minute,
 		Grant: authority.Grant{
 			ID: authority.NewID(now), ClientID: clientID, Subject: authority.Subject{Issuer: issuerURL, ID: clientID, Kind: authority.SubjectClient},
@@ -208,7 +92,7 @@ func (s *service) tokenFor(clientID, resource string, scopes ...string) string {
 // grant stores an active grant of a user, below its ancestors.
 func (s *service) grant(clientID, userID string, ancestors ...authority.Grant) authority.Grant {
 	s.Helper()
-	now := s.clock.Now()
+	now := s.Now()
 	g := authority.Grant{
 		ID: authority.NewID(now), ClientID: clientID,
 		Subject: authority.Subject{Issuer: issuerURL, ID: userID, Kind: authority.SubjectUser},
@@ -218,10 +102,10 @@ func (s *service) grant(clientID, userID string, ancestors ...authority.Grant) a
 	for _, a := range ancestors {
 		g.Lineage = append(g.Lineage, authority.Ancestor{GrantID: a.ID, ClientID: a.ClientID})
 	}
-	if err := s.db.CreateGrant(s.Context(), g); err != nil {
+	if err := s.DB.CreateGrant(s.Context(), g); err != nil {
 		s.Fatal(err)
 	}
-	s.clock.Advance(time.Millisecond)
+	s.Wait(time.Millisecond)
 	return g
 }
 
@@ -268,7 +152,7 @@ func (s *service) call(token, method, path string, body any) answer {
 		}
 		r = bytes.NewReader(text)
 	}
-	if err := s.api.Endings.Follower.Load(s.Context()); err != nil {
+	if err := s.Node.CatchUp(s.Context()); err != nil {
 		s.Fatal(err)
 	}
 	request := httptest.NewRequest(method, "/admin/v1"+path, r)
@@ -278,37 +162,41 @@ func (s *service) call(token, method, path string, body any) answer {
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
-	request = request.WithContext(httpx.WithRequest(request.Context(), &httpx.Request{ID: "req-1", Remote: "192.0.2.7"}))
 	w := httptest.NewRecorder()
-	s.http.ServeHTTP(w, request)
+	s.Admin.ServeHTTP(w, request)
 	got := answer{s.T, w.Code, w.Header(), w.Body.Bytes()}
 	s.described(method, path, got)
 	return got
 }
 
-func (s *service) events() []authority.Event {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return append([]authority.Event(nil), s.recorded...)
+// events are what the API has recorded: the rest is what the rig did for it.
+func (s *service) events() (list []authority.Event) {
+	for _, e := range s.Recorded() {
+		if e.Type != authority.EventTokenIssued {
+			list = append(list, e)
+		}
+	}
+	return list
 }
 
-func (s *service) breakJournal(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.broken = err
+func (s *service) breakJournal(err error) { s.Rig.Fail(nodetest.Record, err) }
+
+// alive says whether a grant is, as this node knows.
+func (s *service) alive(g authority.Grant, now time.Time) bool {
+	return g.Alive(now) && !s.Parts.Revoked(g.Links())
 }
 
-func (s *service) createClient(id string) ClientCredentials {
+func (s *service) createClient(id string) admin.ClientCredentials {
 	s.Helper()
-	var c ClientCredentials
+	var c admin.ClientCredentials
 	s.call(s.admin(), "POST", "/clients", object{"client_id": id, "grant_types": []string{"client_credentials"}, "scope": "orders:read", "resources": []string{"https://api.example.com"}}).
 		wants(http.StatusCreated).into(&c)
 	return c
 }
 
-func (s *service) createUser(name string) User {
+func (s *service) createUser(name string) admin.User {
 	s.Helper()
-	var u User
+	var u admin.User
 	s.call(s.admin(), "POST", "/users", object{"username": name, "password": "correct horse"}).wants(http.StatusCreated).into(&u)
 	return u
 }

@@ -1,4 +1,4 @@
-package admin
+package admin_test
 
 import (
 	"encoding/json"
@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
 type object = map[string]any
@@ -147,7 +149,7 @@ func TestOpenAPIDescribesEveryRoute(t *testing.T) {
 	for _, item := range paths {
 		operations += len(item.(object))
 	}
-	for _, rt := range s.api.routes() {
+	for _, rt := range admin.Routes() {
 		op, ok := paths["/admin/v1"+rt.Path].(object)[strings.ToLower(rt.Method)].(object)
 		if !ok || op["summary"] == "" || names[rt.Name] {
 			t.Fatalf("%s %s is not described, or its name %q is taken", rt.Method, rt.Path, rt.Name)
@@ -165,8 +167,8 @@ func TestOpenAPIDescribesEveryRoute(t *testing.T) {
 			}
 		}
 	}
-	if operations != len(s.api.routes())+1 {
-		t.Errorf("%d operations for %d routes and the description", operations, len(s.api.routes()))
+	if operations != len(admin.Routes())+1 {
+		t.Errorf("%d operations for %d routes and the description", operations, len(admin.Routes()))
 	}
 	// Whatever is referred to is there.
 	text := string(s.description)

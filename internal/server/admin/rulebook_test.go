@@ -1,4 +1,4 @@
-package admin
+package admin_test
 
 import (
 	"encoding/json"
@@ -125,7 +125,7 @@ func (s *service) stored(kind authority.Kind, id string, body object) {
 	if err != nil {
 		s.Fatal(err)
 	}
-	if err := s.db.CreateObject(s.Context(), authority.Object{Kind: kind, ID: id, Body: text}); err != nil {
+	if err := s.DB.CreateObject(s.Context(), authority.Object{Kind: kind, ID: id, Body: text}); err != nil {
 		s.Fatal(err)
 	}
 }
@@ -152,7 +152,7 @@ func TestOneRuleBook(t *testing.T) {
 			api := s.call(s.admin(), "POST", "/clients", client)
 			id := fmt.Sprint(member, i)
 			s.stored(authority.KindClient, id, client)
-			stored, err := authority.Clients(s.db).Get(t.Context(), id)
+			stored, err := authority.Clients(s.DB).Get(t.Context(), id)
 			if err != nil || stored.Disabled != (len(stored.Problems) > 0) {
 				t.Fatal(err)
 			}
@@ -174,7 +174,7 @@ func TestOneRuleBook(t *testing.T) {
 			s.call(s.admin(), "DELETE", "/resources/"+escape(row.uri), nil).wants(http.StatusNoContent)
 		}
 		s.stored(authority.KindResource, row.uri, object{"token_format": "jwt"})
-		stored, err := authority.Resources(s.db).Get(t.Context(), row.uri)
+		stored, err := authority.Resources(s.DB).Get(t.Context(), row.uri)
 		if err != nil {
 			t.Fatal(err)
 		}
