@@ -51,7 +51,7 @@ func (a *adminCLI) learnNames(ctx context.Context, subjects ...admin.Subject) {
 	group.Wait()
 }
 
-// mayReadUsers looks at the token instead of trying: a refusal goes on record.
+// mayReadUsers looks at the token instead of trying: a refusal is recorded.
 func (a *adminCLI) mayReadUsers(ctx context.Context) bool {
 	target, err := a.target()
 	if err != nil {

@@ -58,7 +58,7 @@ func TestUsernamesAreBesideIDs(t *testing.T) {
 	vars["SIGNALBOX_ADMIN_TOKEN"] = unsigned(`{"scope":"grants:read journal:read"}`)
 	for _, args := range [][]string{{"grant", "list"}, {"audit", "search"}} {
 		if r := run(args...); !strings.Contains(r.out, "u_1") || asked.Load() != 0 {
-			t.Errorf("%v: a caller who cannot read users asked for %d, which goes on record: %s", args, asked.Load(), r.out)
+			t.Errorf("%v: a caller who cannot read users asked for %d, which is recorded: %s", args, asked.Load(), r.out)
 		}
 	}
 }

@@ -48,7 +48,7 @@ func TestCredentialsFollowNoRedirect(t *testing.T) {
 	}
 }
 
-// TestASecretGivenAsAFileNameIsNotRepeated: it would stand in a log of a CI job.
+// TestASecretGivenAsAFileNameIsNotRepeated: it would be in the log of a CI job.
 func TestASecretGivenAsAFileNameIsNotRepeated(t *testing.T) {
 	const issuer = "http://127.0.0.1:1"
 	for _, secret := range []string{

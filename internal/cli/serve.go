@@ -28,7 +28,7 @@ algorithms and the log level. A file with a mistake is refused and the
 configuration before it stays. Listeners, TLS, storage, issuer and secrets need
 a restart, and the log says so. A file that another node has replaced by a newer
 one is refused too; signalbox config explain revision says what to do. SIGTERM
-stops listening, finishes the requests that are under way, and ends.
+stops listening, finishes the requests that have begun, and ends.
 
 The service does not start when its journal lacks records that the database
 remembers: the folder was cut, emptied, or replaced by an older copy. Bring it

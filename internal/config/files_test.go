@@ -23,7 +23,7 @@ func TestFilesTellOfEveryChangeSinceTheyWereRead(t *testing.T) {
 	}
 	files := FilesOf(err)
 	if len(files) < 2 || Changed(files) {
-		t.Fatalf("the refusal rests on %v: %v", files, err)
+		t.Fatalf("the refusal depends on %v: %v", files, err)
 	}
 	password := write("ada.password", "ada loves trains")
 	if !Changed(files) {
