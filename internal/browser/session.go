@@ -68,13 +68,17 @@ func (s *Sessions) Start(w http.ResponseWriter, r *http.Request, user authority.
 		ID: authority.NewID(now), Hash: hash, AuthTime: now, AMR: amr, ExpiresAt: now.Add(sessionTTL),
 		Subject: authority.Subject{Issuer: s.Pages.Settings().URL, ID: user.ID, Kind: authority.SubjectUser},
 	}
-	if err := s.keep(r, before, &session, now); err != nil {
+	replaced, err := s.keep(r, before, &session, now)
+	if err != nil {
 		return err
 	}
 	e := Event(r, authority.EventSignedIn, now)
 	e.Subject, e.SessionID, e.ExpiresAt = session.Subject, session.ID, session.ExpiresAt
 	if err := s.Record(r.Context(), e); err != nil {
-		return err // the session stays, and nobody holds its cookie
+		if !replaced.ID.IsZero() { // the browser keeps its cookie, which must be good for the session that it had
+			err = errors.Join(err, s.Store.RenewSession(r.Context(), hash, replaced))
+		}
+		return err // a new session stays, and nobody holds its cookie
 	}
 	http.SetCookie(w, cookie)
 	return nil
@@ -82,22 +86,28 @@ func (s *Sessions) Start(w http.ResponseWriter, r *http.Request, user authority.
 
 // keep stores the session of a fresh sign-in. The browser loses the earlier
 // session's cookie, so that one must not live on, where nobody could sign it
-// out any more and a thief could use it. Of the same person it is renewed: the
-// applications stay signed in, and one sign-out ends all.
-func (s *Sessions) keep(r *http.Request, before authority.Session, session *authority.Session, now time.Time) error {
-	if !before.ID.IsZero() && before.Subject == session.Subject {
+// out any more and a thief could use it. Of the same person it is renewed, also
+// if another tab was faster: the applications stay signed in, and one sign-out
+// ends all. Then keep returns the session as it was before.
+func (s *Sessions) keep(r *http.Request, before authority.Session, session *authority.Session, now time.Time) (replaced authority.Session, err error) {
+	for before.Subject == session.Subject {
 		session.ID = before.ID
 		err := s.Store.RenewSession(r.Context(), before.Hash, *session)
-		if !errors.Is(err, authority.ErrNotFound) {
-			return err
+		if err == nil || !errors.Is(err, authority.ErrNotFound) {
+			return before, err
 		}
-		session.ID = authority.NewID(now) // it has ended since
-	} else if !before.ID.IsZero() {
-		if err := s.End(r, before, "another user signed in in the same browser", now); err != nil {
-			return err
+		session.ID = authority.NewID(now)
+		before, err = s.Store.Session(r.Context(), before.ID)
+		if err != nil && !errors.Is(err, authority.ErrNotFound) { // not found: it has ended since
+			return before, err
 		}
 	}
-	return s.Store.StartSession(r.Context(), *session)
+	if !before.ID.IsZero() {
+		if err := s.End(r, before, "another user signed in in the same browser", now); err != nil {
+			return authority.Session{}, err
+		}
+	}
+	return authority.Session{}, s.Store.StartSession(r.Context(), *session)
 }
 
 // End ends a session and what depends on it.

@@ -33,17 +33,18 @@ type world struct {
 	declared authority.Declared
 	mux      *http.ServeMux
 
-	mu      sync.Mutex
-	now     time.Time
-	journal []authority.Event
-	tally   []authority.Event
-	epochs  map[string]time.Time // by person
-	noDisk  bool                 // the journal fails
-	broken  map[string]bool      // methods of the store that fail
-	asks    Request              // what /start asks for
-	lookups int                  // usernames that the database was asked for
-	starts  int                  // sessions that were stored
-	holds   int                  // refused callers that were kept waiting
+	mu       sync.Mutex
+	now      time.Time
+	journal  []authority.Event
+	tally    []authority.Event
+	epochs   map[string]time.Time // by person
+	noDisk   bool                 // the journal fails
+	broken   map[string]bool      // methods of the store that fail
+	asks     Request              // what /start asks for
+	lookups  int                  // usernames that the database was asked for
+	starts   int                  // sessions that were stored
+	renewing func()               // what happens once, just before a session is renewed
+	holds    int                  // refused callers that were kept waiting
 }
 
 // phc is a valid hash that costs nothing: few of these tests are about its cost.
@@ -199,6 +200,17 @@ func (b brokenSessions) StartSession(ctx context.Context, s authority.Session) e
 	b.wo.starts++
 	b.wo.mu.Unlock()
 	return b.SessionStore.StartSession(ctx, s)
+}
+
+func (b brokenSessions) RenewSession(ctx context.Context, hash [32]byte, next authority.Session) error {
+	b.wo.mu.Lock()
+	happens := b.wo.renewing
+	b.wo.renewing = nil
+	b.wo.mu.Unlock()
+	if happens != nil {
+		happens()
+	}
+	return b.SessionStore.RenewSession(ctx, hash, next)
 }
 
 func (wo *world) browser() *browsertest.Browser { return browsertest.New(wo.t, issuerURL, wo.mux) }

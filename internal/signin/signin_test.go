@@ -105,6 +105,21 @@ func TestSignInMakesANewSession(t *testing.T) {
 	}
 }
 
+// Two tabs sign in at once. There is one session all the same, so that one sign-out ends all.
+func TestTwoTabsSignIn(t *testing.T) {
+	wo := newWorld(t)
+	b := wo.browser()
+	b.SignIn(b.Get("/start"), "ada", "lovelace")
+	one, two := b.Get("/start"), b.Get("/start")
+	wo.renewing = func() { b.SignIn(two, "ada", "lovelace") }
+	if got := b.SignIn(one, "ada", "lovelace"); !signedIn(got) {
+		t.Fatalf("%d %s", got.Code, got.Body)
+	}
+	if wo.starts != 1 {
+		t.Errorf("%d sessions, and the browser can end one of them", wo.starts)
+	}
+}
+
 // docs/security/threats.md J 109 and the promises of the sealed state.
 func TestSignInFormMustBeOurs(t *testing.T) {
 	for row, tc := range map[string]struct {
@@ -191,6 +206,21 @@ func TestStorageFailureAtSignIn(t *testing.T) {
 	wo.noDisk = true
 	if got := b.SignIn(page, "ada", "lovelace"); got.Code != http.StatusServiceUnavailable || b.Cookies[sessionCookie] != "" {
 		t.Errorf("the journal fails: %d, cookies %v", got.Code, b.Cookies)
+	}
+
+	// A sign-in that fails leaves an earlier one as it was.
+	wo = newWorld(t)
+	b = wo.browser()
+	if got := b.SignIn(b.Get("/start"), "ada", "lovelace"); !signedIn(got) {
+		t.Fatalf("%d %s", got.Code, got.Body)
+	}
+	page = b.Get("/start")
+	wo.noDisk = true
+	if got := b.SignIn(page, "ada", "lovelace"); got.Code != http.StatusServiceUnavailable {
+		t.Errorf("the journal fails: %d", got.Code)
+	}
+	if got := b.Get("/done"); !signedIn(got) {
+		t.Errorf("afterwards nobody can end the session, since nobody has its cookie: %d %s", got.Code, got.Body)
 	}
 }
 

@@ -159,6 +159,19 @@ func (m *memory) SessionByHash(_ context.Context, hash [32]byte) (authority.Sess
 	return s, nil
 }
 
+func (m *memory) Session(_ context.Context, id authority.ID) (authority.Session, error) {
+	if err := m.enter("Session"); err != nil {
+		return authority.Session{}, err
+	}
+	defer m.mu.Unlock()
+	for _, s := range m.sessions {
+		if s.ID == id {
+			return s, nil
+		}
+	}
+	return authority.Session{}, authority.ErrNotFound
+}
+
 func (m *memory) RenewSession(_ context.Context, hash [32]byte, next authority.Session) error {
 	if err := m.enter("RenewSession"); err != nil {
 		return err
