@@ -88,45 +88,73 @@ func (t Target) AccessTTL(issuer Issuer) time.Duration {
 	return min(ttl, MaxTokenTTL)
 }
 
+// TargetRequest is what ResolveTarget has to settle.
+type TargetRequest struct {
+	Scopes   oauth.Scopes
+	Explicit bool       // the scopes were asked for by name; else they are only narrowed to what the targets own
+	Reach    []Resource // where the request may go at most: the resources of the client, or of the grant
+	Asked    []string   // the resource indicators that were sent
+	// Several resources at once are for a grant, whose tokens are for one each,
+	// and for a token of a client that AllowMultipleAudiences.
+	Several bool
+}
+
 // ResolveTarget settles scopes and audience of a request (RFC 6749 §3.3, RFC 8707 §2).
 //
-// reach are the resources that the request may go to: those of the client, or
-// of the grant. asked are the resource indicators that were sent: none means
-// every resource that owns one of the scopes, so that a token is never good
-// where it has nothing to do. Scopes that were asked for by name must be owned
-// by a targeted resource; with explicit false they are only narrowed to what
-// the targets own.
-func ResolveTarget(scopes oauth.Scopes, explicit bool, reach []Resource, asked []string) (Target, error) {
-	var resources []Resource
-	for _, id := range asked {
-		i := slices.IndexFunc(reach, func(r Resource) bool { return r.ID == id })
-		if i < 0 {
-			return Target{}, oauth.Errorf(oauth.InvalidTarget, "the client may not ask for tokens for this resource")
-		}
-		if !slices.ContainsFunc(resources, func(r Resource) bool { return r.ID == id }) {
-			resources = append(resources, reach[i])
-		}
-	}
-	if len(asked) == 0 {
-		for _, r := range reach {
-			if !scopes.Intersect(r.Scopes).IsEmpty() {
-				resources = append(resources, r)
-			}
-		}
-		onlyOne := len(reach) == 1 && len(resources) == 0 && scopes.IsEmpty()
-		if onlyOne {
-			resources = reach
-		}
+// A token is good at one resource, since each of two could use it at the other;
+// and in no case at the admin API and elsewhere. Without a resource indicator it
+// is the one that owns the scopes, so that a token is never good where it has
+// nothing to do. Where they belong to several, the client must name one.
+func ResolveTarget(r TargetRequest) (Target, error) {
+	resources, err := r.resources()
+	if err != nil {
+		return Target{}, err
 	}
 	owned := oauth.StandardScopes
-	for _, r := range resources {
-		owned = owned.Union(r.Scopes)
-		if r.Format != resources[0].Format {
+	for _, resource := range resources {
+		switch {
+		case resource.ID == AdminResource && len(resources) > 1:
+			return Target{}, oauth.Errorf(oauth.InvalidTarget, "a token for the resource %s is good nowhere else: name one with resource", AdminResource)
+		case resource.ID == AdminResource:
+			owned = oauth.Scopes{} // openid would make it good at UserInfo too
+		case resource.Format != resources[0].Format:
 			return Target{}, oauth.Errorf(oauth.InvalidTarget, "these resources take different kinds of token: ask for one resource at a time")
 		}
+		owned = owned.Union(resource.Scopes)
 	}
-	if outside, is := scopes.FirstOutside(owned); is && explicit {
+	if outside, is := r.Scopes.FirstOutside(owned); is && r.Explicit {
 		return Target{}, oauth.Errorf(oauth.InvalidScope, "scope %q belongs to none of the resources asked for", outside)
 	}
-	return Target{Scopes: scopes.Intersect(owned), Resources: resources}, nil
+	return Target{Scopes: r.Scopes.Intersect(owned), Resources: resources}, nil
+}
+
+// resources are those that were asked for, or else those that own the scopes.
+func (r TargetRequest) resources() (resources []Resource, err error) {
+	for _, id := range r.Asked {
+		i := slices.IndexFunc(r.Reach, func(resource Resource) bool { return resource.ID == id })
+		if i < 0 {
+			return nil, oauth.Errorf(oauth.InvalidTarget, "the client may not ask for tokens for this resource")
+		}
+		if !slices.ContainsFunc(resources, func(resource Resource) bool { return resource.ID == id }) {
+			resources = append(resources, r.Reach[i])
+		}
+	}
+	if len(resources) > 1 && !r.Several {
+		return nil, oauth.Errorf(oauth.InvalidTarget, "a token is good at one resource: ask for each with a request of its own")
+	}
+	if len(resources) > 0 {
+		return resources, nil
+	}
+	for _, resource := range r.Reach {
+		if !r.Scopes.Intersect(resource.Scopes).IsEmpty() {
+			resources = append(resources, resource)
+		}
+	}
+	if len(resources) == 0 && r.Scopes.IsEmpty() && (len(r.Reach) == 1 || !r.Several) {
+		resources = r.Reach
+	}
+	if len(resources) > 1 && !r.Several {
+		return nil, oauth.Errorf(oauth.InvalidTarget, "the scopes belong to several resources, and a token is good at one: name it with resource")
+	}
+	return resources, nil
 }

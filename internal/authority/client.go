@@ -23,6 +23,7 @@ type Client struct {
 	JWKS                   []byte // JSON Web Key Set, for private_key_jwt
 	Scopes                 oauth.Scopes
 	Resources              []string
+	AllowMultipleAudiences bool   // each API of a token can use it at the others
 	IDTokenAlg             string // empty means the issuer's first algorithm
 	Disabled               bool
 	Source                 Source

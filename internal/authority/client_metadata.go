@@ -24,6 +24,7 @@ type ClientMetadata struct {
 	Scope                    string          `json:"scope"`
 	Resources                []string        `json:"resources,omitempty"`
 	IDTokenSignedResponseAlg string          `json:"id_token_signed_response_alg,omitempty"`
+	AllowMultipleAudiences   bool            `json:"allow_multiple_audiences,omitempty"` // not of RFC 7591
 
 	// ClientSecrets never travel with the rest: a secret is shown once, and its
 	// hash never.
@@ -63,7 +64,7 @@ func (m *ClientMetadata) client() (Client, Problems) {
 	}
 	c := Client{
 		ID: m.ClientID, Name: m.ClientName, AuthMethod: oauth.AuthMethod(m.TokenEndpointAuthMethod), Secrets: m.ClientSecrets,
-		JWKS: m.JWKS, Scopes: scopes, Resources: m.Resources, IDTokenAlg: m.IDTokenSignedResponseAlg,
+		JWKS: m.JWKS, Scopes: scopes, Resources: m.Resources, IDTokenAlg: m.IDTokenSignedResponseAlg, AllowMultipleAudiences: m.AllowMultipleAudiences,
 	}
 	for _, s := range m.RedirectURIs {
 		c.RedirectURIs = append(c.RedirectURIs, RedirectURI{s})
@@ -85,7 +86,7 @@ func (c Client) Metadata() ClientMetadata {
 	m := ClientMetadata{
 		ClientID: c.ID, ClientName: c.Name, GrantTypes: texts(c.GrantTypes), TokenEndpointAuthMethod: string(c.AuthMethod),
 		JWKS: slices.Clone(c.JWKS), Scope: c.Scopes.String(), Resources: slices.Clone(c.Resources),
-		IDTokenSignedResponseAlg: c.IDTokenAlg, ClientSecrets: slices.Clone(c.Secrets),
+		IDTokenSignedResponseAlg: c.IDTokenAlg, AllowMultipleAudiences: c.AllowMultipleAudiences, ClientSecrets: slices.Clone(c.Secrets),
 	}
 	for _, u := range c.RedirectURIs {
 		m.RedirectURIs = append(m.RedirectURIs, u.raw)

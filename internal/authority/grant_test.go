@@ -17,7 +17,7 @@ var testNow = time.Date(2026, 3, 1, 12, 0, 0, 300e6, time.UTC)
 
 var (
 	scopeNames  = []string{"read", "write", "admin", "openid", "offline_access", "email"}
-	resourceIDs = []string{"https://a.example", "https://b.example", "https://c.example"}
+	resourceIDs = []string{"https://a.example", "https://b.example", "https://c.example", AdminResource}
 )
 
 func someOf(values []string) *rapid.Generator[[]string] {
@@ -183,9 +183,9 @@ func TestGrantAlive(t *testing.T) {
 	}
 }
 
-// TestAim: whatever is asked, a token is good only where the request may go,
+// Whatever is asked, a token is good only where the request may go,
 // and only for scopes that were settled before and that a target owns.
-func TestAimNeverGivesMore(t *testing.T) {
+func TestResolveTargetNeverGivesMore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var reach []Resource
 		for _, id := range someOf(resourceIDs).Draw(t, "reach") {
@@ -198,7 +198,9 @@ func TestAimNeverGivesMore(t *testing.T) {
 		explicit := rapid.Bool().Draw(t, "explicit")
 		asked := rapid.SliceOfN(rapid.SampledFrom(resourceIDs), 0, 3).Draw(t, "asked")
 
-		target, err := ResolveTarget(scopes, explicit, reach, asked)
+		several := rapid.Bool().Draw(t, "several")
+
+		target, err := ResolveTarget(TargetRequest{scopes, explicit, reach, asked, several})
 		if err != nil {
 			if code := oauth.AsError(err).Code; code != oauth.InvalidScope && code != oauth.InvalidTarget {
 				t.Fatal(err)
@@ -209,6 +211,9 @@ func TestAimNeverGivesMore(t *testing.T) {
 			return
 		}
 		ids := target.ResourceIDs()
+		if len(ids) > 1 && (!several || slices.Contains(ids, AdminResource)) {
+			t.Fatalf("good at %q at once", ids)
+		}
 		owned := oauth.StandardScopes
 		for _, r := range target.Resources {
 			i := slices.IndexFunc(reach, func(x Resource) bool { return x.ID == r.ID })
@@ -236,7 +241,7 @@ func TestAimNeverGivesMore(t *testing.T) {
 			if slices.ContainsFunc(asked, func(id string) bool { return !slices.Contains(ids, id) }) || slices.ContainsFunc(ids, func(id string) bool { return !slices.Contains(asked, id) }) {
 				t.Fatalf("asked for %q, got %q", asked, ids)
 			}
-		} else if len(reach) > 1 {
+		} else if len(reach) > 1 && !scopes.IsEmpty() {
 			for _, r := range target.Resources {
 				if r.Scopes.Intersect(target.Scopes).IsEmpty() {
 					t.Fatalf("good at %s, where it has nothing to do", r.ID)
@@ -244,45 +249,59 @@ func TestAimNeverGivesMore(t *testing.T) {
 			}
 		}
 		aud := target.Audience("https://sts.example.com")
+		if slices.Contains(aud, AdminResource) && len(aud) > 1 {
+			t.Fatalf("a token for the admin API is good elsewhere: %q", aud)
+		}
 		if atIssuer := slices.Contains(aud, "https://sts.example.com"); atIssuer != (len(ids) == 0 || target.Scopes.Has("openid")) || len(aud) == 0 {
 			t.Fatalf("audience %q for %q at %q", aud, target.Scopes, ids)
 		}
 	})
 }
 
-func TestAim(t *testing.T) {
+func TestResolveTarget(t *testing.T) {
 	a := Resource{ID: "https://a.example", Scopes: oauth.MustScopes("read", "write"), Format: FormatJWT}
 	b := Resource{ID: "https://b.example", Scopes: oauth.MustScopes("read", "b"), Format: FormatJWT}
 	opaque := Resource{ID: "https://o.example", Scopes: oauth.MustScopes("o"), Format: FormatOpaque}
+	admin := Resource{ID: AdminResource, Scopes: AdminScopes, Format: FormatJWT}
+	const several = true
 	for _, row := range []struct {
 		name     string
 		scopes   string
 		explicit bool
 		reach    []Resource
 		asked    []string
+		several  bool
 		want     string // "scopes @ resources", or the error
 	}{
-		{"all that the scopes open", "write", true, []Resource{a, b}, nil, "write @ https://a.example"},
-		{"a scope that two own", "read", true, []Resource{a, b}, nil, "read @ https://a.example https://b.example"},
-		{"a scope that nobody owns, by name", "x", true, []Resource{a}, nil, "invalid_scope"},
-		{"a scope that nobody owns, from a list", "x read", false, []Resource{a}, nil, "read @ https://a.example"},
-		{"71: the scope of another resource, by name", "b", true, []Resource{a, b}, []string{a.ID}, "invalid_scope"},
-		{"the scope of another resource, from a list", "b write", false, []Resource{a, b}, []string{a.ID}, "write @ https://a.example"},
-		{"84: a resource out of reach", "read", true, []Resource{a}, []string{b.ID}, "invalid_target"},
-		{"84: a resource out of reach beside one in reach", "read", true, []Resource{a}, []string{a.ID, b.ID}, "invalid_target"},
-		{"one resource twice", "read", true, []Resource{a, b}, []string{a.ID, a.ID}, "read @ https://a.example"},
-		{"two kinds of token", "read o", true, []Resource{a, opaque}, nil, "invalid_target"},
-		{"two kinds of token in reach, one asked for", "o", true, []Resource{a, opaque}, []string{opaque.ID}, "o @ https://o.example"},
-		{"no scope, one resource", "", false, []Resource{a}, nil, " @ https://a.example"},
-		{"no scope, two resources", "", false, []Resource{a, b}, nil, " @ "},
-		{"openid alone is good at the issuer alone", "openid", true, []Resource{a}, nil, "openid @ "},
+		{"all that the scopes open", "write", true, []Resource{a, b}, nil, false, "write @ https://a.example"},
+		{"a scope that two own", "read", true, []Resource{a, b}, nil, false, "invalid_target"},
+		{"a scope that two own, for a grant", "read", true, []Resource{a, b}, nil, several, "read @ https://a.example https://b.example"},
+		{"two resources", "read", true, []Resource{a, b}, []string{a.ID, b.ID}, false, "invalid_target"},
+		{"two resources, for a grant", "read b", true, []Resource{a, b}, []string{a.ID, b.ID}, several, "read b @ https://a.example https://b.example"},
+		{"the admin API and another, by their scopes", "read keys:read", true, []Resource{a, admin}, nil, false, "invalid_target"},
+		{"the admin API and another, even where several may be", "read keys:read", true, []Resource{a, admin}, nil, several, "invalid_target"},
+		{"the admin API and another, by name", "", false, []Resource{a, admin}, []string{a.ID, admin.ID}, several, "invalid_target"},
+		{"the admin API alone", "read keys:read openid", false, []Resource{a, admin}, []string{admin.ID}, false, "keys:read @ " + AdminResource},
+		{"the admin API and UserInfo", "keys:read openid", true, []Resource{admin}, nil, false, "invalid_scope"},
+		{"a scope that nobody owns, by name", "x", true, []Resource{a}, nil, false, "invalid_scope"},
+		{"a scope that nobody owns, from a list", "x read", false, []Resource{a}, nil, false, "read @ https://a.example"},
+		{"71: the scope of another resource, by name", "b", true, []Resource{a, b}, []string{a.ID}, false, "invalid_scope"},
+		{"the scope of another resource, from a list", "b write", false, []Resource{a, b}, []string{a.ID}, false, "write @ https://a.example"},
+		{"84: a resource out of reach", "read", true, []Resource{a}, []string{b.ID}, false, "invalid_target"},
+		{"84: a resource out of reach beside one in reach", "read", true, []Resource{a}, []string{a.ID, b.ID}, false, "invalid_target"},
+		{"one resource twice", "read", true, []Resource{a, b}, []string{a.ID, a.ID}, false, "read @ https://a.example"},
+		{"two kinds of token", "read o", true, []Resource{a, opaque}, nil, false, "invalid_target"},
+		{"two kinds of token in reach, one asked for", "o", true, []Resource{a, opaque}, []string{opaque.ID}, false, "o @ https://o.example"},
+		{"no scope, one resource", "", false, []Resource{a}, nil, false, " @ https://a.example"},
+		{"no scope, two resources", "", false, []Resource{a, b}, nil, false, "invalid_target"},
+		{"openid alone is good at the issuer alone", "openid", true, []Resource{a}, nil, false, "openid @ "},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			scopes, err := oauth.ParseScopes(row.scopes)
 			if err != nil {
 				t.Fatal(err)
 			}
-			target, err := ResolveTarget(scopes, row.explicit, row.reach, row.asked)
+			target, err := ResolveTarget(TargetRequest{scopes, row.explicit, row.reach, row.asked, row.several})
 			got := target.Scopes.String() + " @ " + strings.Join(target.ResourceIDs(), " ")
 			if err != nil {
 				got = string(oauth.AsError(err).Code)

@@ -138,6 +138,7 @@ var (
 type clientFlags struct {
 	name, method, alg, jwksFile                      string
 	redirects, postLogout, grants, scopes, resources []string
+	audiences                                        bool
 }
 
 func (f *clientFlags) add(cmd *cobra.Command) {
@@ -146,6 +147,7 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.method, "auth-method", "", "none, client_secret_basic, client_secret_post or private_key_jwt (default client_secret_basic)")
 	flags.StringArrayVar(&f.scopes, "scope", nil, "scopes that it may ask for, parted by spaces; may be repeated")
 	flags.StringVar(&f.alg, "id-token-alg", "", "algorithm of its ID tokens (default: the service's first)")
+	flags.BoolVar(&f.audiences, "allow-multiple-audiences", false, "dangerous: one token may be good at several of its APIs, and each can use it at the others")
 	flags.StringVar(&f.jwksFile, "jwks-file", "", "file with its public keys (JSON Web Key Set), for private_key_jwt")
 	flags.StringArrayVar(&f.redirects, "redirect-uri", nil, "where its users come back to; may be repeated")
 	flags.StringArrayVar(&f.postLogout, "post-logout-redirect-uri", nil, "where its users go after signing out; may be repeated")
@@ -192,6 +194,7 @@ func (f *clientFlags) fields(cmd *cobra.Command) (admin.ClientFields, error) {
 		Scope:        given(cmd, "scope", &scope),
 		Resources:    given(cmd, "resource", &f.resources),
 		IDTokenAlg:   given(cmd, "id-token-alg", &f.alg),
+		Audiences:    given(cmd, "allow-multiple-audiences", &f.audiences),
 	}
 	if cmd.Flags().Changed("jwks-file") {
 		text, err := os.ReadFile(f.jwksFile)

@@ -143,6 +143,9 @@ func (d *document) clients(refs authority.References) {
 		if alg := at("clients", i, "id_token_signed_response_alg"); !d.IsSet(alg) && len(refs.Algorithms) > 0 {
 			c.IDTokenSignedResponseAlg = refs.Algorithms[0]
 		}
+		if c.AllowMultipleAudiences {
+			d.warn(at("clients", i, "allow_multiple_audiences"), "each API of this client's tokens can use them at the others")
+		}
 		if d.Inside[at("clients", i, "resources")] || d.Inside["resources"] {
 			continue // one wrong reference would make others look wrong
 		}

@@ -151,6 +151,16 @@ func TestAccessTokens(t *testing.T) {
 	s.call(good, "GET", "/clients", nil).wants(http.StatusUnauthorized)
 }
 
+// Who accepts a token can also use it: one that is good at another API as well
+// is not taken, even if something issued it.
+func TestATokenThatIsGoodElsewhereTooIsRefused(t *testing.T) {
+	s := newService(t)
+	for _, others := range []string{"https://api.example.com " + authority.AdminResource, authority.AdminResource + " https://api.example.com"} {
+		s.call(s.tokenFor("root", others, "clients:read"), "GET", "/clients", nil).wants(http.StatusUnauthorized, "invalid_token", "for others too")
+	}
+	s.call(s.tokenFor("root", authority.AdminResource, "openid", "clients:read"), "GET", "/clients", nil).wants(http.StatusUnauthorized, "for others too")
+}
+
 func TestTokenOfADisabledOrDeletedClientIsRefused(t *testing.T) {
 	s := newService(t)
 	s.call(s.admin(), "POST", "/clients", object{"client_id": "ops", "grant_types": []string{"client_credentials"}, "scope": "clients:read", "resources": []string{authority.AdminResource}}).wants(http.StatusCreated)

@@ -28,6 +28,7 @@ type Client struct {
 	Scope        string              `json:"scope"`
 	Resources    []string            `json:"resources,omitempty"`
 	IDTokenAlg   string              `json:"id_token_signed_response_alg,omitempty"`
+	Audiences    bool                `json:"allow_multiple_audiences,omitempty" doc:"Each API of this client's tokens can use them at the others."`
 	Secrets      []LiveSecret        `json:"secrets,omitempty" doc:"One entry for each secret that works now."`
 	Problems     []authority.Problem `json:"problems,omitempty" doc:"The rules that it breaks, since they have become stricter: it is off until it is changed and enabled."`
 	Disabled     bool                `json:"disabled"`
@@ -52,6 +53,7 @@ type ClientFields struct {
 	Scope        *string          `json:"scope,omitempty" doc:"Values parted by spaces; each must belong to one of the resources, or to OpenID Connect."`
 	Resources    *[]string        `json:"resources,omitempty"`
 	IDTokenAlg   *string          `json:"id_token_signed_response_alg,omitempty"`
+	Audiences    *bool            `json:"allow_multiple_audiences,omitempty" doc:"Dangerous: lets one token be good at several resources, and then each of them can use it at the others."`
 }
 
 // NewClient is the body that creates a client.
@@ -83,6 +85,7 @@ func (f ClientFields) onto(m *authority.ClientMetadata) {
 	set(&m.Scope, f.Scope)
 	set(&m.Resources, f.Resources)
 	set(&m.IDTokenSignedResponseAlg, f.IDTokenAlg)
+	set(&m.AllowMultipleAudiences, f.Audiences)
 	if f.JWKS == nil && m.TokenEndpointAuthMethod != string(oauth.AuthPrivateKeyJWT) {
 		m.JWKS = nil // the keys of a method that was given up
 	}
@@ -381,7 +384,7 @@ func showClient(c authority.Client, now time.Time) Client {
 	shown := Client{
 		ClientID: m.ClientID, ClientName: m.ClientName, RedirectURIs: m.RedirectURIs, PostLogout: m.PostLogoutRedirectURIs,
 		GrantTypes: m.GrantTypes, AuthMethod: m.TokenEndpointAuthMethod, JWKS: m.JWKS, Scope: m.Scope, Resources: m.Resources,
-		IDTokenAlg: m.IDTokenSignedResponseAlg, Problems: c.Problems,
+		IDTokenAlg: m.IDTokenSignedResponseAlg, Audiences: m.AllowMultipleAudiences, Problems: c.Problems,
 		Disabled: c.Disabled, Source: string(c.Source), CreatedAt: shownTime(c.CreatedAt), UpdatedAt: shownTime(c.UpdatedAt),
 	}
 	if shown.GrantTypes == nil {

@@ -72,16 +72,17 @@ func (s *service) tokenFor(clientID, resource string, scopes ...string) string {
 		s.Fatal(err)
 	}
 	now := s.Now()
+	target := authority.Target{Scopes: oauth.MustScopes(scopes...)}
+	for id := range strings.FieldsSeq(resource) {
+		target.Resources = append(target.Resources, authority.Resource{ID: id, Scopes: target.Scopes, Format: authority.FormatJWT})
+	}
 	response, err := s.Parts.Issuer.Issue(ctx, authority.Authorization{
 		GrantType: oauth.ClientCredentials, Client: client, At: now, Format: authority.FormatJWT, Life: 5 * time.Minute,
 		Grant: authority.Grant{
 			ID: authority.NewID(now), ClientID: clientID, Subject: authority.Subject{Issuer: issuerURL, ID: clientID, Kind: authority.SubjectClient},
 			State: authority.GrantActive, CreatedAt: now, ExpiresAt: now.Add(time.Hour),
 		},
-		Target: authority.Target{
-			Scopes:    oauth.MustScopes(scopes...),
-			Resources: []authority.Resource{{ID: resource, Scopes: oauth.MustScopes(scopes...), Format: authority.FormatJWT}},
-		},
+		Target: target,
 	}, nil)
 	if err != nil {
 		s.Fatal(err)

@@ -244,7 +244,7 @@ func (h *Handler) target(ctx context.Context, p httpx.Params, client authority.C
 		}
 		reach = append(reach, resource)
 	}
-	target, err := authority.ResolveTarget(scopes, explicit, reach, asked)
+	target, err := authority.ResolveTarget(authority.TargetRequest{Scopes: scopes, Explicit: explicit, Reach: reach, Asked: asked, Several: true})
 	if err != nil {
 		return authority.Target{}, err
 	}

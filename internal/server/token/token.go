@@ -144,7 +144,9 @@ func (h *Handler) resolveTarget(ctx context.Context, req *request, scopes oauth.
 		}
 		resources = append(resources, r)
 	}
-	return authority.ResolveTarget(scopes, explicit, resources, req.form.All("resource"))
+	return authority.ResolveTarget(authority.TargetRequest{
+		Scopes: scopes, Explicit: explicit, Reach: resources, Asked: req.form.All("resource"), Several: req.client.AllowMultipleAudiences,
+	})
 }
 
 // authorization puts together what every grant type says in the same way.

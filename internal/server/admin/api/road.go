@@ -245,6 +245,8 @@ func (s *Server) authenticate(ctx context.Context, header http.Header) (*issue.A
 		return nil, badToken("the access token is not valid, has expired or was revoked").Because(err)
 	case err != nil:
 		return nil, err
+	case len(token.Audience) != 1: // none is issued; whoever it was also for must not use it here
+		return nil, badToken("the access token is meant for others too: ask for one for the resource " + authority.AdminResource + " alone")
 	}
 	return token, nil
 }
