@@ -248,9 +248,9 @@ func sharedDir(t *testing.T) string {
 }
 
 // serve starts the process of startServe; again after a stop or a kill.
-func (s *server) serve(t *testing.T) {
+func (s *server) serve(t *testing.T, more ...string) {
 	t.Helper()
-	s.proc = start(t, s.dir, nil, "serve", "--config", filepath.Join(s.dir, "signalbox.yaml"))
+	s.proc = start(t, s.dir, nil, append([]string{"serve", "--config", filepath.Join(s.dir, "signalbox.yaml")}, more...)...)
 	s.proc.wait(t, "200 from /readyz", func() bool {
 		resp, err := http.Get(s.AdminURL + "/readyz") // the public one may speak TLS
 		if err != nil {
