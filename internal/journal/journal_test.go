@@ -618,7 +618,8 @@ func TestHangingDiskIsNotReady(t *testing.T) {
 }
 
 func TestAPlantedFailureStopsTheJournalAtTheChosenStep(t *testing.T) {
-	for n := range 3 { // the zeros, the line, the sync
+	for i := range 60 {
+		n := i % 3 // the zeros, the line, the sync
 		dir := t.TempDir()
 		j := open(t, dir, Options{})
 		j.FailAfter(n)

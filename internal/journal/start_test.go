@@ -499,6 +499,28 @@ func TestALossIsNotHalfAccepted(t *testing.T) {
 	}
 }
 
+// unheard is a store whose answer to LoseJournal is lost, as in a crash just after it.
+type unheard struct{ *sqldb.DB }
+
+func (u unheard) LoseJournal(ctx context.Context, node string, loss authority.JournalLoss) error {
+	return errors.Join(u.DB.LoseJournal(ctx, node, loss), errors.New("no answer"))
+}
+
+func TestALossThatWasAcceptedIsInTheJournalAfterACrashToo(t *testing.T) {
+	m := newMachine(t)
+	old := m.runs(8)
+	if err := os.Remove(files(t, m.dir)[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Start(ctx, Home{Dir: m.dir, Place: m.place, Store: unheard{m.db}, AcceptLoss: true}, Options{Sign: journaltest.Sign}); err == nil {
+		t.Fatal("it started")
+	}
+	m.runs(1)
+	if got := records(t, m.dir, query.Query{}); got[0].Type != string(authority.EventLost) || got[0].Target != old {
+		t.Errorf("the first record is %+v", got[0])
+	}
+}
+
 func TestALostNameIsFoundAgain(t *testing.T) {
 	m := newMachine(t)
 	node := m.runs(8)
@@ -639,12 +661,22 @@ func TestALostAnswerOfTheDatabaseIsAskedForAgain(t *testing.T) {
 	}
 	opts.Anchored = head
 	j := open(t, dir, opts)
+	ask := func() authority.JournalHead {
+		t.Helper()
+		select {
+		case h := <-asked:
+			return h
+		case <-j.anchored:
+			t.Fatal("the journal has ended: ", j.Err())
+			return authority.JournalHead{}
+		}
+	}
 	appendN(t, j, 0, 1)
 	tick <- day
-	first := <-asked
+	first := ask()
 	appendN(t, j, 1, 1)
 	tick <- day
-	if again, next := <-asked, <-asked; again != first || next.Seq != first.Seq+2 {
+	if again, next := ask(), ask(); again != first || next.Seq != first.Seq+2 {
 		t.Errorf("asked for %+v and %+v after %+v", again, next, first)
 	}
 	closed(t, j)
