@@ -68,7 +68,7 @@ func (h *Handler) authorizationCode(ctx context.Context, req *request) (authorit
 	spend := func(ctx context.Context) error {
 		err := h.Grants.RedeemCode(ctx, grant.ID, code.Hash(), grant.Refresh, grant.ExpiresAt, req.now)
 		if errors.Is(err, authority.ErrSpent) {
-			return h.codeReused(ctx, req, grant)
+			return h.lostCode(ctx, req, grant)
 		}
 		return err
 	}
@@ -106,6 +106,18 @@ func (h *Handler) session(ctx context.Context, req *request, grant authority.Gra
 }
 
 var errCode = oauth.Errorf(oauth.InvalidGrant, "the authorization code is not valid")
+
+// lostCode looks why the code is spent, after it was not a moment ago.
+func (h *Handler) lostCode(ctx context.Context, req *request, grant authority.Grant) error {
+	_, err := h.Grants.Grant(ctx, grant.ID)
+	if errors.Is(err, authority.ErrNotFound) {
+		return errCode.Because(err) // the person has begun again: see GrantStore.CreateGrant
+	}
+	if err != nil {
+		return err
+	}
+	return h.codeReused(ctx, req, grant)
+}
 
 // codeReused ends the grant: a code that is presented twice has been seen by
 // somebody else (RFC 6749 §4.1.2).

@@ -132,6 +132,27 @@ func TestCodeTwiceEndsTheGrant(t *testing.T) {
 	}
 }
 
+// While a code is redeemed, its person begins again in another tab: the code is
+// gone, and nobody has used it twice.
+func TestDisplacedCodeIsNoReuse(t *testing.T) {
+	w := newWorld(t)
+	first, code := w.approve("web", "openid read offline_access")
+	var second reply
+	w.justBefore("RedeemCode", func() {
+		_, newer := w.approve("web", "openid read offline_access", func(g *authority.Grant) { g.SessionID = first.SessionID })
+		second = w.token("web", redeem(newer))
+	})
+	if r := w.token("web", redeem(code)); r.text("error") != "invalid_grant" {
+		t.Fatalf("%d %v", r.status, r.body)
+	}
+	if second.status != 200 || w.count(authority.EventGrantEnded) != 0 {
+		t.Errorf("the newer code: %d %v; %d ends are on record", second.status, second.body, w.count(authority.EventGrantEnded))
+	}
+	if list, err := w.DB.Revocations(t.Context(), 0, 10); err != nil || len(list) != 0 {
+		t.Errorf("a grant that never was is remembered as ended for a year: %v %v", list, err)
+	}
+}
+
 func TestCodeInParallelWorksOnce(t *testing.T) {
 	w := newWorld(t)
 	_, code := w.approve("web", "openid read")
