@@ -99,6 +99,9 @@ func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Node, er
 	if n.db, err = sqldb.Open(ctx, cfg.Storage.URL.Reveal()); err != nil {
 		return nil, err
 	}
+	if err = n.db.CheckClock(ctx); err != nil {
+		return nil, err
+	}
 	n.store = n.db
 	if wrap := n.hooks.Store; wrap != nil {
 		n.store = wrap(n.db)

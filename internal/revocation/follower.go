@@ -106,6 +106,9 @@ func (f *Follower) catchUp(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	asked := f.Now()
+	if last := f.heard.Load(); last != nil && asked.Round(0).Before(last.Round(0)) {
+		f.marks, f.seen = nil, nil // the clock was set back: what was over by it may not be over
+	}
 	after := f.start()
 	seen := make(map[int64]struct{})
 	for {
@@ -117,7 +120,7 @@ func (f *Follower) catchUp(ctx context.Context) error {
 		for _, r := range page {
 			after = r.Seq
 			seen[r.Seq] = struct{}{}
-			if _, known := f.seen[r.Seq]; !known {
+			if _, known := f.seen[r.Seq]; !known && !asked.After(r.ExpiresAt) {
 				news = append(news, r)
 			}
 		}
@@ -138,7 +141,7 @@ func (f *Follower) catchUp(ctx context.Context) error {
 // become visible since then had taken its number later than that.
 func (f *Follower) start() int64 {
 	last := f.heard.Load()
-	if last == nil {
+	if last == nil || len(f.marks) == 0 {
 		return 0
 	}
 	for len(f.marks) > 1 && last.Sub(f.marks[1].at) >= overlap {

@@ -157,6 +157,50 @@ func TestFollowerDoesNotReadTheWholeListForEver(t *testing.T) {
 	}
 }
 
+// A machine that starts with its clock two days ahead forgets what still lives by
+// the right time. When its clock is set back it reads the whole list again.
+func TestAClockThatIsSetBackBringsEverythingBack(t *testing.T) {
+	store := new(feed)
+	f, now := follow(store)
+	*now = start.Add(48 * time.Hour)
+	store.commit(1, "leaked") // ends an hour after start
+	for range 2 {
+		if err := f.Load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		f.View.Forget(*now)
+	}
+	if f.View.Len() != 0 {
+		t.Fatal("the test shows nothing: it is still remembered")
+	}
+	*now = start
+	for range 3 {
+		*now = now.Add(pollEvery)
+		if err := f.Load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if !killed(f, "leaked") {
+			t.Fatal("what was revoked is good again")
+		}
+	}
+	if len(store.asked) != 5 || len(f.seen) != 1 {
+		t.Errorf("asked %v", store.asked)
+	}
+}
+
+// What is over needs no room: the database keeps it for a day longer than anybody needs it.
+func TestWhatIsOverIsNotTakenIn(t *testing.T) {
+	store := new(feed)
+	store.commit(1, "over")
+	store.until = start.Add(48 * time.Hour)
+	store.commit(2, "needed")
+	f, now := follow(store)
+	*now = start.Add(2 * time.Hour)
+	if err := f.Load(t.Context()); err != nil || f.View.Len() != 1 || !killed(f, "needed") {
+		t.Errorf("%d entries, %v", f.View.Len(), err)
+	}
+}
+
 func TestFollowerKnowsWhenItIsStale(t *testing.T) {
 	store := new(feed)
 	f, now := follow(store)

@@ -241,6 +241,11 @@ func eachPostgresRow(rows pgx.Rows, err error, each func(row) error) error {
 
 func (p *postgres) ping(ctx context.Context) error { return p.pool.Ping(ctx) }
 
+func (p *postgres) clock(ctx context.Context) (now time.Time, err error) {
+	err = p.query(ctx, `SELECT clock_timestamp()`, nil, func(r row) error { return r.Scan(&now) })
+	return now, err
+}
+
 func (p *postgres) changes(ctx context.Context) <-chan struct{} { return p.bell.listen(ctx) }
 
 func (p *postgres) close() error {

@@ -56,6 +56,28 @@ func (db *DB) Close() error { return db.close() }
 // Ping says whether the database answers.
 func (db *DB) Ping(ctx context.Context) error { return storage(db.engine.ping(ctx)) }
 
+// CheckClock refuses a machine whose clock is far from the database's, by which all
+// nodes can be compared: it would take an epoch for older or younger than it is, and
+// sweep what others still need.
+func (db *DB) CheckClock(ctx context.Context) error {
+	before := time.Now()
+	theirs, err := db.engine.clock(ctx)
+	if err != nil {
+		return storage(err)
+	}
+	return sameTime(before, theirs, time.Now())
+}
+
+// sameTime compares what was asked for between two readings of our own clock.
+func sameTime(before, theirs, after time.Time) error {
+	apart := max(before.Sub(theirs), theirs.Sub(after))
+	if apart <= authority.Leeway {
+		return nil
+	}
+	return fmt.Errorf("it is %s on this machine and %s on the database's, and they may be %s apart: run NTP on both",
+		after.UTC().Format(time.RFC3339), theirs.UTC().Format(time.RFC3339), authority.Leeway)
+}
+
 // Changes gives a channel that receives after revocations were written, here
 // or by another node, until ctx ends; then it is closed. A message may be
 // missed, so a follower must also poll.
@@ -71,6 +93,7 @@ type engine interface {
 	// query reads outside any transaction.
 	query(ctx context.Context, sql string, args []any, each func(row) error) error
 	ping(ctx context.Context) error
+	clock(ctx context.Context) (time.Time, error)
 	connections() Pool
 	changes(ctx context.Context) <-chan struct{}
 	close() error

@@ -446,6 +446,9 @@ func TestPostgresSettings(t *testing.T) {
 			if idle, _ := db.Setting(t, "idle_in_transaction_session_timeout"); idle != "15s" {
 				t.Errorf("a transaction whose node is cut off may commit after %s (0: hours later)", idle)
 			}
+			if err := db.CheckClock(t.Context()); err != nil {
+				t.Errorf("the server of this machine has another time: %v", err)
+			}
 			commit, connections := db.Setting(t, "synchronous_commit")
 			if commit != row.commit || connections != row.connections {
 				t.Errorf("synchronous_commit %s and %d connections, want %s and %d", commit, connections, row.commit, row.connections)

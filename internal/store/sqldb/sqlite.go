@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 )
 
 const (
@@ -183,6 +184,9 @@ func eachRow(stmt *sql.Stmt, args []any, each func(row) error) error {
 func (s *sqlite) ping(ctx context.Context) error {
 	return s.query(ctx, "SELECT count(*) FROM journals", nil, func(row) error { return nil })
 }
+
+// clock is that of the one machine that has the file.
+func (s *sqlite) clock(context.Context) (time.Time, error) { return time.Now(), nil }
 
 func (s *sqlite) changes(ctx context.Context) <-chan struct{} { return s.bell.listen(ctx) }
 
