@@ -189,6 +189,9 @@ A change is in the journal before it is made, with the caller as ` + "`actor`" +
 ` + "`{\"error\":…,\"error_description\":…,\"request_id\":…}`" + `. Lists have ` + "`limit` and `after`" + `, and give ` + "`next`" + ` while there is more.
 What is in the configuration file can be read here, but not changed: 409.
 
+What breaks a rule is refused with all its ` + "`problems`" + `: ` + "`field`, `text` and `fix`" + `. The rules are those of the configuration file. The id of a deleted client or user is never
+given again, to nobody: 409. A client that holds a scope of this API which the caller's token lacks cannot be changed, enabled, disabled or deleted by it: 403.
+
 | request | scope | what it does | query |
 | --- | --- | --- | --- |
 `)

@@ -233,6 +233,47 @@ func TestNobodyHandsOutMoreThanHeHas(t *testing.T) {
 	}
 }
 
+// A client that holds more of this API than the caller is out of the caller's
+// hands, whatever the change: who can enable an administrator can undo his end.
+func TestNobodyChangesAClientThatHoldsMore(t *testing.T) {
+	s := newService(t)
+	s.call(s.admin(), "POST", "/clients", object{
+		"client_id": "ruler", "grant_types": []string{"client_credentials"}, "scope": "clients:read users:write", "resources": []string{authority.AdminResource},
+	}).wants(http.StatusCreated)
+	s.call(s.admin(), "POST", "/clients/ruler/disable", nil).wants(http.StatusOK)
+	s.Wait(time.Millisecond)
+	// What the caller holds is by the token, not by its client.
+	weak, same := s.token("clients:read", "clients:write"), s.token("clients:read", "clients:write", "users:write")
+	changes := []struct {
+		name, method, path string
+		body               any
+	}{
+		{"enable", "POST", "/clients/ruler/enable", nil},
+		{"give a new secret", "POST", "/clients/ruler/secret", object{}},
+		{"change its name", "PATCH", "/clients/ruler", object{"client_name": "x"}},
+		{"take its scopes", "PATCH", "/clients/ruler", object{"scope": "", "resources": []string{}}},
+		{"disable", "POST", "/clients/ruler/disable", nil},
+		{"delete", "DELETE", "/clients/ruler", nil},
+	}
+	for _, row := range changes {
+		got := s.call(weak, row.method, row.path, row.body)
+		if got.status != http.StatusForbidden || !strings.Contains(string(got.body), "users:write") {
+			t.Errorf("%s: %d %s", row.name, got.status, got.body)
+		}
+	}
+	if c, err := authority.Clients(s.DB).Get(t.Context(), "ruler"); err != nil || c.Revision != 2 {
+		t.Errorf("it was changed: %+v %v", c, err)
+	}
+	for _, row := range changes {
+		if got := s.call(same, row.method, row.path, row.body); got.status >= 300 {
+			t.Errorf("%s, by who holds as much: %d %s", row.name, got.status, got.body)
+		}
+	}
+	// Also one that breaks a rule, and so holds nothing now.
+	s.stored(authority.KindClient, "old", object{"grant_types": []string{"client_credentials"}, "client_name": "\x1b", "scope": "keys:write", "resources": []string{authority.AdminResource}})
+	s.call(weak, "DELETE", "/clients/old", nil).wants(http.StatusForbidden, "keys:write")
+}
+
 // TestTheJournalComesFirst: a change that cannot be recorded does not happen,
 // and what takes access away happens all the same.
 func TestTheJournalComesFirst(t *testing.T) {

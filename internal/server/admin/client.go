@@ -160,7 +160,7 @@ func (a *API) createClient(ctx context.Context, c *api.Call) (api.Plan, error) {
 	if err := a.freeID(ctx, client.ID); err != nil {
 		return api.Plan{}, err
 	}
-	if err := mayHandOut(c.Token, client); err != nil {
+	if err := holdsNoMore(c.Token, client); err != nil {
 		return api.Plan{}, err
 	}
 	client.Source, client.CreatedAt, client.UpdatedAt = authority.FromDatabase, c.Now, c.Now
@@ -180,7 +180,7 @@ func (a *API) updateClient(ctx context.Context, c *api.Call) (api.Plan, error) {
 	if err != nil {
 		return api.Plan{}, err
 	}
-	old, err := a.storedClient(ctx, c.ID)
+	old, err := a.clientToChange(ctx, c)
 	if err != nil {
 		return api.Plan{}, err
 	}
@@ -190,7 +190,7 @@ func (a *API) updateClient(ctx context.Context, c *api.Call) (api.Plan, error) {
 	if err != nil {
 		return api.Plan{}, err
 	}
-	if err := mayHandOut(c.Token, client); err != nil {
+	if err := holdsNoMore(c.Token, client); err != nil {
 		return api.Plan{}, err
 	}
 	client.Disabled, client.Revision, client.CreatedAt, client.UpdatedAt = old.Disabled, old.Revision, old.CreatedAt, c.Now
@@ -232,16 +232,12 @@ func (a *API) rotateSecret(ctx context.Context, c *api.Call) (api.Plan, error) {
 	if body.OldExpiresIn < 0 || body.OldExpiresIn > int64(maxOldSecret/time.Second) {
 		return api.Plan{}, api.Invalid("old_expires_in must be from 0 to %d seconds", int64(maxOldSecret/time.Second))
 	}
-	old, err := a.storedClient(ctx, c.ID)
+	old, err := a.clientToChange(ctx, c)
 	if err != nil {
 		return api.Plan{}, err
 	}
 	if m := old.Metadata(); !m.UsesSecret() {
 		return api.Plan{}, api.Invalid("the client authenticates with %s and has no secret", m.TokenEndpointAuthMethod)
-	}
-	// Who can reset a client's secret can be that client.
-	if err := mayHandOut(c.Token, old); err != nil {
-		return api.Plan{}, err
 	}
 	client := old
 	client.Secrets = nil
@@ -271,7 +267,7 @@ func (a *API) rotateSecret(ctx context.Context, c *api.Call) (api.Plan, error) {
 }
 
 func (a *API) enableClient(ctx context.Context, c *api.Call) (api.Plan, error) {
-	client, err := a.storedClient(ctx, c.ID)
+	client, err := a.clientToChange(ctx, c)
 	if err != nil {
 		return api.Plan{}, err
 	}
@@ -300,7 +296,7 @@ func (a *API) deleteClient(ctx context.Context, c *api.Call) (api.Plan, error) {
 // endClient disables first and sets the epoch then: the other way round, a
 // token could be issued in between that is newer than the epoch.
 func (a *API) endClient(ctx context.Context, c *api.Call, how string, then func(context.Context, authority.Client) (any, error)) (api.Plan, error) {
-	client, err := a.storedClient(ctx, c.ID)
+	client, err := a.clientToChange(ctx, c)
 	if err != nil {
 		return api.Plan{}, err
 	}
@@ -337,11 +333,16 @@ func (a *API) client(ctx context.Context, id string) (authority.Client, error) {
 	return client, err
 }
 
-// storedClient finds a client that may be changed here.
-func (a *API) storedClient(ctx context.Context, id string) (authority.Client, error) {
-	client, err := a.client(ctx, id)
+// clientToChange finds the client of a change: it is kept in the database, and
+// holds no more of this API than the caller. Otherwise clients:write would be
+// every scope, by a new secret of an administrator or by enabling one.
+func (a *API) clientToChange(ctx context.Context, c *api.Call) (authority.Client, error) {
+	client, err := a.client(ctx, c.ID)
 	if err == nil && client.Source == authority.FromFile {
-		return client, api.ReadOnly("client", id)
+		return client, api.ReadOnly("client", c.ID)
+	}
+	if err == nil {
+		err = holdsNoMore(c.Token, client)
 	}
 	return client, err
 }

@@ -2,6 +2,8 @@ package admin
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/issue"
@@ -61,17 +63,19 @@ func problems(found []authority.Problem, err error) error {
 	return err
 }
 
-// mayHandOut stops an administrator from giving a client more of this API
-// than he has himself: clients:write would otherwise be every scope.
-func mayHandOut(token *issue.AccessToken, c authority.Client) error {
-	if !c.MayReach(authority.AdminResource) {
+// holdsNoMore refuses a client that holds more of this API than the caller's
+// token: nobody hands out more than he has, or undoes what others have done.
+func holdsNoMore(token *issue.AccessToken, c authority.Client) error {
+	m := c.Metadata() // also of one that is off, and holds nothing now
+	if !slices.Contains(m.Resources, authority.AdminResource) {
 		return nil
 	}
-	outside, is := c.Scopes.Intersect(authority.AdminScopes).FirstOutside(token.Scopes)
-	if !is {
-		return nil
+	for scope := range strings.FieldsSeq(m.Scope) {
+		if authority.AdminScopes.Has(scope) && !token.Scopes.Has(scope) {
+			e := api.LacksScope(scope)
+			e.Description = "the client has the scope " + scope + " of this API, and the access token has not: nobody changes a client that holds more"
+			return e
+		}
 	}
-	e := api.LacksScope(outside)
-	e.Description = "the client has the scope " + outside + " of this API, and the access token has not: nobody can hand out more than he has"
-	return e
+	return nil
 }

@@ -61,7 +61,7 @@ func (a *API) resourceRoutes() []api.Route {
 		},
 		{
 			Method: "GET", Path: "/resources/{id}", Name: "showResource", Scope: "resources:read", Run: a.showResource,
-			Summary: "Show a resource. Its id stands percent-encoded in the path.", Out: Resource{},
+			Summary: "Show a resource. Its id is percent-encoded in the path.", Out: Resource{},
 		},
 		{
 			Method: "PATCH", Path: "/resources/{id}", Name: "updateResource", Scope: "resources:write", Event: authority.EventResourceChanged, Run: a.updateResource,
