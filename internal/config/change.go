@@ -78,7 +78,7 @@ func (c *Config) Declaration() [32]byte {
 		d := c.origin
 		switch {
 		case change != declared || !d.IsSet(path):
-		case f.isList() || f.later:
+		case f.isList() || f.unsupported:
 			all[path] = d.canonical(path, d.Where[path].Value)
 		default:
 			all[path] = fmt.Sprint(reflect.ValueOf(f.at(c)).Elem())

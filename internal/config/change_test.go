@@ -24,7 +24,7 @@ func TestEveryKeyThatNeedsARestartIsCompared(t *testing.T) {
 		if c != atRestart {
 			return
 		}
-		if f.isList() || f.later {
+		if f.isList() || f.unsupported {
 			t.Fatalf("%s: nobody compares a list", path)
 		}
 		old, next := Default(), Default()

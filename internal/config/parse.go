@@ -104,7 +104,7 @@ func elsewhere(key string, fields []field) string {
 // value reads one node into the place of its field.
 func (d *document) value(n *yaml.Node, path string, f field, owner any) {
 	// `users:` with every member commented out is an empty list, not a mistake.
-	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" && (f.fields != nil || f.later) {
+	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" && (f.fields != nil || f.unsupported) {
 		return
 	}
 	switch {
@@ -116,7 +116,7 @@ func (d *document) value(n *yaml.Node, path string, f field, owner any) {
 			return
 		}
 		d.mapping(n, path, f.fields, owner)
-	case f.later:
+	case f.unsupported:
 		if n.Kind != yaml.SequenceNode {
 			d.Fail(path, "expected a list, found "+source.Found(n), "write []")
 		} else if len(n.Content) > 0 {

@@ -76,7 +76,7 @@ func sampleField(b *strings.Builder, f field, indent string, plain bool) {
 		live = true
 	}
 	switch {
-	case f.later:
+	case f.unsupported:
 		fmt.Fprintf(b, "%s%s: []\n", indent, f.key)
 	case f.isList():
 		sampleMember(b, f)

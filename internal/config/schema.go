@@ -53,7 +53,7 @@ func property(f field) object {
 		p["type"] = []string{"object", "null"}
 	case f.isList():
 		p = object{"type": []string{"array", "null"}, "items": section(f.fields)}
-	case f.later:
+	case f.unsupported:
 		p = object{"type": []string{"array", "null"}, "maxItems": 0}
 	default:
 		p = leaf(f)

@@ -11,20 +11,20 @@ import (
 // key is written down: parsing, defaults, environment, Explain, Schema and
 // Sample all read it.
 type field struct {
-	key     string
-	at      func(owner any) any // where the value goes; for a list of sections: appends one and returns it
-	fields  []field             // the keys of a section, or of each member of a list
-	def     string              // as written in the file; empty: none
-	example string              // as written in the file
-	doc     string
-	danger  string
-	oneOf   []string
-	need    bool // every member of a list must have it
-	secret  bool // never shown; may also come from a file named by …_FILE
-	envOnly bool // must not be in the file
-	later   bool // a list that this version accepts only empty
-	sample  bool // written as a live line by Sample, not as a comment
-	change  change
+	key         string
+	at          func(owner any) any // where the value goes; for a list of sections: appends one and returns it
+	fields      []field             // the keys of a section, or of each member of a list
+	def         string              // as written in the file; empty: none
+	example     string              // as written in the file
+	doc         string
+	danger      string
+	oneOf       []string
+	need        bool // every member of a list must have it
+	secret      bool // never shown; may also come from a file named by …_FILE
+	envOnly     bool // must not be in the file
+	unsupported bool // a list that this version accepts only empty
+	sample      bool // written as a live line by Sample, not as a comment
+	change      change
 }
 
 // in makes a typed place; a nil owner gives a place to look at, for its type.
@@ -37,7 +37,7 @@ func in[T any](f func(*T) any) func(any) any {
 	}
 }
 
-func (f field) isSection() bool { return f.at == nil && !f.later }
+func (f field) isSection() bool { return f.at == nil && !f.unsupported }
 func (f field) isList() bool    { return f.at != nil && f.fields != nil }
 
 // kind is the word for the type that error messages and Explain use.
@@ -47,7 +47,7 @@ func (f field) kind() string {
 		return "section"
 	case f.isList():
 		return "list of sections"
-	case f.later:
+	case f.unsupported:
 		return "list"
 	case len(f.oneOf) > 0 && !f.isTexts():
 		return "one of " + strings.Join(f.oneOf, ", ")
@@ -125,7 +125,7 @@ func setDefaults(fields []field, owner any) {
 	}
 }
 
-const later = "Not supported by this version: only the empty list is accepted."
+const unsupported = "Not supported by this version: only the empty list is accepted."
 
 // table is filled in init because its functions look at the table themselves.
 var table []field
@@ -209,10 +209,10 @@ func init() {
 			doc: "The registered applications. Names as in RFC 7591."},
 		{key: "users", at: in(func(c *Config) any { return grow(&c.Users) }), fields: userFields(), change: declared,
 			doc: "People, for small installations."},
-		{key: "identity_providers", later: true, change: declared, doc: "Upstream identity providers. " + later},
-		{key: "trusted_issuers", later: true, change: declared, doc: "Issuers whose tokens are accepted as proof. " + later},
-		{key: "clusters", later: true, change: declared, doc: "Kubernetes clusters. " + later},
-		{key: "policies", later: true, change: declared, doc: "Trust policies. " + later},
+		{key: "identity_providers", unsupported: true, change: declared, doc: "Upstream identity providers. " + unsupported},
+		{key: "trusted_issuers", unsupported: true, change: declared, doc: "Issuers whose tokens are accepted as proof. " + unsupported},
+		{key: "clusters", unsupported: true, change: declared, doc: "Kubernetes clusters. " + unsupported},
+		{key: "policies", unsupported: true, change: declared, doc: "Trust policies. " + unsupported},
 		{key: "journal", doc: "The audit journal.", fields: []field{
 			{key: "dir", at: in(func(c *Config) any { return &c.Journal.Dir }), example: "/var/lib/signalbox/journal",
 				doc: "Folder of this machine's journal. Default: `journal` beside the SQLite file, otherwise /var/lib/signalbox/journal. Never shared by two machines."},

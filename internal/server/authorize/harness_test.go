@@ -243,7 +243,7 @@ type world struct {
 	mu      sync.Mutex
 	now     time.Time
 	journal []authority.Event
-	later   []authority.Event
+	tallied []authority.Event
 	took    []authority.Revocation
 	dead    func([]authority.Link) bool
 	epochs  map[string]time.Time // by client or person
@@ -343,7 +343,7 @@ func newWorld(t *testing.T) *world {
 			Tally: func(e authority.Event) {
 				wo.mu.Lock()
 				defer wo.mu.Unlock()
-				wo.later = append(wo.later, e)
+				wo.tallied = append(wo.tallied, e)
 			},
 		},
 		VerifyHint: func(raw string) (string, string, string, error) {
