@@ -64,7 +64,7 @@ func New(t testing.TB, options ...Option) *Issuer {
 	return i
 }
 
-// Start is New for programs that are no tests, such as examples. It panics
+// Start is New for programs that are not tests, such as examples. It panics
 // where New ends the test. Call Close.
 func Start(options ...Option) *Issuer {
 	i := &Issuer{fail: func(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }, helper: func() {}, log: &log{to: io.Discard}}

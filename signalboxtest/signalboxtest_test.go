@@ -157,7 +157,7 @@ func TestTimePasses(t *testing.T) {
 	if _, err := verify(t, i, token, orders, i.Now); err == nil || active(t, i, token) {
 		t.Error("a token outlives its time")
 	}
-	// Long enough that keys rotate by themselves; everything goes on.
+	// Long enough that keys rotate by themselves; everything keeps working.
 	i.Advance(60 * 24 * time.Hour)
 	person := i.Token(signalboxtest.Request{Client: "shop", User: "ada"})
 	if _, err := verify(t, i, person.AccessToken, orders, i.Now); err != nil || !active(t, i, person.AccessToken) {

@@ -2,7 +2,7 @@
 // grants, sessions, tickets, keys and what ends them, their rules, and the
 // small store interfaces that they need. Rules are methods on values and need
 // no database; a rule that must hold under concurrency is a store transition
-// whose contract stands in store.go.
+// whose contract is in store.go.
 package authority
 
 import (

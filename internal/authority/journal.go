@@ -20,10 +20,10 @@ type JournalHead struct {
 	At   time.Time
 }
 
-// JournalLoss says which records a start went on without, as an operator allowed it.
+// JournalLoss says which records were missing at a start that an operator allowed.
 type JournalLoss struct {
 	First, Last uint64
 	At          time.Time // zero: nothing was lost
-	By          string    // the node that the journal went on as
+	By          string    // the node under whose name the journal continues
 	Reason      string
 }

@@ -28,7 +28,7 @@ func (k Kind) Namespace() string {
 }
 
 // KeepsIDs says that an id is never given a second time: a sub must mean one
-// person or machine for ever (OpenID Connect Core §2).
+// person or machine forever (OpenID Connect Core §2).
 func (k Kind) KeepsIDs() bool { return k.Namespace() == KindUser.Namespace() }
 
 // Object is a registered object as a store keeps it.

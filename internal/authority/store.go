@@ -100,7 +100,7 @@ type SessionStore interface {
 	// SessionByHash finds the session of a cookie. ErrNotFound.
 	SessionByHash(ctx context.Context, hash [32]byte) (Session, error)
 	// RenewSession puts next in the place of the session that has its id and the
-	// cookie of hash: its person has signed in again, and what rests on it stays.
+	// cookie of hash: its person has signed in again, and what depends on it stays.
 	// ErrNotFound if that session has ended or has another cookie by now. Of
 	// several concurrent callers exactly one succeeds.
 	RenewSession(ctx context.Context, hash [32]byte, next Session) error
@@ -165,7 +165,7 @@ type ObjectStore interface {
 	// callers with one revision exactly one succeeds.
 	UpdateObject(ctx context.Context, o Object) error
 	// DeleteObject deletes an object that is still at this revision. Of one
-	// whose kind KeepsIDs nothing stays but the id, for ever. ErrNotFound,
+	// whose kind KeepsIDs only the id stays, forever. ErrNotFound,
 	// ErrConflict.
 	DeleteObject(ctx context.Context, kind Kind, id string, revision int64, at time.Time) error
 }
@@ -212,7 +212,7 @@ type JournalStore interface {
 	// whoever did not hear the answer asks again.
 	SaveJournalHead(ctx context.Context, node string, from, to JournalHead) error
 
-	// LoseJournal notes for ever that records of a node are lost. Its head moves no
+	// LoseJournal notes forever that records of a node are lost. Its head moves no
 	// more and its place is free. ErrNotFound; ErrConflict if it has a loss already.
 	LoseJournal(ctx context.Context, node string, loss JournalLoss) error
 

@@ -319,7 +319,7 @@ func TestPanicShowsItsBlastRadiusFirst(t *testing.T) {
 	s.run("panic", "--user", "ada", "--everything").wants(2, "exactly one")
 	s.run("panic", "--client", "nobody", "--yes").wants(1, "no client")
 	s.run("panic", "--user", "ada").wants(2, "Blast radius of user ada (", "--yes")
-	null, err := os.Open(os.DevNull) // a device, but nobody sits there
+	null, err := os.Open(os.DevNull) // a device, but not a terminal
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -407,7 +407,7 @@ Journals of nodes on other machines are named and need not be here, unless with
 --all. A node that will not come back is retired with signalbox audit retire.
 With --witness the notes that a witness has kept are compared: they show also a
 journal that was forged together with the database. With --archived the first
-files may be kept elsewhere. The service need not run, and may go on writing.`,
+files may be kept elsewhere. The service may run and write meanwhile.`,
 		Example: `  signalbox audit verify --config /etc/signalbox/signalbox.yaml
   signalbox audit verify --config /etc/signalbox/signalbox.yaml --witness /mnt/witness/heads
   signalbox audit verify --master-key-file master.key /var/lib/signalbox/journal`,
@@ -533,12 +533,12 @@ type verifiedNode struct {
 	Problem      *verifiedProblem `json:"problem,omitempty"`
 }
 
-// verifiedLoss is what a start with --accept-journal-loss went on without.
+// verifiedLoss is what was missing at a start with --accept-journal-loss.
 type verifiedLoss struct {
 	First  uint64    `json:"first"`
 	Last   uint64    `json:"last"`
 	At     time.Time `json:"at"`
-	By     string    `json:"by"` // the node that went on
+	By     string    `json:"by"` // the node that continued
 	Reason string    `json:"reason"`
 }
 
@@ -628,7 +628,7 @@ func nodeText(n verify.NodeReport, options verify.Options) string {
 		}
 	}
 	if l := known.Loss; !l.At.IsZero() {
-		text += fmt.Sprintf("; records %d to %d are lost, node %s went on without them on %s", l.First, l.Last, l.By, moment3339(l.At))
+		text += fmt.Sprintf("; records %d to %d are lost, node %s started without them on %s", l.First, l.Last, l.By, moment3339(l.At))
 	}
 	if !known.RetiredAt.IsZero() {
 		text += "; retired on " + moment3339(known.RetiredAt)

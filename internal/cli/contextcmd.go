@@ -257,7 +257,7 @@ or none, for commands that only need an issuer.`,
 	return cmd
 }
 
-// readableCredential makes paths whole. What is no readable file may be the
+// readableCredential makes paths whole. What is not a readable file may be the
 // secret itself, which must not get into the file of contexts.
 func readableCredential(env *Environment, c *contexts.Context) error {
 	for _, file := range []*string{&c.ClientSecretFile, &c.TokenFile} {

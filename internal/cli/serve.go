@@ -44,7 +44,7 @@ missing records stay on record, in the database and in the journal.`,
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file (YAML)")
-	cmd.Flags().BoolVar(&acceptLoss, "accept-journal-loss", false, "start although records of the journal are missing, and record that for ever")
+	cmd.Flags().BoolVar(&acceptLoss, "accept-journal-loss", false, "start although records of the journal are missing, and record that forever")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
 	return cmd
 }

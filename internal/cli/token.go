@@ -325,7 +325,7 @@ only be checked by the application that made it.`,
 	return cmd
 }
 
-// checkReadable finds what is no token at all, or was cut off or mistyped.
+// checkReadable finds what is not a token, or was cut off or mistyped.
 func checkReadable(raw string) error {
 	for _, prefix := range []oauth.Prefix{oauth.PrefixAccessToken, oauth.PrefixRefreshToken} {
 		if strings.HasPrefix(raw, string(prefix)) {

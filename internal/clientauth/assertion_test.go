@@ -366,7 +366,7 @@ func hmacSigned(key []byte, claims map[string]any) string {
 	return signed + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// embedded signs with a key that stands in the header, under somebody's kid.
+// embedded signs with a key in the header, under somebody's kid.
 func (k assertionKey) embedded(t *testing.T, kid string, claims map[string]any) string {
 	t.Helper()
 	public, err := jose.NewPublicKey(kid, k.alg, k.private.Public())

@@ -184,7 +184,7 @@ func TestLimitIsPerAddress(t *testing.T) {
 		l.Failed("service", "192.0.2.66")
 	}
 	if l.Failed("service", "192.0.2.66") {
-		t.Fatal("the guesser may go on")
+		t.Fatal("the guesser may continue")
 	}
 	if !l.Failed("service", "192.0.2.1") {
 		t.Fatal("104: a stranger uses up what another address may try")

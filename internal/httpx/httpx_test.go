@@ -116,7 +116,7 @@ func params(n int) string {
 	return b.String()
 }
 
-// endless gives bytes for ever and counts them.
+// endless gives bytes forever and counts them.
 type endless struct{ read int }
 
 func (e *endless) Read(p []byte) (int, error) { e.read += len(p); return len(p), nil }

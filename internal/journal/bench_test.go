@@ -31,7 +31,7 @@ func counting(syncs *atomic.Int64, put bool) *disk {
 }
 
 // BenchmarkAppend is the token path: appended and on disk, for several callers, and with
-// one call for write and sync or two. It stands beside BenchmarkDisk.
+// one call for write and sync or two. Compare it with BenchmarkDisk.
 func BenchmarkAppend(b *testing.B) {
 	for _, callers := range []int{1, 16, 64, 256} {
 		for _, put := range []bool{false, true} {

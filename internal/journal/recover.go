@@ -24,7 +24,7 @@ type LostError struct {
 // Error says what is missing and what to do.
 func (e *LostError) Error() string {
 	return fmt.Sprintf("%s. Put the journal of node %s back into %s as it was; `signalbox audit verify` says what is wrong with it. "+
-		"If it cannot be had, start once with `signalbox serve --accept-journal-loss`: the service goes on without %s, and that is on record for ever",
+		"If it cannot be had, start once with `signalbox serve --accept-journal-loss`: the service starts without %s, and that is on record forever",
 		e.Why, e.Node, e.Dir, recordRange(e.First, e.Last))
 }
 
@@ -38,7 +38,7 @@ func recordRange(first, last uint64) string {
 	return fmt.Sprintf("records %d to %d", first, last)
 }
 
-// end is where a journal goes on.
+// end is where a journal continues.
 type end struct {
 	file     *os.File
 	size     int64

@@ -24,7 +24,7 @@ type Home struct {
 	// at no other place.
 	Place string
 	Store authority.JournalStore
-	// AcceptLoss goes on where Start would refuse with a LostError: under a new name,
+	// AcceptLoss starts where Start would refuse with a LostError: under a new name,
 	// beside what is left of the old journal, and with the loss on record in the store
 	// and in the new journal.
 	AcceptLoss bool

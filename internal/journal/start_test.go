@@ -132,7 +132,7 @@ func TestAFolderThatLacksWhatIsRememberedDoesNotStart(t *testing.T) {
 		m.has(backup)
 		m.refused("ends at record 9, but record 17 is remembered")
 	})
-	t.Run("an older copy was put back and written on by somebody who has the keys", func(t *testing.T) {
+	t.Run("an older copy was put back and continued by somebody with the keys", func(t *testing.T) {
 		m := newMachine(t)
 		node := m.runs(8)
 		backup := m.copied()
@@ -252,7 +252,7 @@ func TestAFolderThatLacksWhatIsRememberedDoesNotStart(t *testing.T) {
 	})
 }
 
-// forger is somebody who has the keys of this process and not the database.
+// forger is somebody with the keys of this process and without the database.
 func forger(t *testing.T, m *machine, node string) *Journal {
 	t.Helper()
 	j, err := Open(m.dir, node, Options{Sign: journaltest.Sign})
@@ -350,7 +350,7 @@ func TestALossThatIsAcceptedIsOnRecordForEver(t *testing.T) {
 	}
 	next := j.Node()
 	if next == old {
-		t.Fatal("the journal with the hole goes on under its name")
+		t.Fatal("the journal with the hole continues under its name")
 	}
 	appendN(t, j, 0, 3)
 	closed(t, j)
@@ -601,7 +601,7 @@ func TestAFolderMayMoveAndADatabaseMayBeOlder(t *testing.T) {
 		t.Fatal(err)
 	}
 	if m.runs(1) == node {
-		t.Error("the old copy went on")
+		t.Error("the old copy continued")
 	}
 	moved.runs(1)
 }

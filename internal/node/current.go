@@ -43,7 +43,7 @@ func (n *Node) currentOf(cfg *config.Config) (*current, error) {
 	for _, name := range cfg.Keys.Algorithms {
 		c.keys.Algorithms = append(c.keys.Algorithms, jose.Algorithm(name))
 	}
-	// Under a key, since it is a hash over passwords too and lies in the database.
+	// Under a key, since it is a hash over passwords too and is in the database.
 	key, content := n.master.Derive("declaration"), cfg.Declaration()
 	sum := hmac.New(sha256.New, key[:])
 	sum.Write(content[:])

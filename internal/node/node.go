@@ -35,7 +35,7 @@ type Options struct {
 	Log     io.Writer        // where the log is written; nil means nowhere
 	Version version.Info     // of the running binary; zero means that of this build
 	// AcceptJournalLoss starts a node whose journal lacks records, and puts that on
-	// record for ever.
+	// record forever.
 	AcceptJournalLoss bool
 	// Hooks are for tests alone.
 	Hooks Hooks

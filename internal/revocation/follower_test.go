@@ -277,7 +277,7 @@ func TestFollowerRuns(t *testing.T) {
 		time.Sleep(24 * time.Hour) // the entries' time was over long ago
 		synctest.Wait()
 		if f.View.Len() != 0 {
-			t.Errorf("the view keeps %d entries for ever", f.View.Len())
+			t.Errorf("the view keeps %d entries forever", f.View.Len())
 		}
 		cancel()
 		<-done

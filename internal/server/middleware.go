@@ -28,7 +28,7 @@ type Middleware struct {
 	Tracer         trace.Tracer   // nil for no traces
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 	PlainFrom      []netip.Prefix // who alone may speak plain HTTP; nil where TLS is on or nobody else can come
-	HTTPS          bool           // the address that callers see is https: they shall never use another
+	HTTPS          bool           // the address that callers see is https: they must never use another
 	Now            func() time.Time
 }
 

@@ -67,7 +67,7 @@ func TestRemote(t *testing.T) { // 102
 	}
 }
 
-// FuzzRemote: whatever stands in the header, the caller's address is an
+// FuzzRemote: whatever is in the header, the caller's address is an
 // address, and a peer that is no proxy of ours cannot choose it.
 func FuzzRemote(f *testing.F) {
 	f.Add("203.0.113.9, 10.0.0.2", "x")

@@ -14,7 +14,7 @@ func TestReadiness(t *testing.T) {
 	var failure error
 	h := middleware.mount([]route{{method: "GET", path: "/readyz", serve: ready(func(ctx context.Context) error {
 		if _, bounded := ctx.Deadline(); !bounded {
-			t.Error("a check may hang for ever")
+			t.Error("a check may hang forever")
 		}
 		return failure
 	})}}, httpx.NotFound)

@@ -317,7 +317,7 @@ func TestGuessing(t *testing.T) {
 		address := nextAddress()
 		b.http.Transport = clientFrom(address).Transport
 		p := b.follow(b.get(s.authorizeURL(newCodeRequest(webTwo).query)))
-		// Refused attempts are answered slowly, so the guesses go on until there is time to look.
+		// Refused attempts are answered slowly, so the guesses continue until there is time to look.
 		wait := 0
 		for i := 0; i < 50 && wait < 3; i++ {
 			name := []string{"ada", "Ada", " ADA "}[i%3] // one account, however it is written

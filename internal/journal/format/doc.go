@@ -7,7 +7,7 @@
 // directory of mode 0700. A segment that has reached its size is closed and the
 // next one opened; segments are never changed again. While a segment is being
 // written, up to 1 MiB of zeros follows its lines: the lines end at the first
-// NUL. They go when it is closed. Files of several nodes may lie in one directory to
+// NUL. They go when it is closed. Files of several nodes may be in one directory to
 // be searched and verified, but only one process may write there; it holds a lock on
 // journal.lock.
 //
@@ -37,7 +37,7 @@
 //	error       the RFC's error code, for a refusal
 //	reason      in words
 //	target      what was changed: a kid, a client id, a user id, a resource id
-//	count       how many equal events the line stands for, where that is not one
+//	count       how many equal events the line counts, if not one
 //	head, jws   in a checkpoint only
 //	prev        hex SHA-256 of the line before, its newline included
 //

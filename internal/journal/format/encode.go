@@ -24,7 +24,7 @@ const (
 // TimeLayout is how `time` is written: of one length, so texts sort as times do.
 const TimeLayout = "2006-01-02T15:04:05.000000Z"
 
-// plain marks the bytes that stand for themselves inside a JSON string here:
+// plain marks the bytes that need no escape inside a JSON string here:
 // printable ASCII without the quote and the backslash.
 var plain = func() (t [256]bool) {
 	for c := 0x20; c < 0x7f; c++ {

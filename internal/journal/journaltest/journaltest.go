@@ -19,7 +19,7 @@ import (
 
 var testKey = ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
 
-// Sign stands for the signer: what matters here is that the payload travels.
+// Sign takes the place of the signer: all that matters is that the payload arrives.
 func Sign(payload []byte) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(payload) + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(testKey, payload)), nil
 }

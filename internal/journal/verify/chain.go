@@ -108,7 +108,7 @@ func (v *verifier) elsewhere(known authority.Journal) bool {
 	return v.opts.Elsewhere != nil && v.opts.Elsewhere(known.Place)
 }
 
-// lost judges a node some of whose records a start went on without: what is wrong with
+// lost judges a node that was started without some of its records: what is wrong with
 // them is known then. It stays a problem until somebody has retired the node.
 func (v *verifier) lost(c *chain) {
 	loss := c.Known.Loss
@@ -117,12 +117,12 @@ func (v *verifier) lost(c *chain) {
 	}
 	c.Problem = nil
 	if c.Known.RetiredAt.IsZero() {
-		c.problem(v.dir, 0, Lost, fmt.Sprintf("records %d to %d; node %s went on without them on %s. %s",
+		c.problem(v.dir, 0, Lost, fmt.Sprintf("records %d to %d; node %s started without them on %s. %s",
 			loss.First, loss.Last, loss.By, loss.At.UTC().Format(time.RFC3339), loss.Reason))
 	}
 }
 
-// expectSegment checks that s goes on where the one before ended.
+// expectSegment checks that s continues where the one before ended.
 func (c *chain) expectSegment(s format.Segment, i int) {
 	switch {
 	case s.First > c.Records+1 && i == 0:

@@ -282,7 +282,7 @@ func TestVerifyBeginsBehindWhatIsArchived(t *testing.T) {
 	if got := check(); got.Problem == nil || got.Problem.Kind != Truncated {
 		t.Errorf("a gap in the middle is no archive: %+v", got.Problem)
 	}
-	// The service goes on writing.
+	// The service keeps writing.
 	j = open(t, dir, journal.Options{})
 	appendN(t, j, 20, 2)
 	closed(t, j)

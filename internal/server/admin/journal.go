@@ -85,7 +85,7 @@ func (a *API) searchJournal(ctx context.Context, c *api.Call) (api.Plan, error) 
 }
 
 // tailJournal follows what is on disk; a record shows up here after the
-// answer that it stands for may leave, never for one that was not recorded.
+// answer that it records may leave, never for one that was not recorded.
 func (a *API) tailJournal(_ context.Context, c *api.Call) (api.Plan, error) {
 	q, err := a.journalQuery(c.Query)
 	if err != nil {

@@ -92,7 +92,7 @@ func (a *API) rotateKey(ctx context.Context, c *api.Call) (api.Plan, error) {
 }
 
 // removeKey ends every token of a key first, on every node, and takes the key
-// away then: a node that reads keys late must not go on trusting it.
+// away then: a node that reads keys late must not trust it any longer.
 func (a *API) removeKey(ctx context.Context, c *api.Call) (api.Plan, error) {
 	if !slices.ContainsFunc(a.Keys(), func(k authority.Key) bool { return k.ID == c.ID }) {
 		return api.Plan{}, api.NotFound("there is no key %q", api.Clip(c.ID))

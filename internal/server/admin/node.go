@@ -17,7 +17,7 @@ type JournalNode struct {
 	Seq       uint64       `json:"seq" doc:"The last record that is remembered."`
 	WrittenAt *time.Time   `json:"written_at,omitempty" doc:"When that record was remembered."`
 	RetiredAt *time.Time   `json:"retired_at,omitempty"`
-	Loss      *JournalLoss `json:"loss,omitempty" doc:"Records that a start went on without."`
+	Loss      *JournalLoss `json:"loss,omitempty" doc:"Records that were missing at a start."`
 }
 
 // JournalLoss says which records are lost.
@@ -25,7 +25,7 @@ type JournalLoss struct {
 	First  uint64    `json:"first"`
 	Last   uint64    `json:"last"`
 	At     time.Time `json:"at"`
-	By     string    `json:"by" doc:"The node that went on."`
+	By     string    `json:"by" doc:"The node that continued."`
 	Reason string    `json:"reason"`
 }
 

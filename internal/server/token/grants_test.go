@@ -499,7 +499,7 @@ func TestTwoGenerationsOldIsReuseAtOnce(t *testing.T) {
 func TestSameSecondRotations(t *testing.T) {
 	w := newWorld(t)
 	token := w.signIn("web", "openid read offline_access").text("refresh_token")
-	for i := range 20 { // the clock stands still: Keycloak #50999
+	for i := range 20 { // the clock does not move: Keycloak #50999
 		r := w.token("web", refreshForm(token))
 		if r.status != 200 || r.text("refresh_token") == token {
 			t.Fatalf("rotation %d: %d %v", i, r.status, r.body)

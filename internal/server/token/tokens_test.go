@@ -22,7 +22,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
-// changeClient declares a client anew, with one thing changed; nil removes it.
+// changeClient declares a client again, with one thing changed; nil removes it.
 func (w *world) changeClient(id string, change func(*authority.Client)) {
 	w.t.Helper()
 	c := w.Declared.Clients[id]
@@ -441,7 +441,7 @@ func TestRevocation(t *testing.T) { // 73
 	}
 }
 
-// What a caller changes and does not wait for stands in the journal all the same.
+// What a caller changes without waiting is still in the journal.
 func TestHangUpAtTheChangeIsRecorded(t *testing.T) {
 	for _, row := range []struct {
 		name string

@@ -218,7 +218,7 @@ func (p *postgres) query(ctx context.Context, sql string, args []any, each func(
 		return err
 	}
 	// A server that takes connections and answers nothing must not hold the
-	// caller for ever: that is 503 too.
+	// caller forever: that is 503 too.
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
 	rows, err := p.pool.Query(ctx, sql, args...)

@@ -193,7 +193,7 @@ func TestChangesEndWithTheirContext(t *testing.T) {
 	})
 }
 
-// docs/security/threats.md C 39: allocations stand for work, since they can be counted.
+// docs/security/threats.md C 39: allocations are a measure of work, since they can be counted.
 func TestAnUnknownClientCostsWhatAKnownOneDoes(t *testing.T) {
 	db := open(t, "sqlite:"+filepath.Join(t.TempDir(), "test.db"))
 	clients := authority.Clients(db)

@@ -170,7 +170,7 @@ var failureChecks = []check{
 			failures := 0
 			for n := 0; ; n++ {
 				if n == 100 {
-					t.Fatalf("%s: fails for ever", transition.name)
+					t.Fatalf("%s: fails forever", transition.name)
 				}
 				e.FailAfter(s, n)
 				err := transition.run(t.Context(), w)

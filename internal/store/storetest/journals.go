@@ -132,7 +132,7 @@ var journalChecks = []check{
 		})
 		equal(t, journalOf(t, s, "a").Head, head(uint64(1+winner), winner+1))
 	}},
-	{"a journal that was retired or has lost records ends there, for ever", func(t testing.TB, e Engine) {
+	{"a journal that was retired or has lost records ends there, forever", func(t testing.TB, e Engine) {
 		s := e.Open(t)
 		for _, end := range []func(node string) error{
 			func(node string) error { return s.RetireJournal(t.Context(), node, start) },

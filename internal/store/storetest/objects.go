@@ -50,7 +50,7 @@ var objectChecks = []check{
 		other := e.Again(t, s)
 		noError(t, s.CreateObject(t.Context(), object(authority.KindClient, "a")))
 		contend(t, authority.ErrConflict, func(i int) error {
-			o := object(authority.KindClient, "a") // the clock stands still
+			o := object(authority.KindClient, "a") // the clock does not move
 			o.Body = fmt.Appendf(nil, `{"winner":%d}`, i)
 			return oneOf(i, s, other).UpdateObject(t.Context(), o)
 		})

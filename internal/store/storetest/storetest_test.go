@@ -15,7 +15,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/authority"
 )
 
-// recorder stands in for a test that may fail.
+// recorder takes the place of a test that may fail.
 type recorder struct {
 	testing.TB
 	mu     sync.Mutex
@@ -496,7 +496,7 @@ func TestTheSuiteFindsBrokenStores(t *testing.T) {
 		{"a journal's head forks", func() Store { return blindHeads{newModel()} }, []string{"a head moves forward from where it is, and in no other way"}},
 		{"two journals have one place", func() Store { return crowded{newModel()} },
 			[]string{"a place has one journal until that was retired or lost records", "64 claim one place on two nodes: one succeeds"}},
-		{"a retired journal comes back", func() Store { return reviving{newModel()} }, []string{"a journal that was retired or has lost records ends there, for ever"}},
+		{"a retired journal comes back", func() Store { return reviving{newModel()} }, []string{"a journal that was retired or has lost records ends there, forever"}},
 		{"a session outlives its end", func() Store { return everlasting{newModel()} },
 			[]string{sessionEnds, "64 end one session on two nodes: one writes", histories}},
 		{"a session that is gone takes nothing with it", func() Store { return deaf{newModel()} }, []string{sessionEnds, histories}},

@@ -115,7 +115,7 @@ func (s *Server) act(ctx context.Context, rt *Route, c *Call, read func() error,
 			return Plan{}, s.refuse(ctx, rt, token, LacksScope(rt.Scope))
 		}
 	}
-	// Only now: who has no token cannot make us read a body.
+	// Only now: a caller without a token cannot make us read a body.
 	if err := read(); err != nil {
 		return Plan{}, err
 	}
