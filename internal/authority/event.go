@@ -77,7 +77,18 @@ type Event struct {
 	Audience  []string
 	Scope     string
 	ExpiresAt time.Time
-	Error     string // the RFC's error code, for a refusal
-	Reason    string // in words
-	Target    string // what was changed: a kid, a client id, a user id, a resource id
+	Error     string   // the RFC's error code, for a refusal
+	Reason    string   // in words
+	Target    string   // what was changed: a kid, a client id, a user id, a resource id
+	Changes   []Change // of the target, at most MaxChanges; more go into further events
+}
+
+// MaxChanges is how many changes one event holds.
+const MaxChanges = 6
+
+// Change is one thing that was changed. Secrets are hashes.
+type Change struct {
+	Field string // as the admin API names it
+	Old   string // empty for what was not there
+	New   string // empty for what is no longer there
 }

@@ -324,6 +324,9 @@ func (a *adminCLI) recordText(r query.Record) string {
 		add("subject", r.Subject.ID)
 	}
 	add("target", r.Target)
+	for _, c := range r.Changes {
+		add("changed", strings.TrimSpace(c.Field+": "+strings.TrimSpace(c.Old+" -> "+c.New)))
+	}
 	add("actor", r.Actor)
 	add("grant_type", r.GrantType)
 	add("scope", r.Scope)

@@ -14,6 +14,7 @@ import (
 const (
 	MaxShort    = 128
 	MaxName     = 512
+	maxField    = 64
 	MaxReason   = 1024
 	maxScope    = 2048
 	maxAudience = 16
@@ -179,6 +180,7 @@ func AppendBody(b []byte, e *authority.Event, at time.Time, count uint64) []byte
 	b = appendMember(b, `,"error":`, e.Error, MaxShort)
 	b = appendMember(b, `,"reason":`, e.Reason, MaxReason)
 	b = appendMember(b, `,"target":`, e.Target, MaxName)
+	b = appendChanges(b, e.Changes)
 	if count > 1 {
 		b = strconv.AppendUint(append(b, `,"count":`...), count, 10)
 	}
@@ -196,6 +198,28 @@ func appendSubject(b []byte, s authority.Subject) []byte {
 	b = appendMember(b, `,"kind":`, string(s.Kind), MaxShort)
 	b = append(b[:start], b[start+1:]...) // the comma before the first member
 	return append(b, '}')
+}
+
+func appendChanges(b []byte, changes []authority.Change) []byte {
+	if len(changes) == 0 {
+		return b
+	}
+	b = append(b, `,"changes":[`...)
+	for i, c := range changes {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if i == authority.MaxChanges {
+			c = authority.Change{Field: "...[cut " + strconv.Itoa(len(changes)-i) + " changes]"}
+		}
+		b = AppendString(append(b, `{"field":`...), Bound(c.Field, maxField))
+		b = appendMember(b, `,"old":`, c.Old, MaxName)
+		b = append(appendMember(b, `,"new":`, c.New, MaxName), '}')
+		if i == authority.MaxChanges {
+			break
+		}
+	}
+	return append(b, ']')
 }
 
 func appendAudience(b []byte, aud []string) []byte {

@@ -29,6 +29,7 @@ type Record struct {
 	Error     string    `json:"error,omitempty"`
 	Reason    string    `json:"reason,omitempty"`
 	Target    string    `json:"target,omitempty"`
+	Changes   []Change  `json:"changes,omitempty"`
 	Count     uint64    `json:"count,omitempty"`
 	Head      string    `json:"head,omitempty"`
 	JWS       string    `json:"jws,omitempty"`
@@ -42,6 +43,13 @@ type Subject struct {
 	Issuer string `json:"issuer,omitempty"`
 	ID     string `json:"id,omitempty"`
 	Kind   string `json:"kind,omitempty"`
+}
+
+// Change is one thing that was changed about the target.
+type Change struct {
+	Field string `json:"field"`
+	Old   string `json:"old,omitempty"`
+	New   string `json:"new,omitempty"`
 }
 
 // decode reads a line, its newline included, and keeps it.

@@ -41,10 +41,11 @@ func FuzzEncode(f *testing.F) {
 // checkEncoding holds the promise of the line format: one line, printable ASCII,
 // whole JSON, and what is read is what was written, or marked as cut.
 func checkEncoding(t *testing.T, typ, request, remote, actor, client, subIss, sub, kind, grantType, hash, aud, scope, code, reason, target string, exp int64, count uint64) {
+	changes := []authority.Change{{Field: "redirect_uris", Old: client, New: target}, {Field: "client_name", New: reason}}
 	e := authority.Event{
 		Type: authority.EventType("t" + typ), RequestID: request, Remote: remote, Actor: actor, ClientID: client,
 		Subject: authority.Subject{Issuer: subIss, ID: sub, Kind: authority.SubjectKind(kind)}, GrantType: grantType,
-		TokenHash: hash, Audience: []string{aud, aud}, Scope: scope, Error: code, Reason: reason, Target: target,
+		TokenHash: hash, Audience: []string{aud, aud}, Scope: scope, Error: code, Reason: reason, Target: target, Changes: changes,
 	}
 	if exp != 0 {
 		e.ExpiresAt = time.Unix(exp, 0)
@@ -89,6 +90,7 @@ func checkEncoding(t *testing.T, typ, request, remote, actor, client, subIss, su
 		{"subject.id", sub, r.Subject.ID, format.MaxName}, {"subject.kind", kind, r.Subject.Kind, format.MaxShort}, {"grant_type", grantType, r.GrantType, format.MaxShort},
 		{"token_hash", hash, r.TokenHash, format.MaxShort}, {"aud", aud, r.Audience[1], format.MaxName}, {"scope", scope, r.Scope, 2048},
 		{"error", code, r.Error, format.MaxShort}, {"reason", reason, r.Reason, format.MaxReason}, {"target", target, r.Target, format.MaxName},
+		{"changes[0].old", client, r.Changes[0].Old, format.MaxName}, {"changes[0].new", target, r.Changes[0].New, format.MaxName}, {"changes[1].new", reason, r.Changes[1].New, format.MaxName},
 	} {
 		want := v.in
 		if len(want) > v.limit {
@@ -143,6 +145,36 @@ func TestAudienceOfManyIsCut(t *testing.T) {
 	}
 }
 
+func TestManyChangesAreCut(t *testing.T) {
+	e := authority.Event{Type: "t", Changes: make([]authority.Change, 10)}
+	r, err := decode("a", format.AppendLine(nil, 1, format.AppendBody(nil, &e, day, 1), [32]byte{}))
+	if err != nil || len(r.Changes) != authority.MaxChanges+1 || r.Changes[authority.MaxChanges].Field != "...[cut 4 changes]" {
+		t.Errorf("%v %q", err, r.Changes)
+	}
+}
+
+// A search by text finds what was changed, and no other member is taken for it.
+func TestChangesAreFound(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, journal.Options{})
+	e := event(1)
+	e.Type, e.Changes = authority.EventClientChanged, []authority.Change{{Field: "redirect_uris", Old: "https://old.example.com/", New: "https://new.example.com/ä"}}
+	for _, one := range []authority.Event{event(0), e} {
+		if err := j.Append(ctx, one); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closed(t, j)
+	for text, want := range map[string]int{"https://old.example.com/": 1, "new.example.com/ä": 1, "redirect_uris": 1, "https://other.example.com/": 0} {
+		if got := records(t, dir, Query{Text: text}); len(got) != want {
+			t.Errorf("%q: %d records", text, len(got))
+		}
+	}
+	if got := records(t, dir, Query{ClientID: "https://old.example.com/"}); len(got) != 0 {
+		t.Errorf("a change is taken for a client: %+v", got)
+	}
+}
+
 func TestTheLongestLineCanBeRead(t *testing.T) {
 	dir := t.TempDir()
 	s := strings.Repeat("\x01", 10_000)
@@ -150,6 +182,7 @@ func TestTheLongestLineCanBeRead(t *testing.T) {
 		GrantType: s, TokenHash: s, Scope: s, Error: s, Reason: s, Target: s, ExpiresAt: day, GrantID: authority.NewID(day), SessionID: authority.NewID(day), TokenID: authority.NewID(day)}
 	for range 40 {
 		e.Audience = append(e.Audience, s)
+		e.Changes = append(e.Changes, authority.Change{Field: s, Old: s, New: s})
 	}
 	j := open(t, dir, journal.Options{})
 	if err := j.Append(ctx, e); err != nil {
@@ -169,6 +202,7 @@ func TestTheLongestLineCanBeRead(t *testing.T) {
 func TestEveryMemberIsDecoded(t *testing.T) {
 	e := event(1)
 	e.SessionID, e.Actor, e.Error, e.Reason, e.Target = e.GrantID, "a", "e", "r", "t"
+	e.Changes = []authority.Change{{Field: "f", Old: "o", New: "n"}}
 	r, err := decode("", format.AppendLine(nil, 1, format.AppendBody(nil, &e, day, 2), [32]byte{1}))
 	if err != nil {
 		t.Fatal(err)
