@@ -1,6 +1,7 @@
 package issue
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -424,6 +425,7 @@ func TestAccept(t *testing.T) {
 		{"at the issuer, since it has openid", testIssuer, func(*bench) {}, nil},
 		{"for a caller who decides by itself", AnyAudience, func(*bench) {}, nil},
 		{"at another API", "https://other.example.com", func(*bench) {}, ErrAudience},
+		{"for a caller who does not say where", "", func(*bench) {}, ErrAudience},
 		{"at its API with a slash", testAPI + "/", func(*bench) {}, ErrAudience},
 		{"this node does not know what has been revoked", testAPI, func(b *bench) { b.staleErr = down }, down},
 		{"it has expired", testAPI, func(b *bench) { b.now = testNow.Add(5 * time.Minute) }, ErrInactive},
@@ -657,6 +659,54 @@ func FuzzAccessToken(f *testing.F) {
 		} {
 			if live, err := b.Authenticate(token); err == nil && token != signed {
 				t.Fatalf("%q is alive: %+v", token, live)
+			}
+		}
+	})
+}
+
+// FuzzClaims: a token that is authentic may come from a node of another version. Reading
+// it never panics, and what is read is whole: a kind of subject that is known, an
+// audience, a lineage whose every grant and client is among the links.
+func FuzzClaims(f *testing.F) {
+	b := benchOf(f, func() *ecdsa.PrivateKey {
+		private, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), slices.Repeat([]byte{4}, 32))
+		if err != nil {
+			f.Fatal(err)
+		}
+		return private
+	}())
+	const id = "019ca946-8d2c-7000-8000-000000000001"
+	const most = `"iss":"` + testIssuer + `","sub":"ada-id","sub_profile":"user","aud":"` + testAPI + `","client_id":"web","exp":1772366700,"jti":"` + id + `","grant_id":"` + id + `"`
+	f.Add([]byte(`{` + most + `}`))
+	f.Add([]byte(`{` + most + `,"lineage":["` + id + `"],"lineage_clients":["web"],"sid":"` + id + `","scope":"a b"}`))
+	f.Add([]byte(`{` + most + `,"lineage":"` + id + `","lineage_clients":[],"auth_time":1e9}`))
+	f.Add([]byte(`{` + most + `,"lineage":null}`))
+	f.Add(bytes.Replace([]byte(`{`+most+`}`), []byte(`"`+testAPI+`"`), []byte(`["`+testAPI+`",""]`), 1))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		sealed := oauth.EncodeOpaque(oauth.PrefixAccessToken, b.Opaque.Seal(body, testNow.Add(time.Hour)))
+		token, err := b.Authenticate(sealed)
+		if err != nil {
+			return
+		}
+		if _, err := authority.ParseSubjectKind(string(token.Subject.Kind)); err != nil || token.Subject.ID == "" || token.Subject.Issuer != testIssuer ||
+			token.ClientID == "" || len(token.Audience) == 0 || slices.Contains(token.Audience, "") || token.GrantID.IsZero() || token.ID.IsZero() {
+			t.Fatalf("%s is read as %+v", body, token)
+		}
+		var claims struct {
+			Lineage []string `json:"lineage"`
+			Clients []string `json:"lineage_clients"`
+		}
+		if json.Unmarshal(body, &claims) != nil {
+			return // one string where a list may be
+		}
+		for _, want := range []struct {
+			kind authority.RevocationKind
+			keys []string
+		}{{authority.RevokeGrant, claims.Lineage}, {authority.EpochClient, claims.Clients}} {
+			for _, key := range want.keys {
+				if !slices.ContainsFunc(token.Links, func(l authority.Link) bool { return l.Kind == want.kind && l.Key == key }) {
+					t.Fatalf("%s outlives %s %q", body, want.kind, key)
+				}
 			}
 		}
 	})

@@ -78,8 +78,10 @@ var (
 	errExpired = fmt.Errorf("%w: it has expired", ErrInactive)
 )
 
-// AnyAudience is for a caller who decides by itself who may know of a token.
-const AnyAudience = ""
+// AnyAudience is for a caller who decides by itself who may know of a token. It is
+// nobody's identifier, so only a caller who writes this name gets a token of others:
+// an audience that was forgotten, or is empty, accepts none.
+const AnyAudience = "\x00any"
 
 // Accept is the one way to accept an access token: this node knows what has
 // been revoked, the token is authentic, in time and not revoked, meant for this
@@ -237,7 +239,7 @@ func (f *fields) id(name string) authority.ID {
 
 func (f *fields) list(name string) []string {
 	values, ok, err := f.claims.Strings(name)
-	if err != nil || !ok || len(values) == 0 {
+	if err != nil || !ok || len(values) == 0 || slices.Contains(values, "") {
 		f.err = errNotOurs
 	}
 	return values
