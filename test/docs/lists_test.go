@@ -58,7 +58,7 @@ func TestListsAreComplete(t *testing.T) {
 		"claims of access and ID tokens": {
 			words(claims, `json:"([a-z_]+)`, `o\.(?:text|number|list|oneOrList|json)\("([a-z_]+)"`),
 			slices.DeleteFunc(words(told, "`([a-z_]+)`"), func(w string) bool {
-				return slices.Contains([]string{"openid", "offline_access", "profile", "u_", "id_token_signed_response_alg", "user", "client", "workload"}, w)
+				return slices.Contains([]string{"openid", "offline_access", "profile", "u_", "id_token_signed_response_alg", "user", "client", "workload", "resource", "invalid_target"}, w)
 			}),
 		},
 	} {
