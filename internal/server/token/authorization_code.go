@@ -20,6 +20,9 @@ func (h *Handler) authorizationCode(ctx context.Context, req *request) (authorit
 	if err != nil {
 		return authority.Authorization{}, nil, errCode.Because(err)
 	}
+	if err := h.Endings.Follower.Fresh(); err != nil { // an epoch ends grants and leaves their rows as they are
+		return authority.Authorization{}, nil, err
+	}
 	grant, err := h.Grants.Grant(ctx, code.GrantID)
 	if errors.Is(err, authority.ErrNotFound) {
 		return authority.Authorization{}, nil, errCode.Because(err)

@@ -21,6 +21,9 @@ func (h *Handler) refreshToken(ctx context.Context, req *request) (authority.Aut
 	if err != nil {
 		return authority.Authorization{}, nil, errRefresh.Because(err)
 	}
+	if err := h.Endings.Follower.Fresh(); err != nil { // an epoch ends grants and leaves their rows as they are
+		return authority.Authorization{}, nil, err
+	}
 	grant, err := h.Grants.Grant(ctx, token.GrantID)
 	if errors.Is(err, authority.ErrNotFound) {
 		return authority.Authorization{}, nil, errRefresh.Because(err)

@@ -361,8 +361,12 @@ func TestWhoMayIntrospect(t *testing.T) {
 func TestStaleViewAnswersNothing(t *testing.T) {
 	w := newWorld(t)
 	first := w.signIn("web", "openid read offline_access")
+	_, code := w.approve("web2", "openid read")
 	w.Wait(10 * time.Second) // without hearing from the database
 	wantUnavailable(t, w.introspect("api", first.text("access_token")))
+	// An epoch leaves rows as they are: whoever has not heard of it must give nothing on a grant.
+	wantUnavailable(t, w.token("web", refreshForm(first.text("refresh_token"))))
+	wantUnavailable(t, w.token("web2", redeem(code)))
 	wantUnavailable(t, w.introspect("web", first.text("refresh_token")))
 	wantUnavailable(t, w.introspect("api", "noise"))
 	r := w.userInfo("GET", first.text("access_token"))
@@ -373,6 +377,12 @@ func TestStaleViewAnswersNothing(t *testing.T) {
 	w.Pass(0)
 	if r := w.introspect("api", first.text("access_token")); r.body["active"] != true {
 		t.Fatalf("%v", r.body)
+	}
+	if r := w.token("web", refreshForm(first.text("refresh_token"))); r.status != 200 {
+		t.Fatalf("the refusal has used up the refresh token: %v", r.body)
+	}
+	if r := w.token("web2", redeem(code)); r.status != 200 {
+		t.Fatalf("the refusal has used up the code: %v", r.body)
 	}
 }
 
