@@ -165,7 +165,7 @@ func (a *API) createClient(ctx context.Context, c *api.Call) (api.Plan, error) {
 	}
 	client.Source, client.CreatedAt, client.UpdatedAt = authority.FromDatabase, c.Now, c.Now
 	return api.Plan{
-		Events: []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: "created", Scope: client.Scopes.String()}},
+		Events: a.clientChanged(authority.Client{}, client, "created"),
 		Apply: func(ctx context.Context) (any, error) {
 			if err := a.clients().Create(ctx, client); err != nil {
 				return nil, err
@@ -195,7 +195,7 @@ func (a *API) updateClient(ctx context.Context, c *api.Call) (api.Plan, error) {
 	}
 	client.Disabled, client.Revision, client.CreatedAt, client.UpdatedAt = old.Disabled, old.Revision, old.CreatedAt, c.Now
 	return api.Plan{
-		Events: []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: "changed " + api.Sent(body), Scope: client.Scopes.String()}},
+		Events: a.clientChanged(old, client, "changed "+api.Sent(body)),
 		Apply: func(ctx context.Context) (any, error) {
 			client, err := a.clients().Update(ctx, client)
 			if err != nil {
@@ -255,7 +255,7 @@ func (a *API) rotateSecret(ctx context.Context, c *api.Call) (api.Plan, error) {
 	client.Secrets = append(client.Secrets, authority.ClientSecret{Hash: secret.Hash()})
 	client.UpdatedAt = c.Now
 	return api.Plan{
-		Events: []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: reason}},
+		Events: a.clientChanged(old, client, reason),
 		Apply: func(ctx context.Context) (any, error) {
 			client, err := a.clients().Update(ctx, client)
 			if err != nil {
@@ -272,7 +272,7 @@ func (a *API) enableClient(ctx context.Context, c *api.Call) (api.Plan, error) {
 		return api.Plan{}, err
 	}
 	return api.Plan{
-		Events: []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: "enabled"}},
+		Events: a.clientChanged(client, disabledAs(client, false), "enabled"),
 		Apply: func(ctx context.Context) (any, error) {
 			client, err := a.setClientDisabled(ctx, client, false, c.Now)
 			return showClient(client, c.Now), err
@@ -302,7 +302,7 @@ func (a *API) endClient(ctx context.Context, c *api.Call, how string, then func(
 	}
 	return api.Plan{
 		EndsAccess: true,
-		Events:     []authority.Event{{ClientID: client.ID, Target: client.ID, Reason: how}},
+		Events:     a.clientChanged(client, disabledAs(client, true), how),
 		Apply: func(ctx context.Context) (any, error) {
 			client, err := a.setClientDisabled(ctx, client, true, c.Now)
 			if err != nil {
@@ -315,6 +315,17 @@ func (a *API) endClient(ctx context.Context, c *api.Call, how string, then func(
 			return then(ctx, client)
 		},
 	}, nil
+}
+
+// clientChanged is the change in the journal.
+func (a *API) clientChanged(old, client authority.Client, how string) []authority.Event {
+	e := authority.Event{ClientID: client.ID, Target: client.ID, Reason: how, Scope: client.Scopes.String()}
+	return e.WithChanges(a.clients().Changes(old, client))
+}
+
+func disabledAs(client authority.Client, disabled bool) authority.Client {
+	client.Disabled = disabled
+	return client
 }
 
 func (a *API) setClientDisabled(ctx context.Context, client authority.Client, disabled bool, at time.Time) (authority.Client, error) {

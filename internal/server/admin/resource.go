@@ -104,7 +104,7 @@ func (a *API) createResource(ctx context.Context, c *api.Call) (api.Plan, error)
 	}
 	resource.Source, resource.CreatedAt, resource.UpdatedAt = authority.FromDatabase, c.Now, c.Now
 	return api.Plan{
-		Events: []authority.Event{{Target: resource.ID, Scope: resource.Scopes.String(), Reason: "created"}},
+		Events: a.resourceChanged(authority.Resource{}, resource, "created"),
 		Apply: func(ctx context.Context) (any, error) {
 			return showResource(resource), a.resources().Create(ctx, resource)
 		},
@@ -128,12 +128,18 @@ func (a *API) updateResource(ctx context.Context, c *api.Call) (api.Plan, error)
 	}
 	resource.Revision, resource.CreatedAt, resource.UpdatedAt = old.Revision, old.CreatedAt, c.Now
 	return api.Plan{
-		Events: []authority.Event{{Target: resource.ID, Scope: resource.Scopes.String(), Reason: "changed " + api.Sent(body)}},
+		Events: a.resourceChanged(old, resource, "changed "+api.Sent(body)),
 		Apply: func(ctx context.Context) (any, error) {
 			resource, err := a.resources().Update(ctx, resource)
 			return showResource(resource), err
 		},
 	}, nil
+}
+
+// resourceChanged is the change in the journal.
+func (a *API) resourceChanged(old, resource authority.Resource, how string) []authority.Event {
+	e := authority.Event{Target: resource.ID, Scope: resource.Scopes.String(), Reason: how}
+	return e.WithChanges(a.resources().Changes(old, resource))
 }
 
 // makeResource holds what was sent to the rule book.

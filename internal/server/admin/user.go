@@ -120,7 +120,7 @@ func (a *API) createUser(ctx context.Context, c *api.Call) (api.Plan, error) {
 		return api.Plan{}, err
 	}
 	return api.Plan{
-		Events: []authority.Event{{Subject: a.subject(user.ID), Target: user.ID, Reason: "created"}},
+		Events: a.userChanged(authority.User{}, user, "created"),
 		Apply: func(ctx context.Context) (any, error) {
 			return showUser(user), a.users().Create(ctx, user)
 		},
@@ -145,7 +145,7 @@ func (a *API) setPassword(ctx context.Context, c *api.Call) (api.Plan, error) {
 	user.UpdatedAt = c.Now
 	return api.Plan{
 		EndsAccess: true,
-		Events:     []authority.Event{{Subject: a.subject(user.ID), Target: user.ID, Reason: "password set"}},
+		Events:     a.userChanged(old, user, "password set"),
 		Apply: func(ctx context.Context) (any, error) {
 			user, err := a.users().Update(ctx, user)
 			if err != nil {
@@ -162,7 +162,7 @@ func (a *API) enableUser(ctx context.Context, c *api.Call) (api.Plan, error) {
 		return api.Plan{}, err
 	}
 	return api.Plan{
-		Events: []authority.Event{{Subject: a.subject(user.ID), Target: user.ID, Reason: "enabled"}},
+		Events: a.userChanged(user, userDisabledAs(user, false), "enabled"),
 		Apply: func(ctx context.Context) (any, error) {
 			user, err := a.setUserDisabled(ctx, user, false, c.Now)
 			return showUser(user), err
@@ -190,7 +190,7 @@ func (a *API) endUser(ctx context.Context, c *api.Call, how string, then func(co
 	}
 	return api.Plan{
 		EndsAccess: true,
-		Events:     []authority.Event{{Subject: a.subject(user.ID), Target: user.ID, Reason: how}},
+		Events:     a.userChanged(user, userDisabledAs(user, true), how),
 		Apply: func(ctx context.Context) (any, error) {
 			user, err := a.setUserDisabled(ctx, user, true, c.Now)
 			if err != nil {
@@ -208,6 +208,17 @@ func (a *API) endUser(ctx context.Context, c *api.Call, how string, then func(co
 func (a *API) endUserTokens(ctx context.Context, c *api.Call, user authority.User, why string) error {
 	ended := authority.Event{Subject: a.subject(user.ID), Target: user.ID, Reason: why}
 	return a.Endings.SetEpoch(ctx, authority.EpochUser, user.ID, c.Describe(ctx, ended))
+}
+
+// userChanged is the change in the journal.
+func (a *API) userChanged(old, user authority.User, how string) []authority.Event {
+	e := authority.Event{Subject: a.subject(user.ID), Target: user.ID, Reason: how}
+	return e.WithChanges(a.users().Changes(old, user))
+}
+
+func userDisabledAs(user authority.User, disabled bool) authority.User {
+	user.Disabled = disabled
+	return user
 }
 
 func (a *API) setUserDisabled(ctx context.Context, user authority.User, disabled bool, at time.Time) (authority.User, error) {
