@@ -5,17 +5,20 @@ package nodetest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"maps"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -48,6 +51,7 @@ type Rig struct {
 	after    func(method string)
 	recorded []authority.Event
 	tallied  []authority.Event
+	sessions map[authority.ID]authority.Session
 }
 
 // Setup is what a rig starts with.
@@ -55,9 +59,10 @@ type Setup struct {
 	Declared authority.Declared // what the configuration file declares
 	Now      time.Time          // zero means noon on 2026-03-01
 	Config   string             // more of the configuration file
+	Issuer   string             // its URL; empty means Issuer
 }
 
-const configuration = `issuer: ` + Issuer + `
+const configuration = `
 listen: {public: "127.0.0.1:1", admin: "127.0.0.1:2"}
 tls: {cert_file: tls.crt, key_file: tls.key}
 storage: {url: "sqlite:signalbox.db"}
@@ -67,11 +72,11 @@ secrets: {master_key_file: master.key}
 // New opens a node. Nothing listens: tests call the handlers.
 func New(t testing.TB, setup Setup) *Rig {
 	t.Helper()
-	r := &Rig{T: t, Declared: setup.Declared, now: setup.Now, failing: map[string]error{}}
+	r := &Rig{T: t, Declared: setup.Declared, now: setup.Now, failing: map[string]error{}, sessions: map[authority.ID]authority.Session{}}
 	if r.now.IsZero() {
 		r.now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	}
-	dir := t.TempDir()
+	dir := folder(t)
 	certificate, key := pair()
 	for name, content := range map[string][]byte{"tls.crt": certificate, "tls.key": key, "master.key": []byte(keys.GenerateMasterKey().Encode())} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
@@ -79,14 +84,18 @@ func New(t testing.TB, setup Setup) *Rig {
 		}
 	}
 	var err error
-	if r.config, err = config.Parse(filepath.Join(dir, "signalbox.yaml"), []byte(configuration+setup.Config), nil); err != nil {
+	if r.config, err = config.Parse(filepath.Join(dir, "signalbox.yaml"), []byte("issuer: "+cmp.Or(setup.Issuer, Issuer)+configuration+setup.Config), nil); err != nil {
 		t.Fatal(err)
 	}
 	r.Node, err = node.Open(t.Context(), r.config, node.Options{Now: r.Now, Log: &r.log, Hooks: node.Hooks{
-		Store:    func(db node.Store) node.Store { r.DB = db; return &store{db, r} },
-		Record:   r.record,
-		Tally:    r.tally,
-		Declared: func() authority.Declared { return r.Declared },
+		Store:  func(db node.Store) node.Store { r.DB = db; return &store{db, r} },
+		Record: r.record,
+		Tally:  r.tally,
+		Declared: func() authority.Declared { // the test goes on changing its own
+			return authority.Declared{
+				Clients: maps.Clone(r.Declared.Clients), Users: maps.Clone(r.Declared.Users), Resources: maps.Clone(r.Declared.Resources),
+			}
+		},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -103,6 +112,17 @@ func New(t testing.TB, setup Setup) *Rig {
 	})
 	r.recorded = nil // the start is nobody's subject
 	return r
+}
+
+// folder is in memory where the system has such a place: nothing of a test has
+// to outlive it, and it would wait for the disk most of its time.
+func folder(t testing.TB) string {
+	dir, err := os.MkdirTemp("/dev/shm", "signalbox-nodetest-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 // Declare puts r.Declared in force, as a reload does.
@@ -159,6 +179,45 @@ func (r *Rig) Recorded() []authority.Event { return r.copy(&r.recorded) }
 
 // Tallied is explained at Recorded.
 func (r *Rig) Tallied() []authority.Event { return r.copy(&r.tallied) }
+
+// Sessions are the browsers that are signed in, as far as the handlers' own
+// changes have made them so.
+func (r *Rig) Sessions() []authority.Session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Values(r.sessions))
+}
+
+// EndSession ends a session as another node does, before this one hears of it.
+func (r *Rig) EndSession(id authority.ID) {
+	r.T.Helper()
+	if _, err := r.DB.EndSession(context.Background(), id, authority.Ending{At: r.Now(), Remember: time.Hour}); err != nil {
+		r.T.Fatal(err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.sessions, id)
+}
+
+// Grants are all grants.
+func (r *Rig) Grants() []authority.Grant {
+	r.T.Helper()
+	grants, err := r.DB.Grants(context.Background(), authority.GrantFilter{}, authority.Page{Limit: 1000})
+	if err != nil {
+		r.T.Fatal(err)
+	}
+	return grants
+}
+
+// Ended is all that has ended, in order.
+func (r *Rig) Ended() []authority.Revocation {
+	r.T.Helper()
+	ended, err := r.DB.Revocations(context.Background(), -1, 1000)
+	if err != nil {
+		r.T.Fatal(err)
+	}
+	return ended
+}
 
 // Log is what the node has written to its log.
 func (r *Rig) Log() string {

@@ -14,12 +14,15 @@ type store struct {
 	rig *Rig
 }
 
-func do(r *Rig, method string, call func() error) error {
-	_, err := ask(r, method, func() (struct{}, error) { return struct{}{}, call() })
+func (r *Rig) signedIn(s authority.Session) func() { return func() { r.sessions[s.ID] = s } }
+
+func do(r *Rig, method string, call func() error, note ...func()) error {
+	_, err := ask(r, method, func() (struct{}, error) { return struct{}{}, call() }, note...)
 	return err
 }
 
-func ask[T any](r *Rig, method string, call func() (T, error)) (T, error) {
+// ask makes a call as the test wants it. What has happened is noted under the lock.
+func ask[T any](r *Rig, method string, call func() (T, error), note ...func()) (T, error) {
 	r.mu.Lock()
 	before, after, err := r.before, r.after, r.failing[method]
 	r.mu.Unlock()
@@ -29,6 +32,13 @@ func ask[T any](r *Rig, method string, call func() (T, error)) (T, error) {
 	var answer T
 	if err == nil {
 		answer, err = call()
+	}
+	if err == nil {
+		r.mu.Lock()
+		for _, n := range note {
+			n()
+		}
+		r.mu.Unlock()
 	}
 	if err == nil && after != nil {
 		after(method)
@@ -61,7 +71,7 @@ func (s *store) Consented(ctx context.Context, g authority.Grant, since, now tim
 }
 
 func (s *store) StartSession(ctx context.Context, started authority.Session) error {
-	return do(s.rig, "StartSession", func() error { return s.Store.StartSession(ctx, started) })
+	return do(s.rig, "StartSession", func() error { return s.Store.StartSession(ctx, started) }, s.rig.signedIn(started))
 }
 
 func (s *store) SessionByHash(ctx context.Context, hash [32]byte) (authority.Session, error) {
@@ -69,7 +79,7 @@ func (s *store) SessionByHash(ctx context.Context, hash [32]byte) (authority.Ses
 }
 
 func (s *store) RenewSession(ctx context.Context, hash [32]byte, next authority.Session) error {
-	return do(s.rig, "RenewSession", func() error { return s.Store.RenewSession(ctx, hash, next) })
+	return do(s.rig, "RenewSession", func() error { return s.Store.RenewSession(ctx, hash, next) }, s.rig.signedIn(next))
 }
 
 func (s *store) Session(ctx context.Context, id authority.ID) (authority.Session, error) {
@@ -77,7 +87,7 @@ func (s *store) Session(ctx context.Context, id authority.ID) (authority.Session
 }
 
 func (s *store) EndSession(ctx context.Context, id authority.ID, e authority.Ending) ([]authority.Revocation, error) {
-	return ask(s.rig, "EndSession", func() ([]authority.Revocation, error) { return s.Store.EndSession(ctx, id, e) })
+	return ask(s.rig, "EndSession", func() ([]authority.Revocation, error) { return s.Store.EndSession(ctx, id, e) }, func() { delete(s.rig.sessions, id) })
 }
 
 func (s *store) TakeTicket(ctx context.Context, t authority.Ticket) error {

@@ -20,6 +20,8 @@ import (
 // codeLife is the longest life of a code, whatever is configured (docs/security/threats.md B 28).
 const codeLife = time.Minute
 
+func (h *Handler) codeTTL() time.Duration { return min(h.Settings().CodeTTL, codeLife) }
+
 // hasConsented says whether the person need not be asked again. A client that
 // others could pose as is asked about every time (RFC 8252 §8.6).
 func (h *Handler) hasConsented(r *http.Request, req request, s authority.Session, now time.Time) (bool, error) {
@@ -155,7 +157,7 @@ func (h *Handler) approve(w http.ResponseWriter, r *http.Request, req request, s
 	r, done := browser.Lasting(r)
 	defer done()
 	code := authority.NewAuthorizationCode(grantID)
-	expires := now.Add(min(h.Settings().CodeTTL, codeLife))
+	expires := now.Add(h.codeTTL())
 	grant := authority.Grant{
 		ID: grantID, ClientID: req.client.ID, Subject: s.Subject,
 		Scopes: req.target.Scopes, Resources: req.target.ResourceIDs(),

@@ -1,4 +1,4 @@
-package authorize
+package authorize_test
 
 import (
 	"net/http"
@@ -18,13 +18,13 @@ func TestDeny(t *testing.T) {
 	b := wo.signedIn()
 	got := b.decide(b.Get(asked()), "deny")
 	back := got.Back()
-	if back.Get("error") != "access_denied" || back.Get("state") != "xyz" || back.Get("iss") != issuerURL || len(wo.store.grants) != 0 {
-		t.Errorf("%v, %d grants", back, len(wo.store.grants))
+	if back.Get("error") != "access_denied" || back.Get("state") != "xyz" || back.Get("iss") != issuerURL || len(wo.Grants()) != 0 {
+		t.Errorf("%v, %d grants", back, len(wo.Grants()))
 	}
-	if last := wo.journal[len(wo.journal)-1]; last.Type != authority.EventConsentDenied || last.ClientID != "web" || !last.GrantID.IsZero() || last.Reason != "" {
+	if last := wo.journal()[len(wo.journal())-1]; last.Type != authority.EventConsentDenied || last.ClientID != "web" || !last.GrantID.IsZero() || last.Reason != "" {
 		t.Errorf("the journal ends with %+v", last)
 	}
-	if got := b.decide(b.Get(asked()), "perhaps"); got.Code != http.StatusBadRequest || len(wo.store.grants) != 0 {
+	if got := b.decide(b.Get(asked()), "perhaps"); got.Code != http.StatusBadRequest || len(wo.Grants()) != 0 {
 		t.Errorf("neither: %d", got.Code)
 	}
 }
@@ -39,23 +39,23 @@ func TestDenyAfterAllow(t *testing.T) {
 		if redeemed {
 			wo.redeem(g)
 		}
-		wo.store.broken["EndGrant"] = true
-		records := len(wo.journal)
-		if got := b.decide(page, "deny"); got.Code != http.StatusServiceUnavailable || len(wo.journal) != records {
-			t.Errorf("redeemed %v, EndGrant fails: %d, %d records; a refusal that does not hold was recorded", redeemed, got.Code, len(wo.journal)-records)
+		wo.Fail("EndGrant", errStorage)
+		records := len(wo.journal())
+		if got := b.decide(page, "deny"); got.Code != http.StatusServiceUnavailable || len(wo.journal()) != records {
+			t.Errorf("redeemed %v, EndGrant fails: %d, %d records; a refusal that does not hold was recorded", redeemed, got.Code, len(wo.journal())-records)
 		}
-		wo.store.broken["EndGrant"] = false
+		wo.Fail("EndGrant", nil)
 		if got := b.decide(page, "deny"); got.Back().Get("error") != "access_denied" {
 			t.Errorf("redeemed %v: %d %v", redeemed, got.Code, got.Back())
 		}
-		if state := wo.store.grants[g.ID].State; state != authority.GrantEnded || len(wo.took) != 1 || wo.took[0].Key != g.ID.String() {
-			t.Errorf("redeemed %v: the grant is %s, this node's view took %v", redeemed, state, wo.took)
+		if state := wo.state(g); state != authority.GrantEnded || len(wo.Ended()) != 1 || wo.Ended()[0].Key != g.ID.String() {
+			t.Errorf("redeemed %v: the grant is %s, this node's view took %v", redeemed, state, wo.Ended())
 		}
-		if last := wo.journal[len(wo.journal)-1]; last.Type != authority.EventConsentDenied || last.GrantID != g.ID || last.Reason != "denied after it was allowed" {
+		if last := wo.journal()[len(wo.journal())-1]; last.Type != authority.EventConsentDenied || last.GrantID != g.ID || last.Reason != "denied after it was allowed" {
 			t.Errorf("redeemed %v: the journal ends with %+v", redeemed, last)
 		}
-		if got := b.decide(page, "deny"); got.Back().Get("error") != "access_denied" || len(wo.took) != 1 {
-			t.Errorf("redeemed %v: denied twice: %v, took %v", redeemed, got.Back(), wo.took)
+		if got := b.decide(page, "deny"); got.Back().Get("error") != "access_denied" || len(wo.Ended()) != 1 {
+			t.Errorf("redeemed %v: denied twice: %v, took %v", redeemed, got.Back(), wo.Ended())
 		}
 	}
 }
@@ -72,7 +72,7 @@ func TestConsentFormMustBeOurs(t *testing.T) {
 		"A 22: state of one changed bit":  {func(_ *world, _ *visitor, f url.Values) { f.Set("flow", browsertest.Spoiled(f.Get("flow"))) }, nil, http.StatusBadRequest},
 		"A 22: state of the sign-in page": {func(_ *world, b *visitor, f url.Values) { f.Set("flow", b.Get(asked("prompt", "login")).Flow()) }, nil, http.StatusBadRequest},
 		"A 22: state of a sign-out page":  {func(_ *world, b *visitor, f url.Values) { f.Set("flow", b.Get("/logout").Flow()) }, nil, http.StatusBadRequest},
-		"after ten minutes":               {func(wo *world, _ *visitor, _ url.Values) { wo.pass(10 * time.Minute) }, nil, http.StatusBadRequest},
+		"after ten minutes":               {func(wo *world, _ *visitor, _ url.Values) { wo.Pass(10 * time.Minute) }, nil, http.StatusBadRequest},
 		"A 22: the client was disabled": {func(wo *world, _ *visitor, _ url.Values) {
 			wo.change("web", func(c *authority.Client) { c.Disabled = true })
 		}, nil, http.StatusBadRequest},
@@ -102,7 +102,7 @@ func TestConsentFormMustBeOurs(t *testing.T) {
 		if got.Code != tc.want {
 			t.Errorf("%s: %d; want %d: %s", row, got.Code, tc.want, got.Body)
 		}
-		if tc.want != http.StatusSeeOther && (len(wo.store.grants) != 0 || got.Location() != "") {
+		if tc.want != http.StatusSeeOther && (len(wo.Grants()) != 0 || got.Location() != "") {
 			t.Errorf("%s: something came of it", row)
 		}
 		if tc.want == http.StatusSeeOther {
@@ -119,7 +119,7 @@ func TestScopeRemovedSince(t *testing.T) {
 	b := wo.signedIn()
 	page := b.Get(asked())
 	wo.change("web", func(c *authority.Client) { c.Scopes = oauth.MustScopes("openid") })
-	if got := b.allow(page); got.Back().Get("error") != "invalid_scope" || len(wo.store.grants) != 0 {
+	if got := b.allow(page); got.Back().Get("error") != "invalid_scope" || len(wo.Grants()) != 0 {
 		t.Errorf("%d %v", got.Code, got.Back())
 	}
 }
@@ -157,8 +157,8 @@ func TestWhatIsAllowedIsWhatWasShown(t *testing.T) {
 			wo.grantOf(got)
 			continue
 		}
-		if !strings.HasPrefix(got.Location(), "/authorize?") || len(wo.store.grants) != 0 {
-			t.Errorf("%s: %d %q, %d grants", row, got.Code, got.Header().Get("Location"), len(wo.store.grants))
+		if !strings.HasPrefix(got.Location(), "/authorize?") || len(wo.Grants()) != 0 {
+			t.Errorf("%s: %d %q, %d grants", row, got.Code, got.Header().Get("Location"), len(wo.Grants()))
 			continue
 		}
 		again := b.Get(got.Location())
@@ -179,7 +179,7 @@ func TestConsentIsOfThePersonWhoSawThePage(t *testing.T) {
 	adas := b.Get(asked())
 	b.SignIn(b.Get(asked("prompt", "login")), "bob", "builder")
 	got := b.allow(adas)
-	if !strings.HasPrefix(got.Location(), "/authorize?") || len(wo.store.grants) != 0 {
+	if !strings.HasPrefix(got.Location(), "/authorize?") || len(wo.Grants()) != 0 {
 		t.Fatalf("bob answered ada's page: %d %q", got.Code, got.Location())
 	}
 	if page := b.Get(got.Location()); page.Is() != "allow" || !strings.Contains(page.Body.String(), "bob") {
@@ -209,8 +209,8 @@ func TestAnsweredTwice(t *testing.T) {
 			wo.redeem(first)
 		}
 		got := b.allow(page)
-		if got.Code != http.StatusSeeOther || !strings.HasPrefix(got.Location(), "/authorize?") || len(wo.store.grants) != 1 {
-			t.Errorf("%s: the second answer: %d %q, %d grants", row, got.Code, got.Location(), len(wo.store.grants))
+		if got.Code != http.StatusSeeOther || !strings.HasPrefix(got.Location(), "/authorize?") || len(wo.Grants()) != 1 {
+			t.Errorf("%s: the second answer: %d %q, %d grants", row, got.Code, got.Location(), len(wo.Grants()))
 			continue
 		}
 		if then := b.Get(got.Location()); then.Is() != tc.want || (tc.want == "redirect" && !then.Back().Has("code")) {
@@ -236,8 +236,8 @@ func TestManyAnswersAtOnceMakeOneGrant(t *testing.T) {
 			given++
 		}
 	}
-	if given != 1 || len(wo.store.grants) != 1 {
-		t.Errorf("%d codes, %d grants", given, len(wo.store.grants))
+	if given != 1 || len(wo.Grants()) != 1 {
+		t.Errorf("%d codes, %d grants", given, len(wo.Grants()))
 	}
 }
 
@@ -249,7 +249,7 @@ func TestSignOutWhileConsenting(t *testing.T) {
 		page, signOut := b.Get(asked()), b.Get("/logout")
 		var got browsertest.Page
 		ran := false
-		wo.store.hook = func(method string) {
+		wo.Before(func(method string) {
 			if method != moment || ran {
 				return
 			}
@@ -259,7 +259,7 @@ func TestSignOutWhileConsenting(t *testing.T) {
 			} else {
 				got = b.allow(page)
 			}
-		}
+		})
 		if moment == "CreateGrant" {
 			got = b.allow(page)
 		} else {
@@ -268,33 +268,13 @@ func TestSignOutWhileConsenting(t *testing.T) {
 		if !ran {
 			t.Fatalf("%s was not reached", moment)
 		}
-		for _, g := range wo.store.grants {
+		for _, g := range wo.Grants() {
 			if g.State != authority.GrantEnded {
 				t.Errorf("signed out during %s: the grant is %s", moment, g.State)
 			}
 		}
 		if moment == "CreateGrant" && got.Back().Has("code") {
 			t.Error("a code was given to who had signed out")
-		}
-	}
-}
-
-func TestCodeLivesAMinuteAtMost(t *testing.T) {
-	wo := newWorld(t)
-	wo.Settings = func() authority.Issuer { return authority.Issuer{URL: issuerURL, CodeTTL: time.Hour} }
-	b := wo.signedIn()
-	if g := wo.grantOf(b.allow(b.Get(asked()))); g.Code.ExpiresAt.Sub(wo.now) != time.Minute {
-		t.Errorf("B 28: the code lives %v", g.Code.ExpiresAt.Sub(wo.now))
-	}
-}
-
-func TestScopesInWords(t *testing.T) {
-	for scope, want := range map[string]string{
-		"orders:read": "See orders", "orders:write": "See and change orders", "purchase_orders:delete": "Delete purchase orders",
-		"Mail.Send": "Mail.Send", "mail.send": "Send mail", "https://api.example.com/read": "https://api.example.com/read", ":read": ":read", "orders:frob": "orders:frob",
-	} {
-		if got := scopeInWords(scope); got.Words != want {
-			t.Errorf("%s: %q; want %q", scope, got.Words, want)
 		}
 	}
 }
@@ -306,17 +286,23 @@ func TestConsentDoesNotOutliveAnEpoch(t *testing.T) {
 		wo := newWorld(t)
 		b := wo.signedIn()
 		wo.redeem(wo.grantOf(b.allow(b.Get(asked()))))
-		wo.pass(time.Second)
-		wo.epochs = map[string]time.Time{}
+		wo.Pass(time.Second)
 		for _, key := range epochs {
-			wo.epochs[key] = wo.now
+			kind := authority.EpochClient
+			if strings.HasPrefix(key, "u-") {
+				kind = authority.EpochUser
+			}
+			wo.revoke(kind, key)
 		}
-		wo.pass(time.Second)
+		wo.Pass(time.Second)
 		mustAsk := row == "of the client" || row == "of the person"
-		if got := b.Get(asked("prompt", "none")).Back(); mustAsk != (got.Get("error") == "consent_required") {
+		if got := b.Get(asked("prompt", "none")).Back(); mustAsk == got.Has("code") {
 			t.Errorf("an epoch %s: prompt=none gives %v", row, got)
 		}
 		page := b.Get(asked())
+		if row == "of the person" && page.Is() == "sign-in" { // which it ends too
+			page = b.SignIn(page, "ada", "lovelace")
+		}
 		if mustAsk != (page.Is() == "allow") {
 			t.Errorf("an epoch %s: %d %s", row, page.Code, page.Is())
 			continue

@@ -1,4 +1,4 @@
-package authorize
+package authorize_test
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/browser/browsertest"
+	"github.com/signalbox-sts/signalbox/internal/revocation"
 )
 
 const bye = "https://app.example.com/bye"
@@ -31,29 +32,30 @@ func TestSignOut(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()
 	rests := wo.grantOf(b.allow(b.Get(asked())))
+	wo.redeem(rests)
 	stays := wo.grantOf(b.allow(b.Get(asked("scope", "openid offline_access"))))
 	page := b.Get(leaving("id_token_hint", "hint-web-for-u-ada", "post_logout_redirect_uri", bye, "state", "s 1"))
-	if page.Code != http.StatusOK || page.Is() != "sign-out" || len(wo.store.sessions) != 1 {
-		t.Fatalf("J 110: a hint alone must not sign out: %d %s, %d sessions", page.Code, page.Is(), len(wo.store.sessions))
+	if page.Code != http.StatusOK || page.Is() != "sign-out" || len(wo.Sessions()) != 1 {
+		t.Fatalf("J 110: a hint alone must not sign out: %d %s, %d sessions", page.Code, page.Is(), len(wo.Sessions()))
 	}
 	got := b.signOut(page)
 	if got.Code != http.StatusSeeOther || got.Header().Get("Location") != bye+"?state=s+1" {
 		t.Errorf("%d %q", got.Code, got.Header().Get("Location"))
 	}
-	if len(wo.store.sessions) != 0 || b.Cookies["__Host-signalbox_session"] != "" {
-		t.Errorf("%d sessions, cookies %v", len(wo.store.sessions), b.Cookies)
+	if len(wo.Sessions()) != 0 || b.Cookies["__Host-signalbox_session"] != "" {
+		t.Errorf("%d sessions, cookies %v", len(wo.Sessions()), b.Cookies)
 	}
 	c := got.Set[0]
 	if c.Name != "__Host-signalbox_session" || c.MaxAge >= 0 || !c.Secure || c.Path != "/" {
 		t.Errorf("the cookie is taken back by %v", c)
 	}
-	if wo.store.grants[rests.ID].State != authority.GrantEnded || wo.store.grants[stays.ID].State == authority.GrantEnded {
-		t.Errorf("grants: %s, offline %s", wo.store.grants[rests.ID].State, wo.store.grants[stays.ID].State)
+	if wo.state(rests) != authority.GrantEnded || wo.state(stays) == authority.GrantEnded {
+		t.Errorf("grants: %s, offline %s", wo.state(rests), wo.state(stays))
 	}
-	if len(wo.took) != 2 || wo.took[1].Kind != authority.RevokeSession || !wo.took[1].ExpiresAt.Equal(wo.now.Add(authority.MaxTokenTTL+authority.Leeway)) {
-		t.Errorf("this node's view took %+v", wo.took)
+	if len(wo.Ended()) != 2 || wo.Ended()[1].Kind != authority.RevokeSession || !wo.Ended()[1].ExpiresAt.Equal(wo.Now().Add(12*time.Hour+authority.MaxTokenTTL+authority.Leeway)) {
+		t.Errorf("this node's view took %+v", wo.Ended())
 	}
-	if last := wo.journal[len(wo.journal)-1]; last.Type != authority.EventSignedOut || last.Subject.ID != "u-ada" {
+	if last := wo.journal()[len(wo.journal())-1]; last.Type != authority.EventSignedOut || last.Subject.ID != "u-ada" {
 		t.Errorf("the journal ends with %+v", last)
 	}
 	if b.Get(asked()).Is() != "sign-in" {
@@ -113,8 +115,8 @@ func TestSignOutRequests(t *testing.T) {
 			t.Errorf("%s: %d %q; want %q", row, got.Code, got.Header().Get("Location"), tc.want)
 		}
 	}
-	if wo.store.writes != 0 {
-		t.Errorf("%d writes", wo.store.writes)
+	if wo.writes() != 0 {
+		t.Errorf("%d writes", wo.writes())
 	}
 }
 
@@ -146,7 +148,7 @@ func TestSignOutFormMustBeOurs(t *testing.T) {
 		"J 110: sent by another site":     {nil, func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }, http.StatusForbidden},
 		"J 110: begun in another browser": {func(_ *world, b *visitor, f url.Values) { f.Set("flow", b.world.signedIn().Get("/logout").Flow()) }, nil, http.StatusBadRequest},
 		"state of a consent page":         {func(_ *world, b *visitor, f url.Values) { f.Set("flow", b.Get(asked()).Flow()) }, nil, http.StatusBadRequest},
-		"after ten minutes":               {func(wo *world, _ *visitor, _ url.Values) { wo.pass(10 * time.Minute) }, nil, http.StatusBadRequest},
+		"after ten minutes":               {func(wo *world, _ *visitor, _ url.Values) { wo.Pass(10 * time.Minute) }, nil, http.StatusBadRequest},
 		"somebody else by now":            {func(_ *world, b *visitor, _ url.Values) { b.SignIn(b.Get(asked("prompt", "login")), "bob", "builder") }, nil, http.StatusSeeOther},
 	} {
 		wo := newWorld(t)
@@ -155,13 +157,13 @@ func TestSignOutFormMustBeOurs(t *testing.T) {
 		if tc.spoil != nil {
 			tc.spoil(wo, b, form)
 		}
-		before := len(wo.store.sessions)
+		before := len(wo.Sessions())
 		if tc.send == nil {
 			tc.send = func(*http.Request) {}
 		}
 		got := b.Do(http.MethodPost, "/logout", form, tc.send)
-		if got.Code != tc.want || len(wo.store.sessions) != before || b.Cookies["__Host-signalbox_session"] == "" {
-			t.Errorf("%s: %d, %d of %d sessions", row, got.Code, len(wo.store.sessions), before)
+		if got.Code != tc.want || len(wo.Sessions()) != before || b.Cookies["__Host-signalbox_session"] == "" {
+			t.Errorf("%s: %d, %d of %d sessions", row, got.Code, len(wo.Sessions()), before)
 		}
 	}
 }
@@ -172,13 +174,13 @@ func TestStorageFailureAtSignOut(t *testing.T) {
 		b := wo.signedIn()
 		wo.grantOf(b.allow(b.Get(asked())))
 		page := b.Get("/logout")
-		wo.store.broken[method] = true
+		wo.Fail(method, errStorage)
 		if got := b.signOut(page); got.Code != http.StatusServiceUnavailable || b.Cookies["__Host-signalbox_session"] == "" {
 			t.Errorf("%s fails: %d; the person must be able to try again", method, got.Code)
 		}
-		wo.store.broken[method] = false
-		if got := b.signOut(page); got.Code != http.StatusSeeOther || len(wo.store.sessions) != 0 {
-			t.Errorf("%s failed, then works: %d, %d sessions", method, got.Code, len(wo.store.sessions))
+		wo.Fail(method, nil)
+		if got := b.signOut(page); got.Code != http.StatusSeeOther || len(wo.Sessions()) != 0 {
+			t.Errorf("%s failed, then works: %d, %d sessions", method, got.Code, len(wo.Sessions()))
 		}
 	}
 }
@@ -212,15 +214,15 @@ func TestWhoHangsUpLeavesNothingUnrecorded(t *testing.T) {
 		act := tc.prepare(b)
 		ctx, hangUp := context.WithCancel(t.Context())
 		b.Ctx = ctx
-		wo.store.hook = func(m string) {
+		wo.Before(func(m string) {
 			if m == method {
 				hangUp()
 			}
-		}
-		before := len(wo.journal)
+		})
+		before := len(wo.journal())
 		act()
-		if ctx.Err() == nil || len(wo.journal) <= before || wo.journal[len(wo.journal)-1].Type != tc.want {
-			t.Errorf("hung up during %s: the journal has %d new records; want %s", method, len(wo.journal)-before, tc.want)
+		if ctx.Err() == nil || len(wo.journal()) <= before || wo.journal()[len(wo.journal())-1].Type != tc.want {
+			t.Errorf("hung up during %s: the journal has %d new records; want %s", method, len(wo.journal())-before, tc.want)
 		}
 		hangUp()
 	}
@@ -231,13 +233,13 @@ func TestOnlyWhatWasEndedIsTaken(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()
 	page := b.Get("/logout")
-	wo.Endings.Store = halfway{wo.store}
-	if got := b.signOut(page); got.Code != http.StatusServiceUnavailable || len(wo.took) != 0 {
-		t.Errorf("%d, this node's view took %v", got.Code, wo.took)
+	wo.Parts.Endings.Store = halfway{wo.Parts.Endings.Store}
+	if got := b.signOut(page); got.Code != http.StatusServiceUnavailable || len(wo.Ended()) != 0 {
+		t.Errorf("%d, this node's view took %v", got.Code, wo.Ended())
 	}
 }
 
-type halfway struct{ *memory }
+type halfway struct{ revocation.EndingStore }
 
 func (halfway) EndSession(context.Context, authority.ID, authority.Ending) ([]authority.Revocation, error) {
 	return []authority.Revocation{{Kind: authority.RevokeGrant, Key: "rolled back"}}, errStorage
@@ -257,10 +259,10 @@ func TestAHintThatCannotBeReadLeavesTheQuestion(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()
 	page := b.Get(leaving("id_token_hint", "forged", "client_id", "web", "post_logout_redirect_uri", bye))
-	if page.Code != http.StatusOK || page.Is() != "sign-out" || len(wo.store.sessions) != 1 || !strings.Contains(page.Body.String(), "Example web app") {
-		t.Fatalf("%d %s, %d sessions", page.Code, page.Is(), len(wo.store.sessions))
+	if page.Code != http.StatusOK || page.Is() != "sign-out" || len(wo.Sessions()) != 1 || !strings.Contains(page.Body.String(), "Example web app") {
+		t.Fatalf("%d %s, %d sessions", page.Code, page.Is(), len(wo.Sessions()))
 	}
-	if got := b.signOut(page); got.Header().Get("Location") != bye || len(wo.store.sessions) != 0 {
-		t.Errorf("%d %q, %d sessions", got.Code, got.Header().Get("Location"), len(wo.store.sessions))
+	if got := b.signOut(page); got.Header().Get("Location") != bye || len(wo.Sessions()) != 0 {
+		t.Errorf("%d %q, %d sessions", got.Code, got.Header().Get("Location"), len(wo.Sessions()))
 	}
 }

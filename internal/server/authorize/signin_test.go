@@ -1,4 +1,4 @@
-package authorize
+package authorize_test
 
 import (
 	"net/http"
@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/node/nodetest"
+	"github.com/signalbox-sts/signalbox/internal/server/authorize"
 )
 
 // A cookie that was stolen is worth nothing once its owner signs in again. The
@@ -16,25 +18,26 @@ func TestAFreshSignInTakesTheEarlierSessionOver(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()
 	rests := wo.grantOf(b.allow(b.Get(asked())))
-	stays := wo.grantOf(b.allow(b.Get(asked("scope", "openid offline_access"))))
 	wo.redeem(rests)
+	stays := wo.grantOf(b.allow(b.Get(asked("scope", "openid offline_access"))))
+	wo.redeem(stays)
 	thief := wo.browser()
 	thief.Cookies["__Host-signalbox_session"] = b.Cookies["__Host-signalbox_session"]
-	wo.pass(time.Minute)
+	wo.Pass(time.Minute)
 	b.SignIn(b.Get(asked("prompt", "login")), "ada", "lovelace")
 	if got := thief.Get(asked()); got.Is() != "sign-in" {
 		t.Errorf("the earlier cookie after a fresh sign-in: %d %s", got.Code, got.Is())
 	}
-	if len(wo.store.sessions) != 1 || wo.store.grants[rests.ID].State == authority.GrantEnded {
-		t.Errorf("%d sessions, the grant that depends on it is %s", len(wo.store.sessions), wo.store.grants[rests.ID].State)
+	if len(wo.Sessions()) != 1 || wo.state(rests) == authority.GrantEnded {
+		t.Errorf("%d sessions, the grant that depends on it is %s", len(wo.Sessions()), wo.state(rests))
 	}
-	for _, s := range wo.store.sessions {
-		if s.ID != rests.SessionID || !s.AuthTime.Equal(wo.now) || !s.ExpiresAt.Equal(wo.now.Add(12*time.Hour)) {
+	for _, s := range wo.Sessions() {
+		if s.ID != rests.SessionID || !s.AuthTime.Equal(wo.Now()) || !s.ExpiresAt.Equal(wo.Now().Add(12*time.Hour)) {
 			t.Errorf("the session is %+v", s)
 		}
 	}
 	var signedIn []authority.ID
-	for _, e := range wo.journal {
+	for _, e := range wo.journal() {
 		if e.Type == authority.EventSignedIn {
 			signedIn = append(signedIn, e.SessionID)
 		}
@@ -43,8 +46,8 @@ func TestAFreshSignInTakesTheEarlierSessionOver(t *testing.T) {
 		t.Errorf("the journal has sign-ins of %v", signedIn)
 	}
 	b.signOut(b.Get("/logout"))
-	if len(wo.store.sessions) != 0 || wo.store.grants[rests.ID].State != authority.GrantEnded || wo.store.grants[stays.ID].State == authority.GrantEnded {
-		t.Errorf("after the sign-out: %d sessions, the grant is %s, the offline grant %s", len(wo.store.sessions), wo.store.grants[rests.ID].State, wo.store.grants[stays.ID].State)
+	if len(wo.Sessions()) != 0 || wo.state(rests) != authority.GrantEnded || wo.state(stays) == authority.GrantEnded {
+		t.Errorf("after the sign-out: %d sessions, the grant is %s, the offline grant %s", len(wo.Sessions()), wo.state(rests), wo.state(stays))
 	}
 }
 
@@ -53,14 +56,16 @@ func TestAFreshSignInAfterTheSessionEnded(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()
 	page := b.Get(asked("prompt", "login"))
-	wo.store.hook = func(method string) {
+	wo.Before(func(method string) {
 		if method == "RenewSession" {
-			clear(wo.store.sessions)
+			for _, session := range wo.Sessions() {
+				wo.EndSession(session.ID)
+			}
 		}
-	}
+	})
 	b.SignIn(page, "ada", "lovelace")
-	if got := b.Get(asked()); got.Is() != "allow" || len(wo.store.sessions) != 1 {
-		t.Errorf("%d %s, %d sessions", got.Code, got.Is(), len(wo.store.sessions))
+	if got := b.Get(asked()); got.Is() != "allow" || len(wo.Sessions()) != 1 {
+		t.Errorf("%d %s, %d sessions", got.Code, got.Is(), len(wo.Sessions()))
 	}
 }
 
@@ -68,16 +73,17 @@ func TestAnotherPersonInTheSameBrowserEndsTheSession(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.signedIn()
 	ada := wo.grantOf(b.allow(b.Get(asked())))
+	wo.redeem(ada)
 	stays := wo.grantOf(b.allow(b.Get(asked("scope", "openid offline_access"))))
 	page := b.SignIn(b.Get(asked("prompt", "login")), "bob", "builder")
 	if page.Is() != "allow" || !strings.Contains(page.Body.String(), "bob") {
 		t.Fatalf("%d %s", page.Code, page.Body)
 	}
-	if len(wo.store.sessions) != 1 || wo.store.grants[ada.ID].State != authority.GrantEnded || wo.store.grants[stays.ID].State == authority.GrantEnded {
-		t.Errorf("%d sessions, ada's grant is %s, her offline grant %s", len(wo.store.sessions), wo.store.grants[ada.ID].State, wo.store.grants[stays.ID].State)
+	if len(wo.Sessions()) != 1 || wo.state(ada) != authority.GrantEnded || wo.state(stays) == authority.GrantEnded {
+		t.Errorf("%d sessions, ada's grant is %s, her offline grant %s", len(wo.Sessions()), wo.state(ada), wo.state(stays))
 	}
-	if len(wo.took) != 2 {
-		t.Errorf("this node's view took %v", wo.took)
+	if len(wo.Ended()) != 2 {
+		t.Errorf("this node's view took %v", wo.Ended())
 	}
 }
 
@@ -85,11 +91,11 @@ func TestSignInAsAnotherThanTheHint(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.browser()
 	got := b.SignIn(b.Get(asked("id_token_hint", "hint-web-for-u-bob")), "ada", "lovelace")
-	if got.Back().Get("error") != "login_required" || len(wo.store.sessions) != 0 {
-		t.Errorf("%v, %d sessions", got.Back(), len(wo.store.sessions))
+	if got.Back().Get("error") != "login_required" || len(wo.Sessions()) != 0 {
+		t.Errorf("%v, %d sessions", got.Back(), len(wo.Sessions()))
 	}
-	if len(wo.journal) != 1 || wo.journal[0].Type != authority.EventSignInFailed || wo.journal[0].Subject.ID != "u-ada" || wo.journal[0].ClientID != "web" || wo.journal[0].Reason == "" {
-		t.Errorf("a right password was confirmed, and the journal has %+v", wo.journal)
+	if len(wo.journal()) != 1 || wo.journal()[0].Type != authority.EventSignInFailed || wo.journal()[0].Subject.ID != "u-ada" || wo.journal()[0].ClientID != "web" || wo.journal()[0].Reason == "" {
+		t.Errorf("a right password was confirmed, and the journal has %+v", wo.journal())
 	}
 	if got := b.SignIn(b.Get(asked("id_token_hint", "hint-web-for-u-bob")), "bob", "builder"); got.Is() != "allow" {
 		t.Errorf("the person of the hint: %d %s", got.Code, got.Body)
@@ -101,18 +107,18 @@ func TestAHintDoesNotHelpGuessing(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.browser()
 	page := b.Get(asked("id_token_hint", "hint-web-for-u-bob"))
-	wo.noDisk = true
+	wo.Fail(nodetest.Record, errStorage)
 	if got := b.SignIn(page, "ada", "lovelace"); got.Code != http.StatusServiceUnavailable || got.Back() != nil {
 		t.Errorf("the journal fails: %d %v", got.Code, got.Back())
 	}
-	wo.noDisk = false
+	wo.Fail(nodetest.Record, nil)
 	for range 4 {
 		if got := b.SignIn(page, "ada", "lovelace"); got.Back().Get("error") != "login_required" {
 			t.Fatalf("%d %v", got.Code, got.Back())
 		}
 	}
-	if got := b.SignIn(page, "ada", "lovelace"); got.Code != http.StatusTooManyRequests || len(wo.journal) != 4 {
-		t.Errorf("J 104: one more: %d %v, %d records", got.Code, got.Back(), len(wo.journal))
+	if got := b.SignIn(page, "ada", "lovelace"); got.Code != http.StatusTooManyRequests || len(wo.journal()) != 4 {
+		t.Errorf("J 104: one more: %d %v, %d records", got.Code, got.Back(), len(wo.journal()))
 	}
 }
 
@@ -130,7 +136,7 @@ func TestTheRequestIsCheckedAgainAfterTheSignIn(t *testing.T) {
 		b := wo.browser()
 		page := b.Get(asked())
 		wo.change("web", how)
-		if got := b.SignIn(page, "ada", "lovelace"); got.Code != http.StatusBadRequest || got.Is() != "page" || len(wo.store.grants) != 0 {
+		if got := b.SignIn(page, "ada", "lovelace"); got.Code != http.StatusBadRequest || got.Is() != "page" || len(wo.Grants()) != 0 {
 			t.Errorf("%s: %d %s", row, got.Code, got.Is())
 		}
 	}
@@ -140,33 +146,29 @@ func TestTheRequestIsCheckedAgainAfterTheSignIn(t *testing.T) {
 func TestTheLongestRequest(t *testing.T) {
 	wo := newWorld(t)
 	b := wo.browser()
-	long := []string{"state", strings.Repeat("<", maxState), "id_token_hint", "hint-web-for-u-ada", "login_hint", strings.Repeat("é", maxName/2)}
+	long := []string{"state", strings.Repeat("<", authorize.MaxState), "id_token_hint", "hint-web-for-u-ada", "login_hint", strings.Repeat("é", authorize.MaxName/2)}
 	consent := b.SignIn(b.Get(asked(long...)), "ada", "lovelace")
 	if got := b.allow(consent); got.Back().Get("state") != long[1] || got.Back().Get("code") == "" {
 		t.Errorf("%d %s", got.Code, got.Is())
 	}
 }
 
-func (wo *world) change(client string, how func(*authority.Client)) {
-	wo.store.mu.Lock()
-	defer wo.store.mu.Unlock()
-	c := wo.store.clients[client]
-	how(&c)
-	wo.store.clients[client] = c
-}
-
 func TestDeadAndDisabledSessionsVouchForNobody(t *testing.T) {
 	for row, spoil := range map[string]func(*world, *visitor){
 		"the user was disabled": func(wo *world, _ *visitor) {
-			ada := wo.store.users["u-ada"]
+			ada := wo.Declared.Users["u-ada"]
 			ada.Disabled = true
-			wo.store.users["u-ada"] = ada
+			wo.Declared.Users["u-ada"] = ada
+			wo.Declare()
 		},
-		"the user was deleted": func(wo *world, _ *visitor) { delete(wo.store.users, "u-ada") },
+		"the user was deleted": func(wo *world, _ *visitor) {
+			delete(wo.Declared.Users, "u-ada")
+			wo.Declare()
+		},
 		"the epoch of the user": func(wo *world, _ *visitor) {
-			wo.dead = ends(authority.EpochUser, wo.now)
+			wo.revoke(authority.EpochUser, "u-ada")
 		},
-		"the session was ended": func(wo *world, _ *visitor) { wo.dead = ends(authority.RevokeSession, time.Time{}) },
+		"the session was ended": func(wo *world, _ *visitor) { wo.revoke(authority.RevokeSession, wo.Sessions()[0].ID.String()) },
 		"the cookie cut off":    func(_ *world, b *visitor) { b.Cookies["__Host-signalbox_session"] = "short" },
 		"the cookie in another case": func(_ *world, b *visitor) {
 			b.Cookies["__Host-signalbox_session"] = strings.ToLower(b.Cookies["__Host-signalbox_session"])
@@ -180,15 +182,8 @@ func TestDeadAndDisabledSessionsVouchForNobody(t *testing.T) {
 			t.Errorf("%s: GET /authorize shows %s", row, got.Is())
 		}
 		got := b.allow(consent)
-		if got.Code != http.StatusSeeOther || !strings.HasPrefix(got.Location(), "/authorize?") || len(wo.store.grants) != 0 {
+		if got.Code != http.StatusSeeOther || !strings.HasPrefix(got.Location(), "/authorize?") || len(wo.Grants()) != 0 {
 			t.Errorf("%s: POST /consent gives %d %q", row, got.Code, got.Location())
 		}
-	}
-}
-
-// ends says that a revocation of a kind ends whatever depends on one.
-func ends(kind authority.RevocationKind, at time.Time) func([]authority.Link) bool {
-	return func(links []authority.Link) bool {
-		return slices.ContainsFunc(links, func(l authority.Link) bool { return l.Kind == kind && !l.Born.After(at) })
 	}
 }
