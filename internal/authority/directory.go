@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
@@ -16,7 +15,6 @@ import (
 // configuration file, then those of the database. The two never overlap.
 type Directory struct {
 	declared func() *Declared
-	swap     func(*Declared)
 	store    ObjectStore
 }
 
@@ -47,29 +45,6 @@ var ErrOverlap = errors.New("in the configuration file and in the database")
 // Complete made it; no call of the directory asks twice.
 func DirectoryOf(store ObjectStore, declared func() *Declared) *Directory {
 	return &Directory{declared: declared, store: store}
-}
-
-// NewDirectory makes a directory over a store. Declare fills in the rest.
-func NewDirectory(store ObjectStore) *Directory {
-	var current atomic.Pointer[Declared]
-	current.Store(&Declared{})
-	d := DirectoryOf(store, current.Load)
-	d.swap = current.Store
-	return d
-}
-
-// Declare puts the configuration file's clients, users and resources in place
-// of those before, all at once, in a directory of NewDirectory. It refuses an id
-// that the database has too, and then changes nothing.
-func (d *Directory) Declare(ctx context.Context, next Declared) error {
-	complete, err := next.Complete()
-	if err == nil {
-		err = d.Check(ctx, complete)
-	}
-	if err == nil {
-		d.swap(complete)
-	}
-	return err
 }
 
 // Complete adds what every file has.

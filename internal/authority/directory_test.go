@@ -54,9 +54,33 @@ func fewRows(t *testing.T, err error) *shelf {
 	return s
 }
 
+// reloading is a directory over a file that changes.
+type reloading struct {
+	*Directory
+	held *Declared
+}
+
+func newReloading(store ObjectStore) *reloading {
+	d := &reloading{held: &Declared{}}
+	d.Directory = DirectoryOf(store, func() *Declared { return d.held })
+	return d
+}
+
+// Declare puts a file in place, as a node does, or changes nothing.
+func (d *reloading) Declare(ctx context.Context, next Declared) error {
+	complete, err := next.Complete()
+	if err == nil {
+		err = d.Check(ctx, complete)
+	}
+	if err == nil {
+		d.held = complete
+	}
+	return err
+}
+
 func TestDirectory(t *testing.T) {
 	ctx := t.Context()
-	d := NewDirectory(fewRows(t, nil))
+	d := newReloading(fewRows(t, nil))
 	good := Declared{
 		Clients: map[string]Client{"web": {ID: "web", Source: FromFile}}, Users: map[string]User{"ada-id": {ID: "ada-id", Username: "Ada", Source: FromFile}},
 		Resources: map[string]Resource{"https://a.example": {ID: "https://a.example", Source: FromFile}},
@@ -117,10 +141,10 @@ func TestDirectory(t *testing.T) {
 		t.Error("70: a user who was taken out of the file is still there")
 	}
 	down := errors.New("the database is away")
-	if err := NewDirectory(fewRows(t, down)).Declare(ctx, good); !errors.Is(err, down) {
+	if err := newReloading(fewRows(t, down)).Declare(ctx, good); !errors.Is(err, down) {
 		t.Errorf("69: what cannot be checked is declared: %v", err)
 	}
-	if _, err := NewDirectory(fewRows(t, down)).Client(ctx, "x"); !errors.Is(err, down) {
+	if _, err := newReloading(fewRows(t, down)).Client(ctx, "x"); !errors.Is(err, down) {
 		t.Errorf("69: %v", err)
 	}
 }
@@ -157,7 +181,7 @@ func TestATokenIsAliveWithItsAccounts(t *testing.T) {
 		{"the client cannot be asked for", "stored", person("ada"), broken, "", broken},
 		{"the user cannot be asked for", "web", person("stored-id"), broken, "", broken},
 	} {
-		d := NewDirectory(fewRows(t, nil))
+		d := newReloading(fewRows(t, nil))
 		if err := d.Declare(t.Context(), declared); err != nil {
 			t.Fatal(err)
 		}

@@ -81,7 +81,7 @@ func TestAStoredObjectThatBreaksARule(t *testing.T) {
 	if err != nil || len(r.Problems) != 1 || r.Metadata().TokenFormat != "jwt" {
 		t.Errorf("resource: %+v %v", r, err)
 	}
-	if _, err := NewDirectory(s).Resource(ctx, "javascript:alert(1)"); !errors.Is(err, ErrNotFound) {
+	if _, err := newReloading(s).Resource(ctx, "javascript:alert(1)"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a resource that is off gets tokens: %v", err)
 	}
 	for _, id := range []string{"damaged", "hashless"} {

@@ -29,6 +29,7 @@ type world struct {
 	t         testing.TB
 	db        *sqldb.DB
 	declared  authority.Declared
+	file      *authority.Declared // declared, complete
 	directory *authority.Directory
 
 	mu      sync.Mutex
@@ -54,7 +55,7 @@ func newWorld(t testing.TB) *world {
 		"spa":     testClient("spa", oauth.AuthNone),
 		"signed":  testClient("signed", oauth.AuthPrivateKeyJWT),
 	}
-	w.directory = authority.NewDirectory(countedStore{db, w})
+	w.directory = authority.DirectoryOf(countedStore{db, w}, func() *authority.Declared { return w.file })
 	w.declare()
 	w.Authenticator = &Authenticator{
 		Issuer: testIssuer, Directory: w.directory, Tickets: breakableTickets{db, w}, Limit: NewLimiter(w.clock), Now: w.clock,
@@ -71,9 +72,11 @@ func testClient(id string, method oauth.AuthMethod) authority.Client {
 
 func (w *world) declare() {
 	w.t.Helper()
-	if err := w.directory.Declare(context.Background(), w.declared); err != nil {
+	complete, err := w.declared.Complete()
+	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.file = complete
 }
 
 func (w *world) clock() time.Time {

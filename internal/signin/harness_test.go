@@ -31,6 +31,7 @@ type world struct {
 	t        testing.TB
 	db       *sqldb.DB
 	declared authority.Declared
+	file     *authority.Declared // declared, complete
 	mux      *http.ServeMux
 
 	mu       sync.Mutex
@@ -71,7 +72,7 @@ func newWorld(t testing.TB) *world {
 			"u-gone": {ID: "u-gone", Username: "gone", PasswordHash: phc("lovelace"), Disabled: true},
 		}},
 	}
-	directory := authority.NewDirectory(brokenDirectory{db, wo})
+	directory := authority.DirectoryOf(brokenDirectory{db, wo}, func() *authority.Declared { return wo.file })
 	pages := &browser.Pages{
 		Settings: func() authority.Issuer { return authority.Issuer{URL: issuerURL} },
 		State:    seal.NewBox(sha256.Sum256([]byte("test key")), "page state"), Now: wo.clock,
@@ -117,9 +118,11 @@ func newWorld(t testing.TB) *world {
 
 func (wo *world) declare() {
 	wo.t.Helper()
-	if err := wo.Directory.Declare(context.Background(), wo.declared); err != nil {
+	complete, err := wo.declared.Complete()
+	if err != nil {
 		wo.t.Fatal(err)
 	}
+	wo.file = complete
 }
 
 // changeUser declares a user again, with one thing changed; nil removes it.
