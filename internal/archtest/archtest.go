@@ -25,7 +25,7 @@ func words(s string) []string { return strings.Fields(s) }
 // domain is what a handler may be built from.
 const domain = "internal/oauth internal/jose internal/dpop internal/authority internal/policy internal/keys " +
 	"internal/trust internal/kube internal/issue internal/journal internal/journal/query internal/revocation " +
-	"internal/seal internal/password internal/httpx internal/clientauth internal/browser internal/signin internal/ui"
+	"internal/seal internal/password internal/refusals internal/httpx internal/clientauth internal/browser internal/signin internal/ui"
 
 // mayImport says which packages of ours a package may import. A line speaks for the
 // folder and all below it, unless a longer line does; an entry that ends in /... means
@@ -42,6 +42,7 @@ var mayImport = []struct {
 	{"internal/ui", nil},
 	{"internal/seal", nil},
 	{"internal/password", nil},
+	{"internal/refusals", nil},
 	{"internal/version", nil},
 	{"internal/archtest", nil},
 	{"scripts", nil},

@@ -80,6 +80,7 @@ func (p *Pages) Problem(w http.ResponseWriter, r *http.Request, v Problem) {
 		v.Cause = errors.New(v.Heading)
 	}
 	Refused(r, v.Code, v.Cause)
+	httpx.RequestOf(r.Context()).Log.Description = v.Heading
 	p.Show(w, r, v.Status, ui.Problem{Heading: v.Heading, Text: v.Text, RequestID: httpx.RequestOf(r.Context()).ID})
 }
 

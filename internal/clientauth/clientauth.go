@@ -58,7 +58,7 @@ func (a *Authenticator) Authenticate(r *http.Request, form httpx.Params) (author
 		}
 		return authority.Client{}, err
 	}
-	req.Log.ClientID = client.ID
+	req.Log.ClientID, req.Log.Proved = client.ID, !client.IsPublic()
 	return client, nil
 }
 
@@ -163,18 +163,24 @@ func (a *Authenticator) check(ctx context.Context, p proof) (authority.Client, e
 	}
 	if refusal != nil {
 		a.Directory.EvenOut(ctx, p.clientID)
-		return authority.Client{}, errClient.Because(refusal)
+		return authority.Client{}, p.refused(refusal)
 	}
 	if p.method == oauth.AuthPrivateKeyJWT {
 		err := a.Tickets.TakeTicket(ctx, ticket)
 		if errors.Is(err, authority.ErrSpent) {
-			return authority.Client{}, errClient.Because(errors.New("the assertion has been used already"))
+			return authority.Client{}, p.refused(errors.New("the assertion has been used already"))
 		}
 		if err != nil {
 			return authority.Client{}, err
 		}
 	}
 	return client, nil
+}
+
+// refused tells the log which client was named, known or not: whoever runs it
+// comes with the number of the request.
+func (p proof) refused(why error) error {
+	return errClient.Because(fmt.Errorf("client %.100q: %w", p.clientID, why))
 }
 
 // The two dear checks are variables so that a test can count them.

@@ -25,9 +25,11 @@ type Request struct {
 
 // Note is filled by handlers for the request's log line.
 type Note struct {
-	ClientID string
-	Error    string
-	Cause    error
+	ClientID    string
+	Proved      bool // the client has proved that it is ClientID
+	Error       string
+	Description string // what the caller was told; not in the log
+	Cause       error
 }
 
 type requestKey struct{}
@@ -89,7 +91,7 @@ type Refusal struct {
 // (RFC 6749 §5.2).
 func Refuse(w http.ResponseWriter, r *http.Request, refused Refusal) {
 	req := RequestOf(r.Context())
-	req.Log.Error, req.Log.Cause = refused.Code, refused.Cause
+	req.Log.Error, req.Log.Description, req.Log.Cause = refused.Code, refused.Description, refused.Cause
 	JSON(w, refused.Status, struct {
 		Error       string `json:"error"`
 		Description string `json:"error_description,omitempty"`

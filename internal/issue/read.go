@@ -153,31 +153,54 @@ func readable(token string) bool {
 	return err == nil
 }
 
+// Explain reads a token of ours that may be over or revoked: to say what it was,
+// and for nothing else.
+func (r *Reader) Explain(raw string) (*AccessToken, error) {
+	claims, keyID, err := r.authentic(raw, time.Time{})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInactive, err)
+	}
+	issued, _, err := claims.Time("iat")
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInactive, err)
+	}
+	return r.fromClaims(claims, keyID, issued)
+}
+
 func (r *Reader) parse(raw string) (*AccessToken, error) {
+	now := r.Now()
+	claims, keyID, err := r.authentic(raw, now)
+	if err != nil {
+		return nil, err
+	}
+	return r.fromClaims(claims, keyID, now)
+}
+
+// authentic gives the claims of a token that we have made, and the key that
+// signed it. An opaque one must not be over at now; of a JWT that is not asked
+// here.
+func (r *Reader) authentic(raw string, now time.Time) (claims jose.Claims, keyID string, err error) {
 	if !strings.HasPrefix(raw, string(oauth.PrefixAccessToken)) {
 		verified, err := jose.Verify(raw, accessTokenJWT, r.Find)
 		if err != nil {
-			return nil, err
+			return jose.Claims{}, "", err
 		}
-		return r.fromClaims(verified.Claims, verified.Header.KeyID)
+		return verified.Claims, verified.Header.KeyID, nil
 	}
 	sealed, err := oauth.DecodeOpaque(oauth.PrefixAccessToken, raw, maxSealed)
 	if err != nil {
-		return nil, err
+		return jose.Claims{}, "", err
 	}
-	body, err := r.Opaque.Open(sealed, r.Now())
+	body, err := r.Opaque.Open(sealed, now)
 	if err != nil {
-		return nil, err
+		return jose.Claims{}, "", err
 	}
-	claims, err := jose.ParseClaims(body)
-	if err != nil {
-		return nil, err
-	}
-	return r.fromClaims(claims, "")
+	claims, err = jose.ParseClaims(body)
+	return claims, "", err
 }
 
-func (r *Reader) fromClaims(c jose.Claims, keyID string) (*AccessToken, error) {
-	times, err := c.CheckTimes(r.Now(), jose.TimeRules{Leeway: authority.Leeway})
+func (r *Reader) fromClaims(c jose.Claims, keyID string, now time.Time) (*AccessToken, error) {
+	times, err := c.CheckTimes(now, jose.TimeRules{Leeway: authority.Leeway})
 	if err != nil {
 		return nil, err
 	}

@@ -65,7 +65,7 @@ func (n *Node) adminHandler() http.Handler {
 		GrantOf: func(raw string) (authority.ID, error) { token, err := n.refresh.Parse(raw); return token.GrantID, err },
 		Keys:    n.ring.Keys, RotateKey: n.ring.Rotate, RemoveKey: n.ring.Remove, HashPassword: password.Hash,
 		Record: n.record, Tally: func(e authority.Event) { n.tally(context.Background(), e) },
-		Journal: n.journal, JournalDir: n.config().Journal.Dir, Node: n.journal.Node(), Journals: n.store, Now: n.now,
+		Journal: n.journal, JournalDir: n.config().Journal.Dir, Node: n.journal.Node(), Journals: n.store, Refusals: n.refusals, Now: n.now,
 	}
 	return server.Admin{API: api, Ready: n.ready}.Handler(n.middleware())
 }
@@ -74,7 +74,8 @@ func (n *Node) adminHandler() http.Handler {
 // has put it.
 func (n *Node) middleware() *server.Middleware {
 	return &server.Middleware{
-		Log: n.log, Metrics: n.metrics, Tracer: n.tracer, TrustedProxies: n.config().TLS.TrustedProxies, Now: n.now,
+		Log: n.log, Metrics: n.metrics, Tracer: n.tracer, TrustedProxies: n.config().TLS.TrustedProxies,
+		Node: n.journal.Node(), Refusals: n.refusals, Now: n.now,
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/journal"
 	"github.com/signalbox-sts/signalbox/internal/keys"
+	"github.com/signalbox-sts/signalbox/internal/refusals"
 	"github.com/signalbox-sts/signalbox/internal/revocation"
 	"github.com/signalbox-sts/signalbox/internal/seal"
 	"github.com/signalbox-sts/signalbox/internal/server"
@@ -64,6 +65,7 @@ type Node struct {
 	issuer    *issue.Issuer
 	reader    *issue.Reader
 	metrics   *server.Metrics
+	refusals  *refusals.Memory
 	tracer    trace.Tracer
 	endTracer func(context.Context) error
 	readyMemo readyMemo
@@ -129,7 +131,7 @@ func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Node, er
 }
 
 func newNode(cfg *config.Config, options Options) *Node {
-	n := &Node{now: options.Now, version: options.Version, hooks: options.Hooks, level: new(slog.LevelVar), ended: make(chan struct{}, 1)}
+	n := &Node{now: options.Now, version: options.Version, hooks: options.Hooks, level: new(slog.LevelVar), refusals: refusals.NewMemory(), ended: make(chan struct{}, 1)}
 	n.life, n.die = context.WithCancel(context.Background())
 	if n.now == nil {
 		n.now = time.Now

@@ -54,23 +54,30 @@ func (v *View) Apply(revocations ...authority.Revocation) {
 
 // Revoked says whether anything that a token or a grant depends on has ended.
 func (v *View) Revoked(links []authority.Link) bool {
+	_, ended := v.EndedBy(links)
+	return ended
+}
+
+// EndedBy finds what has ended of that which a token or a grant depends on: the
+// first in the order of links. NotBefore is known of an epoch only.
+func (v *View) EndedBy(links []authority.Link) (authority.Revocation, bool) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	if len(v.ended) == 0 && len(v.epochs) == 0 {
-		return false
+		return authority.Revocation{}, false
 	}
 	for _, l := range links {
 		if l.Kind.IsEpoch() {
 			// What was made in the very millisecond of the epoch is dead too: which of
 			// the two came first cannot be told.
 			if e, set := v.epochs[name{l.Kind, l.Key}]; set && !l.Born.After(e.notBefore) {
-				return true
+				return authority.Revocation{Kind: l.Kind, Key: l.Key, NotBefore: e.notBefore, ExpiresAt: e.expires}, true
 			}
-		} else if _, ended := v.ended[name{l.Kind, l.Key}]; ended {
-			return true
+		} else if until, ended := v.ended[name{l.Kind, l.Key}]; ended {
+			return authority.Revocation{Kind: l.Kind, Key: l.Key, ExpiresAt: until}, true
 		}
 	}
-	return false
+	return authority.Revocation{}, false
 }
 
 // NewestEpoch is the newest "not before" of this client, this person and

@@ -144,6 +144,23 @@ func TestRevoked(t *testing.T) {
 	}
 }
 
+// EndedBy names what has ended, and agrees with the definition of dead.
+func TestEndedBy(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		list := rapid.SliceOfN(entries, 0, 10).Draw(t, "entries")
+		links := someLinks.Draw(t, "links")
+		v := NewView()
+		v.Apply(list...)
+		by, ended := v.EndedBy(links)
+		if ended != dead(list, links) {
+			t.Fatalf("ended by %+v: %v", by, ended)
+		}
+		if ended && !dead([]authority.Revocation{by}, links) {
+			t.Fatalf("%+v ends none of %+v", by, links)
+		}
+	})
+}
+
 func TestViewInParallel(t *testing.T) {
 	v := NewView()
 	l := []authority.Link{{Kind: authority.RevokeGrant, Key: ids[0].String()}}

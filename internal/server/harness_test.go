@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/refusals"
 )
 
 // logBuffer is a log that a test may read while a server writes.
@@ -40,7 +42,7 @@ func (b *logBuffer) String() string {
 
 func newMiddleware() (*Middleware, *logBuffer) {
 	logger, log := newLog("json", slog.LevelInfo)
-	return &Middleware{Log: logger, Metrics: NewMetrics(), Now: time.Now}, log
+	return &Middleware{Log: logger, Metrics: NewMetrics(), Node: "n1", Refusals: refusals.NewMemory(), Now: time.Now}, log
 }
 
 // ask sends one request to a handler.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/refusals"
 )
 
 func TestRedaction(t *testing.T) { // 114
@@ -152,7 +153,7 @@ func TestLogRedactsWhateverItGets(t *testing.T) {
 
 // What a request costs beside its handler.
 func BenchmarkMiddleware(b *testing.B) {
-	m := &Middleware{Log: NewLogger(NewLineWriter(io.Discard), "json", slog.LevelInfo), Metrics: NewMetrics(), Now: time.Now}
+	m := &Middleware{Log: NewLogger(NewLineWriter(io.Discard), "json", slog.LevelInfo), Metrics: NewMetrics(), Refusals: refusals.NewMemory(), Now: time.Now}
 	h := m.mount([]route{{method: "POST", path: "/token", serve: func(w http.ResponseWriter, r *http.Request) {
 		httpx.RequestOf(r.Context()).Log.ClientID = "orders-api"
 	}}}, httpx.NotFound)

@@ -2,8 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"net"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/refusals"
 )
 
 // Middleware is what surrounds every request of a listener: a correlation id, the
@@ -25,10 +24,12 @@ import (
 type Middleware struct {
 	Log            *slog.Logger
 	Metrics        *Metrics
-	Tracer         trace.Tracer   // nil for no traces
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
-	PlainFrom      []netip.Prefix // who alone may speak plain HTTP; nil where TLS is on or nobody else can come
-	HTTPS          bool           // the address that callers see is https: they must never use another
+	Tracer         trace.Tracer     // nil for no traces
+	TrustedProxies []netip.Prefix   // whose X-Forwarded-For is believed
+	PlainFrom      []netip.Prefix   // who alone may speak plain HTTP; nil where TLS is on or nobody else can come
+	Node           string           // the name in its ids of requests
+	Refusals       *refusals.Memory // remembers what was refused
+	HTTPS          bool             // the address that callers see is https: they must never use another
 	Now            func() time.Time
 }
 
@@ -36,9 +37,10 @@ type Middleware struct {
 // when it is over. The URL's query never goes into a log: it may hold a state,
 // a code or a hint.
 func (s *Middleware) observe(known map[string]*endpoint, next http.Handler) http.Handler {
+	tag := httpx.TagOf(s.Node)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := s.Now()
-		req := &httpx.Request{ID: newRequestID(), Remote: s.remote(r)}
+		req := &httpx.Request{ID: httpx.NewRequestID(tag, start), Remote: s.remote(r)}
 		ctx := httpx.WithRequest(r.Context(), req)
 		seen := &statusWriter{ResponseWriter: w}
 		var span trace.Span
@@ -66,6 +68,9 @@ func (s *Middleware) observe(known map[string]*endpoint, next http.Handler) http
 				reached = known[nowhere]
 			}
 			took := s.Now().Sub(start)
+			if req.Log.Error != "" || seen.status() >= 400 {
+				s.remember(r, reached.template, req, seen.status(), start)
+			}
 			reached.metric.observe(r.Method, seen.status(), req.Log.Error, took)
 			s.line(ctx, r, reached.template, req, seen.status(), took)
 			if span != nil {
@@ -105,10 +110,16 @@ func (s *Middleware) line(ctx context.Context, r *http.Request, route string, re
 	_ = s.Log.Handler().Handle(ctx, line) // a log that cannot be written stops nothing
 }
 
-func newRequestID() string {
-	var id [12]byte
-	_, _ = rand.Read(id[:]) // never fails
-	return hex.EncodeToString(id[:])
+// remember keeps why a request was refused, for whoever comes with its number.
+func (s *Middleware) remember(r *http.Request, route string, req *httpx.Request, status int, at time.Time) {
+	refused := refusals.Refusal{
+		RequestID: req.ID, At: at, Method: knownMethod(r.Method), Path: route, Status: status, Code: req.Log.Error, Description: req.Log.Description,
+		ClientID: req.Log.ClientID, Proved: req.Log.Proved, Remote: req.Remote,
+	}
+	if req.Log.Cause != nil {
+		refused.Cause = redactText(req.Log.Cause.Error())
+	}
+	s.Refusals.Add(refused)
 }
 
 // remote is the caller's address. A forwarded one is believed from the right

@@ -18,6 +18,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/refusals"
 )
 
 func TestRemote(t *testing.T) { // 102
@@ -190,6 +191,18 @@ func TestEveryEventSeriesExistsAtZeroFromTheStart(t *testing.T) {
 	}
 }
 
+func TestWhatIsRememberedOfARefusalHoldsNoSecret(t *testing.T) { // 114
+	middleware, _ := newMiddleware()
+	secret := "sbx_rt_0123456789abcdefghij"
+	h := middleware.mount([]route{{path: "/page", serve: func(w http.ResponseWriter, r *http.Request) {
+		httpx.Error(w, r, oauth.Errorf(oauth.InvalidRequest, "no").Because(errors.New("it was "+secret)))
+	}}}, httpx.NotFound)
+	r, found := middleware.Refusals.Find(ask(h, "GET", "/page?token="+secret, "").Header.Get("X-Request-Id"))
+	if !found || r.Cause != "it was [redacted]" || r.Description != "no" || r.Path != "/page" || r.Remote != "192.0.2.1" {
+		t.Fatalf("%+v", r)
+	}
+}
+
 func TestTraces(t *testing.T) {
 	spans := tracetest.NewSpanRecorder()
 	middleware, _ := newMiddleware()
@@ -219,7 +232,7 @@ func TestTraces(t *testing.T) {
 func TestLogLines(t *testing.T) { // 114
 	for _, format := range []string{"json", "text"} {
 		logger, log := newLog(format, slog.LevelInfo)
-		middleware := &Middleware{Log: logger, Metrics: NewMetrics(), Now: time.Now}
+		middleware := &Middleware{Log: logger, Metrics: NewMetrics(), Refusals: refusals.NewMemory(), Now: time.Now}
 		cause := errors.New("bad\nlevel=ERROR msg=\"forged\" \x1b[2J")
 		h := middleware.mount([]route{{path: "/page", serve: func(w http.ResponseWriter, r *http.Request) {
 			httpx.RequestOf(r.Context()).Log.ClientID = "client\nlevel=ERROR"

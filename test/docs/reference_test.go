@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -169,6 +170,11 @@ func adminAPI(t *testing.T) string {
 			Security    []map[string][]string
 			Parameters  []struct{ Name, In, Description string }
 		}
+		Components struct {
+			Schemas map[string]struct {
+				Properties map[string]schema
+			}
+		}
 	}
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
@@ -222,5 +228,45 @@ given again, to nobody: 409. A client that holds a scope of this API which the c
 		return strings.Compare(pathOf(a), pathOf(b))
 	})
 	b.WriteString(strings.Join(lines, "") + "\nPaths start with `/admin/v1`. An `{id}` with a slash or colon in it is percent-encoded.\n")
+	b.WriteString(`
+## Why
+
+` + "`GET /why/{id}` and `POST /why` with `{\"token\":…}`" + ` answer one question: what is this, and why does it not work? An ` + "`{id}`" + ` is the ` + "`request_id`" + ` of an error or an error
+page, the ` + "`jti`" + ` of a token, or the id of a grant. A refusal is found for about an hour on the node that answered, and after that where the journal has a record of it. A request id says by
+itself which node answered and when, so an id that is not known here leads to the node that may know. The answer is 200 in both cases.
+
+| member | type | what |
+| --- | --- | --- |
+`)
+	for _, name := range []string{"Why", "WhyAsked", "WhyToken", "WhyEnded"} {
+		prefix := map[string]string{"WhyAsked": "request.", "WhyToken": "token.", "WhyEnded": "ended_by."}[name]
+		properties := api.Components.Schemas[name].Properties
+		for _, member := range slices.Sorted(maps.Keys(properties)) {
+			p := properties[member]
+			fmt.Fprintf(&b, "| `%s%s` | %s | %s |\n", prefix, member, p.kind(), p.Description)
+		}
+	}
 	return b.String()
+}
+
+// schema is a type of the OpenAPI description.
+type schema struct {
+	Ref         string `json:"$ref"`
+	Type        string
+	Description string
+	Items       *schema
+	Enum        []string
+}
+
+func (s schema) kind() string {
+	switch {
+	case s.Items != nil:
+		return "list of " + s.Items.kind()
+	case s.Ref != "":
+		return s.Ref[strings.LastIndex(s.Ref, "/")+1:]
+	case s.Enum != nil:
+		return "`" + strings.Join(s.Enum, "`, `") + "`"
+	default:
+		return s.Type
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/journal"
+	"github.com/signalbox-sts/signalbox/internal/refusals"
 	"github.com/signalbox-sts/signalbox/internal/revocation"
 	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
@@ -45,11 +46,13 @@ type API struct {
 	Node       string // the name under which this node keeps its journal
 	Journals   authority.JournalStore
 
+	Refusals *refusals.Memory // of this node
+
 	Now func() time.Time
 }
 
 func (a *API) routes() []api.Route {
-	return slices.Concat(a.clientRoutes(), a.userRoutes(), a.resourceRoutes(), a.keyRoutes(), a.grantRoutes(), a.revokeRoutes(), a.journalRoutes(), a.nodeRoutes())
+	return slices.Concat(a.clientRoutes(), a.userRoutes(), a.resourceRoutes(), a.keyRoutes(), a.grantRoutes(), a.revokeRoutes(), a.journalRoutes(), a.nodeRoutes(), a.whyRoutes())
 }
 
 // Mount hands every route to handle: its method, the template of its path, and

@@ -29,7 +29,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt *Route) {
 	c := &Call{route: rt, Now: s.Now().UTC().Truncate(time.Millisecond)} // the precision of what is stored
 	p, err := s.act(r.Context(), rt, c, func() error { return c.read(rt, r) }, r.Header)
 	if c.Token != nil {
-		httpx.RequestOf(r.Context()).Log.ClientID = c.Token.ClientID
+		log := &httpx.RequestOf(r.Context()).Log
+		log.ClientID, log.Proved = c.Token.ClientID, true
 	}
 	switch {
 	case err != nil:

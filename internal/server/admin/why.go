@@ -1,0 +1,404 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
+	"github.com/signalbox-sts/signalbox/internal/issue"
+	"github.com/signalbox-sts/signalbox/internal/journal/query"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
+)
+
+// Why is the answer to "what is this, and why does it not work?".
+type Why struct {
+	Key     string    `json:"key,omitempty" doc:"What was asked for. Of a token its jti, never the token itself."`
+	Kind    string    `json:"kind" enum:"request,token,grant,unknown"`
+	Found   bool      `json:"found" doc:"false: this node knows nothing of it; summary says what to try, and nodes who may know."`
+	Summary string    `json:"summary" doc:"What it is, in one sentence."`
+	Alive   *bool     `json:"alive,omitempty" doc:"Whether the token or the grant is still good. Missing for a request that was refused, and where this node cannot say."`
+	Reason  string    `json:"reason,omitempty" doc:"Why the request was refused, or what ended the token or the grant."`
+	Action  string    `json:"action,omitempty" doc:"What to do."`
+	Request *WhyAsked `json:"request,omitempty" doc:"The request, where it was refused within about an hour."`
+	Token   *WhyToken `json:"token,omitempty"`
+	Grant   *Grant    `json:"grant,omitempty" doc:"The standing grant. What a machine gets for itself has none."`
+	EndedBy *WhyEnded `json:"ended_by,omitempty" doc:"The revocation or epoch that ended it."`
+	Records []Record  `json:"records,omitempty" doc:"What this node's journal says, newest first, at most 20."`
+	Partial bool      `json:"partial,omitempty" doc:"The journal is long, and was not searched to its end."`
+	Nodes   []string  `json:"nodes,omitempty" doc:"Other nodes that may know more: ask their admin API, or read their log and journal."`
+}
+
+// WhyAsked is a request that was refused.
+type WhyAsked struct {
+	Node        string    `json:"node"`
+	Time        time.Time `json:"time"`
+	Method      string    `json:"method"`
+	Path        string    `json:"path" doc:"The template of the route."`
+	Status      int       `json:"status"`
+	Error       string    `json:"error,omitempty" doc:"The code that was answered."`
+	Description string    `json:"error_description,omitempty" doc:"What the caller was told."`
+	Cause       string    `json:"cause,omitempty" doc:"What the caller was not told."`
+	ClientID    string    `json:"client_id,omitempty"`
+	Proved      bool      `json:"authenticated" doc:"The client has proved that it is client_id."`
+	Remote      string    `json:"remote,omitempty"`
+}
+
+// WhyToken is what an access token says of itself.
+type WhyToken struct {
+	TokenID   string    `json:"jti"`
+	GrantID   string    `json:"grant_id,omitempty"`
+	SessionID string    `json:"sid,omitempty"`
+	ClientID  string    `json:"client_id"`
+	Subject   Subject   `json:"subject"`
+	Audience  []string  `json:"aud,omitempty"`
+	Scope     string    `json:"scope,omitempty"`
+	IssuedAt  time.Time `json:"issued_at"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+// WhyEnded is what ended a token or a grant.
+type WhyEnded struct {
+	Kind   string     `json:"kind" doc:"token, grant, session, key, another kind of evidence, or an epoch: user, client, workload, everything."`
+	Key    string     `json:"key,omitempty"`
+	At     *time.Time `json:"at,omitempty" doc:"An epoch ends what is as old as this or older."`
+	By     string     `json:"by,omitempty" doc:"Who did it, where this node's journal says so."`
+	Reason string     `json:"reason,omitempty"`
+}
+
+// AskWhy is a token to be explained. It is in the body and not in the URL, which
+// ends up in logs.
+type AskWhy struct {
+	Token string `json:"token" doc:"An access token, a refresh token or an authorization code of this issuer."`
+}
+
+func (a *API) whyRoutes() []api.Route {
+	return []api.Route{
+		{
+			Method: "GET", Path: "/why/{id}", Name: "why", Scope: "journal:read", Run: a.why,
+			Summary: "Explain a request id, the jti of a token, or a grant: what it is, whose, whether it is alive, why it was refused or what ended it, and what to do.", Out: Why{},
+		},
+		{
+			Method: "POST", Path: "/why", Name: "whyToken", Scope: "journal:read", Run: a.whyToken,
+			Summary: "Explain a token, also one that is over or revoked.", In: AskWhy{}, Out: Why{},
+		},
+	}
+}
+
+func (a *API) why(ctx context.Context, c *api.Call) (api.Plan, error) {
+	if strings.HasPrefix(c.ID, "sbx_") || strings.HasPrefix(c.ID, "eyJ") {
+		return api.Plan{}, api.Invalid("a token does not belong in a URL, which ends up in logs: revoke it, and send it as token in the body of POST /admin/v1/why")
+	}
+	if tag, at, ok := httpx.ParseRequestID(c.ID); ok {
+		return answer(a.whyRequest(ctx, c, tag, at))
+	}
+	if id, err := authority.ParseID(c.ID); err == nil {
+		return answer(a.whyID(ctx, c, id))
+	}
+	return api.Reads(Why{Key: api.Clip(c.ID), Kind: "unknown", Summary: "This is not the id of a request (24 hexadecimal digits), of a token or of a grant (a UUID)."}), nil
+}
+
+func answer(w Why, err error) (api.Plan, error) { return api.Reads(w), err }
+
+// whyRequest explains the number on an error page. The memory of refusals has
+// what the journal has counted together; the journal has what is older.
+func (a *API) whyRequest(ctx context.Context, c *api.Call, tag httpx.NodeTag, at time.Time) (Why, error) {
+	w := Why{Key: c.ID, Kind: "request"}
+	if err := a.records(ctx, &w, query.Query{RequestID: c.ID, Since: at.Add(-time.Minute), Until: at.Add(10 * time.Minute)}); err != nil {
+		return Why{}, err
+	}
+	if r, known := a.Refusals.Find(c.ID); known {
+		w.Request = &WhyAsked{
+			Node: a.Node, Time: r.At.UTC(), Method: r.Method, Path: r.Path, Status: r.Status, Error: r.Code, Description: r.Description,
+			Cause: r.Cause, ClientID: r.ClientID, Proved: r.Proved, Remote: r.Remote,
+		}
+		w.Found, w.Summary = true, summaryOf(w.Request)
+		w.Reason, w.Action = reasonOf(r.Description, r.Cause), actionFor(r.Code)
+		return w, nil
+	}
+	if len(w.Records) > 0 {
+		return w, a.whyRecorded(ctx, c, &w)
+	}
+	nodes, err := a.otherNodes(ctx)
+	if err != nil {
+		return Why{}, err
+	}
+	w.Nodes = slices.DeleteFunc(nodes, func(node string) bool { return httpx.TagOf(node) != tag })
+	w.Summary = unknownRequest(at, c.Now, httpx.TagOf(a.Node) == tag, w.Nodes)
+	return w, nil
+}
+
+// whyRecorded explains a request from its newest record.
+func (a *API) whyRecorded(ctx context.Context, c *api.Call, w *Why) error {
+	newest := w.Records[0]
+	w.Found, w.Summary = true, "This request is in the journal as "+newest.Type+", "+newest.Time.UTC().Format(time.RFC3339)+"."
+	w.Reason, w.Action = newest.Reason, actionFor(newest.Error)
+	if newest.Type != string(authority.EventTokenIssued) {
+		return nil
+	}
+	return a.whyIssued(ctx, c, w, newest)
+}
+
+// whyID explains a token or a grant by its id.
+func (a *API) whyID(ctx context.Context, c *api.Call, id authority.ID) (Why, error) {
+	w := Why{Key: c.ID, Kind: "grant"}
+	born := id.Time().Add(-time.Minute)
+	grant, err := a.Grants.Grant(ctx, id)
+	if err == nil {
+		if err := a.records(ctx, &w, query.Query{GrantID: c.ID, Since: born}); err != nil {
+			return Why{}, err
+		}
+		return w, a.whyGrant(ctx, c, &w, grant)
+	}
+	if !errors.Is(err, authority.ErrNotFound) {
+		return Why{}, err
+	}
+	w.Kind = "token"
+	if err := a.records(ctx, &w, query.Query{TokenID: c.ID, Since: born, Until: born.Add(authority.MaxTokenTTL + time.Hour)}); err != nil {
+		return Why{}, err
+	}
+	for _, r := range w.Records {
+		if r.Type == string(authority.EventTokenIssued) {
+			return w, a.whyIssued(ctx, c, &w, r)
+		}
+	}
+	if len(w.Records) == 0 {
+		w.Kind = "grant"
+		if err := a.records(ctx, &w, query.Query{GrantID: c.ID, Since: born}); err != nil {
+			return Why{}, err
+		}
+	}
+	if len(w.Records) > 0 {
+		w.Found, w.Summary = true, whatMachinesGet(w.Kind)
+		return w, a.ended(ctx, &w, []authority.Link{{Kind: authority.RevokeGrant, Key: c.ID}, {Kind: authority.RevokeToken, Key: c.ID}}, born)
+	}
+	w.Kind = "unknown"
+	w.Summary = "This node knows no token and no standing grant with this id. It was made at " + id.Time().Format(time.RFC3339) + "."
+	w.Nodes, err = a.otherNodes(ctx)
+	return w, err
+}
+
+func (a *API) whyToken(ctx context.Context, c *api.Call) (api.Plan, error) {
+	body, err := api.Decode[AskWhy](c)
+	if err != nil {
+		return api.Plan{}, err
+	}
+	if body.Token == "" || len(body.Token) > api.MaxToken {
+		return api.Plan{}, api.Invalid("token is missing or too long")
+	}
+	return answer(a.explain(ctx, c, body.Token))
+}
+
+func (a *API) explain(ctx context.Context, c *api.Call, raw string) (Why, error) {
+	if grantID, what := a.grantOf(raw); what != "" {
+		c.ID = grantID.String()
+		w, err := a.whyID(ctx, c, grantID)
+		w.Summary = what + " " + w.Summary
+		return w, err
+	}
+	token, err := a.Tokens.Explain(raw)
+	if err != nil {
+		return Why{Kind: "unknown", Summary: unknownToken(raw), Reason: err.Error()}, nil
+	}
+	w := Why{Key: token.ID.String(), Kind: "token"}
+	born := token.ID.Time().Add(-time.Minute)
+	if err := a.records(ctx, &w, query.Query{TokenID: w.Key, Since: born, Until: born.Add(authority.MaxTokenTTL + time.Hour)}); err != nil {
+		return Why{}, err
+	}
+	return w, a.whyAccess(ctx, c, &w, token)
+}
+
+// grantOf finds the grant of what a client holds beside access tokens.
+func (a *API) grantOf(raw string) (id authority.ID, what string) {
+	if id, err := a.GrantOf(raw); err == nil {
+		return id, "This is a refresh token."
+	}
+	if code, err := authority.ParseAuthorizationCode(raw); err == nil {
+		return code.GrantID, "This is an authorization code."
+	}
+	return authority.ID{}, ""
+}
+
+// whyIssued explains a token from the record of its issue, which does not tell
+// its ancestors: the grant's row does, where there is one.
+func (a *API) whyIssued(ctx context.Context, c *api.Call, w *Why, issued Record) error {
+	token, err := tokenOf(issued)
+	if err != nil {
+		w.Found, w.Summary = true, "The record of this token cannot be read."
+		return nil
+	}
+	grant, err := a.Grants.Grant(ctx, token.GrantID)
+	if errors.Is(err, authority.ErrNotFound) {
+		grant, err = authority.Grant{ID: token.GrantID, CreatedAt: token.GrantID.Time(), ClientID: token.ClientID, Subject: token.Subject}, nil
+		if !token.SessionID.IsZero() {
+			grant.Evidence = authority.SessionEvidence(token.SessionID)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	token.Links = append(grant.Links(), authority.Link{Kind: authority.RevokeToken, Key: token.ID.String()})
+	return a.whyAccess(ctx, c, w, token)
+}
+
+// tokenOf reads the record of an issue.
+func tokenOf(r Record) (*issue.AccessToken, error) {
+	token := &issue.AccessToken{ClientID: r.ClientID, Audience: r.Audience, Expires: time.Unix(r.ExpiresAt, 0)}
+	var errs [4]error
+	token.ID, errs[0] = authority.ParseID(r.TokenID)
+	token.GrantID, errs[1] = authority.ParseID(r.GrantID)
+	if r.SessionID != "" {
+		token.SessionID, errs[2] = authority.ParseID(r.SessionID)
+	}
+	token.Scopes, errs[3] = oauth.ParseScopes(r.Scope)
+	if r.Subject != nil {
+		token.Subject = authority.Subject{Issuer: r.Subject.Issuer, ID: r.Subject.ID, Kind: authority.SubjectKind(r.Subject.Kind)}
+	}
+	return token, errors.Join(errs[:]...)
+}
+
+func (a *API) whyAccess(ctx context.Context, c *api.Call, w *Why, token *issue.AccessToken) error {
+	w.Found = true
+	w.Token = &WhyToken{
+		TokenID: token.ID.String(), GrantID: token.GrantID.String(), SessionID: token.SessionID.String(), ClientID: token.ClientID,
+		Subject:  Subject{Issuer: token.Subject.Issuer, ID: token.Subject.ID, Kind: string(token.Subject.Kind)},
+		Audience: token.Audience, Scope: token.Scopes.String(), IssuedAt: token.ID.Time(), ExpiresAt: token.Expires.UTC(),
+	}
+	w.Summary += sentenceOf(w.Token)
+	return a.life(ctx, c, w, token.Links, token.Expires, token.ClientID, token.Subject, token.ID.Time())
+}
+
+func (a *API) whyGrant(ctx context.Context, c *api.Call, w *Why, g authority.Grant) error {
+	shown := a.showing(g, c.Now)
+	w.Found, w.Grant, w.Summary = true, &shown, grantSentence(shown)
+	if err := a.life(ctx, c, w, g.Links(), g.ExpiresAt, g.ClientID, g.Subject, g.ID.Time()); err != nil {
+		return err
+	}
+	if w.EndedBy == nil && g.State == authority.GrantEnded {
+		w.EndedBy = &WhyEnded{Kind: string(authority.RevokeGrant), Key: shown.GrantID}
+	}
+	if w.EndedBy != nil && w.EndedBy.Key == shown.GrantID {
+		w.EndedBy.At, w.EndedBy.Reason = shownTime(g.EndedAt), g.EndReason
+		w.Reason = reasonOf(endedWords(w.EndedBy.Kind, w.EndedBy.Key), g.EndReason)
+	}
+	if w.Alive != nil && g.State != authority.GrantActive {
+		*w.Alive = false
+	}
+	if g.State == authority.GrantPending {
+		w.Reason, w.Action = "its authorization code has not been redeemed", "The application has to redeem the code within its lifetime, a minute by default; else the person starts again."
+	}
+	return nil
+}
+
+// life says whether something is still good, and if not what ended it.
+func (a *API) life(ctx context.Context, c *api.Call, w *Why, links []authority.Link, expires time.Time, clientID string, subject authority.Subject, born time.Time) error {
+	alive := false
+	w.Alive = &alive
+	if err := a.ended(ctx, w, links, born); err != nil || w.EndedBy != nil {
+		return err
+	}
+	if !c.Now.Before(expires) {
+		w.Reason, w.Action = "it expired at "+expires.UTC().Format(time.RFC3339), "Get a new one. Clients should ask again shortly before expires_in has passed."
+		return nil
+	}
+	_, err := a.Directory.Alive(ctx, clientID, subject)
+	switch {
+	case errors.Is(err, authority.ErrEnded):
+		w.Reason, w.Action = err.Error(), "Enable the account, or create it, and get a new token."
+		return nil
+	case err != nil:
+		return err
+	}
+	if err := a.Endings.Follower.Fresh(); err != nil {
+		w.Alive, w.Reason, w.Action = nil, "this node cannot say whether it is alive: "+err.Error(), "Look at this node's way to the database."
+		return nil
+	}
+	alive = true
+	w.Action = "Nothing: it is good. Where it is refused all the same, compare the audience and the scopes with what the API asks for."
+	return nil
+}
+
+// ended finds what has ended of that which something depends on, and who did it.
+func (a *API) ended(ctx context.Context, w *Why, links []authority.Link, since time.Time) error {
+	by, ended := a.Endings.Follower.View.EndedBy(links)
+	if !ended {
+		return nil
+	}
+	alive := false
+	w.Alive, w.EndedBy = &alive, &WhyEnded{Kind: string(by.Kind), Key: by.Key, At: shownTime(by.NotBefore)}
+	w.Reason, w.Action = endedWords(string(by.Kind), by.Key), endedAction(by.Kind)
+	var found Why
+	if err := a.records(ctx, &found, endingQuery(by, since)); err != nil {
+		return err
+	}
+	w.Partial = w.Partial || found.Partial
+	if len(found.Records) > 0 {
+		r := found.Records[0]
+		at := r.Time.UTC()
+		w.EndedBy.At, w.EndedBy.By, w.EndedBy.Reason = &at, r.Actor, r.Reason
+		w.Reason = reasonOf(w.Reason, r.Reason)
+	}
+	return nil
+}
+
+// endingQuery finds the record of an ending.
+func endingQuery(by authority.Revocation, since time.Time) query.Query {
+	q := query.Query{Since: since.Add(-time.Minute)}
+	switch by.Kind {
+	case authority.RevokeGrant:
+		q.GrantID, q.Types = by.Key, []string{string(authority.EventGrantEnded), string(authority.EventRefreshReused)}
+	case authority.RevokeToken:
+		q.TokenID, q.Types = by.Key, []string{string(authority.EventTokenRevoked)}
+	case authority.RevokeSession:
+		q.Text, q.Types = by.Key, []string{string(authority.EventSignedOut)}
+	case authority.RevokeKey:
+		q.Text, q.Types = by.Key, []string{string(authority.EventKeyChanged)}
+	default:
+		q.Text = by.Key
+		if by.Kind.IsEpoch() {
+			q.Types = []string{string(authority.EventEpochSet)}
+			q.Since, q.Until = by.NotBefore.Add(-time.Minute), by.NotBefore.Add(time.Minute)
+		}
+	}
+	return q
+}
+
+// How much of the journal an answer may read.
+const (
+	whyRecords = 20
+	whySearch  = 5 * time.Second
+)
+
+// records adds what this node's journal says. What takes too long is left out,
+// and the answer says so.
+func (a *API) records(ctx context.Context, w *Why, q query.Query) error {
+	ctx, cancel := context.WithTimeout(ctx, whySearch)
+	defer cancel()
+	q.Node, q.Newest, q.Limit = a.Node, true, whyRecords
+	var found []Record
+	err := query.Search(ctx, a.JournalDir, q, func(r Record) error {
+		found = append(found, r)
+		return nil
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		w.Partial, err = true, nil
+	}
+	slices.Reverse(found)
+	w.Records = found
+	return err
+}
+
+// otherNodes are those whose journals the database remembers.
+func (a *API) otherNodes(ctx context.Context) (names []string, err error) {
+	known, err := a.Journals.Journals(ctx)
+	for _, j := range known {
+		if j.Node != a.Node {
+			names = append(names, j.Node)
+		}
+	}
+	return names, err
+}

@@ -1,0 +1,260 @@
+package admin_test
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/httpx"
+	"github.com/signalbox-sts/signalbox/internal/server/admin"
+)
+
+func (s *service) why(key string) (w admin.Why) {
+	s.Helper()
+	s.call(s.token("journal:read"), "GET", "/why/"+key, nil).wants(http.StatusOK).into(&w)
+	return w
+}
+
+func (s *service) whyToken(token string) (w admin.Why) {
+	s.Helper()
+	s.call(s.token("journal:read"), "POST", "/why", object{"token": token}).wants(http.StatusOK).into(&w)
+	return w
+}
+
+// refused sends a request that is refused and returns its number.
+func (s *service) refused(h http.Handler, method, target, body string, headers ...string) string {
+	s.Helper()
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	if body != "" {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if w.Code < 303 {
+		s.Fatalf("%s %s: %d %s", method, target, w.Code, w.Body)
+	}
+	return w.Header().Get("X-Request-Id")
+}
+
+func TestEveryRefusalIsFoundByItsNumber(t *testing.T) {
+	s := newService(t)
+	wrong := []string{"Authorization", "Basic cm9vdDp3cm9uZw=="}
+	for _, row := range []struct {
+		name         string
+		h            http.Handler
+		method, path string
+		body         string
+		headers      []string
+		code, reason string
+	}{
+		{"a wrong secret", s.Public, "POST", "/token", "grant_type=client_credentials", wrong, "invalid_client", `client "root": the secret is wrong`},
+		{"the same again, which the journal only counts", s.Public, "POST", "/token", "grant_type=client_credentials", wrong, "invalid_client", "client authentication failed"},
+		{"and again", s.Public, "POST", "/token", "grant_type=client_credentials", wrong, "invalid_client", "client authentication failed"},
+		{"a page with an error", s.Public, "GET", "/authorize?client_id=nosuch", "", nil, "invalid_request", "client_id is not known here"},
+		{"an error that goes to the application", s.Public, "GET", "/authorize?client_id=web&redirect_uri=https%3A%2F%2Fapp.example.com%2Fcallback&response_type=token", "", nil, "unsupported_response_type", "response_type must be code"},
+		{"an address that leads nowhere", s.Public, "GET", "/nosuch", "", nil, "not_found", "there is no such path"},
+		{"a wrong method", s.Public, "DELETE", "/jwks", "", nil, "method_not_allowed", "this path takes"},
+		{"a body that is too large", s.Public, "POST", "/token", strings.Repeat("a", 70_000), nil, "invalid_request", "64 KiB"},
+		{"an administrator without a token", s.Admin, "GET", "/admin/v1/clients", "", nil, "invalid_token", "an access token"},
+		{"a person with the form of another site", s.Public, "POST", "/login", "a=b", []string{"Sec-Fetch-Site", "cross-site"}, "invalid_request", "cross-origin"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s.T = t
+			id := s.refused(row.h, row.method, row.path, row.body, row.headers...)
+			if tag, at, ok := httpx.ParseRequestID(id); !ok || tag != httpx.TagOf(s.Parts.Name) || !at.Equal(s.Now()) {
+				t.Errorf("%s does not say who answered, and when", id)
+			}
+			w := s.why(id)
+			if !w.Found || w.Kind != "request" || w.Key != id || w.Request == nil || w.Request.Error != row.code || !strings.Contains(w.Reason, row.reason) || w.Action == "" || w.Summary == "" || w.Alive != nil {
+				t.Fatalf("%+v %+v", w, w.Request)
+			}
+			if path, _, _ := strings.Cut(row.path, "?"); w.Request.Path != path && w.Request.Path != "other" || w.Request.Method != row.method || !w.Request.Time.Equal(s.Now()) || w.Request.Node == "" {
+				t.Errorf("%+v", w.Request)
+			}
+		})
+	}
+}
+
+func TestARequestThatIsInTheJournalIsFoundByItsNumberToo(t *testing.T) {
+	s := newService(t)
+	made := s.call(s.admin(), "POST", "/clients", object{"client_id": "machine", "grant_types": []string{"client_credentials"}, "scope": "orders:read", "resources": []string{"https://api.example.com"}}).wants(http.StatusCreated)
+	var c admin.ClientCredentials
+	made.into(&c)
+	if w := s.why(made.header.Get("X-Request-Id")); !w.Found || w.Request != nil || len(w.Records) != 1 || !strings.Contains(w.Summary, "client.changed") {
+		t.Errorf("a change: %+v", w)
+	}
+	r := httptest.NewRequest("POST", "/token", strings.NewReader("grant_type=client_credentials"))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.SetBasicAuth("machine", c.ClientSecret)
+	answer := httptest.NewRecorder()
+	s.Public.ServeHTTP(answer, r)
+	w := s.why(answer.Header().Get("X-Request-Id"))
+	if !w.Found || w.Alive == nil || !*w.Alive || w.Token == nil || w.Token.ClientID != "machine" || !strings.Contains(w.Summary, "token.issued") {
+		t.Errorf("a token: %d %+v", answer.Code, w)
+	}
+}
+
+func TestARefusalSaysWhetherTheClientHadProvedItself(t *testing.T) {
+	s := newService(t)
+	c := s.createClient("machine")
+	id := s.refused(s.Public, "POST", "/token", "grant_type=client_credentials&scope=nosuch", "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("machine:"+c.ClientSecret)))
+	other := s.refused(s.Public, "GET", "/authorize?client_id=web&redirect_uri=x", "")
+	third := s.refused(s.Admin, "GET", "/admin/v1/users", "", "Authorization", "Bearer "+s.token("clients:read"))
+	for id, want := range map[string]admin.WhyAsked{
+		id: {ClientID: "machine", Proved: true}, other: {ClientID: "web"}, third: {ClientID: "root", Proved: true},
+	} {
+		if r := s.why(id).Request; r == nil || r.ClientID != want.ClientID || r.Proved != want.Proved {
+			t.Errorf("%+v, want %+v", r, want)
+		}
+	}
+}
+
+func TestANumberThatNobodyKnowsLeadsToWhoMay(t *testing.T) {
+	s := newService(t)
+	for _, name := range []string{"other-1", "other-2"} {
+		if _, err := s.DB.StartJournal(t.Context(), name, "/"+name, authority.JournalHead{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var status admin.JournalStatus
+	s.call(s.token("journal:read"), "GET", "/journal/status", nil).wants(http.StatusOK).into(&status)
+	tag, yesterday := httpx.TagOf, s.Now().Add(-24*time.Hour)
+	for _, row := range []struct {
+		name, id, says string
+		nodes          []string
+	}{
+		{"of another node", httpx.NewRequestID(tag("other-1"), yesterday), "Node other-1 answered", []string{"other-1"}},
+		{"of this node, a day ago", httpx.NewRequestID(tag(status.Node), yesterday), "This node answered", nil},
+		{"of nobody", httpx.NewRequestID(tag("nobody"), yesterday), "does not know", nil},
+		{"of the future", httpx.NewRequestID(tag("other-1"), s.Now().Add(time.Hour)), "future", []string{"other-1"}},
+		{"the id of a token that nobody knows", authority.NewID(yesterday).String(), "knows no token", []string{"other-1", "other-2"}},
+		{"what is no number at all", "x", "This is not the id", nil},
+	} {
+		w := s.why(row.id)
+		if w.Found || !strings.Contains(w.Summary, row.says) || fmt.Sprint(w.Nodes) != fmt.Sprint(row.nodes) || w.Alive != nil {
+			t.Errorf("%s: %+v", row.name, w)
+		}
+	}
+}
+
+func TestWhyATokenIsDead(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		do     func(s *service, token string, w admin.Why)
+		alive  bool
+		by     string // the kind of what ended it
+		reason string
+	}{
+		{"a token that is good", func(*service, string, admin.Why) {}, true, "", ""},
+		{"a token that has expired", func(s *service, _ string, _ admin.Why) { s.Pass(10 * time.Minute) }, false, "", "it expired at 2026-05-01T12:05:00Z"},
+		{"a token that was revoked", func(s *service, token string, _ admin.Why) {
+			s.call(s.admin(), "POST", "/revocations", object{"token": token}).wants(http.StatusOK)
+		}, false, "token", "the token was revoked: by an administrator"},
+		{"a token whose grant was ended", func(s *service, _ string, w admin.Why) {
+			s.call(s.admin(), "POST", "/revocations", object{"grant_id": w.Token.GrantID}).wants(http.StatusOK)
+		}, false, "grant", "has ended: by an administrator"},
+		{"a token whose client's tokens were ended", func(s *service, _ string, _ admin.Why) {
+			s.call(s.admin(), "POST", "/revocations", object{"client_id": "machine"}).wants(http.StatusOK)
+		}, false, "client", "everything of the client machine"},
+		{"a token from before the panic", func(s *service, _ string, _ admin.Why) {
+			s.call(s.admin(), "POST", "/revocations", object{"everything": true}).wants(http.StatusOK)
+			s.Pass(time.Second)
+		}, false, "everything", "everything that was as old"},
+		{"a token that was revoked and has expired since", func(s *service, token string, _ admin.Why) {
+			s.call(s.admin(), "POST", "/revocations", object{"token": token}).wants(http.StatusOK)
+			s.Pass(6 * time.Minute)
+		}, false, "token", "the token was revoked"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := newService(t)
+			s.call(s.admin(), "POST", "/clients", object{"client_id": "machine", "grant_types": []string{"client_credentials"}, "scope": "orders:read", "resources": []string{"https://api.example.com"}}).wants(http.StatusCreated)
+			token := s.tokenFor("machine", "https://api.example.com", "orders:read")
+			before := s.whyToken(token)
+			if !before.Found || before.Kind != "token" || before.Alive == nil || !*before.Alive || before.Token == nil || before.Token.ClientID != "machine" ||
+				before.Token.Scope != "orders:read" || before.Token.Subject.Kind != "client" || before.Key != before.Token.TokenID || len(before.Records) != 1 {
+				t.Fatalf("%+v %+v", before, before.Token)
+			}
+			s.Pass(time.Second)
+			row.do(s, token, before)
+			for how, w := range map[string]admin.Why{"by its value": s.whyToken(token), "by its jti": s.why(before.Key)} {
+				if !w.Found || w.Alive == nil || *w.Alive != row.alive || !strings.Contains(w.Reason, row.reason) || w.Action == "" || w.Token == nil || w.Token.TokenID != before.Key {
+					t.Fatalf("%s: %+v", how, w)
+				}
+				if (w.EndedBy != nil) != (row.by != "") || w.EndedBy != nil && (w.EndedBy.Kind != row.by || w.EndedBy.At == nil || w.EndedBy.By != "root") {
+					t.Errorf("%s: ended by %+v", how, w.EndedBy)
+				}
+			}
+		})
+	}
+}
+
+func TestWhyADisabledClientMakesATokenDead(t *testing.T) {
+	s := newService(t)
+	s.createClient("machine")
+	token := s.tokenFor("machine", "https://api.example.com", "orders:read")
+	s.Pass(time.Second)
+	s.call(s.admin(), "POST", "/clients/machine/disable", nil).wants(http.StatusOK)
+	if w := s.whyToken(token); w.Alive == nil || *w.Alive || w.EndedBy == nil || w.EndedBy.Kind != "client" {
+		t.Fatalf("%+v", w)
+	}
+}
+
+func TestWhyAGrantIsDead(t *testing.T) {
+	s := newService(t)
+	parent := s.grant("web", "u_ada")
+	child := s.grant("web", "u_ada", parent)
+	if w := s.why(child.ID.String()); !w.Found || w.Kind != "grant" || w.Alive == nil || !*w.Alive || w.Grant == nil || w.Grant.ClientID != "web" || !strings.Contains(w.Summary, "u_ada") {
+		t.Fatalf("%+v", w)
+	}
+	s.call(s.admin(), "POST", "/grants/"+parent.ID.String()+"/end", nil).wants(http.StatusOK)
+	w := s.why(parent.ID.String())
+	if *w.Alive || w.EndedBy == nil || w.EndedBy.Kind != "grant" || !strings.Contains(w.Reason, "by an administrator") || w.EndedBy.By != "root" {
+		t.Errorf("the grant itself: %+v %+v", w, w.EndedBy)
+	}
+	w = s.why(child.ID.String())
+	if *w.Alive || w.EndedBy == nil || w.EndedBy.Key != parent.ID.String() || !strings.Contains(w.Reason, parent.ID.String()) {
+		t.Errorf("the child: %+v %+v", w, w.EndedBy)
+	}
+	s.Pass(authority.MaxGrantTTL)
+	if w = s.why(s.grant("web", "u_ada").ID.String()); !*w.Alive {
+		t.Errorf("a new one: %+v", w)
+	}
+	code := authority.NewAuthorizationCode(child.ID).Reveal()
+	if w = s.whyToken(code); !w.Found || w.Kind != "grant" || !strings.Contains(w.Summary, "authorization code") {
+		t.Errorf("a code: %+v", w)
+	}
+}
+
+func TestATokenStaysOutOfURLsAndAnswers(t *testing.T) {
+	s := newService(t)
+	token := s.tokenFor("root", "urn:signalbox:admin", "clients:read")
+	for _, secret := range []string{token, "sbx_rt_0123456789abcdefghij"} {
+		got := s.call(s.token("journal:read"), "GET", "/why/"+secret, nil).wants(http.StatusBadRequest, "body of POST")
+		if strings.Contains(string(got.body), secret) {
+			t.Errorf("%s", got.body)
+		}
+	}
+	got := s.call(s.token("journal:read"), "POST", "/why", object{"token": token}).wants(http.StatusOK)
+	if strings.Contains(string(got.body), token) || strings.Contains(s.Log(), token) {
+		t.Errorf("%s", got.body)
+	}
+	for name, secret := range map[string]string{
+		"a forged one": token[:len(token)-8] + "AAAAAAAA", "a client's secret": "sbx_cs_0123456789abcdefghij", "a word": "hello",
+	} {
+		if w := s.whyToken(secret); w.Found || w.Kind != "unknown" || w.Alive != nil || w.Summary == "" || strings.Contains(w.Summary+w.Reason, secret) {
+			t.Errorf("%s: %+v", name, w)
+		}
+	}
+	s.call(s.token("journal:read"), "POST", "/why", object{"token": ""}).wants(http.StatusBadRequest)
+	s.call(s.token("journal:read"), "POST", "/why", object{"token": strings.Repeat("a", 20_000)}).wants(http.StatusBadRequest)
+	s.call(s.token("grants:read"), "POST", "/why", object{"token": token}).wants(http.StatusForbidden)
+	s.call(s.token("grants:read"), "GET", "/why/x", nil).wants(http.StatusForbidden)
+}
