@@ -43,6 +43,7 @@ func adminCommands(env *Environment) []*cobra.Command {
 	add((*adminCLI).resourceCommand, nameForms)
 	add((*adminCLI).auditCommand, dataForms)
 	add((*adminCLI).panicCommand, dataForms)
+	add((*adminCLI).whyCommand, dataForms)
 	return commands
 }
 
