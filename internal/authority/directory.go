@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
@@ -115,6 +116,26 @@ func (d *Directory) Check(ctx context.Context, next *Declared) error {
 		}
 	}
 	return nil
+}
+
+// Claim takes the ids of a file's clients and users for good: nobody whom the
+// admin API makes ever gets one, also when the file no longer has it.
+func (d *Directory) Claim(ctx context.Context, next *Declared, at time.Time) error {
+	kinds := map[string]Kind{}
+	for id := range next.Clients {
+		kinds[id] = KindClient
+	}
+	for id := range next.Users {
+		kinds[id] = KindUser
+	}
+	err := d.store.ClaimIDs(ctx, kinds, at)
+	switch {
+	case errors.Is(err, ErrRetired):
+		return fmt.Errorf("the id %w: another client or user had it: choose a new one", err)
+	case errors.Is(err, ErrExists):
+		return fmt.Errorf("the id %w: %w: remove one of them", err, ErrOverlap)
+	}
+	return err
 }
 
 func overlap(err error, kind, id string) error {

@@ -157,8 +157,14 @@ type ObjectStore interface {
 	// CreateObject stores a new object at revision 1. ErrExists if its
 	// Namespace has an object with the id, or the kind one with the name.
 	// ErrRetired if the kind KeepsIDs and a deleted object of the namespace had
-	// the id. Of several concurrent callers exactly one succeeds.
+	// the id, or a file declared it. Of several concurrent callers exactly one succeeds.
 	CreateObject(ctx context.Context, o Object) error
+	// ClaimIDs takes ids for what a file declares, for ever: nothing else of
+	// their namespace gets them, also when no file declares them any more. To
+	// claim an id again for the same kind does nothing. All of them or none:
+	// ErrExists if an object has one of them; ErrRetired if one that was deleted
+	// had it, or a file declared it as another kind.
+	ClaimIDs(ctx context.Context, kinds map[string]Kind, at time.Time) error
 	// UpdateObject replaces name, body and UpdatedAt of an object that is still
 	// at o.Revision, and moves it to the next revision. ErrNotFound,
 	// ErrConflict; ErrExists if the name is another's. Of several concurrent

@@ -27,6 +27,9 @@ func (n *Node) declare(ctx context.Context, next *current, how string) error {
 	if err := n.directory.Check(ctx, next.file); err != nil {
 		return err
 	}
+	if err := n.directory.Claim(ctx, next.file, n.now()); err != nil {
+		return err
+	}
 	before := n.current.Load()
 	n.current.Store(before.withholding(append(next.declaration.Ends(before.declaration), before.withheld...)))
 	next.declaration.Node = n.journal.Node()

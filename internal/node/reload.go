@@ -78,7 +78,7 @@ func (n *Node) Reload(ctx context.Context, next *config.Config) error {
 // refuses will be refused again.
 func unlessRefused(err error) error {
 	var refused config.Errors
-	if errors.Is(err, authority.ErrOverlap) || errors.As(err, &refused) {
+	if errors.Is(err, authority.ErrOverlap) || errors.Is(err, authority.ErrRetired) || errors.As(err, &refused) {
 		return err
 	}
 	return errors.Join(errTryAgain, err)

@@ -2,6 +2,9 @@ package sqldb
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
@@ -19,7 +22,10 @@ const (
 	retireObject = `UPDATE objects SET state = 'deleted', name = NULL, body = '', updated_at = $5, revision = revision + 1
 		WHERE namespace = $1 AND id = $2 AND kind = $3 AND state = 'live' AND revision = $4`
 	deleteObject = `DELETE FROM objects WHERE namespace = $1 AND id = $2 AND kind = $3 AND state = 'live' AND revision = $4`
-	stateOfID    = `SELECT kind, state FROM objects WHERE namespace = $1 AND id = $2`
+	claimID      = `INSERT INTO objects (namespace, id, kind, state, body, revision, created_at, updated_at)
+		VALUES ($1, $2, $3, 'declared', '', 0, $4, $4) ON CONFLICT DO NOTHING`
+	claimedIDs = `SELECT id FROM objects WHERE kind = $1 AND state = 'declared'`
+	stateOfID  = `SELECT kind, state FROM objects WHERE namespace = $1 AND id = $2`
 )
 
 // Object implements authority.ObjectStore.
@@ -62,10 +68,51 @@ func (db *DB) CreateObject(ctx context.Context, o authority.Object) error {
 		switch {
 		case err != nil:
 			return err
-		case state == "deleted":
+		case state == "deleted", state == "declared":
 			return authority.ErrRetired
 		}
 		return authority.ErrExists
+	})
+}
+
+// ClaimIDs implements authority.ObjectStore. It writes what is new alone.
+func (db *DB) ClaimIDs(ctx context.Context, kinds map[string]authority.Kind, at time.Time) error {
+	return db.transact(ctx, func(t tx) error {
+		left := maps.Clone(kinds)
+		for _, kind := range []authority.Kind{authority.KindClient, authority.KindUser} {
+			err := t.query(claimedIDs, []any{string(kind)}, func(r row) error {
+				var id string
+				err := r.Scan(&id)
+				if left[id] == kind {
+					delete(left, id)
+				}
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		for _, id := range slices.Sorted(maps.Keys(left)) { // in one order, so that no two nodes wait for each other
+			kind := left[id]
+			rows, err := t.exec(claimID, kind.Namespace(), id, string(kind), micros(at))
+			if err != nil || rows == 1 {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+			is, state, err := find(t, kind, id)
+			switch {
+			case err != nil:
+				return err
+			case state == "declared" && is == kind: // by another node, just now
+			case state == "live":
+				return fmt.Errorf("%q: %w", id, authority.ErrExists)
+			default:
+				return fmt.Errorf("%q: %w", id, authority.ErrRetired)
+			}
+		}
+		return nil
 	})
 }
 

@@ -29,6 +29,7 @@ type world struct {
 	pod     authority.Evidence
 
 	client, resource authority.Object
+	claims           string // an id that a file may claim
 }
 
 func newWorld(t testing.TB, s Store) *world {
@@ -42,6 +43,7 @@ func newWorld(t testing.TB, s Store) *world {
 	w.client, w.resource = object(authority.KindClient, fresh("c")), object(authority.KindResource, fresh("r"))
 	noError(t, s.CreateObject(t.Context(), w.client))
 	noError(t, s.CreateObject(t.Context(), w.resource))
+	w.claims = fresh("f")
 	revoke(t, s, revocation(authority.EpochUser, "ada", start))
 	_, _, err := s.Declare(t.Context(), file(1, "web", "a", "gone", "b"), 0)
 	noError(t, err)
@@ -132,6 +134,9 @@ var transitions = []struct {
 		o.Body = []byte(`{"changed":true}`)
 		return w.s.UpdateObject(ctx, o)
 	}},
+	{"ClaimIDs", func(ctx context.Context, w *world) error {
+		return w.s.ClaimIDs(ctx, map[string]authority.Kind{w.claims: authority.KindUser, w.claims + "-2": authority.KindClient}, start)
+	}},
 	{"DeleteObject of one whose id never returns", func(ctx context.Context, w *world) error {
 		return w.s.DeleteObject(ctx, w.client.Kind, w.client.ID, 1, start)
 	}},
@@ -188,7 +193,7 @@ var failureChecks = []check{
 			if failures == 0 {
 				t.Fatalf("%s never failed", transition.name)
 			}
-			if transition.name != "Sweep" && w.snapshot(t) == before && transition.name != "StartSession" {
+			if transition.name != "Sweep" && w.snapshot(t) == before && transition.name != "StartSession" && transition.name != "ClaimIDs" {
 				t.Fatalf("%s did nothing", transition.name)
 			}
 			clear(t, s)

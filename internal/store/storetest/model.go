@@ -449,6 +449,26 @@ func (m *model) CreateObject(_ context.Context, o authority.Object) error {
 	return nil
 }
 
+func (m *model) ClaimIDs(_ context.Context, kinds map[string]authority.Kind, _ time.Time) error {
+	defer m.lock()()
+	for id, kind := range kinds {
+		old, taken := m.objects[[2]string{kind.Namespace(), id}]
+		switch {
+		case taken && old.Body != nil:
+			return authority.ErrExists
+		case taken && (old.Kind != kind || old.Revision != claimed):
+			return authority.ErrRetired
+		}
+	}
+	for id, kind := range kinds {
+		m.objects[[2]string{kind.Namespace(), id}] = authority.Object{Kind: kind, ID: id, Revision: claimed}
+	}
+	return nil
+}
+
+// claimed is the revision of what only keeps an id for a file.
+const claimed = -1
+
 func (m *model) UpdateObject(_ context.Context, o authority.Object) error {
 	defer m.lock()()
 	old, err := m.live(o.Kind, o.ID)

@@ -178,6 +178,60 @@ var objectChecks = []check{
 	}},
 }
 
+var claimChecks = []check{
+	{"an id that a file has declared is never anybody else's", func(t testing.TB, e Engine) {
+		s := e.Open(t)
+		other := e.Again(t, s)
+		gone, live := object(authority.KindUser, "gone"), object(authority.KindClient, "live")
+		noError(t, s.CreateObject(t.Context(), gone))
+		deleteObject(t, s, gone)
+		noError(t, s.CreateObject(t.Context(), live))
+		file := map[string]authority.Kind{"web": authority.KindClient, "ada": authority.KindUser}
+		for _, node := range []Store{s, other, s} {
+			noError(t, node.ClaimIDs(t.Context(), file, start))
+		}
+		noError(t, s.ClaimIDs(t.Context(), nil, start)) // the file has nobody any more
+		for id := range file {
+			for _, kind := range []authority.Kind{authority.KindClient, authority.KindUser} {
+				wantError(t, other.CreateObject(t.Context(), nameless(kind, id)), authority.ErrRetired)
+				_, err := s.Object(t.Context(), kind, id)
+				wantError(t, err, authority.ErrNotFound)
+			}
+		}
+		// All of them or none.
+		wantError(t, s.ClaimIDs(t.Context(), map[string]authority.Kind{"a": authority.KindUser, "live": authority.KindClient}, start), authority.ErrExists)
+		wantError(t, s.ClaimIDs(t.Context(), map[string]authority.Kind{"a": authority.KindUser, "gone": authority.KindUser}, start), authority.ErrRetired)
+		wantError(t, s.ClaimIDs(t.Context(), map[string]authority.Kind{"a": authority.KindUser, "gone": authority.KindClient}, start), authority.ErrRetired)
+		wantError(t, s.ClaimIDs(t.Context(), map[string]authority.Kind{"a": authority.KindUser, "web": authority.KindUser}, start), authority.ErrRetired)
+		noError(t, s.CreateObject(t.Context(), nameless(authority.KindClient, "a")))
+		noError(t, s.ClaimIDs(t.Context(), file, start))
+		list, err := s.Objects(t.Context(), authority.KindClient, authority.Page{Limit: 1000})
+		noError(t, err)
+		equal(t, len(list), 2)
+	}},
+	{"a file and the admin API take one id at once: one of them", func(t testing.TB, e Engine) {
+		s := e.Open(t)
+		other := e.Again(t, s)
+		for range 20 {
+			id, won := fresh("x"), 0
+			for i, err := range atOnce(2, func(i int) error {
+				if i == 0 {
+					return s.ClaimIDs(t.Context(), map[string]authority.Kind{id: authority.KindUser}, start)
+				}
+				return other.CreateObject(t.Context(), nameless(authority.KindClient, id))
+			}) {
+				switch {
+				case err == nil:
+					won++
+				case !errors.Is(err, []error{authority.ErrExists, authority.ErrRetired}[i]):
+					t.Fatalf("%d: %v", i, err)
+				}
+			}
+			equal(t, won, 1)
+		}
+	}},
+}
+
 func oneOf(i int, a, b Store) Store {
 	if i%2 == 1 {
 		return b

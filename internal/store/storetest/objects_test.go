@@ -53,6 +53,11 @@ func (b forgetsIDs) DeleteObject(ctx context.Context, kind authority.Kind, id st
 	return err
 }
 
+type unclaimed struct{ *model }
+
+// ClaimIDs keeps nothing.
+func (unclaimed) ClaimIDs(context.Context, map[string]authority.Kind, time.Time) error { return nil }
+
 type namespaceless struct{ *model }
 
 // CreateObject looks at the ids of its own kind alone.
@@ -101,6 +106,8 @@ func TestTheSuiteFindsBrokenRegistries(t *testing.T) {
 		{"a deletion forgets the id", func() Store { return forgetsIDs{newModel()} }, []string{keptForGood}},
 		{"clients and users have ids of their own", func() Store { return namespaceless{newModel()} },
 			[]string{keptForGood, "clients and users share their ids, and resources have theirs", "64 take one id as a client and as a user: one succeeds"}},
+		{"a file's ids are not kept", func() Store { return unclaimed{newModel()} },
+			[]string{"an id that a file has declared is never anybody else's", "a file and the admin API take one id at once: one of them"}},
 		{"a name is looked up and then written", func() Store { return namesake{newModel()} }, []string{"64 take one name on two nodes: one succeeds"}},
 	} {
 		for _, name := range r.checks {

@@ -106,7 +106,7 @@ CREATE TABLE objects (
     namespace  text   COLLATE "C" NOT NULL,
     id         text   COLLATE "C" NOT NULL,
     kind       text   COLLATE "C" NOT NULL,
-    state      text   COLLATE "C" NOT NULL CHECK (state IN ('live', 'deleted')),
+    state      text   COLLATE "C" NOT NULL CHECK (state IN ('live', 'deleted', 'declared')),
     name       text   COLLATE "C",
     body       text   NOT NULL,
     revision   bigint NOT NULL,

@@ -90,7 +90,7 @@ CREATE TABLE objects (
     namespace  TEXT    NOT NULL,
     id         TEXT    NOT NULL,
     kind       TEXT    NOT NULL,
-    state      TEXT    NOT NULL CHECK (state IN ('live', 'deleted')),
+    state      TEXT    NOT NULL CHECK (state IN ('live', 'deleted', 'declared')),
     name       TEXT,
     body       TEXT    NOT NULL,
     revision   INTEGER NOT NULL,
