@@ -29,6 +29,7 @@ type options struct {
 	out      string
 	postgres string
 	flood    bool
+	signIns  bool
 }
 
 func main() {
@@ -50,6 +51,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.stored, "stored", 1_000_000, "grants in the full database")
 	flag.StringVar(&o.out, "out", "bench/results/latest.json", "where the result goes; empty for nowhere")
 	flag.BoolVar(&o.flood, "flood", false, "only measure the memory under a flood of large bodies, and write no JSON")
+	flag.BoolVar(&o.signIns, "signins", false, "only flood the sign-in form, and write no JSON")
 	flag.StringVar(&o.postgres, "postgres", "", "directory of initdb and postgres. Empty: the newest under /usr/lib/postgresql")
 	flag.Parse()
 	if flag.NArg() > 0 {
@@ -88,6 +90,9 @@ func run(ctx context.Context) error {
 		facts, err := b.flood(ctx)
 		writeFacts(os.Stdout, facts)
 		return err
+	}
+	if o.signIns {
+		return b.signIns(ctx)
 	}
 	report, err := b.measureAll(ctx)
 	if err != nil {

@@ -26,10 +26,11 @@ const (
 	settle         = time.Second // quiet time after which memory goes back to the system
 
 	// Hashes a second for each core, once burst have run at full speed. One takes
-	// about 30 ms of a core: a flood of strangers has an eighth of the machine.
-	strangersPerCore = 4
+	// about 30 ms of a core: a flood of strangers has a sixteenth of the machine, and
+	// all sign-ins together not more than about half.
+	strangersPerCore = 2
 	knownPerCore     = 16
-	burst            = 64
+	burst            = 16
 )
 
 // queue decides who is next. What it admits is bounded, and what it refuses
