@@ -419,13 +419,7 @@ func TestEveryAnswerCarriesTheSecurityHeaders(t *testing.T) {
 
 func TestStorageFailureIsA503Page(t *testing.T) {
 	for _, method := range []string{"Client", "SessionByHash", "User", "Consented", "CreateGrant"} {
-		wo := newWorld(t)
-		switch method {
-		case "Client":
-			wo.storeWeb()
-		case "User":
-			wo.storeAda()
-		}
+		wo := withStored(t, map[string]string{"Client": "web"}[method], map[string]string{"User": "u-ada"}[method])
 		b := wo.signedIn()
 		consent := b.Get(asked())
 		wo.Fail(map[string]string{"Client": "Object", "User": "Object"}[method], errStorage)

@@ -36,12 +36,17 @@ type world struct {
 	written atomic.Int64
 }
 
-func newWorld(t *testing.T) *world { t.Helper(); return newWorldAt(t, issuerURL) }
+func newWorld(t *testing.T) *world { t.Helper(); return newWorldOf(t, authorize.Declared(), issuerURL) }
 
 // newWorldAt is a world whose issuer has another URL.
 func newWorldAt(t *testing.T, url string) *world {
 	t.Helper()
-	wo := &world{Rig: nodetest.New(t, nodetest.Setup{Declared: authorize.Declared(), Issuer: url}), t: t}
+	return newWorldOf(t, authorize.Declared(), url)
+}
+
+func newWorldOf(t *testing.T, declared authority.Declared, url string) *world {
+	t.Helper()
+	wo := &world{Rig: nodetest.New(t, nodetest.Setup{Declared: declared, Issuer: url}), t: t}
 	reads := []string{nodetest.Record, "Grant", "Consented", "Session", "SessionByHash", "Object", "ObjectByName"}
 	wo.After(func(method string) {
 		if !slices.Contains(reads, method) {
@@ -87,26 +92,29 @@ func (wo *world) change(id string, how func(*authority.Client)) {
 	wo.set(id, c)
 }
 
-// storeWeb and storeAda put them into the database, where asking for them can fail.
-func (wo *world) storeWeb() {
-	wo.t.Helper()
-	web := wo.Declared.Clients["web"]
-	delete(wo.Declared.Clients, "web")
-	wo.Declare()
-	web.Secrets = make([]authority.ClientSecret, 1)
-	if err := authority.Clients(wo.DB).Create(wo.t.Context(), web); err != nil {
-		wo.t.Fatal(err)
+// withStored is a world in which a client and a user of these ids are in the
+// database, where asking for them can fail. They are there from the start: an id
+// of the file never becomes one of the database.
+func withStored(t *testing.T, clientID, userID string) *world {
+	t.Helper()
+	declared := authorize.Declared()
+	client, isClient := declared.Clients[clientID]
+	user, isUser := declared.Users[userID]
+	delete(declared.Clients, clientID)
+	delete(declared.Users, userID)
+	wo := newWorldOf(t, declared, issuerURL)
+	client.Secrets = make([]authority.ClientSecret, 1)
+	if isClient {
+		if err := authority.Clients(wo.DB).Create(t.Context(), client); err != nil {
+			t.Fatal(err)
+		}
 	}
-}
-
-func (wo *world) storeAda() {
-	wo.t.Helper()
-	ada := wo.Declared.Users["u-ada"]
-	delete(wo.Declared.Users, "u-ada")
-	wo.Declare()
-	if err := authority.Users(wo.DB).Create(wo.t.Context(), ada); err != nil {
-		wo.t.Fatal(err)
+	if isUser {
+		if err := authority.Users(wo.DB).Create(t.Context(), user); err != nil {
+			t.Fatal(err)
+		}
 	}
+	return wo
 }
 
 // revoke is what another node has done: this one has heard of it.

@@ -637,8 +637,7 @@ func TestSpentCodeWithoutItsVerifierEndsNothing(t *testing.T) {
 func TestStorageFailure(t *testing.T) {
 	for _, what := range []string{nodetest.Record, "RedeemCode", "Grant", "Session", "Object"} {
 		t.Run("redeeming a code, "+what+" fails", func(t *testing.T) {
-			w := newWorld(t)
-			w.storeAda()
+			w := withStoredAda(t)
 			_, code := w.approve("web", "openid read")
 			w.Fail(what, errDown)
 			wantUnavailable(t, w.token("web", redeem(code)))
@@ -651,8 +650,7 @@ func TestStorageFailure(t *testing.T) {
 	}
 	for _, what := range []string{nodetest.Record, "RotateRefresh", "Grant", "Session", "Object"} {
 		t.Run("refreshing, "+what+" fails", func(t *testing.T) {
-			w := newWorld(t)
-			w.storeAda()
+			w := withStoredAda(t)
 			token := w.signIn("web", "openid read").text("refresh_token")
 			w.Fail(what, errDown)
 			wantUnavailable(t, w.token("web", refreshForm(token)))

@@ -45,7 +45,7 @@ const (
 
 func secretOf(name string) string { return "secret-of-" + name }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, change ...func(*authority.Declared)) *world {
 	t.Helper()
 	client := func(id string, method oauth.AuthMethod, scope string, grants ...oauth.GrantType) authority.Client {
 		scopes, err := oauth.ParseScopes(scope)
@@ -87,19 +87,25 @@ func newWorld(t *testing.T) *world {
 	opaque := declared.Clients["opaque"]
 	opaque.Resources = []string{opaqueAPI}
 	declared.Clients["opaque"] = opaque
+	for _, c := range change {
+		c(&declared)
+	}
 	return &world{nodetest.New(t, nodetest.Setup{Declared: declared, Now: time.Date(2026, 3, 1, 12, 0, 0, 300e6, time.UTC)}), t}
 }
 
-// storeAda puts ada into the database, where asking for her can fail.
-func (w *world) storeAda() {
-	w.t.Helper()
-	ada := w.Declared.Users["ada-id"]
-	delete(w.Declared.Users, "ada-id")
-	w.Declare()
+// withStoredAda is a world in which ada is in the database, where asking for her can fail.
+func withStoredAda(t *testing.T) *world {
+	t.Helper()
+	var ada authority.User
+	w := newWorld(t, func(d *authority.Declared) {
+		ada = d.Users["ada-id"]
+		delete(d.Users, "ada-id") // from the start: an id of the file never becomes one of the database
+	})
 	ada.PasswordHash, ada.Source = "$argon2id$v=19$m=19456,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$"+strings.Repeat("A", 43), authority.FromDatabase
-	if err := authority.Users(w.DB).Create(w.t.Context(), ada); err != nil {
-		w.t.Fatal(err)
+	if err := authority.Users(w.DB).Create(t.Context(), ada); err != nil {
+		t.Fatal(err)
 	}
+	return w
 }
 
 // justBefore lets something happen once, just before the next call of a store's method or the journal.
