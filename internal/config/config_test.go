@@ -174,7 +174,7 @@ func TestEnvironmentOverrides(t *testing.T) {
 	c := mustParse(t, good+"tokens: {access_ttl: 99x}\nkeys: {algorithms: [XX]}\n",
 		"SIGNALBOX_TOKENS_ACCESS_TTL=1m", "SIGNALBOX_KEYS_ALGORITHMS=RS256, ES256", "SIGNALBOX_STORAGE_URL_FILE="+url,
 		"SIGNALBOX_TLS_TRUSTED_PROXIES=10.0.0.0/8,192.0.2.1", "SIGNALBOX_TLS_OFF=true", "SIGNALBOX_LOG_FORMAT=text",
-		"SIGNALBOX_ADMIN_URL=x", "SIGNALBOX_TEST_POSTGRES=x", "SIGNALBOX_CLIENT_SECRET_FILE=x", "PATH=/bin")
+		"SIGNALBOX_ADMIN_URL=x", "SIGNALBOX_TEST_POSTGRES=x", "SIGNALBOX_CLIENT_SECRET_FILE=x", "SIGNALBOX_CONTEXT=x", "PATH=/bin")
 	if c.Tokens.AccessTTL != time.Minute || time.Duration(c.Resources[0].AccessTTL) != time.Minute {
 		t.Error("access_ttl", c.Tokens.AccessTTL)
 	}
@@ -257,7 +257,9 @@ users: [{username: ada, password_file: ada.password}]
 }
 
 func TestSampleIsValid(t *testing.T) {
-	for _, issuer := range []string{"https://sts.example.com", "http://127.0.0.1:8443"} {
+	for issuer, public := range map[string]string{
+		"https://sts.example.com": ":8443", "https://sts.example.com:9443": ":9443", "http://127.0.0.1:8080": "127.0.0.1:8080", "http://[::1]:8080": "[::1]:8080",
+	} {
 		dir := t.TempDir()
 		certificate(t, dir, "sts.example.com")
 		write(t, dir, "master.key", testKey)
@@ -267,8 +269,8 @@ func TestSampleIsValid(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s:\n%v", issuer, err)
 		}
-		if c.Issuer != issuer || (issuer[:5] == "https" && len(c.Warnings) > 0) {
-			t.Errorf("%s: %q", c.Issuer, c.Warnings)
+		if c.Issuer != issuer || len(c.Warnings) > 0 || c.Listen.Public != public {
+			t.Errorf("%s on %s: %q", c.Issuer, c.Listen.Public, c.Warnings)
 		}
 		// The commented members of lists are good examples too.
 		doc := string(Sample(Start{Issuer: issuer}))

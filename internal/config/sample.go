@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -35,6 +36,9 @@ func Sample(start Start) []byte {
 		switch {
 		case f.key == "issuer":
 			f.example = strconv.Quote(start.Issuer)
+		case f.key == "listen":
+			f.fields = slices.Clone(f.fields)
+			f.fields[0].def = strconv.Quote(publicAddress(start.Issuer))
 		case f.key == "storage" && start.DataDir != "":
 			f.fields = slices.Clone(f.fields)
 			f.fields[0].def = strconv.Quote("sqlite:" + filepath.ToSlash(filepath.Join(start.DataDir, "signalbox.db")))
@@ -46,6 +50,21 @@ func Sample(start Start) []byte {
 		text = strings.Replace(text, "# clients:\n", fmt.Sprintf(operator, Operator, strconv.Quote(start.OperatorSecret), authority.AdminScopes, strconv.Quote(authority.AdminResource)), 1)
 	}
 	return []byte(text)
+}
+
+// publicAddress is where an issuer is reached: its port, on this machine alone
+// for plain HTTP. A name without a port is taken to be behind something that
+// forwards to the default port.
+func publicAddress(issuer string) string {
+	u, err := url.Parse(issuer)
+	switch {
+	case err != nil || u.Port() == "":
+		return ":8443"
+	case u.Scheme == "http":
+		return u.Host
+	default:
+		return ":" + u.Port()
+	}
 }
 
 const operator = `clients:

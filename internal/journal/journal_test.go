@@ -570,7 +570,7 @@ func TestAFloodOfOneKindHidesNoOther(t *testing.T) {
 	if len(got) != 3 || got[0].Subject.ID != "bob" || got[1].Subject.ID != "ada" || got[2].Subject == nil || got[2].Subject.ID != "ada" || got[2].Count != 2 {
 		t.Errorf("%+v", got)
 	}
-	if got := records(t, dir, query.Query{Remote: "192.0.2.1", Types: []string{string(authority.EventTokenRefused)}}); len(got) != 2 || got[1].Count != 3*maxTallies-1 || got[1].Reason == "" {
+	if got := records(t, dir, query.Query{Remote: "192.0.2.1", Types: []string{string(authority.EventTokenRefused)}}); len(got) != 2 || got[1].Count != 3*maxTallies-1 || got[1].Reason != "" {
 		t.Errorf("one caller's refusals, each with another text: %+v", got)
 	}
 	if got := records(t, dir, query.Query{Types: []string{string(authority.EventOmitted)}}); len(got) != 1 || !strings.Contains(got[0].Reason, "token.refused") {

@@ -61,6 +61,9 @@ func (j *Journal) Tally(e authority.Event) {
 	if r := l.seen[key]; r != nil {
 		r.count++
 		r.last = e.At
+		if format.Bound(e.Reason, format.MaxReason) != r.first.Reason {
+			r.first.Reason = "" // the record counts several reasons, and names none of them
+		}
 		j.tally.mu.Unlock()
 		return
 	}
