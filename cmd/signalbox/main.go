@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 
@@ -16,6 +17,12 @@ func main() {
 		// The live heap is a few MiB: collecting half as often costs little
 		// memory and gives some of every request's time back.
 		debug.SetGCPercent(200)
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		// One more than the cores: the journal's writer is nearly always in a system
+		// call, and keeps a share of the scheduler from those who could run meanwhile.
+		// Measured: docs/decisions/0019-one-more-than-the-cores.md.
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

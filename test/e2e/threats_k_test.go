@@ -290,7 +290,12 @@ func TestThreatsK_Records(t *testing.T) {
 	q.Set("state", "state\u202e\x1b[2J")
 	q.Set("login_hint", evil)
 	b.get(s.authorizeURL(q))
-	s.manage(t, "POST", "/users", map[string]any{"username": "mallory", "password": "a long pass phrase", "name": "Mal\u202elory"})
+	mallory := map[string]any{"username": "mallory", "password": "a long pass phrase", "name": "Mal\u202elory"}
+	if r := s.administer(t, "POST", "/users", mallory); r.Status != http.StatusBadRequest {
+		t.Errorf("K114: a name that turns the direction of text is taken: %s", r)
+	}
+	mallory["name"] = "Mal\"lory\\ <b>"
+	s.manage(t, "POST", "/users", mallory)
 	refused := s.post(t, "/token", params("grant_type", "surprise"), basic(machine))
 	s.stop()
 
