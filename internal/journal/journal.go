@@ -105,7 +105,6 @@ type Journal struct {
 	witnessedSeq    atomic.Uint64
 	witnessFailures atomic.Uint64
 
-	fault   fault // for the tests of those who append
 	tally   tally
 	writing atomic.Pointer[time.Time] // since when the flusher has been waiting for the disk; nil for not
 

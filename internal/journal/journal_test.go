@@ -28,6 +28,8 @@ var (
 	event   = journaltest.Event
 	day     = journaltest.Day
 	files   = journaltest.Files
+	appendN = journaltest.AppendN
+	closed  = journaltest.Closed
 	plant   = journaltest.Plant
 	replace = journaltest.Replace
 )
@@ -41,27 +43,7 @@ func open(t testing.TB, dir string, opts Options) *Journal {
 		opts.tick = make(chan time.Time)
 	}
 	j, err := Open(dir, "a-1", opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { j.Close() })
-	return j
-}
-
-func appendN(t testing.TB, j *Journal, from, n int) {
-	t.Helper()
-	for i := from; i < from+n; i++ {
-		if err := j.Append(ctx, event(i)); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func closed(t testing.TB, j *Journal) {
-	t.Helper()
-	if err := j.Close(); err != nil {
-		t.Fatal(err)
-	}
+	return journaltest.Opened(t, j, err)
 }
 
 func verified(t testing.TB, dir string, heads ...authority.JournalHead) verify.Report {
@@ -615,22 +597,4 @@ func TestHangingDiskIsNotReady(t *testing.T) {
 	if err := j.Ready(); err != nil {
 		t.Fatal("afterwards:", err)
 	}
-}
-
-func TestAPlantedFailureStopsTheJournalAtTheChosenStep(t *testing.T) {
-	for i := range 60 {
-		n := i % 3 // the zeros, the line, the sync
-		dir := t.TempDir()
-		j := open(t, dir, Options{})
-		j.FailAfter(n)
-		if err := j.Append(ctx, event(0)); !errors.Is(err, errFault) || j.Ready() == nil {
-			t.Fatalf("at step %d: %v, ready: %v", n, err, j.Ready())
-		}
-		if err := j.Append(ctx, event(1)); err == nil {
-			t.Fatalf("at step %d: a journal that failed took the next record", n)
-		}
-	}
-	j := open(t, t.TempDir(), Options{})
-	j.FailAfter(3)
-	appendN(t, j, 0, 1)
 }

@@ -4,6 +4,7 @@ package journaltest
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
@@ -46,6 +47,40 @@ func Event(i int) authority.Event {
 		ClientID: fmt.Sprintf("client-%d", i%3), Subject: authority.Subject{Issuer: "https://sts.example.com", ID: fmt.Sprintf("user-%d", i%5), Kind: authority.SubjectUser},
 		GrantType: "client_credentials", GrantID: authority.NewID(at), TokenID: authority.NewID(at), TokenHash: "00112233445566778899aabbccddeeff",
 		Audience: []string{"https://api.example.com"}, Scope: "orders:read orders:write", ExpiresAt: at.Add(5 * time.Minute),
+	}
+}
+
+// Journal is a journal.Journal, whose own tests use this package too.
+type Journal interface {
+	Append(context.Context, authority.Event) error
+	Close() error
+}
+
+// Opened is j, which Open has given, until the test ends.
+func Opened[J Journal](t testing.TB, j J, err error) J {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = j.Close() })
+	return j
+}
+
+// AppendN appends n events, from the one with this number on.
+func AppendN(t testing.TB, j Journal, from, n int) {
+	t.Helper()
+	for i := from; i < from+n; i++ {
+		if err := j.Append(context.Background(), Event(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Closed closes a journal that has no reason to fail.
+func Closed(t testing.TB, j Journal) {
+	t.Helper()
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 

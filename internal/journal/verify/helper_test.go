@@ -10,9 +10,11 @@ import (
 )
 
 var (
-	ctx   = context.Background()
-	event = journaltest.Event
-	files = journaltest.Files
+	ctx     = context.Background()
+	event   = journaltest.Event
+	files   = journaltest.Files
+	appendN = journaltest.AppendN
+	closed  = journaltest.Closed
 
 	plant     = journaltest.Plant
 	onLines   = journaltest.OnLines
@@ -27,27 +29,7 @@ func open(t testing.TB, dir string, opts journal.Options) *journal.Journal {
 	t.Helper()
 	opts.Sign = journaltest.Sign
 	j, err := journal.Open(dir, "a-1", opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { j.Close() })
-	return j
-}
-
-func appendN(t testing.TB, j *journal.Journal, from, n int) {
-	t.Helper()
-	for i := from; i < from+n; i++ {
-		if err := j.Append(ctx, event(i)); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func closed(t testing.TB, j *journal.Journal) {
-	t.Helper()
-	if err := j.Close(); err != nil {
-		t.Fatal(err)
-	}
+	return journaltest.Opened(t, j, err)
 }
 
 func verified(t testing.TB, dir string, heads ...authority.JournalHead) Report {
