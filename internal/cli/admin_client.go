@@ -212,37 +212,31 @@ func at(list, id string, more ...string) string {
 	return list + "/" + url.PathEscape(id) + strings.Join(more, "")
 }
 
-// each reads a list page by page until limit items were given; 0 means all of
-// them. It says whether there are more.
-func each[T any](ctx context.Context, a *adminCLI, path string, query url.Values, limit int, yield func(T) error) (more bool, err error) {
+// readList reads a list page by page, at most limit items; 0 means all of them.
+// It says whether there are more.
+func readList[T any](ctx context.Context, a *adminCLI, path string, query url.Values, limit int) (_ []T, more bool, err error) {
 	const pageSize = 1000
-	left, read, told := limit, 0, a.env.now()
+	items, told := []T{}, a.env.now()
+	if query == nil {
+		query = url.Values{}
+	}
 	for {
-		if query == nil {
-			query = url.Values{}
-		}
 		size := pageSize
 		if limit > 0 {
-			size = min(size, left)
+			size = min(size, limit-len(items))
 		}
 		query.Set("limit", strconv.Itoa(size))
 		var page api.Page[T]
 		if err := a.call(ctx, http.MethodGet, path, query, nil, &page); err != nil {
-			return false, err
+			return nil, false, err
 		}
-		for _, item := range page.Items {
-			if err := yield(item); err != nil {
-				return false, err
-			}
-		}
-		left -= len(page.Items)
-		read += len(page.Items)
+		items = append(items, page.Items...)
 		if now := a.env.now(); page.Next != "" && now.Sub(told) > time.Second && isTerminal(a.env.Err) {
 			told = now
-			fmt.Fprintf(a.env.Err, "read %d so far\n", read)
+			fmt.Fprintf(a.env.Err, "read %d so far\n", len(items))
 		}
-		if page.Next == "" || limit > 0 && left <= 0 {
-			return page.Next != "", nil
+		if page.Next == "" || limit > 0 && len(items) >= limit {
+			return items, page.Next != "", nil
 		}
 		query.Set("after", page.Next)
 	}
@@ -274,11 +268,7 @@ func (l listing[T]) command(a *adminCLI, short, example string) *cobra.Command {
 					return err
 				}
 			}
-			items := []T{}
-			more, err := each(cmd.Context(), a, l.path, query, limit, func(item T) error {
-				items = append(items, item)
-				return nil
-			})
+			items, more, err := readList[T](cmd.Context(), a, l.path, query, limit)
 			if err != nil {
 				return err
 			}
@@ -333,15 +323,15 @@ func (a *adminCLI) completeIDs(path, member string) cobra.CompletionFunc {
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Second)
 		defer cancel()
+		items, _, err := readList[map[string]any](ctx, a, path, nil, 500)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
 		var ids []cobra.Completion
-		_, err := each(ctx, a, path, nil, 500, func(item map[string]any) error {
+		for _, item := range items {
 			if id, _ := item[member].(string); strings.HasPrefix(id, prefix) {
 				ids = append(ids, explain.Printable(id))
 			}
-			return nil
-		})
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
 		}
 		return ids, cobra.ShellCompDirectiveNoFileComp
 	}

@@ -131,11 +131,7 @@ func (a *adminCLI) auditSearch() *cobra.Command {
 			if text != "" {
 				params.Set("text", text)
 			}
-			var records []query.Record
-			more, err := each(cmd.Context(), a, "/journal", params, limit, func(r query.Record) error {
-				records = append(records, r)
-				return nil
-			})
+			records, more, err := readList[query.Record](cmd.Context(), a, "/journal", params, limit)
 			if err != nil {
 				return err
 			}
