@@ -15,12 +15,13 @@ import (
 // Directory finds clients, users and resources: first those of the
 // configuration file, then those of the database. The two never overlap.
 type Directory struct {
-	declared func() *Declared
-	store    ObjectStore
+	static func() *StaticObjects
+	store  ObjectStore
 }
 
-// Declared is what the configuration file holds.
-type Declared struct {
+// StaticObjects are the objects that the configuration file declares, as against those that
+// the admin API keeps in the database.
+type StaticObjects struct {
 	Clients   map[string]Client
 	Users     map[string]User // by id
 	Resources map[string]Resource
@@ -42,14 +43,14 @@ func AdminResourceMetadata() ResourceMetadata {
 // ErrOverlap is an id that the configuration file and the database both hold.
 var ErrOverlap = errors.New("in the configuration file and in the database")
 
-// DirectoryOf makes a directory. declared gives what the file holds now, as
+// DirectoryOf makes a directory. static gives what the file holds now, as
 // Complete made it; no call of the directory asks twice.
-func DirectoryOf(store ObjectStore, declared func() *Declared) *Directory {
-	return &Directory{declared: declared, store: store}
+func DirectoryOf(store ObjectStore, static func() *StaticObjects) *Directory {
+	return &Directory{static: static, store: store}
 }
 
 // Complete adds what every file has.
-func (d Declared) Complete() (*Declared, error) {
+func (d StaticObjects) Complete() (*StaticObjects, error) {
 	if _, exists := d.Resources[AdminResource]; exists {
 		return nil, fmt.Errorf("resource %q is built in and cannot be declared", AdminResource)
 	}
@@ -66,7 +67,7 @@ func (d Declared) Complete() (*Declared, error) {
 }
 
 // Without is d without those whom the epochs end.
-func (d *Declared) Without(ended []Revocation) *Declared {
+func (d *StaticObjects) Without(ended []Revocation) *StaticObjects {
 	if len(ended) == 0 {
 		return d
 	}
@@ -87,7 +88,7 @@ func (d *Declared) Without(ended []Revocation) *Declared {
 // Check refuses an id of a file that the database has too: ErrOverlap, unless
 // the store fails. `sub` tells users and clients apart by their ids, so these
 // must not overlap either (RFC 9068 §5).
-func (d *Directory) Check(ctx context.Context, next *Declared) error {
+func (d *Directory) Check(ctx context.Context, next *StaticObjects) error {
 	for id := range next.Clients {
 		if _, err := Clients(d.store).Get(ctx, id); !errors.Is(err, ErrNotFound) {
 			return overlap(err, "client", id)
@@ -120,7 +121,7 @@ func (d *Directory) Check(ctx context.Context, next *Declared) error {
 
 // Claim takes the ids of a file's clients and users for good: nobody whom the
 // admin API makes ever gets one, also when the file no longer has it.
-func (d *Directory) Claim(ctx context.Context, next *Declared, at time.Time) error {
+func (d *Directory) Claim(ctx context.Context, next *StaticObjects, at time.Time) error {
 	kinds := map[string]Kind{}
 	for id := range next.Clients {
 		kinds[id] = KindClient
@@ -145,23 +146,23 @@ func overlap(err error, kind, id string) error {
 	return fmt.Errorf("%s %q is %w: remove one of them", kind, id, ErrOverlap)
 }
 
-// DeclaredClients returns the clients of the configuration file, sorted by id.
-func (d *Directory) DeclaredClients() []Client {
-	m := d.declared().Clients
+// StaticClients returns the clients of the configuration file, sorted by id.
+func (d *Directory) StaticClients() []Client {
+	m := d.static().Clients
 	return sortedValues(m)
 }
 
-// DeclaredUsers returns the users of the configuration file, sorted by id.
-func (d *Directory) DeclaredUsers() []User { return sortedValues(d.declared().Users) }
+// StaticUsers returns the users of the configuration file, sorted by id.
+func (d *Directory) StaticUsers() []User { return sortedValues(d.static().Users) }
 
-// DeclaredResources returns the resources of the configuration file, sorted by id.
-func (d *Directory) DeclaredResources() []Resource {
-	return sortedValues(d.declared().Resources)
+// StaticResources returns the resources of the configuration file, sorted by id.
+func (d *Directory) StaticResources() []Resource {
+	return sortedValues(d.static().Resources)
 }
 
 // ResourceScopes are the scopes of the configuration file's resources, for
 // discovery. Those of the admin API are not announced.
-func (d *Declared) ResourceScopes() []string {
+func (d *StaticObjects) ResourceScopes() []string {
 	var names []string
 	for _, r := range sortedValues(d.Resources) {
 		if r.ID != AdminResource {
@@ -181,7 +182,7 @@ func sortedValues[V any](m map[string]V) []V {
 
 // Client finds a client. ErrNotFound.
 func (d *Directory) Client(ctx context.Context, id string) (Client, error) {
-	if c, ok := d.declared().Clients[id]; ok {
+	if c, ok := d.static().Clients[id]; ok {
 		return c, nil
 	}
 	return Clients(d.store).Get(ctx, id)
@@ -192,7 +193,7 @@ func (d *Directory) Client(ctx context.Context, id string) (Client, error) {
 // refuses a client without saying why calls it, so that the time of the answer does
 // not say either (docs/security/threats.md C 39).
 func (d *Directory) EvenOut(ctx context.Context, refusedID string) {
-	if _, declared := d.declared().Clients[refusedID]; declared {
+	if _, declared := d.static().Clients[refusedID]; declared {
 		_, _ = Clients(d.store).Get(ctx, refusedID)
 	}
 }
@@ -200,14 +201,14 @@ func (d *Directory) EvenOut(ctx context.Context, refusedID string) {
 // EvenOutUser does the same for a username that is refused (J 103).
 func (d *Directory) EvenOutUser(ctx context.Context, refused string) {
 	refused = strings.ToLower(refused)
-	if _, declared := d.declared().usersByName[refused]; declared {
+	if _, declared := d.static().usersByName[refused]; declared {
 		_, _ = Users(d.store).ByName(ctx, refused)
 	}
 }
 
 // User finds a user by id. ErrNotFound.
 func (d *Directory) User(ctx context.Context, id string) (User, error) {
-	if u, ok := d.declared().Users[id]; ok {
+	if u, ok := d.static().Users[id]; ok {
 		return u, nil
 	}
 	return Users(d.store).Get(ctx, id)
@@ -217,7 +218,7 @@ func (d *Directory) User(ctx context.Context, id string) (User, error) {
 // names differ only in that would be taken for each other. ErrNotFound.
 func (d *Directory) UserByName(ctx context.Context, username string) (User, error) {
 	username = strings.ToLower(username)
-	declared := d.declared()
+	declared := d.static()
 	if id, ok := declared.usersByName[username]; ok {
 		return declared.Users[id], nil
 	}
@@ -263,7 +264,7 @@ func (d *Directory) Account(ctx context.Context, subject Subject) (User, error) 
 
 // Resource finds a resource. ErrNotFound.
 func (d *Directory) Resource(ctx context.Context, id string) (Resource, error) {
-	if r, ok := d.declared().Resources[id]; ok {
+	if r, ok := d.static().Resources[id]; ok {
 		return r, nil
 	}
 	r, err := Resources(d.store).Get(ctx, id)

@@ -57,17 +57,17 @@ func fewRows(t *testing.T, err error) *shelf {
 // reloading is a directory over a file that changes.
 type reloading struct {
 	*Directory
-	held *Declared
+	held *StaticObjects
 }
 
 func newReloading(store ObjectStore) *reloading {
-	d := &reloading{held: &Declared{}}
-	d.Directory = DirectoryOf(store, func() *Declared { return d.held })
+	d := &reloading{held: &StaticObjects{}}
+	d.Directory = DirectoryOf(store, func() *StaticObjects { return d.held })
 	return d
 }
 
 // Declare puts a file in place, as a node does, or changes nothing.
-func (d *reloading) Declare(ctx context.Context, next Declared) error {
+func (d *reloading) Declare(ctx context.Context, next StaticObjects) error {
 	complete, err := next.Complete()
 	if err == nil {
 		err = d.Check(ctx, complete)
@@ -81,7 +81,7 @@ func (d *reloading) Declare(ctx context.Context, next Declared) error {
 func TestDirectory(t *testing.T) {
 	ctx := t.Context()
 	d := newReloading(fewRows(t, nil))
-	good := Declared{
+	good := StaticObjects{
 		Clients: map[string]Client{"web": {ID: "web", Source: FromFile}}, Users: map[string]User{"ada-id": {ID: "ada-id", Username: "Ada", Source: FromFile}},
 		Resources: map[string]Resource{"https://a.example": {ID: "https://a.example", Source: FromFile}},
 	}
@@ -108,7 +108,7 @@ func TestDirectory(t *testing.T) {
 	if r, err := d.Resource(ctx, AdminResource); err != nil || !r.Scopes.Has("journal:read") {
 		t.Errorf("%+v %v", r, err)
 	}
-	for name, bad := range map[string]Declared{
+	for name, bad := range map[string]StaticObjects{
 		"a client that is stored":          {Clients: map[string]Client{"stored": {}}},
 		"a user that is stored":            {Users: map[string]User{"stored-id": {Username: "x"}}},
 		"a user with a stored client's id": {Users: map[string]User{"stored": {Username: "x"}}},
@@ -131,7 +131,7 @@ func TestDirectory(t *testing.T) {
 	if len(good.Resources) != 1 {
 		t.Error("the caller's map was changed")
 	}
-	if err := d.Declare(ctx, Declared{}); err != nil {
+	if err := d.Declare(ctx, StaticObjects{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := d.Client(ctx, "web"); !errors.Is(err, ErrNotFound) {
@@ -151,7 +151,7 @@ func TestDirectory(t *testing.T) {
 
 func TestATokenIsAliveWithItsAccounts(t *testing.T) {
 	broken := errors.New("disk")
-	declared := Declared{
+	declared := StaticObjects{
 		Clients: map[string]Client{"web": {ID: "web"}, "off": {ID: "off", Disabled: true}},
 		Users:   map[string]User{"ada": {ID: "ada", Username: "ada"}, "eve": {ID: "eve", Username: "eve", Disabled: true}},
 	}

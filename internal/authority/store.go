@@ -194,8 +194,8 @@ type DeclarationStore interface {
 	// succeed. Those with different content replace one another in some order.
 	Declare(ctx context.Context, d Declaration, ran int64) (Declaration, []Revocation, error)
 
-	// Declared returns what is in force. ErrNotFound before the first.
-	Declared(ctx context.Context) (Declaration, error)
+	// Declaration returns what is in force. ErrNotFound before the first.
+	Declaration(ctx context.Context) (Declaration, error)
 }
 
 // JournalStore remembers each node's journal outside of its folder, so that a folder

@@ -28,8 +28,8 @@ type world struct {
 	*Authenticator
 	t         testing.TB
 	db        *sqldb.DB
-	declared  authority.Declared
-	file      *authority.Declared // declared, complete
+	declared  authority.StaticObjects
+	file      *authority.StaticObjects // declared, complete
 	directory *authority.Directory
 
 	mu      sync.Mutex
@@ -55,7 +55,7 @@ func newWorld(t testing.TB) *world {
 		"spa":     testClient("spa", oauth.AuthNone),
 		"signed":  testClient("signed", oauth.AuthPrivateKeyJWT),
 	}
-	w.directory = authority.DirectoryOf(countedStore{db, w}, func() *authority.Declared { return w.file })
+	w.directory = authority.DirectoryOf(countedStore{db, w}, func() *authority.StaticObjects { return w.file })
 	w.declare()
 	w.Authenticator = &Authenticator{
 		Issuer: testIssuer, Directory: w.directory, Tickets: breakableTickets{db, w}, Limit: NewLimiter(w.clock), Now: w.clock,

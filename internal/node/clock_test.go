@@ -29,7 +29,7 @@ func TestEverythingHasTheNodesTime(t *testing.T) {
 			t.Errorf("a key: %s", k.CreatedAt)
 		}
 	}
-	if d, err := n.db.Declared(t.Context()); err != nil || !d.At.Equal(at) {
+	if d, err := n.db.Declaration(t.Context()); err != nil || !d.At.Equal(at) {
 		t.Errorf("the declaration: %s %v", d.At, err)
 	}
 	n.tally(t.Context(), authority.Event{Type: authority.EventTokenRefused})

@@ -18,10 +18,10 @@ type current struct {
 	config      *config.Config
 	issuer      authority.Issuer
 	keys        keys.Settings
-	file        *authority.Declared    // what the file declares
-	withheld    []authority.Revocation // whom a newer file ends
-	ended       []authority.Revocation // those of withheld who were ended once more: see heed
-	declared    *authority.Declared    // the file without them
+	file        *authority.StaticObjects // what the file declares
+	withheld    []authority.Revocation   // whom a newer file ends
+	ended       []authority.Revocation   // those of withheld who were ended once more: see heed
+	static      *authority.StaticObjects // the file without them
 	supported   metadata.Supported
 	declaration authority.Declaration
 	since       time.Time // when it came into force
@@ -29,16 +29,16 @@ type current struct {
 
 // currentOf turns a valid configuration into what the node works with.
 func (n *Node) currentOf(cfg *config.Config) (*current, error) {
-	declared, err := declaredOf(cfg, n.master)
-	if err == nil && n.hooks.Declared != nil {
-		declared, err = n.hooks.Declared().Complete()
+	static, err := staticOf(cfg, n.master)
+	if err == nil && n.hooks.Static != nil {
+		static, err = n.hooks.Static().Complete()
 	}
 	if err != nil {
 		return nil, err
 	}
 	c := &current{
-		config: cfg, issuer: issuerOf(cfg), keys: keys.Settings{RotateEvery: cfg.Keys.RotateEvery}, file: declared, declared: declared,
-		supported: metadata.Supported{Algorithms: cfg.Keys.Algorithms, ResourceScopes: declared.ResourceScopes()},
+		config: cfg, issuer: issuerOf(cfg), keys: keys.Settings{RotateEvery: cfg.Keys.RotateEvery}, file: static, static: static,
+		supported: metadata.Supported{Algorithms: cfg.Keys.Algorithms, ResourceScopes: static.ResourceScopes()},
 	}
 	for _, name := range cfg.Keys.Algorithms {
 		c.keys.Algorithms = append(c.keys.Algorithms, jose.Algorithm(name))
@@ -47,7 +47,7 @@ func (n *Node) currentOf(cfg *config.Config) (*current, error) {
 	key, content := n.master.Derive("declaration"), cfg.Declaration()
 	sum := hmac.New(sha256.New, key[:])
 	sum.Write(content[:])
-	c.declaration = authority.Declaration{Content: [32]byte(sum.Sum(nil)), Digests: digestsOf(declared)}
+	c.declaration = authority.Declaration{Content: [32]byte(sum.Sum(nil)), Digests: digestsOf(static)}
 	return c, nil
 }
 
@@ -58,12 +58,12 @@ func (c *current) without(newer authority.Declaration) *current {
 
 func (c *current) withholding(ended []authority.Revocation) *current {
 	rest := *c
-	rest.withheld, rest.declared = ended, c.file.Without(ended)
+	rest.withheld, rest.static = ended, c.file.Without(ended)
 	return &rest
 }
 
-func (n *Node) settings() authority.Issuer    { return n.current.Load().issuer }
-func (n *Node) keySettings() keys.Settings    { return n.current.Load().keys }
-func (n *Node) supported() metadata.Supported { return n.current.Load().supported }
-func (n *Node) declared() *authority.Declared { return n.current.Load().declared }
-func (n *Node) config() *config.Config        { return n.current.Load().config }
+func (n *Node) settings() authority.Issuer       { return n.current.Load().issuer }
+func (n *Node) keySettings() keys.Settings       { return n.current.Load().keys }
+func (n *Node) supported() metadata.Supported    { return n.current.Load().supported }
+func (n *Node) static() *authority.StaticObjects { return n.current.Load().static }
+func (n *Node) config() *config.Config           { return n.current.Load().config }

@@ -57,9 +57,9 @@ func (n *Node) declare(ctx context.Context, next *current, how string) error {
 
 const lookEvery = 10 * time.Second
 
-// followDeclared looks for a newer file of another node when something has
+// followDeclaration looks for a newer file of another node when something has
 // ended, and now and then.
-func (n *Node) followDeclared(ctx context.Context) {
+func (n *Node) followDeclaration(ctx context.Context) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
@@ -81,7 +81,7 @@ func (n *Node) heed(ctx context.Context) error {
 	n.declaring.Lock()
 	defer n.declaring.Unlock()
 	before := n.current.Load()
-	newest, err := n.db.Declared(ctx)
+	newest, err := n.db.Declaration(ctx)
 	if err != nil || newest.Revision == before.declaration.Revision && before.withheld == nil {
 		return err
 	}

@@ -135,7 +135,7 @@ func TestANodeWithAnOlderFileWithholdsWhatTheNewerOneEnds(t *testing.T) {
 	file := testFile(t)
 	behind := secondFile(t, file)
 	first, second := mustOpen(t, file), mustOpen(t, behind)
-	ada := second.directory.DeclaredUsers()[0]
+	ada := second.directory.StaticUsers()[0]
 	edit(t, file, batchGone, "client_id: lot")
 	if err := os.WriteFile(filepath.Join(filepath.Dir(file), "ada.password"), []byte("another pass phrase"), 0o600); err != nil {
 		t.Fatal(err)
@@ -353,7 +353,7 @@ func TestDiscoveryKeysAndDirectoryFollowAReloadTogether(t *testing.T) {
 func TestARefusedReloadChangesNothing(t *testing.T) {
 	n, file := openTest(t)
 	before := n.current.Load()
-	stored, err := n.db.Declared(t.Context())
+	stored, err := n.db.Declaration(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -364,7 +364,7 @@ func TestARefusedReloadChangesNothing(t *testing.T) {
 	if err := reload(n, file); err == nil {
 		t.Fatal("an id of the database is taken")
 	}
-	if after, err := n.db.Declared(t.Context()); err != nil || after.Revision != stored.Revision || n.current.Load() != before {
+	if after, err := n.db.Declaration(t.Context()); err != nil || after.Revision != stored.Revision || n.current.Load() != before {
 		t.Errorf("something has changed: %v", err)
 	}
 	mustMint(t, n)

@@ -30,8 +30,8 @@ type Hooks struct {
 	Record func(ctx context.Context, e authority.Event) error
 	// Tally hears of what is only counted.
 	Tally func(e authority.Event)
-	// Declared is in the place of what the file declares.
-	Declared func() authority.Declared
+	// Static is in the place of what the file declares.
+	Static func() authority.StaticObjects
 }
 
 // Parts are what a node is made of, for tests.

@@ -117,7 +117,7 @@ func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Node, er
 	if err = n.openRevocations(ctx); err != nil {
 		return nil, err
 	}
-	n.directory = authority.DirectoryOf(n.store, n.declared)
+	n.directory = authority.DirectoryOf(n.store, n.static)
 	if err = n.declare(ctx, first, "at start"); err != nil {
 		return nil, err
 	}

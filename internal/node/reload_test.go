@@ -108,7 +108,7 @@ func edit(t *testing.T, file, old, with string) {
 }
 
 func TestReload(t *testing.T) {
-	ada := func(n *Node) authority.User { return n.directory.DeclaredUsers()[0] }
+	ada := func(n *Node) authority.User { return n.directory.StaticUsers()[0] }
 	for _, row := range []struct {
 		name    string
 		change  func(t *testing.T, file string)
@@ -211,7 +211,7 @@ func TestWhatTokensOfTheFileDependOn(t *testing.T) {
 	digest := func(name, password string, disabled bool) string {
 		t.Helper()
 		c := &config.Config{Users: []config.User{{UserProfile: authority.UserProfile{Username: name, Sub: "u-1"}, Password: config.NewSecret(password), Disabled: disabled}}}
-		d, err := declaredOf(c, master)
+		d, err := staticOf(c, master)
 		if err != nil {
 			t.Fatal(err)
 		}

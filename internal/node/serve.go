@@ -62,7 +62,7 @@ func (n *Node) background(ctx context.Context) *sync.WaitGroup {
 	var group sync.WaitGroup
 	group.Go(func() { n.follower.Run(ctx, n.db.Changes(ctx)) })
 	group.Go(func() { n.ring.Run(ctx) })
-	group.Go(func() { n.followDeclared(ctx) })
+	group.Go(func() { n.followDeclaration(ctx) })
 	group.Go(func() { n.sweep(ctx) })
 	return &group
 }

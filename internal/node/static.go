@@ -12,7 +12,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/password"
 )
 
-// issuerOf and declaredOf turn plain configuration into the domain's types.
+// issuerOf and staticOf turn plain configuration into the domain's types.
 // The configuration has been validated, so what fails here is a rule that the
 // two see differently; it still refuses to start.
 
@@ -22,7 +22,7 @@ func Check(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	_, err = declaredOf(cfg, master)
+	_, err = staticOf(cfg, master)
 	return err
 }
 
@@ -45,8 +45,8 @@ func issuerOf(c *config.Config) authority.Issuer {
 	}
 }
 
-func declaredOf(c *config.Config, master keys.MasterKey) (*authority.Declared, error) {
-	d := authority.Declared{
+func staticOf(c *config.Config, master keys.MasterKey) (*authority.StaticObjects, error) {
+	d := authority.StaticObjects{
 		Clients: map[string]authority.Client{}, Users: map[string]authority.User{}, Resources: map[string]authority.Resource{},
 	}
 	for _, r := range c.Resources {
@@ -123,7 +123,7 @@ func subOf(username string, master keys.MasterKey) string {
 
 // digestsOf is what tokens of the file's clients and users depend on: a client or
 // user that is later gone from the file, or has another digest, loses its tokens.
-func digestsOf(d *authority.Declared) map[authority.RevocationKind]map[string]string {
+func digestsOf(d *authority.StaticObjects) map[authority.RevocationKind]map[string]string {
 	clients, users := map[string]string{}, map[string]string{}
 	for id, c := range d.Clients {
 		clients[id] = strconv.FormatBool(c.Disabled)

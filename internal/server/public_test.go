@@ -26,7 +26,7 @@ import (
 func newRig(t *testing.T) *nodetest.Rig {
 	t.Helper()
 	const api = "https://api.example.com"
-	return nodetest.New(t, nodetest.Setup{Declared: authority.Declared{
+	return nodetest.New(t, nodetest.Setup{Static: authority.StaticObjects{
 		Resources: map[string]authority.Resource{api: {ID: api, Scopes: oauth.MustScopes("read"), Format: authority.FormatJWT}},
 		Clients: map[string]authority.Client{"service": {
 			ID: "service", AuthMethod: oauth.AuthClientSecretBasic, GrantTypes: []oauth.GrantType{oauth.ClientCredentials},

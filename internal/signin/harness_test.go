@@ -30,8 +30,8 @@ type world struct {
 	*Handler
 	t        testing.TB
 	db       *sqldb.DB
-	declared authority.Declared
-	file     *authority.Declared // declared, complete
+	declared authority.StaticObjects
+	file     *authority.StaticObjects // declared, complete
 	mux      *http.ServeMux
 
 	mu       sync.Mutex
@@ -66,13 +66,13 @@ func newWorld(t testing.TB) *world {
 		t: t, db: db, mux: http.NewServeMux(), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
 		epochs: map[string]time.Time{}, broken: map[string]bool{},
 		asks: Request{Then: "/done?state=a%26b", Else: map[string][]string{"other": {"yes"}}, ClientID: "web", ClientName: "Example web app"},
-		declared: authority.Declared{Users: map[string]authority.User{
+		declared: authority.StaticObjects{Users: map[string]authority.User{
 			"u-ada":  {ID: "u-ada", Username: "ada", PasswordHash: phc("lovelace")},
 			"u-bob":  {ID: "u-bob", Username: "bob", PasswordHash: phc("builder")},
 			"u-gone": {ID: "u-gone", Username: "gone", PasswordHash: phc("lovelace"), Disabled: true},
 		}},
 	}
-	directory := authority.DirectoryOf(brokenDirectory{db, wo}, func() *authority.Declared { return wo.file })
+	directory := authority.DirectoryOf(brokenDirectory{db, wo}, func() *authority.StaticObjects { return wo.file })
 	pages := &browser.Pages{
 		Settings: func() authority.Issuer { return authority.Issuer{URL: issuerURL} },
 		State:    seal.NewBox(sha256.Sum256([]byte("test key")), "page state"), Now: wo.clock,

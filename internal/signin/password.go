@@ -124,7 +124,7 @@ func (h *Handler) authenticate(ctx context.Context, caller password.Caller, user
 // those were made elsewhere and may cost more than ours.
 func (h *Handler) verifyNobody(ctx context.Context, caller password.Caller, secret string) error {
 	var declared []string
-	for _, u := range h.Directory.DeclaredUsers() {
+	for _, u := range h.Directory.StaticUsers() {
 		declared = append(declared, u.PasswordHash)
 	}
 	return password.VerifyNobody(ctx, caller, secret, declared...)

@@ -38,9 +38,9 @@ type Rig struct {
 	Node          *node.Node
 	Parts         node.Parts
 	Public, Admin http.Handler
-	DB            node.Store           // the database itself, which never fails on demand
-	Directory     *authority.Directory // as the handlers see it
-	Declared      authority.Declared   // see Declare
+	DB            node.Store              // the database itself, which never fails on demand
+	Directory     *authority.Directory    // as the handlers see it
+	Static        authority.StaticObjects // see Declare
 
 	log      buffer
 	mu       sync.Mutex
@@ -56,10 +56,10 @@ type Rig struct {
 
 // Setup is what a rig starts with.
 type Setup struct {
-	Declared authority.Declared // what the configuration file declares
-	Now      time.Time          // zero means noon on 2026-03-01
-	Config   string             // more of the configuration file
-	Issuer   string             // its URL; empty means Issuer
+	Static authority.StaticObjects // what the configuration file declares
+	Now    time.Time               // zero means noon on 2026-03-01
+	Config string                  // more of the configuration file
+	Issuer string                  // its URL; empty means Issuer
 }
 
 const configuration = `
@@ -72,7 +72,7 @@ secrets: {master_key_file: master.key}
 // New opens a node. Nothing listens: tests call the handlers.
 func New(t testing.TB, setup Setup) *Rig {
 	t.Helper()
-	r := &Rig{T: t, Declared: setup.Declared, now: setup.Now, failing: map[string]error{}, sessions: map[authority.ID]authority.Session{}}
+	r := &Rig{T: t, Static: setup.Static, now: setup.Now, failing: map[string]error{}, sessions: map[authority.ID]authority.Session{}}
 	if r.now.IsZero() {
 		r.now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	}
@@ -91,9 +91,9 @@ func New(t testing.TB, setup Setup) *Rig {
 		Store:  func(db node.Store) node.Store { r.DB = db; return &store{db, r} },
 		Record: r.record,
 		Tally:  r.tally,
-		Declared: func() authority.Declared { // the test goes on changing its own
-			return authority.Declared{
-				Clients: maps.Clone(r.Declared.Clients), Users: maps.Clone(r.Declared.Users), Resources: maps.Clone(r.Declared.Resources),
+		Static: func() authority.StaticObjects { // the test goes on changing its own
+			return authority.StaticObjects{
+				Clients: maps.Clone(r.Static.Clients), Users: maps.Clone(r.Static.Users), Resources: maps.Clone(r.Static.Resources),
 			}
 		},
 	}})
@@ -103,8 +103,8 @@ func New(t testing.TB, setup Setup) *Rig {
 	t.Cleanup(r.Node.Close)
 	r.Public, r.Admin = r.Node.Handlers()
 	r.Parts = r.Node.Parts()
-	r.Directory = authority.DirectoryOf(r.DB, func() *authority.Declared {
-		complete, err := r.Declared.Complete()
+	r.Directory = authority.DirectoryOf(r.DB, func() *authority.StaticObjects {
+		complete, err := r.Static.Complete()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +125,7 @@ func folder(t testing.TB) string {
 	return dir
 }
 
-// Declare puts r.Declared in force, as a reload does.
+// Declare puts r.Static in force, as a reload does.
 func (r *Rig) Declare() {
 	r.T.Helper()
 	if err := r.Node.Reload(context.Background(), r.config); err != nil {

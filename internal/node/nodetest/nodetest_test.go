@@ -10,7 +10,7 @@ import (
 )
 
 func TestARigDoesWhatItIsTold(t *testing.T) {
-	r := New(t, Setup{Declared: authority.Declared{Clients: map[string]authority.Client{"web": {ID: "web"}}}})
+	r := New(t, Setup{Static: authority.StaticObjects{Clients: map[string]authority.Client{"web": {ID: "web"}}}})
 	answer := httptest.NewRecorder()
 	r.Public.ServeHTTP(answer, httptest.NewRequest("GET", Issuer+"/jwks", nil))
 	if answer.Code != 200 {
@@ -23,7 +23,7 @@ func TestARigDoesWhatItIsTold(t *testing.T) {
 	if _, err := r.Directory.Client(t.Context(), "web"); err != nil {
 		t.Error(err)
 	}
-	r.Declared.Clients = nil
+	r.Static.Clients = nil
 	r.Declare()
 	if _, err := r.Directory.Client(t.Context(), "web"); !errors.Is(err, authority.ErrNotFound) {
 		t.Error(err)

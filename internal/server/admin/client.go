@@ -131,7 +131,7 @@ func (a *API) clientRoutes() []api.Route {
 func (a *API) clients() authority.Registry[authority.Client] { return authority.Clients(a.Store) }
 
 func (a *API) listClients(ctx context.Context, c *api.Call) (api.Plan, error) {
-	return listObjects(ctx, c, a.Directory.DeclaredClients(), func(c authority.Client) string { return c.ID }, a.clients(),
+	return listObjects(ctx, c, a.Directory.StaticClients(), func(c authority.Client) string { return c.ID }, a.clients(),
 		func(client authority.Client) Client { return showClient(client, c.Now) })
 }
 

@@ -27,9 +27,9 @@ type service struct {
 }
 
 // declared is what the configuration file of the test holds.
-func declared() authority.Declared {
+func declared() authority.StaticObjects {
 	redirect, _ := authority.ParseRedirectURI("https://app.example.com/callback")
-	return authority.Declared{
+	return authority.StaticObjects{
 		Clients: map[string]authority.Client{
 			"root": {ID: "root", AuthMethod: oauth.AuthClientSecretBasic, GrantTypes: []oauth.GrantType{oauth.ClientCredentials},
 				Scopes: authority.AdminScopes, Resources: []string{authority.AdminResource}, Source: authority.FromFile},
@@ -49,7 +49,7 @@ func declared() authority.Declared {
 
 func newService(t *testing.T) *service {
 	t.Helper()
-	s := &service{T: t, Rig: nodetest.New(t, nodetest.Setup{Declared: declared(), Now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)})}
+	s := &service{T: t, Rig: nodetest.New(t, nodetest.Setup{Static: declared(), Now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)})}
 	w := httptest.NewRecorder()
 	s.Admin.ServeHTTP(w, httptest.NewRequest("GET", "/admin/v1/openapi.json", nil))
 	s.description = w.Body.Bytes()

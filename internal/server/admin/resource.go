@@ -77,7 +77,7 @@ func (a *API) resourceRoutes() []api.Route {
 func (a *API) resources() authority.Registry[authority.Resource] { return authority.Resources(a.Store) }
 
 func (a *API) listResources(ctx context.Context, c *api.Call) (api.Plan, error) {
-	return listObjects(ctx, c, a.Directory.DeclaredResources(), func(r authority.Resource) string { return r.ID }, a.resources(), showResource)
+	return listObjects(ctx, c, a.Directory.StaticResources(), func(r authority.Resource) string { return r.ID }, a.resources(), showResource)
 }
 
 func (a *API) showResource(ctx context.Context, c *api.Call) (api.Plan, error) {
@@ -184,7 +184,7 @@ func (a *API) clientsOf(ctx context.Context, resource string) ([]string, error) 
 
 // eachClient walks over all clients until yield has enough.
 func (a *API) eachClient(ctx context.Context, yield func(authority.Client) bool) error {
-	for _, client := range a.Directory.DeclaredClients() {
+	for _, client := range a.Directory.StaticClients() {
 		if !yield(client) {
 			return nil
 		}

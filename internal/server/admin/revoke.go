@@ -294,7 +294,7 @@ func (t *tally) radius() Revoked {
 // longestTTL is the longest life that an access token of now can have.
 func (a *API) longestTTL(ctx context.Context) (time.Duration, error) {
 	ttl := a.Settings().AccessTTL
-	for _, r := range a.Directory.DeclaredResources() {
+	for _, r := range a.Directory.StaticResources() {
 		ttl = max(ttl, r.AccessTTL)
 	}
 	err := a.resources().All(ctx, func(r authority.Resource) bool {

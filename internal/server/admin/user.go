@@ -80,7 +80,7 @@ func (a *API) users() authority.Registry[authority.User] { return authority.User
 func (a *API) listUsers(ctx context.Context, c *api.Call) (api.Plan, error) {
 	name := c.Query.Get("username")
 	if name == "" {
-		return listObjects(ctx, c, a.Directory.DeclaredUsers(), func(u authority.User) string { return u.ID }, a.users(), showUser)
+		return listObjects(ctx, c, a.Directory.StaticUsers(), func(u authority.User) string { return u.ID }, a.users(), showUser)
 	}
 	page := api.Page[User]{Items: []User{}}
 	user, err := a.Directory.UserByName(ctx, name)

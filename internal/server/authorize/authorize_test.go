@@ -64,7 +64,7 @@ func TestTheWholeFlow(t *testing.T) {
 
 func TestErrorsBeforeThereIsARedirectURIArePages(t *testing.T) {
 	wo := newWorld(t)
-	several := wo.Declared.Clients["web"]
+	several := wo.Static.Clients["web"]
 	several.RedirectURIs = append(several.RedirectURIs, uri("https://app.example.com/other"))
 	several.ID = "several"
 	wo.set("several", several)
@@ -211,7 +211,7 @@ func TestValuesComeBackIntact(t *testing.T) {
 func TestNothingBecomesMarkup(t *testing.T) {
 	wo := newWorld(t)
 	evil := `"><script>alert(1)</script>`
-	web := wo.Declared.Clients["web"]
+	web := wo.Static.Clients["web"]
 	web.Name = evil
 	wo.set("web", web)
 	b := wo.browser()
@@ -259,7 +259,7 @@ func TestScopeNotSent(t *testing.T) {
 	if g.Scopes.String() != "orders:read orders:write" {
 		t.Errorf("scopes are %q; want those of the resource and none about the person", g.Scopes)
 	}
-	bare := wo.Declared.Clients["web"]
+	bare := wo.Static.Clients["web"]
 	bare.Resources = nil
 	wo.set("web", bare)
 	if got := b.Get(asked("scope", "")).Back(); got.Get("error") != "invalid_scope" {
@@ -269,7 +269,7 @@ func TestScopeNotSent(t *testing.T) {
 
 func TestOfflineAccessNeedsTheRefreshGrant(t *testing.T) {
 	wo := newWorld(t)
-	web := wo.Declared.Clients["web"]
+	web := wo.Static.Clients["web"]
 	web.GrantTypes = []oauth.GrantType{oauth.AuthorizationCode}
 	wo.set("web", web)
 	b := wo.signedIn()

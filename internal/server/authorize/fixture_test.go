@@ -32,10 +32,10 @@ func phc(password string) string {
 }
 
 // declared is what the configuration file of the tests holds.
-func declared() authority.Declared {
+func declared() authority.StaticObjects {
 	grants := []oauth.GrantType{oauth.AuthorizationCode, oauth.RefreshToken}
 	scopes := oauth.MustScopes("openid", "profile", "email", "offline_access", "orders:read", "orders:write")
-	return authority.Declared{
+	return authority.StaticObjects{
 		Users: map[string]authority.User{
 			"u-ada":  {ID: "u-ada", Username: "ada", Name: "Ada", PasswordHash: phc("lovelace")},
 			"u-bob":  {ID: "u-bob", Username: "bob", Name: "Bob", PasswordHash: phc("builder")},
@@ -84,4 +84,4 @@ const (
 	MaxState, MaxName, MaxNonce, MaxIgnored     = maxState, maxName, maxNonce, maxIgnored
 )
 
-var Declared, Good, URI = declared, good, uri
+var Static, Good, URI = declared, good, uri

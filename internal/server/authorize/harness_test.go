@@ -36,17 +36,17 @@ type world struct {
 	written atomic.Int64
 }
 
-func newWorld(t *testing.T) *world { t.Helper(); return newWorldOf(t, authorize.Declared(), issuerURL) }
+func newWorld(t *testing.T) *world { t.Helper(); return newWorldOf(t, authorize.Static(), issuerURL) }
 
 // newWorldAt is a world whose issuer has another URL.
 func newWorldAt(t *testing.T, url string) *world {
 	t.Helper()
-	return newWorldOf(t, authorize.Declared(), url)
+	return newWorldOf(t, authorize.Static(), url)
 }
 
-func newWorldOf(t *testing.T, declared authority.Declared, url string) *world {
+func newWorldOf(t *testing.T, declared authority.StaticObjects, url string) *world {
 	t.Helper()
-	wo := &world{Rig: nodetest.New(t, nodetest.Setup{Declared: declared, Issuer: url}), t: t}
+	wo := &world{Rig: nodetest.New(t, nodetest.Setup{Static: declared, Issuer: url}), t: t}
 	reads := []string{nodetest.Record, "Grant", "Consented", "Session", "SessionByHash", "Object", "ObjectByName"}
 	wo.After(func(method string) {
 		if !slices.Contains(reads, method) {
@@ -81,13 +81,13 @@ func (wo *world) state(g authority.Grant) authority.GrantState {
 // set puts a client in the place of the one with that id.
 func (wo *world) set(id string, c authority.Client) {
 	wo.t.Helper()
-	wo.Declared.Clients[id] = c
+	wo.Static.Clients[id] = c
 	wo.Declare()
 }
 
 func (wo *world) change(id string, how func(*authority.Client)) {
 	wo.t.Helper()
-	c := wo.Declared.Clients[id]
+	c := wo.Static.Clients[id]
 	how(&c)
 	wo.set(id, c)
 }
@@ -97,7 +97,7 @@ func (wo *world) change(id string, how func(*authority.Client)) {
 // of the file never becomes one of the database.
 func withStored(t *testing.T, clientID, userID string) *world {
 	t.Helper()
-	declared := authorize.Declared()
+	declared := authorize.Static()
 	client, isClient := declared.Clients[clientID]
 	user, isUser := declared.Users[userID]
 	delete(declared.Clients, clientID)

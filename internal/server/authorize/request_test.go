@@ -62,7 +62,7 @@ func FuzzRequest(f *testing.F) {
 	}
 	h := &Handler{
 		Settings:  func() authority.Issuer { return authority.Issuer{URL: issuerURL} },
-		Directory: authority.DirectoryOf(empty{}, func() *authority.Declared { return complete }),
+		Directory: authority.DirectoryOf(empty{}, func() *authority.StaticObjects { return complete }),
 	}
 	f.Fuzz(func(t *testing.T, query string) {
 		params, err := readQuery(query)

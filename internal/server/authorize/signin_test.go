@@ -156,13 +156,13 @@ func TestTheLongestRequest(t *testing.T) {
 func TestDeadAndDisabledSessionsVouchForNobody(t *testing.T) {
 	for row, spoil := range map[string]func(*world, *visitor){
 		"the user was disabled": func(wo *world, _ *visitor) {
-			ada := wo.Declared.Users["u-ada"]
+			ada := wo.Static.Users["u-ada"]
 			ada.Disabled = true
-			wo.Declared.Users["u-ada"] = ada
+			wo.Static.Users["u-ada"] = ada
 			wo.Declare()
 		},
 		"the user was deleted": func(wo *world, _ *visitor) {
-			delete(wo.Declared.Users, "u-ada")
+			delete(wo.Static.Users, "u-ada")
 			wo.Declare()
 		},
 		"the epoch of the user": func(wo *world, _ *visitor) {

@@ -49,16 +49,16 @@ func wantTarget(t *testing.T, r reply, want ...string) {
 // A token that is good at two APIs can be used by each of them at the other.
 func TestATokenIsGoodAtOneAPI(t *testing.T) {
 	w := newWorld(t)
-	ruler := w.Declared.Clients["service"]
+	ruler := w.Static.Clients["service"]
 	ruler.ID, ruler.Scopes, ruler.Resources = "ruler", oauth.MustScopes("read", "clients:write"), []string{testAPI, authority.AdminResource}
 	ruler.AllowMultipleAudiences = true
-	both := w.Declared.Clients["service"]
+	both := w.Static.Clients["service"]
 	both.ID, both.Scopes = "both", oauth.MustScopes("read", "other")
 	risky := both
 	risky.ID, risky.AllowMultipleAudiences = "risky", true
 	for _, c := range []authority.Client{ruler, both, risky} {
 		c.Secrets = []authority.ClientSecret{{Hash: oauth.SecretOf(secretOf(c.ID)).Hash()}}
-		w.Declared.Clients[c.ID] = c
+		w.Static.Clients[c.ID] = c
 	}
 	w.Declare()
 	for _, row := range []struct {

@@ -227,16 +227,16 @@ func TestRefresh(t *testing.T) {
 			return with(v, "refresh_token", strings.ToLower(v.Get("refresh_token")))
 		}, want: oauth.InvalidGrant},
 		{name: "70: the user is disabled", setup: func(w *world) {
-			ada := w.Declared.Users["ada-id"]
+			ada := w.Static.Users["ada-id"]
 			ada.Disabled = true
-			w.Declared.Users["ada-id"] = ada
+			w.Static.Users["ada-id"] = ada
 			w.Declare()
 		}, want: oauth.InvalidGrant},
-		{name: "70: the user is gone", setup: func(w *world) { delete(w.Declared.Users, "ada-id"); w.Declare() }, want: oauth.InvalidGrant},
+		{name: "70: the user is gone", setup: func(w *world) { delete(w.Static.Users, "ada-id"); w.Declare() }, want: oauth.InvalidGrant},
 		{name: "42: the client is disabled", setup: func(w *world) {
-			c := w.Declared.Clients["web"]
+			c := w.Static.Clients["web"]
 			c.Disabled = true
-			w.Declared.Clients["web"] = c
+			w.Static.Clients["web"] = c
 			w.Declare()
 		}, want: oauth.InvalidClient},
 		{name: "70: an epoch of the user", setup: func(w *world) { w.revoke(authority.EpochUser, "ada-id") }, want: oauth.InvalidGrant},
@@ -270,9 +270,9 @@ func TestRefresh(t *testing.T) {
 func TestScopeTakenFromTheClientIsGoneAtRefresh(t *testing.T) {
 	w := newWorld(t)
 	token := w.signIn("web", "openid read write offline_access").text("refresh_token")
-	c := w.Declared.Clients["web"]
+	c := w.Static.Clients["web"]
 	c.Scopes = oauth.MustScopes("openid", "read", "offline_access")
-	w.Declared.Clients["web"] = c
+	w.Static.Clients["web"] = c
 	w.Declare()
 	r := w.token("web", refreshForm(token))
 	if r.text("scope") != "openid read offline_access" {
@@ -284,7 +284,7 @@ func TestGrantWhoseClientLostEveryScope(t *testing.T) { // 70
 	w := newWorld(t)
 	_, code := w.approve("web", "read")
 	token := w.signIn("web", "read").text("refresh_token")
-	allowed := w.Declared.Clients["web"].Scopes
+	allowed := w.Static.Clients["web"].Scopes
 	w.changeClient("web", func(c *authority.Client) {
 		c.Scopes, c.Resources = oauth.MustScopes("openid"), []string{testAPI}
 	})
@@ -607,9 +607,9 @@ func TestGrantIsAsOldAsItsID(t *testing.T) {
 func TestResourceTakenFromTheClientIsGoneAtRefresh(t *testing.T) {
 	w := newWorld(t)
 	token := w.signIn("web", "openid read offline_access").text("refresh_token")
-	c := w.Declared.Clients["web"]
+	c := w.Static.Clients["web"]
 	c.Resources = []string{otherAPI}
-	w.Declared.Clients["web"] = c
+	w.Static.Clients["web"] = c
 	w.Declare()
 	r := w.token("web", refreshForm(token))
 	if r.status != 200 || r.text("scope") != "openid offline_access" {

@@ -45,7 +45,7 @@ const (
 
 func secretOf(name string) string { return "secret-of-" + name }
 
-func newWorld(t *testing.T, change ...func(*authority.Declared)) *world {
+func newWorld(t *testing.T, change ...func(*authority.StaticObjects)) *world {
 	t.Helper()
 	client := func(id string, method oauth.AuthMethod, scope string, grants ...oauth.GrantType) authority.Client {
 		scopes, err := oauth.ParseScopes(scope)
@@ -63,7 +63,7 @@ func newWorld(t *testing.T, change ...func(*authority.Declared)) *world {
 		}
 	}
 	web := []oauth.GrantType{oauth.AuthorizationCode, oauth.RefreshToken}
-	declared := authority.Declared{
+	declared := authority.StaticObjects{
 		Clients: map[string]authority.Client{
 			"service": client("service", oauth.AuthClientSecretBasic, "read write", oauth.ClientCredentials),
 			"post":    client("post", oauth.AuthClientSecretPost, "read", oauth.ClientCredentials),
@@ -90,14 +90,14 @@ func newWorld(t *testing.T, change ...func(*authority.Declared)) *world {
 	for _, c := range change {
 		c(&declared)
 	}
-	return &world{nodetest.New(t, nodetest.Setup{Declared: declared, Now: time.Date(2026, 3, 1, 12, 0, 0, 300e6, time.UTC)}), t}
+	return &world{nodetest.New(t, nodetest.Setup{Static: declared, Now: time.Date(2026, 3, 1, 12, 0, 0, 300e6, time.UTC)}), t}
 }
 
 // withStoredAda is a world in which ada is in the database, where asking for her can fail.
 func withStoredAda(t *testing.T) *world {
 	t.Helper()
 	var ada authority.User
-	w := newWorld(t, func(d *authority.Declared) {
+	w := newWorld(t, func(d *authority.StaticObjects) {
 		ada = d.Users["ada-id"]
 		delete(d.Users, "ada-id") // from the start: an id of the file never becomes one of the database
 	})

@@ -25,20 +25,20 @@ import (
 // changeClient declares a client again, with one thing changed; nil removes it.
 func (w *world) changeClient(id string, change func(*authority.Client)) {
 	w.t.Helper()
-	c := w.Declared.Clients[id]
-	if delete(w.Declared.Clients, id); change != nil {
+	c := w.Static.Clients[id]
+	if delete(w.Static.Clients, id); change != nil {
 		change(&c)
-		w.Declared.Clients[id] = c
+		w.Static.Clients[id] = c
 	}
 	w.Declare()
 }
 
 func (w *world) changeAda(change func(*authority.User)) {
 	w.t.Helper()
-	u := w.Declared.Users["ada-id"]
-	if delete(w.Declared.Users, "ada-id"); change != nil {
+	u := w.Static.Users["ada-id"]
+	if delete(w.Static.Users, "ada-id"); change != nil {
 		change(&u)
-		w.Declared.Users["ada-id"] = u
+		w.Static.Users["ada-id"] = u
 	}
 	w.Declare()
 }
@@ -127,10 +127,10 @@ func TestIntrospectionAudience(t *testing.T) { // 74: Keycloak CVE-2026-37979
 			}
 		})
 	}
-	w.Declared.Resources[testAPI] = authority.Resource{ID: testAPI, Scopes: oauth.MustScopes("read", "write"), Format: authority.FormatJWT}
+	w.Static.Resources[testAPI] = authority.Resource{ID: testAPI, Scopes: oauth.MustScopes("read", "write"), Format: authority.FormatJWT}
 	w.Declare()
 	wantInactive(t, w.introspect("api", apiToken)) // the right to introspect was taken away
-	delete(w.Declared.Resources, testAPI)
+	delete(w.Static.Resources, testAPI)
 	w.Declare()
 	wantInactive(t, w.introspect("api", apiToken)) // the resource is gone
 }

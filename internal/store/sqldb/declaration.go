@@ -76,8 +76,8 @@ func declare(t tx, d authority.Declaration, digests string, ran int64) (authorit
 
 const newestDeclaration = `SELECT revision, content, digests, node, declared_at FROM declarations ORDER BY revision DESC LIMIT 1`
 
-// Declared implements authority.DeclarationStore.
-func (db *DB) Declared(ctx context.Context) (d authority.Declaration, err error) {
+// Declaration implements authority.DeclarationStore.
+func (db *DB) Declaration(ctx context.Context) (d authority.Declaration, err error) {
 	err = db.one(ctx, scanDeclaration(&d), newestDeclaration)
 	return d, err
 }

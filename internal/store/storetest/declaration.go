@@ -55,7 +55,7 @@ func declare(t testing.TB, s Store, d authority.Declaration, ran, revision int64
 
 func declaredIs(t testing.TB, s Store, want authority.Declaration, revision int64) {
 	t.Helper()
-	got, err := s.Declared(t.Context())
+	got, err := s.Declaration(t.Context())
 	noError(t, err)
 	want.Revision = revision
 	equal(t, got, want)
@@ -64,7 +64,7 @@ func declaredIs(t testing.TB, s Store, want authority.Declaration, revision int6
 // refused wants d to be refused in favour of what is in force.
 func refused(t testing.TB, s Store, d authority.Declaration, ran int64) {
 	t.Helper()
-	current, err := s.Declared(t.Context())
+	current, err := s.Declaration(t.Context())
 	noError(t, err)
 	before := feed(t, s)
 	_, ended, err := s.Declare(t.Context(), d, ran)
@@ -80,7 +80,7 @@ func refused(t testing.TB, s Store, d authority.Declaration, ran int64) {
 var declaredChecks = []check{
 	{"the first declaration ends nothing and comes back, also after a restart", func(t testing.TB, e Engine) {
 		s := e.Open(t)
-		_, err := s.Declared(t.Context())
+		_, err := s.Declaration(t.Context())
 		wantError(t, err, authority.ErrNotFound)
 		first := file(1, "web", "a", "cli", "b")
 		first.Digests[authority.EpochUser] = map[string]string{"u 1": `"\'`}

@@ -69,7 +69,7 @@ func (w *world) snapshot(t testing.TB) string {
 	noError(t, err)
 	resources, err := w.s.Objects(t.Context(), authority.KindResource, page)
 	noError(t, err)
-	declared, err := w.s.Declared(t.Context())
+	declared, err := w.s.Declaration(t.Context())
 	if !errors.Is(err, authority.ErrNotFound) {
 		noError(t, err)
 	}
@@ -214,7 +214,7 @@ var failureChecks = []check{
 			"Session":       func(ctx context.Context) error { _, err := s.Session(ctx, w.signed.ID); return err },
 			"Keys":          func(ctx context.Context) error { _, err := s.Keys(ctx); return err },
 			"Revocations":   func(ctx context.Context) error { _, err := s.Revocations(ctx, 0, 10); return err },
-			"Declared":      func(ctx context.Context) error { _, err := s.Declared(ctx); return err },
+			"Declaration":   func(ctx context.Context) error { _, err := s.Declaration(ctx); return err },
 			"Journals":      func(ctx context.Context) error { _, err := s.Journals(ctx); return err },
 			"Object":        func(ctx context.Context) error { _, err := s.Object(ctx, w.client.Kind, w.client.ID); return err },
 			"ObjectByName": func(ctx context.Context) error {

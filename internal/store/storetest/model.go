@@ -387,7 +387,7 @@ func (m *model) declare(d authority.Declaration, ran int64) (authority.Declarati
 	return d, ended, nil
 }
 
-func (m *model) Declared(context.Context) (authority.Declaration, error) {
+func (m *model) Declaration(context.Context) (authority.Declaration, error) {
 	defer m.lock()()
 	if len(m.declared) == 0 {
 		return authority.Declaration{}, authority.ErrNotFound

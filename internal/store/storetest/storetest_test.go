@@ -347,7 +347,7 @@ type lastWriter struct{ *model }
 
 // Declare looks, and then writes what it has made of that.
 func (b lastWriter) Declare(ctx context.Context, d authority.Declaration, ran int64) (authority.Declaration, []authority.Revocation, error) {
-	before, err := b.Declared(ctx)
+	before, err := b.Declaration(ctx)
 	if err == nil && before.Content == d.Content {
 		return before, nil, nil
 	}
@@ -367,7 +367,7 @@ type amnesiac struct{ *model }
 
 // Declare does not know what was in force earlier.
 func (b amnesiac) Declare(ctx context.Context, d authority.Declaration, _ int64) (authority.Declaration, []authority.Revocation, error) {
-	before, _ := b.Declared(ctx)
+	before, _ := b.Declaration(ctx)
 	return b.model.Declare(ctx, d, before.Revision)
 }
 
@@ -375,7 +375,7 @@ type stubborn struct{ *model }
 
 // Declare takes nothing that was in force earlier, from nobody.
 func (b stubborn) Declare(ctx context.Context, d authority.Declaration, _ int64) (authority.Declaration, []authority.Revocation, error) {
-	before, _ := b.Declared(ctx)
+	before, _ := b.Declaration(ctx)
 	d.Node += " again"
 	got, ended, err := b.model.Declare(ctx, d, before.Revision-1)
 	got.Node = strings.TrimSuffix(got.Node, " again")
