@@ -28,6 +28,9 @@ func (h *Handler) hasConsented(r *http.Request, req request, s authority.Session
 	if req.prompt.consent || req.mayBePosed() {
 		return false, nil
 	}
+	if err := h.Endings.Follower.Fresh(); err != nil { // an epoch ends grants and leaves their rows as they are
+		return false, err
+	}
 	return h.Grants.Consented(r.Context(), authority.Grant{
 		ClientID: req.client.ID, Subject: s.Subject, Scopes: req.target.Scopes, Resources: req.target.ResourceIDs(),
 		RedirectDigest: req.client.RedirectDigest(req.redirectURI),

@@ -318,6 +318,23 @@ func TestConsentDoesNotOutliveAnEpoch(t *testing.T) {
 }
 
 // Consent was for where the client could be sent then, and was.
+// A node that is cut off may have missed an epoch: it does not answer for the person.
+func TestANodeThatIsCutOffDoesNotKnowWhoHasConsented(t *testing.T) {
+	wo := newWorld(t)
+	b := wo.signedIn()
+	wo.redeem(wo.grantOf(b.allow(b.Get(asked()))))
+	wo.Wait(2 * time.Second) // it hears nothing
+	for _, request := range []string{asked(), asked("prompt", "none")} {
+		if got := b.Get(request); got.Code != http.StatusServiceUnavailable || got.Header().Get("Location") != "" {
+			t.Errorf("%s: %d %s", request, got.Code, got.Header().Get("Location"))
+		}
+	}
+	wo.Pass(0)
+	if got := b.Get(asked()); !got.Back().Has("code") {
+		t.Errorf("after it has heard: %d %s", got.Code, got.Is())
+	}
+}
+
 func TestConsentDoesNotSurviveOtherRedirectURIs(t *testing.T) {
 	set := func(uris ...string) func(*authority.Client) {
 		return func(c *authority.Client) {
