@@ -345,7 +345,7 @@ func TestClaimsOfAnExchangedToken(t *testing.T) {
 	}
 	for _, end := range []string{root.String(), middle.String(), "orders", "web"} { // the clients by their epochs
 		b.revoked[end] = true
-		if _, err := b.Authenticate(token); !errors.Is(err, errRevoked) {
+		if _, err := b.Authenticate(token); !errors.Is(err, ErrRevoked) {
 			t.Errorf("%s has ended: %v", end, err)
 		}
 		delete(b.revoked, end)
@@ -448,6 +448,42 @@ func TestAccept(t *testing.T) {
 	}
 }
 
+// F 79: without a proof of its key, a bound token is good for nothing but to be told about.
+func TestABoundTokenIsNotABearerToken(t *testing.T) {
+	b := newBench(t)
+	for _, format := range []authority.TokenFormat{authority.FormatJWT, authority.FormatOpaque} {
+		a := b.decision()
+		a.Confirmation, a.Format = authority.Confirmation{JKT: "thumbprint"}, format
+		token := b.issue(t, a).AccessToken
+		for audience, want := range map[string]error{testAPI: ErrBound, testIssuer: ErrBound, "https://other.example.com": ErrAudience, AnyAudience: nil} {
+			accepted, _, err := b.Accept(t.Context(), token, audience)
+			if !errors.Is(err, want) || (accepted == nil) != (want != nil) || want != nil && !errors.Is(err, ErrInactive) {
+				t.Errorf("%v at %q: %v", format, audience, err)
+			}
+		}
+	}
+	// Whatever cnf names: the thumbprint of a certificate, or what we do not know.
+	for _, cnf := range []string{`{"x5t#S256":"thumbprint"}`, `{}`, `null`, `"key"`} {
+		claims := payload(t, b.issue(t, b.decision()).AccessToken)
+		claims["cnf"] = json.RawMessage(cnf)
+		body, err := json.Marshal(claims)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signer, err := b.Signer("", oauth.TypAccessToken)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed, err := signer.Sign(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := b.Accept(t.Context(), signed, testAPI); !errors.Is(err, ErrBound) {
+			t.Errorf("cnf %s: %v", cnf, err)
+		}
+	}
+}
+
 func TestAuthenticate(t *testing.T) {
 	b := newBench(t)
 	a := b.decision()
@@ -474,7 +510,7 @@ func TestAuthenticate(t *testing.T) {
 	// A token that was read before is asked about again: only its signature is remembered.
 	for _, key := range []string{first.ID.String(), first.GrantID.String(), first.SessionID.String(), "k1", "ada-id", "web"} {
 		b.revoked[key] = true
-		if _, err := b.Authenticate(token); !errors.Is(err, errRevoked) {
+		if _, err := b.Authenticate(token); !errors.Is(err, ErrRevoked) {
 			t.Errorf("%s has ended: %v", key, err)
 		}
 		delete(b.revoked, key)

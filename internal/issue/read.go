@@ -26,6 +26,7 @@ type AccessToken struct {
 	ClientID  string
 	Audience  []string
 	Scopes    oauth.Scopes
+	Bound     bool // to a key (`cnf`): who presents it must prove that key
 	Expires   time.Time
 	Links     []authority.Link // what its life depends on
 	Claims    []byte           // the JSON object, as it was signed or sealed
@@ -68,26 +69,34 @@ func NewReader(checks Checks) *Reader {
 }
 
 // ErrInactive says that a token is worth nothing: it is not ours, or over, or
-// revoked, or its accounts are. ErrAudience says that it is meant for others.
+// revoked, or its accounts are. ErrAudience says that it is meant for others,
+// ErrRevoked that it, or what it depends on, has ended, ErrBound that it needs a
+// proof of a key.
 var (
 	ErrInactive = errors.New("the token is not active")
 	ErrAudience = fmt.Errorf("%w here: it is meant for another audience", ErrInactive)
+	ErrBound    = fmt.Errorf("%w here: it is bound to a key, and nobody has proved that key", ErrInactive)
+	ErrRevoked  = fmt.Errorf("%w: it has been revoked", ErrInactive)
 
 	errNotOurs = fmt.Errorf("%w: not an access token of this issuer", ErrInactive)
-	errRevoked = fmt.Errorf("%w: it has been revoked", ErrInactive)
 	errExpired = fmt.Errorf("%w: it has expired", ErrInactive)
 )
 
-// AnyAudience is for a caller who decides by itself who may know of a token. It is
-// nobody's identifier, so only a caller who writes this name gets a token of others:
-// an audience that was forgotten, or is empty, accepts none.
+// AnyAudience is for a caller who tells others about a token and gives nothing for
+// it. Who may know of it, that caller decides by itself. It is nobody's identifier,
+// so only a caller who writes this name gets a token of others: an audience that was
+// forgotten, or is empty, accepts none.
 const AnyAudience = "\x00any"
 
 // Accept is the one way to accept an access token: this node knows what has
 // been revoked, the token is authentic, in time and not revoked, meant for this
-// audience, and its accounts are alive. It returns the person's account too, if
-// the token is about one. Any error but ErrInactive is a failure of ours: the
-// caller must not say anything about the token.
+// audience, and its accounts are alive. It returns the person's account too, if the
+// token is about one. Any error but ErrInactive is a failure of ours: the caller
+// must not say anything about the token.
+//
+// A token that is bound to a key is ErrBound, since no caller can check a proof of
+// that key (docs/security/threats.md F 79). With AnyAudience it is accepted: it is
+// told about, with its cnf, and whoever asked has to check the proof.
 func (r *Reader) Accept(ctx context.Context, raw, audience string) (*AccessToken, authority.User, error) {
 	if err := r.Fresh(); err != nil {
 		return nil, authority.User{}, err
@@ -98,6 +107,9 @@ func (r *Reader) Accept(ctx context.Context, raw, audience string) (*AccessToken
 	}
 	if audience != AnyAudience && !slices.Contains(token.Audience, audience) {
 		return nil, authority.User{}, ErrAudience
+	}
+	if token.Bound && audience != AnyAudience {
+		return nil, authority.User{}, ErrBound
 	}
 	user, err := r.Alive(ctx, token.ClientID, token.Subject)
 	if errors.Is(err, authority.ErrEnded) {
@@ -111,7 +123,8 @@ func (r *Reader) Accept(ctx context.Context, raw, audience string) (*AccessToken
 
 // Authenticate says whose token it is, if it is authentic, in time and, as far
 // as this node knows, not revoked: enough to end it, and for nothing else.
-// Every error is ErrInactive.
+// Every error is ErrInactive. With ErrRevoked alone it returns the token too,
+// so that an end which may not be on record can be asked for again.
 func (r *Reader) Authenticate(raw string) (*AccessToken, error) {
 	hash := sha256.Sum256([]byte(raw))
 	token, known := r.read.GetIfPresent(hash)
@@ -126,7 +139,7 @@ func (r *Reader) Authenticate(raw string) (*AccessToken, error) {
 		return nil, errExpired
 	}
 	if r.Revoked(token.Links) {
-		return nil, errRevoked
+		return token, ErrRevoked
 	}
 	return token, nil
 }
@@ -208,6 +221,7 @@ func (r *Reader) fromClaims(c jose.Claims, keyID string, now time.Time) (*Access
 	token := &AccessToken{
 		ID: f.id("jti"), GrantID: f.id("grant_id"), ClientID: f.text("client_id"), Audience: f.list("aud"),
 		Subject: authority.Subject{Issuer: f.text("iss"), ID: f.text("sub"), Kind: f.kind("sub_profile")},
+		Bound:   c.Has("cnf"), // whatever it names: RFC 7800 has more than one kind
 		Expires: times.Expires,
 		Claims:  c.JSON(),
 	}

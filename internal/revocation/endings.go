@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
@@ -22,11 +23,18 @@ type EndingStore interface {
 // order: what takes access away must not wait for a disk that is full. Once
 // begun, a caller who hangs up does not stop it half-way. How long an end is
 // remembered is computed here and nowhere else.
+//
+// After an error the caller asks again, and the end is on record then: what is
+// found ended is recorded once more, as a repeat, since the first record may
+// have failed, or the store's answer got lost. It is omitted only where this
+// node has put that end on record itself, and remembers it.
 type Endings struct {
 	Store    EndingStore
 	Follower *Follower
 	Record   func(ctx context.Context, e authority.Event) error
 	Now      func() time.Time
+
+	recorded recorded
 }
 
 // remember is how long the last token may live after the last moment at which
@@ -34,16 +42,16 @@ type Endings struct {
 const remember = authority.MaxTokenTTL + authority.Leeway
 
 // EndGrant ends a grant and all that came from it. It says whether this call
-// did: of several callers one does, and records it.
+// did: of several callers one does.
 func (e *Endings) EndGrant(ctx context.Context, id authority.ID, event authority.Event) (bool, error) {
-	return e.end(ctx, event, func(ctx context.Context, how authority.Ending) ([]authority.Revocation, error) {
+	return e.end(ctx, name{authority.RevokeGrant, id.String()}, event, func(ctx context.Context, how authority.Ending) ([]authority.Revocation, error) {
 		return e.Store.EndGrant(ctx, id, how)
 	})
 }
 
 // EndSession ends a browser session and what depends on it.
 func (e *Endings) EndSession(ctx context.Context, id authority.ID, event authority.Event) (bool, error) {
-	return e.end(ctx, event, func(ctx context.Context, how authority.Ending) ([]authority.Revocation, error) {
+	return e.end(ctx, name{authority.RevokeSession, id.String()}, event, func(ctx context.Context, how authority.Ending) ([]authority.Revocation, error) {
 		return e.Store.EndSession(ctx, id, how)
 	})
 }
@@ -51,7 +59,7 @@ func (e *Endings) EndSession(ctx context.Context, id authority.ID, event authori
 // EndEvidence ends evidence for good and every grant that depends on it.
 // proofUntil is until when proof from it could still come; zero for now.
 func (e *Endings) EndEvidence(ctx context.Context, evidence authority.Evidence, proofUntil time.Time, event authority.Event) (bool, error) {
-	return e.end(ctx, event, func(ctx context.Context, how authority.Ending) ([]authority.Revocation, error) {
+	return e.end(ctx, name{evidence.Link().Kind, evidence.Key}, event, func(ctx context.Context, how authority.Ending) ([]authority.Revocation, error) {
 		return e.Store.EndEvidence(ctx, evidence, proofUntil, how)
 	})
 }
@@ -105,7 +113,7 @@ func (e *Endings) Declare(ctx context.Context, d authority.Declaration, ran int6
 	return d, failed
 }
 
-func (e *Endings) end(ctx context.Context, event authority.Event, transition func(context.Context, authority.Ending) ([]authority.Revocation, error)) (bool, error) {
+func (e *Endings) end(ctx context.Context, what name, event authority.Event, transition func(context.Context, authority.Ending) ([]authority.Revocation, error)) (bool, error) {
 	ctx, cancel := authority.Settle(ctx)
 	defer cancel()
 	ended, err := transition(ctx, authority.Ending{Reason: event.Reason, At: e.Now(), Remember: remember})
@@ -113,30 +121,76 @@ func (e *Endings) end(ctx context.Context, event authority.Event, transition fun
 		return false, err
 	}
 	e.Follower.apply(ended...)
-	if len(ended) == 0 {
-		return false, nil
-	}
-	return true, e.record(ctx, event)
+	return len(ended) > 0, e.recordEnd(ctx, what, event, len(ended) == 0)
 }
 
 func (e *Endings) revoke(ctx context.Context, event authority.Event, entry func(at time.Time) authority.Revocation) error {
 	ctx, cancel := authority.Settle(ctx)
 	defer cancel()
-	written, err := e.Store.Revoke(ctx, entry(e.Now()))
+	asked := entry(e.Now())
+	written, err := e.Store.Revoke(ctx, asked)
 	if err != nil {
 		return err
 	}
 	e.Follower.apply(written)
-	return e.record(ctx, event)
+	if asked.Kind.IsEpoch() { // each is another one
+		return e.record(ctx, event)
+	}
+	what := name{asked.Kind, asked.Key}
+	older := written.NotBefore.Before(asked.NotBefore.Truncate(time.Millisecond))
+	return e.recordEnd(ctx, what, event, older || e.recorded.has(what))
 }
 
 // ErrUnrecorded says that something has ended, and that the journal could not
 // be told.
 var ErrUnrecorded = errors.New("it has ended, but that could not be recorded")
 
+func (e *Endings) recordEnd(ctx context.Context, what name, event authority.Event, repeat bool) error {
+	if repeat {
+		if e.recorded.has(what) {
+			return nil
+		}
+		event.Reason += repeated
+	}
+	if err := e.record(ctx, event); err != nil {
+		return err
+	}
+	e.recorded.add(what)
+	return nil
+}
+
+// repeated marks the record of what had ended before.
+const repeated = " (again: it had ended before)"
+
 func (e *Endings) record(ctx context.Context, event authority.Event) error {
 	if err := e.Record(ctx, event); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnrecorded, err)
 	}
 	return nil
+}
+
+// recorded are ends that this node has put on record, so that nobody fills the
+// journal by ending the same thing in a loop.
+type recorded struct {
+	mu   sync.Mutex
+	ends map[name]struct{}
+}
+
+const maxRecorded = 1 << 13
+
+func (r *recorded) has(what name) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.ends[what]
+	return ok
+}
+
+// add forgets all others when there are too many: a repeat too many does no harm.
+func (r *recorded) add(what name) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ends == nil || len(r.ends) >= maxRecorded {
+		r.ends = map[name]struct{}{}
+	}
+	r.ends[what] = struct{}{}
 }

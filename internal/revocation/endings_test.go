@@ -3,6 +3,7 @@ package revocation
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"slices"
@@ -20,8 +21,12 @@ type ends struct {
 	how   authority.Ending
 	until time.Time
 	wrote []authority.Revocation
+	was   time.Time // when what Revoke is asked for had ended before; zero if it had not
 	err   error
 }
+
+// isOver says that all has ended before.
+func (s *ends) isOver() { s.wrote, s.was = nil, start.Add(-time.Minute) }
 
 func (s *ends) end(step string, how authority.Ending) ([]authority.Revocation, error) {
 	*s.steps, s.how = append(*s.steps, step), how
@@ -43,6 +48,9 @@ func (s *ends) EndEvidence(_ context.Context, _ authority.Evidence, until time.T
 
 func (s *ends) Revoke(_ context.Context, r authority.Revocation) (authority.Revocation, error) {
 	*s.steps = append(*s.steps, "revoke")
+	if !s.was.IsZero() && !r.Kind.IsEpoch() {
+		r.NotBefore = s.was
+	}
 	s.wrote = []authority.Revocation{r}
 	return r, s.err
 }
@@ -120,14 +128,59 @@ func TestEndingsInOrder(t *testing.T) {
 	}
 }
 
-func TestWhatHadEndedIsNotRecordedAgain(t *testing.T) {
-	b := newEndings()
-	b.store.wrote = nil
-	did, err := b.EndGrant(t.Context(), ids[0], authority.Event{Type: authority.EventGrantEnded})
-	if did || err != nil || !slices.Equal(b.steps, []string{"end grant"}) {
-		t.Fatalf("%v %v %q", did, err, b.steps)
+// What a retry finds ended may not be on record: the first record failed, or the
+// store's answer was lost, or it was another node's. So it is recorded once more.
+func TestARetryIsRecordedAsARepeat(t *testing.T) {
+	for name, end := range every {
+		for how, first := range map[string]func(b *endingsBench){
+			"the record failed":     func(b *endingsBench) { b.recordErr = errDown },
+			"the answer was lost":   func(b *endingsBench) { b.store.err = errDown },
+			"this node did nothing": func(*endingsBench) {},
+		} {
+			b := newEndings()
+			first(b)
+			if how != "this node did nothing" {
+				if err := end(b.Endings, t.Context()); !errors.Is(err, errDown) {
+					t.Fatal(name, how, err)
+				}
+			}
+			b.recordErr, b.store.err, b.events = nil, nil, nil
+			b.store.isOver()
+			for range 3 {
+				if err := end(b.Endings, t.Context()); err != nil {
+					t.Fatal(name, how, err)
+				}
+			}
+			if name == "epoch" { // each is another one
+				if len(b.events) != 3 || b.events[2].Reason != "why" {
+					t.Errorf("%s, %s: %+v", name, how, b.events)
+				}
+			} else if len(b.events) != 1 || b.events[0].Type == "" || b.events[0].Reason != "why"+repeated {
+				t.Errorf("%s, %s: three retries put on record %+v", name, how, b.events)
+			}
+		}
 	}
 }
+
+func TestWhatThisNodeHasRecordedIsNotRecordedAgain(t *testing.T) {
+	for name, end := range every {
+		b := newEndings()
+		_ = end(b.Endings, t.Context())
+		b.store.isOver()
+		if err := end(b.Endings, t.Context()); err != nil || len(b.events) != 1 && name != "epoch" {
+			t.Errorf("%s: %v %+v", name, err, b.events)
+		}
+	}
+	b := newEndings()
+	for i := range 3 * maxRecorded {
+		b.recorded.add(nameOf(i))
+	}
+	if len(b.recorded.ends) > maxRecorded {
+		t.Errorf("%d are remembered", len(b.recorded.ends))
+	}
+}
+
+func nameOf(i int) name { return name{authority.RevokeToken, fmt.Sprint(i)} }
 
 func TestEndingsThatFail(t *testing.T) {
 	for name, end := range every {

@@ -276,6 +276,32 @@ func TestNobodyChangesAClientThatHoldsMore(t *testing.T) {
 	s.call(weak, "DELETE", "/clients/old", nil).wants(http.StatusForbidden, "keys:write")
 }
 
+// Whoever was told that an end is not on record asks again, and then it is.
+func TestAnEndIsOnRecordInTheEnd(t *testing.T) {
+	for _, kind := range []string{"token", "grant"} {
+		s := newService(t)
+		token := s.admin()
+		s.createClient("c1")
+		held := s.tokenFor("c1", "https://api.example.com", "orders:read")
+		of, err := s.Parts.Reader.Authenticate(held)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := map[string]object{"token": {"token": held}, "grant": {"grant_id": of.GrantID.String()}}[kind]
+		before := len(s.events())
+		s.breakJournal(errors.New("disk full"))
+		s.call(token, "POST", "/revocations", body).wants(http.StatusServiceUnavailable, "access was ended")
+		s.breakJournal(nil)
+		for range 2 {
+			s.Pass(time.Second)
+			s.call(token, "POST", "/revocations", body).wants(http.StatusOK)
+		}
+		if got := s.events()[before:]; len(got) != 1 || got[0].GrantID != of.GrantID || !strings.Contains(got[0].Reason, "again") {
+			t.Errorf("%s: %+v", kind, got)
+		}
+	}
+}
+
 // TestTheJournalComesFirst: a change that cannot be recorded does not happen,
 // and what takes access away happens all the same.
 func TestTheJournalComesFirst(t *testing.T) {

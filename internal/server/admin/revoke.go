@@ -99,7 +99,7 @@ func (a *API) revokeToken(ctx context.Context, c *api.Call, body Revoke) (api.Pl
 		return a.revokeGrant(ctx, c, grantID.String())
 	}
 	token, err := a.Tokens.Authenticate(body.Token)
-	if err != nil || len(body.Token) > api.MaxToken {
+	if err != nil && !errors.Is(err, issue.ErrRevoked) || len(body.Token) > api.MaxToken {
 		return api.Plan{}, api.NotFound("this is not a live access token of this issuer, so there is nothing to end")
 	}
 	radius := Revoked{Kind: "token", Key: token.ID.String(), Exact: true, ByClient: []ClientCount{}, TokensDieIn: seconds(token.Expires.Sub(c.Now))}

@@ -129,7 +129,7 @@ func (h *Handler) deny(w http.ResponseWriter, r *http.Request, req request, s au
 	defer done()
 	e := browser.Event(r, authority.EventConsentDenied, now)
 	e.ClientID, e.Subject, e.SessionID, e.Scope = req.client.ID, s.Subject, s.ID, req.target.Scopes.String()
-	ended, err := h.endAllowed(r.Context(), grantID, e)
+	ended, err := h.endAllowed(r.Context(), grantID, &e)
 	if err == nil && !ended {
 		err = h.Record(r.Context(), e)
 	}
@@ -141,9 +141,9 @@ func (h *Handler) deny(w http.ResponseWriter, r *http.Request, req request, s au
 }
 
 // endAllowed ends the grant that the same page has made before, if it has, and
-// says whether it did.
-func (h *Handler) endAllowed(ctx context.Context, id authority.ID, e authority.Event) (bool, error) {
-	_, err := h.Grants.Grant(ctx, id)
+// says whether it did. If not, the caller has something to record.
+func (h *Handler) endAllowed(ctx context.Context, id authority.ID, e *authority.Event) (bool, error) {
+	grant, err := h.Grants.Grant(ctx, id)
 	if errors.Is(err, authority.ErrNotFound) {
 		return false, nil
 	}
@@ -151,7 +151,10 @@ func (h *Handler) endAllowed(ctx context.Context, id authority.ID, e authority.E
 		return false, err
 	}
 	e.GrantID, e.Reason = id, "denied after it was allowed"
-	return h.Endings.EndGrant(ctx, id, e)
+	if grant.State == authority.GrantEnded {
+		return false, nil
+	}
+	return h.Endings.EndGrant(ctx, id, *e)
 }
 
 // approve makes the grant and hands out its code. The grant is stored and

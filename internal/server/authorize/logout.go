@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/browser"
@@ -86,6 +87,7 @@ func (to logoutRequest) query() string {
 type signOutPage struct {
 	Query   string `json:"query,omitempty"`
 	Session string `json:"session"` // whom it was shown to
+	UserID  string `json:"user"`
 }
 
 const stepSignOut = "sign-out"
@@ -112,7 +114,7 @@ func (h *Handler) getLogout(w http.ResponseWriter, r *http.Request) {
 		h.Pages.Fail(w, r, err)
 		return
 	}
-	sealed, err := h.Pages.Seal(w, r, stepSignOut, signOutPage{Query: to.query(), Session: session.ID.String()})
+	sealed, err := h.Pages.Seal(w, r, stepSignOut, signOutPage{Query: to.query(), Session: session.ID.String(), UserID: user.ID})
 	if err != nil {
 		h.Pages.Fail(w, r, err)
 		return
@@ -171,6 +173,12 @@ func (h *Handler) signOut(w http.ResponseWriter, r *http.Request, form httpx.Par
 	session, _, err := h.Sessions.Of(r, now)
 	switch {
 	case errors.Is(err, authority.ErrNotFound):
+		// It is over, perhaps by this very form a moment ago, and then the journal may
+		// not have been told.
+		if err := h.signOutAgain(r, page, now); err != nil {
+			h.Pages.Fail(w, r, err)
+			return
+		}
 	case err != nil:
 		h.Pages.Fail(w, r, err)
 		return
@@ -200,4 +208,14 @@ func (h *Handler) signOut(w http.ResponseWriter, r *http.Request, form httpx.Par
 		return
 	}
 	h.leave(w, r, to)
+}
+
+// signOutAgain ends the session that a page was shown to, which is over.
+func (h *Handler) signOutAgain(r *http.Request, page signOutPage, now time.Time) error {
+	id, err := authority.ParseID(page.Session)
+	if err != nil {
+		return err
+	}
+	session := authority.Session{ID: id, Subject: authority.Subject{Issuer: h.Settings().URL, ID: page.UserID, Kind: authority.SubjectUser}}
+	return h.Sessions.End(r, session, "signed out", now)
 }

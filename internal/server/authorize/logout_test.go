@@ -10,6 +10,7 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/browser/browsertest"
+	"github.com/signalbox-sts/signalbox/internal/node/nodetest"
 	"github.com/signalbox-sts/signalbox/internal/revocation"
 )
 
@@ -72,6 +73,28 @@ func TestSignOutWithoutAClient(t *testing.T) {
 	}
 	if page := b.Get("/logout"); page.Code != http.StatusOK || !strings.Contains(page.Body.String(), "Signed out") {
 		t.Errorf("%d %s", page.Code, page.Body)
+	}
+}
+
+// A sign-out whose record failed is recorded when the form is sent again.
+func TestSignOutIsOnRecordInTheEnd(t *testing.T) {
+	wo := newWorld(t)
+	b := wo.signedIn()
+	page := b.Get("/logout")
+	wo.Fail(nodetest.Record, errStorage)
+	if got := b.signOut(page); got.Code != http.StatusServiceUnavailable {
+		t.Fatal(got.Code)
+	}
+	wo.Fail(nodetest.Record, nil)
+	for range 2 {
+		if got := b.signOut(page); got.Code != http.StatusSeeOther {
+			t.Fatal(got.Code, got.Body)
+		}
+	}
+	events := wo.journal()
+	last := events[len(events)-1]
+	if last.Type != authority.EventSignedOut || last.Subject.ID != "u-ada" || last.SessionID.IsZero() || events[len(events)-2].Type == authority.EventSignedOut {
+		t.Errorf("%+v", events)
 	}
 }
 

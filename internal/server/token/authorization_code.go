@@ -33,6 +33,9 @@ func (h *Handler) authorizationCode(ctx context.Context, req *request) (authorit
 	if !grant.Matches(code) || grant.ClientID != req.client.ID {
 		return authority.Authorization{}, nil, errCode
 	}
+	if err := proved(grant); err != nil {
+		return authority.Authorization{}, nil, err
+	}
 	if grant.State == authority.GrantPending && !req.now.Before(grant.Code.ExpiresAt) {
 		return authority.Authorization{}, nil, oauth.Errorf(oauth.InvalidGrant, "the authorization code has expired")
 	}

@@ -673,6 +673,42 @@ func TestStorageFailure(t *testing.T) {
 			t.Fatalf("%v", r.body)
 		}
 	})
+	// Whatever ends something: if the journal fails then, the same request puts it on
+	// record later, once.
+	for row, tc := range map[string]struct {
+		event authority.EventType
+		again func(w *world) func() reply
+	}{
+		"the reuse of a refresh token": {authority.EventRefreshReused, func(w *world) func() reply {
+			old := w.signIn("web", "openid read offline_access").text("refresh_token")
+			w.token("web", refreshForm(old))
+			w.Pass(time.Minute)
+			return func() reply { return w.token("web", refreshForm(old)) }
+		}},
+		"the revocation of a refresh token": {authority.EventGrantEnded, func(w *world) func() reply {
+			refresh := w.signIn("web", "openid read offline_access").text("refresh_token")
+			return func() reply { return w.post(revokePath, "web", form("token", refresh)) }
+		}},
+		"the revocation of an access token": {authority.EventTokenRevoked, func(w *world) func() reply {
+			access := w.signIn("web", "openid read offline_access").text("access_token")
+			return func() reply { return w.post(revokePath, "web", form("token", access)) }
+		}},
+	} {
+		t.Run(row+", journal fails", func(t *testing.T) {
+			w := newWorld(t)
+			again := tc.again(w)
+			w.Fail(nodetest.Record, errDown)
+			wantUnavailable(t, again())
+			w.Fail(nodetest.Record, nil)
+			for range 3 {
+				w.Pass(time.Second)
+				again()
+			}
+			if n := w.count(tc.event); n != 1 {
+				t.Errorf("%d records of it", n)
+			}
+		})
+	}
 	t.Run("client credentials, journal fails", func(t *testing.T) {
 		w := newWorld(t)
 		w.Fail(nodetest.Record, errDown)

@@ -64,7 +64,10 @@ func (h *Handler) introspect(r *http.Request, req *request) ([]byte, error) {
 	if err != nil || !may {
 		return inactive, err
 	}
-	const head = `{"active":true,"token_type":"Bearer",`
+	head := `{"active":true,"token_type":"Bearer",`
+	if token.Bound { // RFC 9449 §6.2: a resource server must not take it for a bearer token
+		head = `{"active":true,"token_type":"DPoP",`
+	}
 	body := make([]byte, 0, len(head)+len(token.Claims))
 	return append(append(body, head...), token.Claims[1:]...), nil
 }
@@ -124,12 +127,17 @@ func (h *Handler) introspectRefresh(ctx context.Context, req *request, raw strin
 }
 
 func refreshActive(g authority.Grant, expires time.Time) ([]byte, error) {
-	return json.Marshal(struct {
-		Active   bool   `json:"active"`
-		ClientID string `json:"client_id"`
-		Scope    string `json:"scope,omitempty"`
-		Subject  string `json:"sub"`
-		GrantID  string `json:"grant_id"`
-		Expires  int64  `json:"exp"`
-	}{true, g.ClientID, g.Scopes.String(), g.Subject.ID, g.ID.String(), expires.Unix()})
+	answer := struct {
+		Active       bool              `json:"active"`
+		ClientID     string            `json:"client_id"`
+		Scope        string            `json:"scope,omitempty"`
+		Subject      string            `json:"sub"`
+		GrantID      string            `json:"grant_id"`
+		Expires      int64             `json:"exp"`
+		Confirmation map[string]string `json:"cnf,omitempty"`
+	}{Active: true, ClientID: g.ClientID, Scope: g.Scopes.String(), Subject: g.Subject.ID, GrantID: g.ID.String(), Expires: expires.Unix()}
+	if !g.Confirmation.IsZero() {
+		answer.Confirmation = map[string]string{"jkt": g.Confirmation.JKT} // RFC 9449 §6.1
+	}
+	return json.Marshal(answer)
 }

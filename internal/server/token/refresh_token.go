@@ -34,6 +34,9 @@ func (h *Handler) refreshToken(ctx context.Context, req *request) (authority.Aut
 	if grant.ClientID != req.client.ID {
 		return authority.Authorization{}, nil, errRefresh
 	}
+	if err := proved(grant); err != nil {
+		return authority.Authorization{}, nil, err
+	}
 	issuer := h.Settings()
 	presentation := grant.Present(h.Refresh, token, req.now, issuer.RefreshGrace)
 	switch presentation {
@@ -41,6 +44,9 @@ func (h *Handler) refreshToken(ctx context.Context, req *request) (authority.Aut
 	case authority.Reuse:
 		return authority.Authorization{}, nil, h.refreshReused(ctx, req, grant)
 	default:
+		if grant.State == authority.GrantEnded && grant.EndReason == reasonReused {
+			return authority.Authorization{}, nil, h.refreshReused(ctx, req, grant) // that may not be on record
+		}
 		return authority.Authorization{}, nil, errRefresh
 	}
 
@@ -106,10 +112,12 @@ func (h *Handler) lostRace(ctx context.Context, req *request, token authority.Re
 	}
 }
 
+const reasonReused = "refresh token used again after its time"
+
 // refreshReused ends the grant: whether the thief or the honest client comes
 // second cannot be told, so both stop.
 func (h *Handler) refreshReused(ctx context.Context, req *request, grant authority.Grant) error {
-	if err := h.endGrant(ctx, grant, authority.EventRefreshReused, "refresh token used again after its time", req.at); err != nil {
+	if err := h.endGrant(ctx, grant, authority.EventRefreshReused, reasonReused, req.at); err != nil {
 		return err
 	}
 	return oauth.Errorf(oauth.InvalidGrant, "the refresh token has been used already: the grant has been ended")

@@ -45,7 +45,7 @@ func (h *Handler) revoke(r *http.Request, req *request) error {
 		return h.revokeRefresh(ctx, req, raw)
 	}
 	token, err := h.Tokens.Authenticate(raw)
-	if err != nil || token.ClientID != req.client.ID {
+	if err != nil && !errors.Is(err, issue.ErrRevoked) || token.ClientID != req.client.ID {
 		return nil // nothing of this client's, so nothing to do (RFC 7009 §2.2)
 	}
 	return h.Endings.EndToken(ctx, token.ID, token.Expires, authority.Event{

@@ -115,6 +115,16 @@ func (h *Handler) recordRefusal(ctx context.Context, req *request, err error) {
 	_ = h.Record(ctx, event)
 }
 
+// proved says whether the caller has proved the key that a grant is bound to. No
+// proof can be checked yet, so nothing is given on such a grant, and nothing that
+// its thief presents ends it (docs/security/threats.md F 79, 81).
+func proved(g authority.Grant) error {
+	if !g.Confirmation.IsZero() {
+		return oauth.Errorf(oauth.InvalidGrant, "the grant is bound to a key, and the request proves none")
+	}
+	return nil
+}
+
 // remaining takes from a grant the scopes that its client has lost since
 // consent. If that is all of them nothing is left to issue; a grant that
 // never had a scope is another thing, and goes to its only resource.

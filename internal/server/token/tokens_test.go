@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -690,5 +691,68 @@ func TestNoRequestReachesAPanic(t *testing.T) {
 				t.Errorf("%s %s: %d", r.Method, r.URL, answer.Code)
 			}
 		}
+	}
+}
+
+// F 79, 81: nothing is given for a token or a grant that is bound to a key, as long as
+// nobody can prove that key here; and who has only the half of it ends nothing.
+func TestBoundTokensNeedAProof(t *testing.T) {
+	w := newWorld(t)
+	bound := func(g *authority.Grant) { g.Confirmation = authority.Confirmation{JKT: "thumbprint"} }
+	wantRefused := func(row string, r reply) {
+		t.Helper()
+		if r.status != 400 || r.text("error") != "invalid_grant" || !strings.Contains(r.text("error_description"), "key") {
+			t.Errorf("%s: %d %v", row, r.status, r.body)
+		}
+	}
+
+	_, code := w.approve("web", "openid read offline_access", bound)
+	wantRefused("a code", w.token("web", redeem(code)))
+
+	g, code := w.approve("web", "openid read offline_access", bound)
+	first := w.Parts.Refresh.First(g.ID)
+	parsed, err := authority.ParseAuthorizationCode(code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.DB.RedeemCode(t.Context(), g.ID, parsed.Hash(), first.State(w.Now(), time.Hour), w.Now().Add(time.Hour), w.Now()); err != nil {
+		t.Fatal(err)
+	}
+	refresh := w.Parts.Refresh.Reveal(first)
+	wantRefused("a refresh token", w.token("web", refreshForm(refresh)))
+	wantRefused("a code for the second time", w.token("web", redeem(code)))
+	if stored, err := w.DB.Grant(t.Context(), g.ID); err != nil || stored.State != authority.GrantActive || stored.Refresh.Generation != 1 {
+		t.Errorf("the grant has changed: %+v %v", stored.State, err)
+	}
+	if r := w.introspect("web", refresh); r.body["active"] != true || !reflect.DeepEqual(r.body["cnf"], map[string]any{"jkt": "thumbprint"}) {
+		t.Errorf("introspection of the refresh token: %v", r.body)
+	}
+
+	client, err := w.Directory.Client(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resource, err := w.Directory.Resource(t.Context(), testAPI)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issued, err := w.Parts.Issuer.Issue(t.Context(), authority.Authorization{
+		GrantType: oauth.AuthorizationCode, Client: client, Grant: g, At: w.Now(), Format: authority.FormatJWT, Life: time.Minute,
+		Target: authority.Target{Scopes: g.Scopes, Resources: []authority.Resource{resource}}, Confirmation: g.Confirmation,
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, method := range []string{"GET", "POST"} {
+		if r := w.userInfo(method, issued.AccessToken); r.status != 401 || r.text("error") != "invalid_token" {
+			t.Errorf("UserInfo: %d %v", r.status, r.body)
+		}
+	}
+	r := w.introspect("api", issued.AccessToken)
+	if r.body["active"] != true || r.text("token_type") != "DPoP" || !reflect.DeepEqual(r.body["cnf"], map[string]any{"jkt": "thumbprint"}) {
+		t.Errorf("introspection: %v", r.body)
+	}
+	if r := w.post(revokePath, "web", form("token", issued.AccessToken)); r.status != 200 || w.introspect("api", issued.AccessToken).body["active"] != false {
+		t.Errorf("it can be ended without a proof: %d", r.status)
 	}
 }
