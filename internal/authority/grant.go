@@ -95,7 +95,7 @@ func (g Grant) Links() []Link {
 	if g.CreatedAt.Before(born) {
 		born = g.CreatedAt
 	}
-	links := make([]Link, 0, 6+2*len(g.Lineage))
+	links := make([]Link, 0, 7+2*len(g.Lineage)) // a token adds itself and its key
 	links = append(links, Link{Kind: RevokeGrant, Key: g.ID.String()}, Link{Kind: EpochClient, Key: g.ClientID, Born: born})
 	for _, a := range g.Lineage {
 		at := a.GrantID.Time()

@@ -29,7 +29,7 @@ type AccessToken struct {
 	Bound     bool // to a key (`cnf`): who presents it must prove that key
 	Expires   time.Time
 	Links     []authority.Link // what its life depends on
-	Claims    []byte           // the JSON object, as it was signed or sealed
+	Claims    string           // the JSON object, as it was signed or sealed; most other fields share its memory
 }
 
 // Checks are what a Reader asks. All fields are required.
@@ -56,8 +56,9 @@ type Reader struct {
 	read *otter.Cache[[32]byte, *AccessToken]
 }
 
-// readerCacheSize times about 1 KiB is what the cache takes at most.
-const readerCacheSize = 8192
+// readerCacheSize times about 1.4 KiB is what the cache takes at most, and twice that
+// with what the collector has not found yet.
+const readerCacheSize = 4096
 
 // NewReader makes a reader.
 func NewReader(checks Checks) *Reader {
@@ -223,7 +224,7 @@ func (r *Reader) fromClaims(c jose.Claims, keyID string, now time.Time) (*Access
 		Subject: authority.Subject{Issuer: f.text("iss"), ID: f.text("sub"), Kind: f.kind("sub_profile")},
 		Bound:   c.Has("cnf"), // whatever it names: RFC 7800 has more than one kind
 		Expires: times.Expires,
-		Claims:  c.JSON(),
+		Claims:  c.Text(),
 	}
 	if c.Has("sid") {
 		token.SessionID = f.id("sid")

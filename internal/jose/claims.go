@@ -59,7 +59,10 @@ func (c Claims) Raw(name string) (json.RawMessage, bool) {
 	return json.RawMessage(raw), true
 }
 
-// JSON is the whole object as written.
+// Text is the whole object as written. What String and Strings give shares its memory.
+func (c Claims) Text() string { return c.text }
+
+// JSON is a copy of Text.
 func (c Claims) JSON() json.RawMessage { return json.RawMessage(c.text) }
 
 // String reads a JSON string.
