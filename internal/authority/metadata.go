@@ -43,6 +43,8 @@ func checkID(id string) *Problem {
 		return problem(quote(id)+" is not an id", `use 1 to 255 printable ASCII characters without spaces, " and \`)
 	case strings.Trim(id, ".") == "":
 		return problem(quote(id)+" has nothing but dots", "add a letter")
+	case strings.HasPrefix(id, clusterSubject), strings.HasPrefix(id, issuerSubject):
+		return problem(quote(id)+" begins like the subject of a workload", "choose another beginning than cluster: and issuer:")
 	case strings.HasPrefix(id, PolicyClientPrefix):
 		return problem(quote(id)+" begins with "+PolicyClientPrefix, "choose another: these ids belong to workloads and their policies")
 	}

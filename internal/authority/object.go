@@ -16,6 +16,7 @@ const (
 	KindClient   Kind = "client"
 	KindUser     Kind = "user"
 	KindResource Kind = "resource"
+	KindCluster  Kind = "cluster"
 )
 
 // Namespace is within what an id is unique. Clients and users share one, since
@@ -65,6 +66,11 @@ func Users(s ObjectStore) Registry[User] {
 // Resources are the resources of the database.
 func Resources(s ObjectStore) Registry[Resource] {
 	return Registry[Resource]{s, KindResource, Resource.object, readResource, nil}
+}
+
+// Clusters are the clusters of the database.
+func Clusters(s ObjectStore) Registry[Cluster] {
+	return Registry[Cluster]{s, KindCluster, Cluster.object, readCluster, nil}
 }
 
 // Get finds an object. ErrNotFound.

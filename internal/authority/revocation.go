@@ -19,7 +19,9 @@ const (
 const (
 	EpochUser       RevocationKind = "user"       // key: user id
 	EpochClient     RevocationKind = "client"     // key: client id
-	EpochWorkload   RevocationKind = "workload"   // key: subject id of a workload
+	EpochWorkload   RevocationKind = "workload"   // key: subject id of a workload, or its beginning up to the namespace
+	EpochCluster    RevocationKind = "cluster"    // key: the name of a cluster whose pods proved themselves
+	EpochIssuer     RevocationKind = "issuer"     // key: the name of a trusted issuer
 	EpochEverything RevocationKind = "everything" // key: empty
 )
 
@@ -35,7 +37,7 @@ type Revocation struct {
 // IsEpoch says whether a revocation of this kind ends only what is older than it.
 func (k RevocationKind) IsEpoch() bool {
 	switch k {
-	case EpochUser, EpochClient, EpochWorkload, EpochEverything:
+	case EpochUser, EpochClient, EpochWorkload, EpochCluster, EpochIssuer, EpochEverything:
 		return true
 	default:
 		return false

@@ -44,7 +44,14 @@ func (s Subject) Epochs(born time.Time) []Link {
 	case SubjectClient:
 		return []Link{everything, {Kind: EpochClient, Key: s.ID, Born: born}}
 	case SubjectWorkload:
-		return []Link{everything, {Kind: EpochWorkload, Key: s.ID, Born: born}}
+		links := []Link{everything, {Kind: EpochWorkload, Key: s.ID, Born: born}}
+		switch cluster, namespace, issuer := workloadOf(s.ID); {
+		case cluster != "":
+			links = append(links, Link{Kind: EpochWorkload, Key: namespace, Born: born}, Link{Kind: EpochCluster, Key: cluster, Born: born})
+		case issuer != "":
+			links = append(links, Link{Kind: EpochIssuer, Key: issuer, Born: born})
+		}
+		return links
 	default:
 		return []Link{everything} // the account check refuses it
 	}
