@@ -87,15 +87,25 @@ func (g *guest) decided() bool {
 
 func (g *guest) in() {
 	g.h.t.Helper()
-	<-g.done
+	g.wait()
 	if g.err != nil {
 		g.h.t.Fatalf("not let in: %v", g.err)
 	}
 }
 
+// wait gives a queue that lets nobody in long enough to be sure of it.
+func (g *guest) wait() {
+	g.h.t.Helper()
+	select {
+	case <-g.done:
+	case <-time.After(5 * time.Second):
+		g.h.t.Fatal("neither let in nor refused")
+	}
+}
+
 func (g *guest) refused(want error) {
 	g.h.t.Helper()
-	<-g.done
+	g.wait()
 	if !errors.Is(g.err, want) {
 		g.h.t.Fatalf("%v, want %v", g.err, want)
 	}
@@ -103,7 +113,7 @@ func (g *guest) refused(want error) {
 
 func TestAKnownCallerDoesNotWaitForStrangers(t *testing.T) {
 	h := newHall(t)
-	h.enter(stranger("a"))
+	busy := h.enter(stranger("a"))
 	for i := range maxWaiting {
 		h.come(t.Context(), stranger(fmt.Sprint(i)), 1)
 	}
@@ -112,6 +122,9 @@ func TestAKnownCallerDoesNotWaitForStrangers(t *testing.T) {
 	second := h.come(t.Context(), known("bob"), 1)
 	first.release()
 	second.in() // before every stranger
+	third := h.come(t.Context(), known("eve"), 1)
+	busy.release()
+	third.in() // also in the place of a stranger
 }
 
 func TestEachKeyGetsItsTurn(t *testing.T) {
@@ -192,6 +205,17 @@ func TestStrangersHaveAPartOfTheMachine(t *testing.T) {
 	}
 }
 
+func TestAQuietDayEarnsNoMoreThanABurst(t *testing.T) {
+	h := newHall(t)
+	h.pass(24 * time.Hour)
+	for range burst {
+		h.enter(stranger("a")).release()
+	}
+	if one := h.come(t.Context(), stranger("a"), 1); one.decided() {
+		t.Error("more than a burst at full speed")
+	}
+}
+
 func TestADearHashCostsMore(t *testing.T) {
 	h := newHall(t)
 	h.come(t.Context(), stranger("a"), burst).release()
@@ -223,12 +247,16 @@ func TestWhoeverStopsWaitingLeavesTheLine(t *testing.T) {
 // A caller who gives up in the moment in which it is let in gives its place back.
 func TestGivingUpWhileBeingLetIn(t *testing.T) {
 	h := newHall(t)
-	for range 2000 {
-		busy := h.enter(stranger("a"))
+	for range 100 {
+		h.enter(stranger("a"))
 		ctx, cancel := context.WithCancel(t.Context())
 		g := h.come(ctx, stranger("b"), 0)
-		go cancel()
-		busy.release()
+		h.queue.mu.Lock()
+		cancel() // it has to wait for the lock now, before it can leave the line
+		h.queue.running--
+		h.lanes[1].running--
+		h.dispatch() // and is let in, as release does it
+		h.queue.mu.Unlock()
 		<-g.done
 		if g.err == nil {
 			g.release()

@@ -161,6 +161,27 @@ func TestEndedBy(t *testing.T) {
 	})
 }
 
+// Of several that have ended it names the first link: the grant itself before its
+// ancestors, and those before the person.
+func TestEndedByNamesTheFirstLink(t *testing.T) {
+	v := NewView()
+	grant, session := authority.Link{Kind: authority.RevokeGrant, Key: ids[0].String()}, authority.SessionEvidence(ids[0]).Link()
+	user := authority.Link{Kind: authority.EpochUser, Key: "ada", Born: at(1)}
+	for _, row := range []struct {
+		r    authority.Revocation
+		want authority.RevocationKind
+	}{
+		{authority.Revocation{Kind: authority.EpochUser, Key: "ada", NotBefore: at(2)}, authority.EpochUser},
+		{authority.Revocation{Kind: session.Kind, Key: session.Key}, session.Kind},
+		{authority.Revocation{Kind: grant.Kind, Key: grant.Key}, grant.Kind},
+	} {
+		v.Apply(row.r)
+		if by, ended := v.EndedBy([]authority.Link{grant, session, user}); !ended || by.Kind != row.want {
+			t.Errorf("ended by %+v, want %s", by, row.want)
+		}
+	}
+}
+
 func TestViewInParallel(t *testing.T) {
 	v := NewView()
 	l := []authority.Link{{Kind: authority.RevokeGrant, Key: ids[0].String()}}

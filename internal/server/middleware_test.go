@@ -183,6 +183,11 @@ func TestEveryEventSeriesExistsAtZeroFromTheStart(t *testing.T) {
 			continue
 		}
 		want = append(want, fmt.Sprintf(`grant_type="",type=%q`, eventType))
+		for _, grantType := range oauth.GrantTypes {
+			if eventType.HasGrantType() {
+				want = append(want, fmt.Sprintf(`grant_type=%q,type=%q`, grantType, eventType))
+			}
+		}
 	}
 	for _, labels := range want {
 		if !strings.Contains(answer.Body.String(), "signalbox_events_total{"+labels+"} 0\n") {
