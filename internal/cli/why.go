@@ -21,10 +21,12 @@ func (a *adminCLI) whyCommand() *cobra.Command {
 	tokenFile := ""
 	cmd := &cobra.Command{
 		Use:   "why REQUEST_ID|TOKEN|JTI|-",
-		Short: "Explain a request, a token or a grant: what, whose, alive or dead, why, and what to do",
-		Long: `Explain the number on an error page, a token, or the id of a token or grant: what
-it is, whose, what it allows, whether it is alive, why it was refused or what
-ended it, and what to do. The exit code is 0 if it is known and 1 if it is not.
+		Short: "Explain a request, a token, a grant or a session: what, whose, alive or dead, why, and what to do",
+		Long: `Explain the number on an error page, a token, or the id of a token (jti), a grant
+or a browser session (sid): what it is, whose, what it allows, whether it is alive,
+why it was refused or what ended it, and what to do. The exit code is 0 if it is
+known and 1 if it is not. Of an ID token, which no API accepts, it explains the
+session.
 
 Give a token on standard input (-) or in a file (--token-file): other users of
 the machine see the command line, and the shell keeps it. The token goes to the
@@ -78,7 +80,7 @@ func (a *adminCLI) asked(args []string, tokenFile string) (string, error) {
 	return strings.TrimSpace(args[0]), nil
 }
 
-// isID is for what may be in a URL: ids of requests, tokens and grants.
+// isID is for what may be in a URL: ids of requests, tokens, grants and sessions.
 var isID = regexp.MustCompile(`\A[0-9a-fA-F-]{1,64}\z`)
 
 func isToken(s string) bool {
@@ -95,7 +97,7 @@ func (a *adminCLI) why(ctx context.Context, value string) (admin.Why, error) {
 	case isToken(value):
 		return why, a.call(ctx, http.MethodPost, "/why", nil, admin.AskWhy{Token: value}, &why)
 	}
-	return why, errors.New("this is neither the id of a request (24 hexadecimal digits), nor that of a token or grant (a UUID), nor a token")
+	return why, errors.New("this is neither the id of a request (24 hexadecimal digits), nor that of a token, grant or session (a UUID), nor a token")
 }
 
 // printWhy writes the answer for people: what was found is data, that nothing
@@ -114,6 +116,9 @@ func (a *adminCLI) printWhy(ctx context.Context, why admin.Why) error {
 	subjects := subjectsOf(why.Records)
 	if why.Token != nil {
 		subjects = append(subjects, why.Token.Subject)
+	}
+	if why.Session != nil && why.Session.Subject != nil {
+		subjects = append(subjects, *why.Session.Subject)
 	}
 	if why.Grant != nil {
 		subjects = append(subjects, why.Grant.Subject)
@@ -152,7 +157,11 @@ func (a *adminCLI) whyRows(why admin.Why) (rows [][]string) {
 		return when(&t) + " (" + since(t, now) + ")"
 	}
 	if why.Alive != nil {
-		add("alive", map[bool]string{true: "yes", false: "no: it is dead"}[*why.Alive])
+		said := map[bool]string{true: "yes", false: "no: it is dead"}
+		if why.Session != nil {
+			said = map[bool]string{true: "yes: the person is signed in", false: "no: the session is over"}
+		}
+		add("alive", said[*why.Alive])
 	}
 	if q := why.Request; q != nil {
 		add("request", q.Method+" "+q.Path+", answered "+strconv.Itoa(q.Status)+" "+q.Error)
@@ -182,6 +191,18 @@ func (a *adminCLI) whyRows(why admin.Why) (rows [][]string) {
 		}
 		if g.ExpiresAt != nil {
 			add("expires", moment(*g.ExpiresAt))
+		}
+	}
+	if s := why.Session; s != nil {
+		if why.Token == nil && s.Subject != nil {
+			add("whose", a.whose(*s.Subject, ""))
+		}
+		if s.AuthTime != nil && s.ExpiresAt != nil {
+			add("signed in", moment(*s.AuthTime)+", by "+strings.Join(s.AMR, " and "))
+			add("until", moment(*s.ExpiresAt))
+		}
+		if why.Token != nil {
+			add("session", s.SessionID)
 		}
 	}
 	add("why", why.Reason)

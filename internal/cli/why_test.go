@@ -108,7 +108,7 @@ func TestATokenGoesIntoNoURL(t *testing.T) {
 func TestWhyInWords(t *testing.T) {
 	hour := func(n int) time.Time { return time.Date(2026, 3, 1, n, 0, 0, 0, time.UTC) }
 	yes, no := true, false
-	at := hour(11)
+	at, later := hour(11), hour(23)
 	for _, row := range []struct {
 		sentence string
 		why      admin.Why
@@ -128,6 +128,15 @@ func TestWhyInWords(t *testing.T) {
 		{"a request of a client that proved itself", admin.Why{Found: true, Summary: "x", Request: &admin.WhyAsked{Method: "POST", Path: "/token", Status: 400, Error: "invalid_scope", ClientID: "job", Proved: true, Remote: "192.0.2.1", Node: "n1", Time: hour(11)}}, []string{
 			"request  POST /token, answered 400 invalid_scope\n", "client   job\n", "from     192.0.2.1\n", "node     n1\n",
 		}, "proved it"},
+		{"a session", admin.Why{Found: true, Summary: "A browser session.", Alive: &yes, Session: &admin.WhySession{SessionID: "s1", Subject: &admin.Subject{Kind: "user", ID: "u_1"}, AuthTime: &at, AMR: []string{"pwd", "otp"}, ExpiresAt: &later}}, []string{
+			"alive      yes: the person is signed in\n", "whose      user u_1\n", "signed in  2026-03-01T11:00:00Z (60m ago), by pwd and otp\n", "until      2026-03-01T23:00:00Z (in 11h)\n",
+		}, "through"},
+		{"a session that has ended", admin.Why{Found: true, Summary: "x", Alive: &no, Session: &admin.WhySession{SessionID: "s1"}, Action: "Sign in."}, []string{
+			"alive       no: the session is over\n", "what to do  Sign in.\n",
+		}, "whose"},
+		{"an ID token", admin.Why{Found: true, Summary: "x", Alive: &no, Token: &admin.WhyToken{ClientID: "web", Subject: admin.Subject{Kind: "user", ID: "u_1"}, IssuedAt: hour(10), ExpiresAt: hour(11)}, Session: &admin.WhySession{SessionID: "s1"}}, []string{
+			"no: the session is over\n", "whose    user u_1, through the client web\n", "session  s1\n",
+		}, "allows"},
 		{"another's words", admin.Why{Found: true, Summary: "\x1b[2Jx\nforged", Reason: "\x1b[2J"}, []string{"\ufffd[2Jx\ufffdforged\n"}, "\x1b"},
 	} {
 		var out strings.Builder

@@ -330,6 +330,14 @@ func (f *fields) signedIn(session authority.ID) time.Time {
 	return at.Add(time.Second - time.Millisecond)
 }
 
+func (f *fields) time(name string) time.Time {
+	at, ok, err := f.claims.Time(name)
+	if err != nil || !ok {
+		f.err = errNotOurs
+	}
+	return at
+}
+
 func (f *fields) scopes(name string) oauth.Scopes {
 	scopes, err := oauth.ParseScopes(f.text(name))
 	if err != nil {

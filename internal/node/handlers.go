@@ -50,7 +50,7 @@ func (n *Node) publicHandler() http.Handler {
 		Pages: pages, Sessions: sessions, SignIn: signIn,
 		Authorize: &authorize.Handler{
 			Settings: n.settings, Directory: n.directory, Pages: pages, Sessions: sessions, SignIn: signIn, Grants: n.store, Endings: n.endings,
-			Record: n.record, Epoch: n.follower.View.NewestEpoch, VerifyHint: n.reader.IDTokenHint, Now: n.now,
+			Record: n.record, Epoch: n.follower.View.NewestEpoch, ReadIDToken: n.reader.IDToken, Now: n.now,
 		},
 		KeySet: n.ring.JWKS, KeySetMaxAge: int(keys.MaxAge / time.Second),
 		Supported: n.supported, AssertionAlgs: clientauth.AssertionAlgorithms(), Ready: n.ready,
@@ -61,7 +61,7 @@ func (n *Node) publicHandler() http.Handler {
 // adminHandler wires what the admin listener serves.
 func (n *Node) adminHandler() http.Handler {
 	api := &admin.API{
-		Settings: n.settings, Directory: n.directory, Store: n.store, Grants: n.store, Tokens: n.reader, Endings: n.endings,
+		Settings: n.settings, Directory: n.directory, Store: n.store, Grants: n.store, Sessions: n.store, Tokens: n.reader, Endings: n.endings,
 		GrantOf: func(raw string) (authority.ID, error) { token, err := n.refresh.Parse(raw); return token.GrantID, err },
 		Keys:    n.ring.Keys, RotateKey: n.ring.Rotate, RemoveKey: n.ring.Remove, HashPassword: password.Hash,
 		Record: n.record, Tally: func(e authority.Event) { n.tally(context.Background(), e) },

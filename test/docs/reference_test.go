@@ -238,8 +238,8 @@ itself which node answered and when, so an id that is not known here leads to th
 | member | type | what |
 | --- | --- | --- |
 `)
-	for _, name := range []string{"Why", "WhyAsked", "WhyToken", "WhyEnded"} {
-		prefix := map[string]string{"WhyAsked": "request.", "WhyToken": "token.", "WhyEnded": "ended_by."}[name]
+	for _, name := range []string{"Why", "WhyAsked", "WhyToken", "WhySession", "WhyEnded"} {
+		prefix := map[string]string{"WhyAsked": "request.", "WhyToken": "token.", "WhySession": "session.", "WhyEnded": "ended_by."}[name]
 		properties := api.Components.Schemas[name].Properties
 		for _, member := range slices.Sorted(maps.Keys(properties)) {
 			p := properties[member]

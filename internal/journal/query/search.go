@@ -31,6 +31,7 @@ type Query struct {
 	ClientID  string
 	SubjectID string
 	GrantID   string
+	SessionID string
 	TokenID   string
 	TokenHash string
 	RequestID string
@@ -152,6 +153,7 @@ func compile(q Query) *matcher {
 	member("client_id", q.ClientID)
 	member("id", q.SubjectID) // only a subject has an `id`
 	member("grant_id", q.GrantID)
+	member("sid", q.SessionID)
 	member("jti", q.TokenID)
 	member("token_hash", q.TokenHash)
 	if q.Text != "" {

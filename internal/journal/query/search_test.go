@@ -43,6 +43,7 @@ func TestSearch(t *testing.T) {
 		want string
 	}{
 		"a request":                {Query{RequestID: "req-17"}, "17 "},
+		"a session":                {Query{SessionID: "nobody's"}, ""},
 		"a grant":                  {Query{GrantID: grants[41].String()}, "41 "},
 		"a client, the first two":  {Query{ClientID: "client-2", Limit: 2}, "2 5 "},
 		"a client, the last three": {Query{ClientID: "client-2", Limit: 3, Newest: true}, "53 56 59 "},

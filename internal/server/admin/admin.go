@@ -27,6 +27,7 @@ type API struct {
 	Directory *authority.Directory  // finds what the file and the database hold
 	Store     authority.ObjectStore // changes what the database holds
 	Grants    authority.GrantStore
+	Sessions  authority.SessionStore
 	Tokens    *issue.Reader
 	Endings   *revocation.Endings
 	// GrantOf reads a refresh token of ours, of whatever generation.

@@ -17,20 +17,21 @@ import (
 
 // Why is the answer to "what is this, and why does it not work?".
 type Why struct {
-	Key     string    `json:"key,omitempty" doc:"What was asked for. Of a token its jti, never the token itself."`
-	Kind    string    `json:"kind" enum:"request,token,grant,unknown"`
-	Found   bool      `json:"found" doc:"false: this node knows nothing of it; summary says what to try, and nodes who may know."`
-	Summary string    `json:"summary" doc:"What it is, in one sentence."`
-	Alive   *bool     `json:"alive,omitempty" doc:"Whether the token or the grant is still good. Missing for a request that was refused, and where this node cannot say."`
-	Reason  string    `json:"reason,omitempty" doc:"Why the request was refused, or what ended the token or the grant."`
-	Action  string    `json:"action,omitempty" doc:"What to do."`
-	Request *WhyAsked `json:"request,omitempty" doc:"The request, where it was refused within about an hour."`
-	Token   *WhyToken `json:"token,omitempty"`
-	Grant   *Grant    `json:"grant,omitempty" doc:"The standing grant. What a machine gets for itself has none."`
-	EndedBy *WhyEnded `json:"ended_by,omitempty" doc:"The revocation or epoch that ended it."`
-	Records []Record  `json:"records,omitempty" doc:"What this node's journal says, newest first, at most 20."`
-	Partial bool      `json:"partial,omitempty" doc:"The journal is long, and was not searched to its end."`
-	Nodes   []string  `json:"nodes,omitempty" doc:"Other nodes that may know more: ask their admin API, or read their log and journal."`
+	Key     string      `json:"key,omitempty" doc:"What was asked for. Of a token its jti, never the token itself."`
+	Kind    string      `json:"kind" enum:"request,token,id_token,grant,session,unknown"`
+	Found   bool        `json:"found" doc:"false: this node knows nothing of it; summary says what to try, and nodes who may know."`
+	Summary string      `json:"summary" doc:"What it is, in one sentence."`
+	Alive   *bool       `json:"alive,omitempty" doc:"Whether the token, the grant or the session is still good. Missing for a request that was refused, for an ID token that names no session, and where this node cannot say."`
+	Reason  string      `json:"reason,omitempty" doc:"Why the request was refused, or what ended the token, the grant or the session."`
+	Action  string      `json:"action,omitempty" doc:"What to do."`
+	Request *WhyAsked   `json:"request,omitempty" doc:"The request, where it was refused within about an hour."`
+	Token   *WhyToken   `json:"token,omitempty"`
+	Session *WhySession `json:"session,omitempty" doc:"The signed-in browser; of an ID token, the one that it names."`
+	Grant   *Grant      `json:"grant,omitempty" doc:"The standing grant. What a machine gets for itself has none."`
+	EndedBy *WhyEnded   `json:"ended_by,omitempty" doc:"The revocation or epoch that ended it."`
+	Records []Record    `json:"records,omitempty" doc:"What this node's journal says, newest first, at most 20."`
+	Partial bool        `json:"partial,omitempty" doc:"The journal is long, and was not searched to its end."`
+	Nodes   []string    `json:"nodes,omitempty" doc:"Other nodes that may know more: ask their admin API, or read their log and journal."`
 }
 
 // WhyAsked is a request that was refused.
@@ -48,9 +49,9 @@ type WhyAsked struct {
 	Remote      string    `json:"remote,omitempty"`
 }
 
-// WhyToken is what an access token says of itself.
+// WhyToken is what an access token or an ID token says of itself.
 type WhyToken struct {
-	TokenID   string    `json:"jti"`
+	TokenID   string    `json:"jti,omitempty" doc:"Missing for an ID token, which has none."`
 	GrantID   string    `json:"grant_id,omitempty"`
 	SessionID string    `json:"sid,omitempty"`
 	ClientID  string    `json:"client_id"`
@@ -61,7 +62,7 @@ type WhyToken struct {
 	ExpiresAt time.Time `json:"expires_at"`
 }
 
-// WhyEnded is what ended a token or a grant.
+// WhyEnded is what ended a token, a grant or a session.
 type WhyEnded struct {
 	Kind   string     `json:"kind" doc:"token, grant, session, key, another kind of evidence, or an epoch: user, client, workload, everything."`
 	Key    string     `json:"key,omitempty"`
@@ -73,14 +74,14 @@ type WhyEnded struct {
 // AskWhy is a token to be explained. It is in the body and not in the URL, which
 // ends up in logs.
 type AskWhy struct {
-	Token string `json:"token" doc:"An access token, a refresh token or an authorization code of this issuer."`
+	Token string `json:"token" doc:"An access token, an ID token, a refresh token or an authorization code of this issuer."`
 }
 
 func (a *API) whyRoutes() []api.Route {
 	return []api.Route{
 		{
 			Method: "GET", Path: "/why/{id}", Name: "why", Scope: "journal:read", Run: a.why,
-			Summary: "Explain a request id, the jti of a token, or a grant: what it is, whose, whether it is alive, why it was refused or what ended it, and what to do.", Out: Why{},
+			Summary: "Explain a request id, the jti of a token, a grant or a session: what it is, whose, whether it is alive, why it was refused or what ended it, and what to do.", Out: Why{},
 		},
 		{
 			Method: "POST", Path: "/why", Name: "whyToken", Scope: "journal:read", Run: a.whyToken,
@@ -99,7 +100,7 @@ func (a *API) why(ctx context.Context, c *api.Call) (api.Plan, error) {
 	if id, err := authority.ParseID(c.ID); err == nil {
 		return answer(a.whyID(ctx, c, id))
 	}
-	return api.Reads(Why{Key: api.Clip(c.ID), Kind: "unknown", Summary: "This is not the id of a request (24 hexadecimal digits), of a token or of a grant (a UUID)."}), nil
+	return api.Reads(Why{Key: api.Clip(c.ID), Kind: "unknown", Summary: "This is not the id of a request (24 hexadecimal digits), of a token, a grant or a session (a UUID)."}), nil
 }
 
 func answer(w Why, err error) (api.Plan, error) { return api.Reads(w), err }
@@ -143,7 +144,7 @@ func (a *API) whyRecorded(ctx context.Context, c *api.Call, w *Why) error {
 	return a.whyIssued(ctx, c, w, newest)
 }
 
-// whyID explains a token or a grant by its id.
+// whyID explains a token, a grant or a session by its id.
 func (a *API) whyID(ctx context.Context, c *api.Call, id authority.ID) (Why, error) {
 	w := Why{Key: c.ID, Kind: "grant"}
 	born := id.Time().Add(-time.Minute)
@@ -153,6 +154,13 @@ func (a *API) whyID(ctx context.Context, c *api.Call, id authority.ID) (Why, err
 			return Why{}, err
 		}
 		return w, a.whyGrant(ctx, c, &w, grant)
+	}
+	if !errors.Is(err, authority.ErrNotFound) {
+		return Why{}, err
+	}
+	session, err := a.Sessions.Session(ctx, id)
+	if err == nil {
+		return w, a.whySession(ctx, c, &w, session)
 	}
 	if !errors.Is(err, authority.ErrNotFound) {
 		return Why{}, err
@@ -176,8 +184,11 @@ func (a *API) whyID(ctx context.Context, c *api.Call, id authority.ID) (Why, err
 		w.Found, w.Summary = true, whatMachinesGet(w.Kind)
 		return w, a.ended(ctx, &w, []authority.Link{{Kind: authority.RevokeGrant, Key: c.ID}, {Kind: authority.RevokeToken, Key: c.ID}}, born)
 	}
+	if known, err := a.whyEndedSession(ctx, &w, id); known || err != nil {
+		return w, err
+	}
 	w.Kind = "unknown"
-	w.Summary = "This node knows no token and no standing grant with this id. It was made at " + id.Time().Format(time.RFC3339) + "."
+	w.Summary = "This node knows no token, no standing grant and no session with this id. It was made at " + id.Time().Format(time.RFC3339) + "."
 	w.Nodes, err = a.otherNodes(ctx)
 	return w, err
 }
@@ -199,6 +210,9 @@ func (a *API) explain(ctx context.Context, c *api.Call, raw string) (Why, error)
 		w, err := a.whyID(ctx, c, grantID)
 		w.Summary = what + " " + w.Summary
 		return w, err
+	}
+	if token, err := a.Tokens.IDToken(raw); err == nil {
+		return a.whyIDToken(ctx, c, token)
 	}
 	token, err := a.Tokens.Explain(raw)
 	if err != nil {
@@ -269,13 +283,13 @@ func (a *API) whyAccess(ctx context.Context, c *api.Call, w *Why, token *issue.A
 		Audience: token.Audience, Scope: token.Scopes.String(), IssuedAt: token.ID.Time(), ExpiresAt: token.Expires.UTC(),
 	}
 	w.Summary += sentenceOf(w.Token)
-	return a.life(ctx, c, w, token.Links, token.Expires, token.ClientID, token.Subject, token.ID.Time())
+	return a.life(ctx, c, w, dependent{token.Links, token.ID.Time(), token.Expires, token.ClientID, token.Subject})
 }
 
 func (a *API) whyGrant(ctx context.Context, c *api.Call, w *Why, g authority.Grant) error {
 	shown := a.showing(g, c.Now)
 	w.Found, w.Grant, w.Summary = true, &shown, grantSentence(shown)
-	if err := a.life(ctx, c, w, g.Links(), g.ExpiresAt, g.ClientID, g.Subject, g.ID.Time()); err != nil {
+	if err := a.life(ctx, c, w, dependent{g.Links(), g.ID.Time(), g.ExpiresAt, g.ClientID, g.Subject}); err != nil {
 		return err
 	}
 	if w.EndedBy == nil && g.State == authority.GrantEnded {
@@ -294,18 +308,30 @@ func (a *API) whyGrant(ctx context.Context, c *api.Call, w *Why, g authority.Gra
 	return nil
 }
 
+// dependent is what has a life, and what that depends on.
+type dependent struct {
+	links    []authority.Link
+	born     time.Time
+	expires  time.Time
+	clientID string // empty: no client's account matters
+	subject  authority.Subject
+}
+
 // life says whether something is still good, and if not what ended it.
-func (a *API) life(ctx context.Context, c *api.Call, w *Why, links []authority.Link, expires time.Time, clientID string, subject authority.Subject, born time.Time) error {
+func (a *API) life(ctx context.Context, c *api.Call, w *Why, d dependent) error {
 	alive := false
 	w.Alive = &alive
-	if err := a.ended(ctx, w, links, born); err != nil || w.EndedBy != nil {
+	if err := a.ended(ctx, w, d.links, d.born); err != nil || w.EndedBy != nil {
 		return err
 	}
-	if !c.Now.Before(expires) {
-		w.Reason, w.Action = "it expired at "+expires.UTC().Format(time.RFC3339), "Get a new one. Clients should ask again shortly before expires_in has passed."
+	if !c.Now.Before(d.expires) {
+		w.Reason, w.Action = "it expired at "+d.expires.UTC().Format(time.RFC3339), "Get a new one. Clients should ask again shortly before expires_in has passed."
 		return nil
 	}
-	_, err := a.Directory.Alive(ctx, clientID, subject)
+	_, err := a.Directory.Account(ctx, d.subject)
+	if d.clientID != "" {
+		_, err = a.Directory.Alive(ctx, d.clientID, d.subject)
+	}
 	switch {
 	case errors.Is(err, authority.ErrEnded):
 		w.Reason, w.Action = err.Error(), "Enable the account, or create it, and get a new token."
@@ -354,7 +380,7 @@ func endingQuery(by authority.Revocation, since time.Time) query.Query {
 	case authority.RevokeToken:
 		q.TokenID, q.Types = by.Key, []string{string(authority.EventTokenRevoked)}
 	case authority.RevokeSession:
-		q.Text, q.Types = by.Key, []string{string(authority.EventSignedOut)}
+		q.SessionID, q.Types = by.Key, []string{string(authority.EventSignedOut)}
 	case authority.RevokeKey:
 		q.Text, q.Types = by.Key, []string{string(authority.EventKeyChanged)}
 	default:

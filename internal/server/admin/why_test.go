@@ -258,3 +258,123 @@ func TestATokenStaysOutOfURLsAndAnswers(t *testing.T) {
 	s.call(s.token("grants:read"), "POST", "/why", object{"token": token}).wants(http.StatusForbidden)
 	s.call(s.token("grants:read"), "GET", "/why/x", nil).wants(http.StatusForbidden)
 }
+
+// session signs a person in, as the sign-in page does.
+func (s *service) session(userID string) authority.Session {
+	s.Helper()
+	now := s.Now()
+	session := authority.Session{
+		ID: authority.NewID(now), Hash: [32]byte{1}, AuthTime: now, AMR: []string{"pwd"}, ExpiresAt: now.Add(12 * time.Hour),
+		Subject: authority.Subject{Issuer: issuerURL, ID: userID, Kind: authority.SubjectUser},
+	}
+	if err := s.DB.StartSession(s.Context(), session); err != nil {
+		s.Fatal(err)
+	}
+	s.Wait(time.Second)
+	return session
+}
+
+// signOut ends a session, as the sign-out page does.
+func (s *service) signOut(session authority.Session) {
+	s.Helper()
+	e := authority.Event{Type: authority.EventSignedOut, At: s.Now(), Subject: session.Subject, SessionID: session.ID, Reason: "signed out"}
+	if _, err := s.Parts.Endings.EndSession(s.Context(), session.ID, e); err != nil {
+		s.Fatal(err)
+	}
+}
+
+func TestWhyASessionHasEnded(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		do     func(s *service, session authority.Session)
+		alive  bool
+		whose  bool // although its row may be gone
+		by     string
+		reason string
+		action string
+	}{
+		{"a session that is good", func(*service, authority.Session) {}, true, true, "", "", "the person is signed in"},
+		{"one whose person has signed out", func(s *service, session authority.Session) { s.signOut(session) }, false, true, "session", "has ended: signed out", "sign in again"},
+		{"one that ended on a node whose journal is elsewhere", func(s *service, session authority.Session) {
+			if _, err := s.DB.EndSession(s.Context(), session.ID, authority.Ending{At: s.Now(), Remember: time.Hour}); err != nil {
+				s.Fatal(err)
+			}
+			s.Pass(0)
+		}, false, false, "session", "has ended", "sign in again"},
+		{"one that has expired", func(s *service, _ authority.Session) { s.Pass(13 * time.Hour) }, false, true, "", "it expired at 2026-05-02T00:00:00Z", "sign in again"},
+		{"one from before everything of the person was ended", func(s *service, _ authority.Session) {
+			s.call(s.admin(), "POST", "/revocations", object{"username": "ada"}).wants(http.StatusOK)
+		}, false, true, "user", "everything of the user u_ada", "sign in again"},
+		{"one whose person is gone", func(s *service, _ authority.Session) { delete(s.Static.Users, "u_ada"); s.Declare() }, false, true, "", `user "u_ada" is disabled or gone`, "Enable the account"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := newService(t)
+			session := s.session("u_ada")
+			row.do(s, session)
+			w := s.why(session.ID.String())
+			if !w.Found || w.Kind != "session" || w.Alive == nil || *w.Alive != row.alive || w.Session == nil || w.Session.SessionID != session.ID.String() {
+				t.Fatalf("%+v", w)
+			}
+			if (w.Session.Subject != nil) != row.whose || row.whose && (w.Session.Subject.ID != "u_ada" || !strings.Contains(w.Summary, "u_ada")) {
+				t.Errorf("whose: %+v, %s", w.Session.Subject, w.Summary)
+			}
+			if (w.EndedBy != nil) != (row.by != "") || row.by != "" && w.EndedBy.Kind != row.by || !strings.Contains(w.Reason, row.reason) || !strings.Contains(w.Action, row.action) {
+				t.Errorf("%s / %s / %+v", w.Reason, w.Action, w.EndedBy)
+			}
+		})
+	}
+}
+
+// A session's row goes when it expires, and the list of what has ended forgets it.
+func TestWhyASessionIsOverThatTheJournalAloneRemembers(t *testing.T) {
+	s := newService(t)
+	id, person := authority.NewID(s.Now()), authority.Subject{Issuer: issuerURL, ID: "u_ada", Kind: authority.SubjectUser}
+	if err := s.Parts.Endings.EndToken(s.Context(), authority.NewID(s.Now()), s.Now(), authority.Event{Type: authority.EventTokenRevoked, Subject: person, SessionID: id}); err != nil {
+		t.Fatal(err)
+	}
+	w := s.why(id.String())
+	if !w.Found || w.Kind != "session" || w.Alive == nil || *w.Alive || w.EndedBy != nil || len(w.Records) != 1 ||
+		w.Session.Subject == nil || w.Session.Subject.ID != "u_ada" || !strings.Contains(w.Reason, "it is over") || !strings.Contains(w.Action, "sign in again") {
+		t.Errorf("%+v", w)
+	}
+}
+
+func TestWhyOfAnIDTokenSaysThatItIsNoAccessToken(t *testing.T) {
+	s := newService(t)
+	session := s.session("u_ada")
+	signer, err := s.Parts.Keys.Signer("", "JWT")
+	if err != nil {
+		t.Fatal(err)
+	}
+	idToken := func(issuer, sid string) string {
+		token, err := signer.Sign(fmt.Appendf(nil, `{"iss":%q,"aud":"web","sub":"u_ada","iat":%d,"exp":%d%s}`, issuer, s.Now().Unix(), s.Now().Add(5*time.Minute).Unix(), sid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	sid := fmt.Sprintf(`,"sid":%q`, session.ID)
+	token, bare, foreign := idToken(issuerURL, sid), idToken(issuerURL, ""), idToken("https://elsewhere.example.com", sid)
+
+	w := s.whyToken(token)
+	if !w.Found || w.Kind != "id_token" || w.Token == nil || w.Token.ClientID != "web" || w.Token.Subject.ID != "u_ada" || w.Token.TokenID != "" ||
+		w.Session == nil || w.Alive == nil || !*w.Alive || !strings.Contains(w.Summary, "no access token") || !strings.Contains(w.Summary, "is good until") || !strings.Contains(w.Action, "the access token that came with it") {
+		t.Errorf("%+v %+v", w, w.Token)
+	}
+	s.signOut(session)
+	if w = s.whyToken(token); !w.Found || w.Alive == nil || *w.Alive || w.EndedBy == nil || w.EndedBy.Kind != "session" || !strings.Contains(w.Action, "sign in again") {
+		t.Errorf("after the sign-out: %+v", w)
+	}
+	s.Pass(10 * time.Minute)
+	if w = s.whyToken(token); !w.Found || !strings.Contains(w.Summary, "It expired at 2026-05-01T12:05:01Z") {
+		t.Errorf("after its time: %+v", w)
+	}
+	if w = s.whyToken(bare); !w.Found || w.Kind != "id_token" || w.Alive != nil || w.Session != nil || w.Action == "" {
+		t.Errorf("without a session: %+v", w)
+	}
+	for name, bad := range map[string]string{"of another issuer": foreign, "forged": token[:len(token)-8] + "AAAAAAAA"} {
+		if w = s.whyToken(bad); w.Found || w.Kind != "unknown" || w.Session != nil {
+			t.Errorf("%s: %+v", name, w)
+		}
+	}
+}

@@ -101,6 +101,30 @@ func sentenceOf(t *WhyToken) string {
 	return strings.TrimSpace(said) + "."
 }
 
+func idTokenSentence(t *WhyToken, now time.Time) string {
+	good := "is good until"
+	if !now.Before(t.ExpiresAt) {
+		good = "expired at"
+	}
+	return fmt.Sprintf("An ID token, and no access token: it tells client %s that %s %s has signed in, and no API takes it. It %s %s.",
+		t.ClientID, t.Subject.Kind, t.Subject.ID, good, t.ExpiresAt.Format(time.RFC3339))
+}
+
+func sessionSentence(s *WhySession) string {
+	whose := "somebody"
+	if s.Subject != nil {
+		whose = s.Subject.Kind + " " + s.Subject.ID
+	}
+	return "A browser session of " + whose + "."
+}
+
+func sessionAction(alive bool) string {
+	if alive {
+		return "Nothing: the person is signed in. Signing out ends it, and so does `signalbox panic --user`, with everything else of that person."
+	}
+	return "Let the person sign in again: what depended on the session has ended with it."
+}
+
 func grantSentence(g Grant) string {
 	said := fmt.Sprintf("A grant of client %s for %s %s", g.ClientID, g.Subject.Kind, g.Subject.ID)
 	if g.Scope != "" {

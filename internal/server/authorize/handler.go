@@ -16,6 +16,7 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/browser"
+	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/revocation"
 	"github.com/signalbox-sts/signalbox/internal/signin"
@@ -37,9 +38,9 @@ type Handler struct {
 	// Epoch is the newest "not before" mark that concerns the client or the
 	// person: what they had allowed until then has to be asked about again.
 	Epoch func(clientID, subjectID string) time.Time
-	// VerifyHint reads an ID token of ours, also an expired one.
-	VerifyHint func(raw string) (clientID, subject, sid string, err error)
-	Now        func() time.Time
+	// ReadIDToken reads an ID token of ours, also an expired one: a hint.
+	ReadIDToken func(raw string) (issue.IDToken, error)
+	Now         func() time.Time
 }
 
 // Routes are the pages that an authorization request leads through. /authorize

@@ -147,7 +147,7 @@ func (wo *world) idToken(hinted string) string {
 	if err != nil {
 		wo.t.Fatal(err)
 	}
-	token, err := signer.Sign(fmt.Appendf(nil, `{"iss":%q,"aud":%q,"sub":%q}`, wo.Parts.Settings().URL, of[1], of[2]))
+	token, err := signer.Sign(fmt.Appendf(nil, `{"iss":%q,"aud":%q,"sub":%q,"iat":1,"exp":2}`, wo.Parts.Settings().URL, of[1], of[2]))
 	if err != nil {
 		wo.t.Fatal(err)
 	}

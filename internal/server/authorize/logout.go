@@ -29,12 +29,12 @@ func (h *Handler) logoutRequest(r *http.Request, p httpx.Params) (logoutRequest,
 		if len(hint) > maxHint {
 			return logoutRequest{}, oauth.Errorf(oauth.InvalidRequest, "id_token_hint is longer than %d bytes", maxHint)
 		}
-		hinted, _, _, err := h.VerifyHint(hint)
+		hinted, err := h.ReadIDToken(hint)
 		switch {
-		case err == nil && id != "" && id != hinted:
+		case err == nil && id != "" && id != hinted.ClientID:
 			return logoutRequest{}, oauth.Errorf(oauth.InvalidRequest, "client_id is not the client of id_token_hint")
 		case err == nil:
-			id = hinted
+			id = hinted.ClientID
 		case id == "":
 			return logoutRequest{}, oauth.Errorf(oauth.InvalidRequest, "id_token_hint is not an ID token of this issuer").Because(err)
 		}

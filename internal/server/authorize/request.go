@@ -169,9 +169,11 @@ func (h *Handler) request(ctx context.Context, p httpx.Params, to destination) (
 		return request{}, err
 	}
 	if hint := p.Get("id_token_hint"); hint != "" {
-		if _, req.subject, _, err = h.VerifyHint(hint); err != nil || req.subject == "" {
+		hinted, err := h.ReadIDToken(hint)
+		if err != nil {
 			return request{}, oauth.Errorf(oauth.InvalidRequest, "id_token_hint is not an ID token of this issuer").Because(err)
 		}
+		req.subject = hinted.Subject.ID
 	}
 	if len(req.query()) > maxQuery {
 		return request{}, oauth.Errorf(oauth.InvalidRequest, "the request is longer than %d bytes", maxQuery)
