@@ -39,6 +39,7 @@ type Client struct {
 // secret is being rotated.
 type ClientSecret struct {
 	Hash      [32]byte  // SHA-256: the secret is machine-made, so a fast hash is right
+	CreatedAt time.Time // zero means that it is not known
 	ExpiresAt time.Time // zero means that it does not expire
 }
 

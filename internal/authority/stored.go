@@ -20,6 +20,7 @@ type storedClient struct {
 
 type storedSecret struct {
 	SHA256    string    `json:"sha256"`
+	CreatedAt time.Time `json:"created_at,omitzero"`
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 }
 
@@ -27,7 +28,7 @@ func (c Client) object() (Object, []Problem) {
 	m := c.Metadata()
 	stored := storedClient{ClientMetadata: m, Disabled: c.Disabled}
 	for _, s := range m.ClientSecrets {
-		stored.Secrets = append(stored.Secrets, storedSecret{hex.EncodeToString(s.Hash[:]), s.ExpiresAt})
+		stored.Secrets = append(stored.Secrets, storedSecret{hex.EncodeToString(s.Hash[:]), s.CreatedAt, s.ExpiresAt})
 	}
 	return Object{Kind: KindClient, ID: c.ID, Body: marshal(stored), Revision: c.Revision, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt}, m.Validate()
 }
@@ -40,7 +41,7 @@ func readClient(o Object) (Client, error) {
 	m := &stored.ClientMetadata
 	m.ClientID = o.ID
 	for _, s := range stored.Secrets {
-		secret := ClientSecret{ExpiresAt: s.ExpiresAt}
+		secret := ClientSecret{CreatedAt: s.CreatedAt, ExpiresAt: s.ExpiresAt}
 		if len(s.SHA256) != hex.EncodedLen(len(secret.Hash)) {
 			return Client{}, errors.New("the hash of a secret is damaged")
 		}

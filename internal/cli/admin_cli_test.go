@@ -185,13 +185,18 @@ func TestClientCommands(t *testing.T) {
 	if last := clients[len(clients)-1]; last.ClientID != "night-job" {
 		t.Fatalf("%+v", clients)
 	}
-	s.run("client", "show", "night-job").wants(0, "client_id", "night-job", "client_secret_basic")
+	s.run("client", "show", "night-job").wants(0, "client_id", "night-job", "client_secret_basic", "secrets", "one made ", "until it is rotated")
+	if r := s.run("client", "show", "demo-service", "-o", "json").wants(0, `"current": true`); strings.Contains(r.out, "{}") {
+		t.Errorf("a secret of which nothing is said: %s", r.out)
+	}
 	s.run("client", "rotate", "night-job", "--keep-old", "1h", "-o", "json").wants(0).into(&rotated)
 	if rotated.ClientSecret == "" || rotated.ClientSecret == created.ClientSecret || len(rotated.Secrets) != 2 {
 		t.Fatalf("%+v", rotated)
 	}
 	s.run("client", "update", "night-job", "--name", "Day job").wants(0, "Day job")
-	s.run("client", "disable", "night-job").wants(2, "--yes")
+	s.run("client", "disable", "night-job").wants(2, "what this ends stays ended", "--yes")
+	s.run("client", "disable", "night-job", "--dry-run", "-o", "json").wants(0, "Blast radius of client night-job", `"dry_run": true`)
+	s.run("client", "delete", "night-job", "--dry-run").wants(0, "Blast radius of client night-job")
 	s.run("client", "show", "night-job", "-o", "json").wants(0, `"disabled": false`)
 	s.run("client", "disable", "night-job", "--yes").wants(0, "disabled")
 	s.run("client", "show", "night-job", "-o", "json").wants(0, `"disabled": true`)
@@ -260,6 +265,8 @@ func TestUserCommands(t *testing.T) {
 	s.run("user", "show", bob.UserID).wants(0, "bob@example.com")
 	s.typing("another password", "user", "password", "bob", "--password-file", "-").wants(0, "is set")
 	s.run("user", "disable", "bob").wants(2, "--yes")
+	s.run("user", "disable", "bob", "--dry-run").wants(0, "Blast radius of user bob ("+bob.UserID+")")
+	s.run("user", "show", "bob", "-o", "json").wants(0, `"disabled": false`)
 	s.run("user", "disable", "bob", "--yes").wants(0, "disabled")
 	s.run("user", "show", "bob", "-o", "json").wants(0, `"disabled": true`)
 	s.run("user", "enable", "bob").wants(0)
@@ -301,7 +308,9 @@ func TestKeyResourceAndGrantCommands(t *testing.T) {
 	s.run("resource", "create", api, "--token-format", "xml").wants(2, "--token-format")
 	s.run("resource", "create", api, "--access-ttl", "2h").wants(2, "--access-ttl")
 
-	s.run("grant", "list", "--user", "ada", "--client", "demo-web", "--active").wants(0, "GRANT")
+	if r := s.run("grant", "list", "--user", "ada", "--client", "demo-web", "--active").wants(0, "no grants"); r.out != "" {
+		t.Errorf("a head without a table: %q", r.out)
+	}
 	s.run("grant", "list", "-o", "json").wants(0, "[]", "no grants")
 	s.run("grant", "list", "--user", "nobody").wants(0, "no grants")
 	s.run("grant", "list", "--limit", "-1").wants(2)
@@ -310,7 +319,12 @@ func TestKeyResourceAndGrantCommands(t *testing.T) {
 	s.run("grant", "revoke").wants(2)
 	s.run("grant", "revoke", "x", "--token-file", "-").wants(2, "not both")
 	s.typing("sbx_at_nonsense", "grant", "revoke", "--token-file", "-", "--yes").wants(1, "not a live access token")
-	s.run("grant", "revoke", "01890000-0000-7000-8000-000000000000", "--yes").wants(0, "it is on record")
+	const unknown = "01890000-0000-7000-8000-000000000000"
+	s.run("grant", "revoke", unknown, "--dry-run").wants(1, "nothing is known here of a grant")
+	s.run("grant", "revoke", unknown, "--yes").wants(1, "so nothing was ended", "no row", "signalbox why "+unknown, "--force")
+	s.run("grant", "revoke", unknown, "--yes", "--force").wants(0, "what machines got for themselves", "it is on record")
+	s.run("grant", "revoke", unknown, "--yes").wants(0, "it has ended already", "it had ended before") // a script that runs twice
+	s.typing("x", "grant", "revoke", "--token-file", "-", "--force").wants(2, "--force is for the id")
 }
 
 func TestPanicShowsItsBlastRadiusFirst(t *testing.T) {
@@ -325,7 +339,7 @@ func TestPanicShowsItsBlastRadiusFirst(t *testing.T) {
 	}
 	defer null.Close()
 	execute(t, t.Context(), s.env, null, "panic", "--user", "ada").wants(2, "--yes")
-	s.typing(s.ready.AdminToken, "grant", "revoke", "--token-file", "-", "--dry-run").wants(0, "Blast radius of grant")
+	s.typing(s.ready.AdminToken, "grant", "revoke", "--token-file", "-", "--dry-run").wants(0, "Blast radius of grant", "what machines got for themselves")
 	s.run("panic", "--everything", "--dry-run").wants(0, "Blast radius of everything", "standing grants")
 	s.run("client", "list").wants(0) // the dry run left the token alone
 	s.run("panic", "--user", "ada", "--yes").wants(0, "it is on record")

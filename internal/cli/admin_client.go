@@ -53,6 +53,7 @@ type adminCLI struct {
 	context   optional
 	url       optional
 	tokenFile optional
+	insecure  bool
 	found     *adminTarget
 	forms     []string // that the command can print its data in
 	output    string
@@ -65,6 +66,7 @@ func (a *adminCLI) flags(cmd *cobra.Command) {
 	contextFlag(a.env, cmd, flags, &a.context)
 	flags.Var(&a.url, "admin-url", "URL of the admin listener (SIGNALBOX_ADMIN_URL; default: the context's, or "+defaultAdminURL+")")
 	flags.Var(&a.tokenFile, "admin-token-file", "file with an access token for the admin API, - for standard input (SIGNALBOX_ADMIN_TOKEN_FILE; or SIGNALBOX_ADMIN_TOKEN with the token itself; default: the context's credential)")
+	insecureFlag(flags, &a.insecure)
 	outputFlag(cmd, flags, &a.output, a.forms)
 	_ = cmd.MarkPersistentFlagFilename("admin-token-file")
 }
@@ -250,7 +252,7 @@ type listing[T any] struct {
 	arrange func([]T) []T                                 // sorts and leaves out; nil for as they come
 	prepare func(ctx context.Context, items []T)          // before rows are made; nil for nothing
 	query   func(ctx context.Context) (url.Values, error) // nil for none
-	none    string                                        // said of an empty answer; empty for nothing
+	none    string                                        // said of an empty list, which is no table
 }
 
 func (l listing[T]) command(a *adminCLI, short, example string) *cobra.Command {
@@ -275,14 +277,17 @@ func (l listing[T]) command(a *adminCLI, short, example string) *cobra.Command {
 			if more {
 				fmt.Fprintf(a.env.Err, "there are more: raise --limit, or --limit 0 for all\n")
 			}
-			if len(items) == 0 && l.none != "" {
-				a.done("%s", l.none)
-			}
 			if l.arrange != nil {
 				items = l.arrange(items)
 			}
+			if len(items) == 0 { // else a mistyped name looks like a person without any
+				a.done("%s", l.none)
+			}
 			if a.output != "text" {
 				return printList(a.env.Out, a.output, items)
+			}
+			if len(items) == 0 {
+				return nil
 			}
 			if l.prepare != nil {
 				l.prepare(cmd.Context(), items)
@@ -337,14 +342,14 @@ func (a *adminCLI) completeIDs(path, member string) cobra.CompletionFunc {
 	}
 }
 
-// confirm asks a person before something that cannot be taken back. A script
-// has nobody to ask and must say --yes.
+// confirm asks a person before something that ends things: what has ended stays
+// ended. A script has nobody to ask and must say --yes.
 func (a *adminCLI) confirm(question string, yes bool) error {
 	if yes {
 		return nil
 	}
 	if !isTerminal(a.env.In) {
-		return &usageError{errors.New("this cannot be taken back: say --yes where nobody can be asked")}
+		return &usageError{errors.New("what this ends stays ended, and nobody can be asked here: say --yes")}
 	}
 	if target, err := a.target(); err == nil && target.context.Name != "" {
 		question = "Context " + target.context.Name + ": " + question // several services look alike

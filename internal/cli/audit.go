@@ -360,6 +360,7 @@ func (a *adminCLI) auditNodes() *cobra.Command {
 			}
 			return []string{n.Node, strconv.FormatUint(n.Seq, 10), age(n.WrittenAt, a.env.now()), n.Place, strings.TrimPrefix(state, "expected, ")}
 		},
+		none: "no nodes",
 	}.command(a, "List the nodes whose journals the database remembers", "  signalbox audit nodes\n  signalbox audit nodes -o json")
 	cmd.Use = "nodes"
 	return cmd
@@ -399,7 +400,7 @@ func (a *adminCLI) auditVerify() *cobra.Command {
 
 The hash chain alone shows accidents. With --master-key-file the signatures of
 the checkpoints are checked too: they show a forger who computed the chain
-again. With --config, folder and master key come from the service's own
+again. If not one of them is good, the key may be a wrong one. With --config, folder and master key come from the service's own
 configuration, and what the database remembers of every node is compared as
 well: that shows a journal that was cut, emptied or replaced by an older copy.
 Journals of nodes on other machines are named and need not be here, unless with
@@ -493,6 +494,9 @@ func (a *adminCLI) verify(dir string, options verify.Options) error {
 			fmt.Fprintln(a.env.Out, explain.Printable(nodeText(n, options)))
 		}
 	}
+	if report.NoneSigned {
+		return fmt.Errorf("no checkpoint in %s is signed with this master key: is it the master key of this service? If it is, the journal was tampered with", explain.Printable(dir))
+	}
 	if !report.OK() {
 		for _, p := range report.Problems() {
 			if p.Kind != verify.Lost && p.Kind != verify.Missing {
@@ -507,9 +511,10 @@ func (a *adminCLI) verify(dir string, options verify.Options) error {
 // verified is the report as JSON shows it: its names are ours to keep, not
 // those of a package.
 type verified struct {
-	OK    bool           `json:"ok"`
-	Bytes int64          `json:"bytes"`
-	Nodes []verifiedNode `json:"nodes"`
+	OK         bool           `json:"ok"`
+	Bytes      int64          `json:"bytes"`
+	NoneSigned bool           `json:"none_signed,omitempty"` // no checkpoint has a good signature: the master key may be a wrong one
+	Nodes      []verifiedNode `json:"nodes"`
 }
 
 type verifiedNode struct {
@@ -549,7 +554,7 @@ type verifiedProblem struct {
 }
 
 func shownReport(report verify.Report, options verify.Options) verified {
-	shown := verified{OK: report.OK(), Bytes: report.Bytes, Nodes: []verifiedNode{}}
+	shown := verified{OK: report.OK(), Bytes: report.Bytes, NoneSigned: report.NoneSigned, Nodes: []verifiedNode{}}
 	for _, n := range report.Nodes {
 		node := verifiedNode{
 			Node: n.Node, Segments: n.Segments, First: n.First, Records: n.Records, Head: n.Head, Checkpoints: n.Checkpoints, Writing: n.Writing,

@@ -26,15 +26,18 @@ func (a *adminCLI) clientCommand() *cobra.Command {
 			row: func(c admin.Client) []string {
 				return []string{c.ClientID, c.ClientName, c.AuthMethod, c.Scope, enabled(c.Disabled), c.Source}
 			},
+			none: "no clients",
 		}.command(a, "List clients", "  signalbox client list -o json"),
 		a.showCommand("client", "/clients", "client_id", "night-job", &admin.Client{}),
 		a.clientCreate(), a.clientUpdate(), a.clientRotate(),
-		a.changeCommand(change{use: "disable CLIENT", example: "night-job", short: "Disable a client and end its tokens and grants", path: "/clients", member: "client_id", suffix: "/disable", question: "Disable client %s and end all its tokens?", said: "client %s is disabled; its tokens and grants have ended"}),
+		a.changeCommand(change{use: "disable CLIENT", example: "night-job", short: "Disable a client and end its tokens and grants", path: "/clients", member: "client_id", suffix: "/disable", question: "Disable client %s and end all its tokens?", said: "client %s is disabled; its tokens and grants have ended", ends: everythingOfClient}),
 		a.changeCommand(change{use: "enable CLIENT", example: "night-job", short: "Enable a client again; what was ended stays ended", path: "/clients", member: "client_id", suffix: "/enable", said: "client %s is enabled"}),
-		a.changeCommand(change{use: "delete CLIENT", example: "night-job", short: "Delete a client and end its tokens and grants", path: "/clients", member: "client_id", method: http.MethodDelete, question: "Delete client %s and end all its tokens?", said: "client %s is deleted"}),
-		a.revokeCommand("revoke CLIENT", "night-job", "End everything of a client that is older than now; the client itself stays", "/clients", "client_id", func(id string) admin.Revoke { return admin.Revoke{ClientID: id} }),
+		a.changeCommand(change{use: "delete CLIENT", example: "night-job", short: "Delete a client and end its tokens and grants", path: "/clients", member: "client_id", method: http.MethodDelete, question: "Delete client %s and end all its tokens?", said: "client %s is deleted", ends: everythingOfClient}),
+		a.revokeCommand("revoke CLIENT", "night-job", "End everything of a client that is older than now; the client itself stays", "/clients", "client_id", everythingOfClient),
 	)
 }
+
+func everythingOfClient(id string) admin.Revoke { return admin.Revoke{ClientID: id} }
 
 func enabled(disabled bool) string {
 	if disabled {
@@ -65,12 +68,13 @@ type change struct {
 	path, member string
 	method       string // empty means POST
 	suffix       string
-	question     string // asked first; empty for what can be undone
+	question     string // asked first; empty for what ends nothing
 	said         string
+	ends         func(id string) admin.Revoke // what ends with it; nil if that cannot be told before
 }
 
 func (a *adminCLI) changeCommand(c change) *cobra.Command {
-	yes := false
+	var yes, dryRun bool
 	cmd := &cobra.Command{
 		Use: c.use, Short: c.short, Args: oneArg("id"),
 		Example:           c.examples(),
@@ -82,6 +86,13 @@ func (a *adminCLI) changeCommand(c change) *cobra.Command {
 				if id, err = a.userID(cmd.Context(), id); err != nil {
 					return err
 				}
+			}
+			if dryRun {
+				would, err := a.wouldEnd(cmd.Context(), c.ends(id), args[0])
+				if err != nil {
+					return err
+				}
+				return a.showData(would)
 			}
 			if c.question != "" {
 				if err := a.confirm(fmt.Sprintf(c.question, args[0]), yes); err != nil {
@@ -109,6 +120,9 @@ func (a *adminCLI) changeCommand(c change) *cobra.Command {
 	if c.question != "" {
 		cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	}
+	if c.ends != nil {
+		cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show the blast radius; needs the scope grants:write")
+	}
 	return cmd
 }
 
@@ -123,10 +137,14 @@ func (c change) idMember() string {
 func (c change) examples() string {
 	verb, _, _ := strings.Cut(c.use, " ")
 	example := "  signalbox " + c.path[1:len(c.path)-1] + " " + verb + " " + c.example
-	if c.question != "" {
-		example += "\n" + example + " --yes      # in a script"
+	lines := example
+	if c.ends != nil {
+		lines += "\n" + example + " --dry-run"
 	}
-	return example
+	if c.question != "" {
+		lines += "\n" + example + " --yes      # in a script"
+	}
+	return lines
 }
 
 var (

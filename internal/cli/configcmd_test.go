@@ -99,6 +99,48 @@ func TestInitLeadsToAnOperatorWhoIsIn(t *testing.T) {
 	}
 }
 
+// TestInitNamesTheDataFolderFromHere: a path in the configuration starts at the
+// folder of the configuration, and nobody who types one at a prompt means that.
+func TestInitNamesTheDataFolderFromHere(t *testing.T) {
+	here := t.TempDir()
+	t.Chdir(here)
+	want := `url: "sqlite:` + filepath.ToSlash(filepath.Join(here, "data", "signalbox.db")) + `"`
+	run := func(args ...string) result {
+		t.Helper()
+		return execute(t, t.Context(), nil, strings.NewReader(""), append([]string{"init", "--issuer", "http://127.0.0.1:8443"}, args...)...)
+	}
+	hints := []string{}
+	if os.Getuid() == 0 {
+		hints = []string{"install -d -m 0700 -o signalbox " + filepath.Join(here, "data") + "\n"}
+	}
+	run("--data", "data").wants(0, want)
+	run("--dir", "etc", "--data", "data").wants(0, append(hints, "signalbox serve --config etc/signalbox.yaml")...)
+	run("--output", "etc/other.yaml", "--data", "./data").wants(0, hints...)
+	for _, file := range []string{"etc/signalbox.yaml", "etc/other.yaml"} {
+		if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s: %v: no %s", file, err, want)
+		}
+	}
+	run("--dir", "beside").wants(0) // by default the data are beside the configuration
+	if text, err := os.ReadFile("beside/signalbox.yaml"); err != nil || !strings.Contains(string(text), `url: "sqlite:data/signalbox.db"`) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestConfigurationErrorsEndWithTheirLastLine, and not with an empty one.
+func TestConfigurationErrorsEndWithTheirLastLine(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "signalbox.yaml")
+	if err := os.WriteFile(file, []byte("issuer: x\nlisten: 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"config", "validate", file}, {"serve", "--config", file}} {
+		r := execute(t, t.Context(), nil, strings.NewReader(""), args...).wants(1, "issuer: expected an https URL", "\n\n")
+		if !strings.HasSuffix(r.err, "\n") || strings.HasSuffix(r.err, "\n\n") {
+			t.Errorf("%v: %q", args, r.err)
+		}
+	}
+}
+
 func freePort(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -76,6 +76,7 @@ func TestContextCommands(t *testing.T) {
 		{"a wrong admin URL", []string{"a", "--issuer", "https://a.example.com", "--admin-url", ""}, "admin URL"},
 		{"a wrong name", []string{"A b", "--issuer", "https://a.example.com"}, "a context's name"},
 		{"a secret without a client", []string{"a", "--issuer", "https://a.example.com", "--client-secret-file", secret}, "client's id"},
+		{"a client without its secret", []string{"a", "--issuer", "https://a.example.com", "--client-id", "ops"}, "--client-id needs --client-secret-file"},
 		{"two credentials", []string{"a", "--issuer", "https://a.example.com", "--token-file", secret, "--", "true"}, "one of the three"},
 		{"a stream", []string{"a", "--issuer", "https://a.example.com", "--token-file", "-"}, "only once"},
 		{"a command that is not there", []string{"a", "--issuer", "https://a.example.com", "--", "no-such-command"}, "no command"},

@@ -65,10 +65,8 @@ func credential(c contexts.Context) string {
 		return "the command " + filepath.Base(c.TokenCommand[0])
 	case c.TokenFile != "":
 		return "the token in " + c.TokenFile
-	case c.ClientSecretFile != "":
-		return "the client " + c.ClientID
 	case c.ClientID != "":
-		return "the public client " + c.ClientID
+		return "the client " + c.ClientID
 	}
 	return ""
 }
@@ -102,6 +100,9 @@ func newContextList(env *Environment) *cobra.Command {
 			}
 			if output != "text" {
 				return printList(env.Out, output, shown)
+			}
+			if len(shown) == 0 {
+				return nil
 			}
 			return printTable(env.Out, screenOf(env, wide), []string{"CONTEXT", "IN USE", "ISSUER", "ADMIN URL", "CREDENTIAL"}, rows)
 		},
@@ -230,8 +231,17 @@ or none, for commands that only need an issuer.`,
 			if err := readableCredential(env, &c); err != nil {
 				return err
 			}
+			if c.ClientID != "" && c.ClientSecretFile == "" {
+				return &usageError{errors.New("--client-id needs --client-secret-file, since the client gets no token without its secret; " +
+					"a public client has none, and token revoke takes its --client-id beside a context")}
+			}
 			if err := c.Check(); err != nil {
 				return &usageError{err}
+			}
+			for _, service := range []string{c.Issuer, c.AdminURL} {
+				if err := inTheOpen(service, c.InsecureHTTP); err != nil {
+					return err
+				}
 			}
 			return changeContexts(env, func(file *contexts.File) (string, error) {
 				if _, there := file.Find(c.Name); there && !replace {
@@ -251,6 +261,7 @@ or none, for commands that only need an issuer.`,
 	cmd.Flags().StringVar(&c.ClientID, "client-id", "", "the client that administers")
 	cmd.Flags().StringVar(&c.ClientSecretFile, "client-secret-file", "", "file with the client's secret; the file is read when a token is needed")
 	cmd.Flags().StringVar(&c.TokenFile, "token-file", "", "file with an access token for the admin API; read for every request")
+	insecureFlag(cmd.Flags(), &c.InsecureHTTP)
 	cmd.Flags().BoolVar(&replace, "replace", false, "replace a context of the same name")
 	_ = cmd.MarkFlagFilename("client-secret-file")
 	_ = cmd.MarkFlagFilename("token-file")

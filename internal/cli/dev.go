@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -36,8 +37,10 @@ and what to try next on standard error. The data folder holds the configuration 
 dev writes that file again at each start: copy it before you change it, and run
 the copy with signalbox serve.
 
-It speaks plain HTTP and listens on loopback only. The admin API is at port 9090,
-or at the next free port; it says so.`,
+It speaks plain HTTP and listens on loopback only. The admin API is at
+127.0.0.1:9090. If that port is in use, it is at the first free one of 9091 to
+9099, or else at any; beside --listen with port 0 it is at any free one. Both
+the words on standard error and the ready file say where.`,
 		Example: `  signalbox dev
   signalbox dev --listen 127.0.0.1:0 --ready-file ready.json   # any free port, for scripts
   signalbox dev --data ./demo                                  # keeps its data`,
@@ -75,6 +78,10 @@ type demoClient struct {
 
 func dev(ctx context.Context, env *Environment, address, data, readyFile string) error {
 	began := time.Now()
+	// Whoever reads what it prints may go, or close the terminal. That ends it as
+	// Ctrl-C does: with its folder removed.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGPIPE, syscall.SIGHUP)
+	defer stop()
 	if err := checkReadyFile(readyFile); err != nil { // before anything is started
 		return fmt.Errorf("--ready-file: %w", err)
 	}

@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 
 	"github.com/spf13/cobra"
 
+	"github.com/signalbox-sts/signalbox/internal/explain"
 	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
@@ -27,18 +29,26 @@ func (a *adminCLI) grantCommand() *cobra.Command {
 }
 
 func (a *adminCLI) grantRevoke() *cobra.Command {
-	var yes, dryRun bool
+	var yes, dryRun, force bool
 	var tokenFile string
 	cmd := &cobra.Command{
 		Use: "revoke GRANT", Short: "End a grant with all its descendants and their tokens",
 		Long: `End a grant with all its descendants and their tokens. With --token-file: the
 grant of an access token that was found somewhere, and the token itself; or the
-grant of a refresh token.`,
+grant of a refresh token.
+
+A grant that had ended before is no error. One of which nothing is known is: the
+id may be mistyped. What a machine got for itself has no row in the database,
+and only the journal of the node that issued it knows it: --force ends it by its
+id on any node.`,
 		Example: `  signalbox grant revoke ` + exampleGrant + ` --dry-run
   signalbox grant revoke --token-file - < leaked-token.txt`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if tokenFile != "" && len(args) > 0 {
 				return &usageError{errors.New("give a grant or --token-file, not both")}
+			}
+			if tokenFile != "" && force {
+				return &usageError{errors.New("--force is for the id of a grant: a token proves its own")}
 			}
 			if tokenFile != "" {
 				return nil
@@ -48,7 +58,11 @@ grant of a refresh token.`,
 		ValidArgsFunction: a.completeIDs("/grants", "grant_id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if tokenFile == "" {
-				return a.revoke(cmd.Context(), admin.Revoke{GrantID: args[0]}, "", yes, dryRun)
+				err := a.revoke(cmd.Context(), admin.Revoke{GrantID: args[0], Force: force}, "", yes, dryRun)
+				if isStatus(err, http.StatusNotFound) {
+					err = fmt.Errorf("%w; look with signalbox why %[2]s, or say --force", err, explain.Printable(args[0]))
+				}
+				return err
 			}
 			token, err := readSecret(a.env, tokenFile)
 			if err != nil {
@@ -60,6 +74,7 @@ grant of a refresh token.`,
 	cmd.Flags().StringVar(&tokenFile, "token-file", "", "file with an access token or a refresh token, - for standard input")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show the blast radius")
+	cmd.Flags().BoolVar(&force, "force", false, "end the grant although nothing of it is known here")
 	_ = cmd.MarkFlagFilename("token-file")
 	return cmd
 }
@@ -111,7 +126,7 @@ func (a *adminCLI) grantList() *cobra.Command {
 			a.learnNames(ctx, subjects...)
 		},
 		query: func(ctx context.Context) (url.Values, error) { return filter.query(ctx, a) },
-		none:  "no grants", // else a mistyped name looks like a person without any
+		none:  "no grants",
 	}.command(a, "List grants, oldest first", "  signalbox grant list --client web --active -o json")
 	cmd.Flags().StringVar(&filter.client, "client", "", "only grants of this client")
 	cmd.Flags().StringVar(&filter.user, "user", "", "only grants of this user, by username or id")

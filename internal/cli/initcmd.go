@@ -34,7 +34,13 @@ first signalbox client list. Nothing that is there already is overwritten.`,
 		Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			start := config.Start{Issuer: issuer, DataDir: data}
-			if dir != "" && data == "" {
+			switch {
+			case data != "": // from here, and not from the folder of the configuration
+				var err error
+				if start.DataDir, err = filepath.Abs(data); err != nil {
+					return err
+				}
+			case dir != "":
 				start.DataDir = "data"
 			}
 			if dir != "" {
@@ -57,6 +63,9 @@ first signalbox client list. Nothing that is there already is overwritten.`,
 				return err
 			}
 			fmt.Fprintf(env.Err, "%s is written. Next: make the master key that it names, then signalbox config validate %s\n", output, config.ShellQuote(output))
+			if os.Getuid() == 0 {
+				fmt.Fprint(env.Err, "Give it to the user that the service runs as:\n"+handOver(output, start.DataDir))
+			}
 			return nil
 		},
 	}
@@ -125,7 +134,7 @@ func initDir(env *Environment, dir string, start config.Start, text []byte) (err
 		}
 		written = append(written, file)
 	}
-	fmt.Fprint(env.Err, nextSteps(dir, start.Issuer))
+	fmt.Fprint(env.Err, nextSteps(dir, start))
 	return nil
 }
 
@@ -149,21 +158,31 @@ func writeNew(file string, data []byte) error {
 }
 
 // nextSteps lead from the files to an operator who is in.
-func nextSteps(dir, issuer string) string {
+func nextSteps(dir string, start config.Start) string {
 	in := func(name string) string { return config.ShellQuote(filepath.Join(dir, name)) }
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s holds %s, %s and %s. Keep a copy of the master key, away from the database.\nNext:\n", dir, configName, masterKeyName, operatorSecret)
-	u, _ := url.Parse(issuer) // checked
+	u, _ := url.Parse(start.Issuer) // checked
 	if u.Scheme == "https" {
 		fmt.Fprintf(&b, "  put the certificate for %s and its key into %s and %s (or see tls in %s)\n", u.Hostname(), in("tls.crt"), in("tls.key"), configName)
 	}
 	if os.Getuid() == 0 {
-		fmt.Fprintf(&b, "  chown -R signalbox %s          # the user that the service runs as\n", config.ShellQuote(dir))
+		b.WriteString(handOver(dir, start.DataDir))
 	}
 	fmt.Fprintf(&b, "  signalbox config validate %s\n  signalbox serve --config %s\nThen, in another terminal:\n", in(configName), in(configName))
 	fmt.Fprintf(&b, "  signalbox context create %s --issuer %s --client-id %s --client-secret-file %s\n  signalbox client list\n",
-		contextName(u.Hostname()), config.ShellQuote(issuer), config.Operator, in(operatorSecret))
+		contextName(u.Hostname()), config.ShellQuote(start.Issuer), config.Operator, in(operatorSecret))
 	return b.String()
+}
+
+// handOver is what root does for the user that the service runs as: what was
+// written belongs to root, and the folder of the data may not be there yet.
+func handOver(written, data string) string {
+	text := fmt.Sprintf("  chown -R signalbox %s          # the user that the service runs as\n", config.ShellQuote(written))
+	if filepath.IsAbs(data) {
+		text += fmt.Sprintf("  install -d -m 0700 -o signalbox %s\n", config.ShellQuote(data))
+	}
+	return text
 }
 
 // contextName is the first part of a host's name, or local for an address.

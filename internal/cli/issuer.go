@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"github.com/signalbox-sts/signalbox/internal/explain"
 	"github.com/signalbox-sts/signalbox/internal/jose"
 )
@@ -66,16 +68,28 @@ func discover(ctx context.Context, env *Environment, issuer string) (issuerMetad
 }
 
 // takesSecrets refuses an endpoint that is asked in the open although its issuer
-// is not, and warns of one that is asked in the open as its issuer is.
-func takesSecrets(env *Environment, issuer, endpoint string) error {
+// is not, or that is on another machine.
+func takesSecrets(issuer, endpoint string, insecure bool) error {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || strings.HasPrefix(issuer, "https:")) {
 		return errAsk("%s names an endpoint that is not a safe URL: %s", issuer, endpoint)
 	}
-	if u.Scheme == "http" && !isLoopback(u.Hostname()) {
-		fmt.Fprintln(env.Err, "warning: credentials go to another machine in plain HTTP")
+	return inTheOpen(endpoint, insecure)
+}
+
+// inTheOpen refuses to send credentials in plain HTTP to another machine: whoever
+// is on the way has them then. That network may be the caller's own, so it can
+// be allowed.
+func inTheOpen(target string, insecure bool) error {
+	u, err := url.Parse(target)
+	if err != nil || u.Scheme != "http" || isLoopback(u.Hostname()) || insecure {
+		return nil // what is no URL is refused by others
 	}
-	return nil
+	return &usageError{fmt.Errorf("credentials would go to another machine in plain HTTP (%s): write https, or say --insecure-http where nobody else is on the way", explain.Printable(target))}
+}
+
+func insecureFlag(flags *pflag.FlagSet, insecure *bool) {
+	flags.BoolVar(insecure, "insecure-http", false, "dangerous: send credentials to another machine in plain HTTP")
 }
 
 // publishedKeys reads the keys that the issuer signs with.

@@ -46,6 +46,7 @@ func (a *adminCLI) keyList() *cobra.Command {
 			})
 			return keys
 		},
+		none: "no keys",
 	}.command(a, "List signing keys: those that sign first, then the next ones, then the retired ones", "  signalbox key list --state current\n  signalbox key list -o json")
 	cmd.Flags().StringVar(&state, "state", "", "only keys in this state: "+oneOfWords(keyStates))
 	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(keyStates, cobra.ShellCompDirectiveNoFileComp))

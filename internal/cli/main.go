@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Exit codes: other people's scripts rely on them.
@@ -25,13 +26,12 @@ func Run(ctx context.Context, env *Environment, args []string) int {
 	if err == nil {
 		return exitOK
 	}
+	if !errors.Is(err, errSilent) {
+		fmt.Fprintf(env.Err, "signalbox: %s\n", strings.TrimRight(err.Error(), "\n"))
+	}
 	var usage *usageError
 	if errors.As(err, &usage) {
-		fmt.Fprintf(env.Err, "signalbox: %v\n", err)
 		return exitUsage
-	}
-	if !errors.Is(err, errSilent) {
-		fmt.Fprintf(env.Err, "signalbox: %v\n", err)
 	}
 	return exitFailed
 }

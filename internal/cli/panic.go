@@ -89,13 +89,11 @@ func (a *adminCLI) revoke(ctx context.Context, body admin.Revoke, typed string, 
 	if err := checkOutput(a.output, dataForms); err != nil {
 		return err
 	}
-	var would, did admin.Revoked
-	look := body
-	look.DryRun = true
-	if err := a.call(ctx, http.MethodPost, "/revocations", nil, look, &would); err != nil {
+	var did admin.Revoked
+	would, err := a.wouldEnd(ctx, body, typed)
+	if err != nil {
 		return err
 	}
-	blastRadius(a.env.Err, would, typed)
 	if dryRun {
 		return a.showData(would)
 	}
@@ -105,11 +103,25 @@ func (a *adminCLI) revoke(ctx context.Context, body admin.Revoke, typed string, 
 	if err := a.call(ctx, http.MethodPost, "/revocations", nil, body, &did); err != nil {
 		return err
 	}
-	a.done("done: it is on record, and every token of it is dead")
+	if did.AlreadyEnded {
+		a.done("done: it had ended before, and every token of it is dead")
+	} else {
+		a.done("done: it is on record, and every token of it is dead")
+	}
 	if did.Kind == "everything" && !a.found.renewable() {
 		a.done("the admin token of this command has ended too: get a new one")
 	}
 	return a.showData(did)
+}
+
+// wouldEnd asks what would end, and shows it.
+func (a *adminCLI) wouldEnd(ctx context.Context, body admin.Revoke, typed string) (would admin.Revoked, err error) {
+	body.DryRun = true
+	if err := a.call(ctx, http.MethodPost, "/revocations", nil, body, &would); err != nil {
+		return would, err
+	}
+	blastRadius(a.env.Err, would, typed)
+	return would, nil
 }
 
 // blastRadius says in words what would end.
@@ -126,9 +138,14 @@ func blastRadius(w io.Writer, r admin.Revoked, typed string) {
 		atMost = "at most "
 	}
 	fmt.Fprintf(w, "Blast radius of %s:\n", explain.Printable(what))
-	if r.ActiveGrants == 1 {
+	switch {
+	case r.AlreadyEnded:
+		fmt.Fprintln(w, "  it has ended already")
+	case r.Rowless:
+		fmt.Fprintln(w, "  what machines got for themselves has no standing grant to count: its tokens end, and all that came from them")
+	case r.ActiveGrants == 1:
 		fmt.Fprintf(w, "  %s1 standing grant ends, and every token that came from it\n", atMost)
-	} else {
+	default:
 		fmt.Fprintf(w, "  %s%d standing grants end, and every token that came from them\n", atMost, r.ActiveGrants)
 	}
 	for i, c := range r.ByClient {

@@ -93,9 +93,14 @@ func secretsText(raw json.RawMessage) string {
 	}
 	texts := make([]string, len(secrets))
 	for i, secret := range secrets {
-		texts[i] = "one until it is rotated"
-		if secret.ExpiresAt != nil {
-			texts[i] = "one until " + when(secret.ExpiresAt)
+		texts[i] = "one"
+		if secret.CreatedAt != nil {
+			texts[i] += " made " + when(secret.CreatedAt)
+		}
+		if secret.Current {
+			texts[i] += " until it is rotated"
+		} else {
+			texts[i] += " until " + when(secret.ExpiresAt)
 		}
 	}
 	return strings.Join(texts, ", ")

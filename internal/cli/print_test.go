@@ -16,7 +16,7 @@ func TestTextHasNoJSON(t *testing.T) {
 		value any
 		want  string
 	}{
-		{admin.ClientCredentials{Client: admin.Client{Secrets: []admin.LiveSecret{{ExpiresAt: &end}, {}}}}, "one until 2026-01-31T12:00:00Z, one until it is rotated"},
+		{admin.ClientCredentials{Client: admin.Client{Secrets: []admin.LiveSecret{{ExpiresAt: &end}, {Current: true}, {Current: true, CreatedAt: &end}}}}, "one until 2026-01-31T12:00:00Z, one until it is rotated, one made 2026-01-31T12:00:00Z until it is rotated"},
 		{admin.ClientCredentials{SecretExpiresAt: &never}, "never"},
 		{admin.Key{Public: []byte(`{"kty":"EC","crv":"P-256","x":"a","y":"b"}`)}, "EC P-256 (in full with -o json)"},
 		{admin.Key{Public: []byte(`{"kty":"RSA","n":"a","e":"AQAB"}`)}, "RSA (in full with -o json)"},

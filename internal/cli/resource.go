@@ -20,6 +20,7 @@ func (a *adminCLI) resourceCommand() *cobra.Command {
 			row: func(r admin.Resource) []string {
 				return []string{r.ID, strings.Join(r.Scopes, " "), r.TokenFormat, r.Source}
 			},
+			none: "no resources",
 		}.command(a, "List resources", "  signalbox resource list -o json"),
 		a.showCommand("resource", "/resources", "id", "https://api.example.com", &admin.Resource{}),
 		a.resourceCreate(), a.resourceUpdate(),

@@ -80,20 +80,55 @@ func TestASecretGivenAsAFileNameIsNotRepeated(t *testing.T) {
 }
 
 // TestAnIssuerInTLSHasNoEndpointInTheOpen: its metadata cannot talk a client
-// into sending its secret in plain HTTP.
+// into sending its secret in plain HTTP, not even one that may do so elsewhere.
 func TestAnIssuerInTLSHasNoEndpointInTheOpen(t *testing.T) {
-	for _, row := range []struct{ issuer, endpoint, want, warning string }{
+	for _, row := range []struct{ issuer, endpoint, want, insecure string }{
 		{"https://sts.example.com", "https://sts.example.com/token", "", ""},
-		{"https://sts.example.com", "http://sts.example.com/token", "not a safe URL", ""},
-		{"https://sts.example.com", "ftp://sts.example.com/token", "not a safe URL", ""},
-		{"https://sts.example.com", "", "not a safe URL", ""},
+		{"https://sts.example.com", "http://sts.example.com/token", "not a safe URL", "not a safe URL"},
+		{"https://sts.example.com", "ftp://sts.example.com/token", "not a safe URL", "not a safe URL"},
+		{"https://sts.example.com", "", "not a safe URL", "not a safe URL"},
 		{"http://127.0.0.1:8080", "http://127.0.0.1:8080/token", "", ""},
-		{"http://sts.example.com", "http://sts.example.com/token", "", "plain HTTP"},
+		{"http://127.0.0.1:8080", "http://sts.example.com/token", "plain HTTP", ""},
+		{"http://sts.example.com", "http://sts.example.com/token", "plain HTTP", ""},
 	} {
-		var errs lockedBuffer
-		err := takesSecrets(&Environment{Err: &errs}, row.issuer, row.endpoint)
-		if (err == nil) != (row.want == "") || err != nil && !strings.Contains(err.Error(), row.want) || (errs.String() == "") != (row.warning == "") || !strings.Contains(errs.String(), row.warning) {
-			t.Errorf("%s, %q: %v %s", row.issuer, row.endpoint, err, errs.String())
+		for insecure, want := range map[bool]string{false: row.want, true: row.insecure} {
+			if err := takesSecrets(row.issuer, row.endpoint, insecure); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("%s, %q, insecure %v: %v", row.issuer, row.endpoint, insecure, err)
+			}
 		}
 	}
+}
+
+// TestNoCredentialGoesToAnotherMachineInTheOpen, before anything is asked there:
+// the address is one where nobody answers.
+func TestNoCredentialGoesToAnotherMachineInTheOpen(t *testing.T) {
+	vars := home(t)
+	file := (&shell{T: t}).secretFile(unsigned(`{}`))
+	run := func(args ...string) result {
+		t.Helper()
+		return execute(t, t.Context(), vars, strings.NewReader(""), args...)
+	}
+	const there, refused = "http://sts.invalid:1", "plain HTTP (http://sts.invalid:1): write https, or say --insecure-http"
+	client := []string{"--client-id", "a", "--client-secret-file", file}
+	for _, args := range [][]string{
+		append([]string{"token", "get", "--issuer", there}, client...),
+		append([]string{"token", "revoke", file, "--issuer", there}, client...),
+		append([]string{"context", "create", "a", "--issuer", there}, client...),
+		append([]string{"context", "create", "a", "--issuer", "https://sts.invalid:1", "--admin-url", there}, client...),
+		{"client", "list", "--admin-url", there, "--admin-token-file", file},
+	} {
+		if r := run(args...).wants(2, refused); strings.Contains(r.err, "reached") {
+			t.Errorf("%v: it was asked: %s", args, r.err)
+		}
+		if args[0] != "context" {
+			run(append(args, "--insecure-http")...).wants(1, "cannot be reached")
+		}
+	}
+	// A context that may says so, and for its own service alone.
+	run(append([]string{"context", "create", "lab", "--issuer", there, "--admin-url", there, "--insecure-http"}, client...)...).wants(0)
+	run("context", "show", "lab").wants(0, "insecure_http", "true")
+	run("token", "get").wants(1, "cannot be reached")
+	run("client", "list").wants(1, "cannot be reached")
+	run(append([]string{"token", "get", "--issuer", "http://other.invalid:1"}, client...)...).wants(2, "--insecure-http")
+	run("client", "list", "--admin-url", "http://other.invalid:1", "--admin-token-file", file).wants(2, "--insecure-http")
 }

@@ -125,7 +125,11 @@ func (a *adminCLI) target() (*adminTarget, error) {
 	if !a.url.given && named == "" {
 		named = cmp.Or(c.AdminURL, defaultAdminURL)
 	}
-	if t.base, err = adminBase(a.env, named); err != nil {
+	if t.base, err = adminBase(named); err != nil {
+		return nil, err
+	}
+	elsewhere := c.Name != "" && t.base.String() != strings.TrimRight(c.AdminURL, "/")
+	if err := inTheOpen(t.base.String(), a.insecure || c.InsecureHTTP && !elsewhere); err != nil {
 		return nil, err
 	}
 	t.tokenFile = a.tokenFile.or(a.env, "SIGNALBOX_ADMIN_TOKEN_FILE")
@@ -133,7 +137,6 @@ func (a *adminCLI) target() (*adminTarget, error) {
 		t.given = strings.TrimSpace(a.env.Getenv("SIGNALBOX_ADMIN_TOKEN"))
 	}
 	hasToken := t.tokenFile != "" || t.given != ""
-	elsewhere := c.Name != "" && t.base.String() != strings.TrimRight(c.AdminURL, "/")
 	switch {
 	case hasToken && a.context.given && !a.tokenFile.given:
 		fmt.Fprintf(a.env.Err, "note: the token of SIGNALBOX_ADMIN_TOKEN or SIGNALBOX_ADMIN_TOKEN_FILE goes before the context %s\n", c.Name)
@@ -152,14 +155,10 @@ func (a *adminCLI) target() (*adminTarget, error) {
 	return t, nil
 }
 
-// adminBase checks the URL, and warns where the token would travel in the open.
-func adminBase(env *Environment, named string) (*url.URL, error) {
+func adminBase(named string) (*url.URL, error) {
 	u, err := url.Parse(named)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, &usageError{fmt.Errorf("--admin-url must be a URL like %s", defaultAdminURL)}
-	}
-	if u.Scheme == "http" && !isLoopback(u.Hostname()) {
-		fmt.Fprintln(env.Err, "warning: the admin token goes to another machine in plain HTTP")
 	}
 	u.Path = strings.TrimRight(u.Path, "/")
 	return u, nil
@@ -227,7 +226,10 @@ func (t *adminTarget) clientToken(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("the context %s: %w", c.Name, err)
 	}
-	got, err := clientCredentials(ctx, t.env, c.Issuer, c.ClientID, secret, "", []string{authority.AdminResource})
+	if err := inTheOpen(c.Issuer, c.InsecureHTTP); err != nil {
+		return "", err
+	}
+	got, err := clientCredentials(ctx, t.env, client{issuer: c.Issuer, id: c.ClientID, insecure: c.InsecureHTTP}, secret, "", []string{authority.AdminResource})
 	if err != nil {
 		return "", fmt.Errorf("the context %s got no admin token: %w", c.Name, err)
 	}

@@ -42,6 +42,7 @@ with the authority's certificate in SSL_CERT_FILE.`,
 // caller is the client that a command speaks as.
 type caller struct {
 	context, issuer, clientID, secretFile optional
+	insecure                              bool
 }
 
 func (c *caller) flags(cmd *cobra.Command, env *Environment) {
@@ -49,20 +50,25 @@ func (c *caller) flags(cmd *cobra.Command, env *Environment) {
 	cmd.Flags().Var(&c.issuer, "issuer", "the issuer's URL (SIGNALBOX_ISSUER_URL; default: the context's)")
 	cmd.Flags().Var(&c.clientID, "client-id", "the client (SIGNALBOX_CLIENT_ID; default: the context's)")
 	cmd.Flags().Var(&c.secretFile, "client-secret-file", "file with the client's secret, - for standard input (SIGNALBOX_CLIENT_SECRET_FILE; default: the context's)")
+	insecureFlag(cmd.Flags(), &c.insecure)
 }
 
 // client is a caller that has been found: flags go first, then variables, then
 // the context, whose client is only for the context's issuer.
-type client struct{ issuer, id, secretFile string }
+type client struct {
+	issuer, id, secretFile string
+	insecure               bool
+}
 
 func (c *caller) find(env *Environment) (client, error) {
-	found := client{c.issuer.or(env, "SIGNALBOX_ISSUER_URL"), c.clientID.or(env, "SIGNALBOX_CLIENT_ID"), c.secretFile.or(env, "SIGNALBOX_CLIENT_SECRET_FILE")}
+	found := client{c.issuer.or(env, "SIGNALBOX_ISSUER_URL"), c.clientID.or(env, "SIGNALBOX_CLIENT_ID"), c.secretFile.or(env, "SIGNALBOX_CLIENT_SECRET_FILE"), c.insecure}
 	chosen, err := chosen(env, c.context)
 	if err != nil {
 		return client{}, err
 	}
 	found.issuer = cmp.Or(found.issuer, chosen.Issuer)
 	if found.issuer == chosen.Issuer {
+		found.insecure = found.insecure || chosen.InsecureHTTP
 		found.id = cmp.Or(found.id, chosen.ClientID)
 		if found.id == chosen.ClientID {
 			found.secretFile = cmp.Or(found.secretFile, chosen.ClientSecretFile)
@@ -74,7 +80,11 @@ func (c *caller) find(env *Environment) (client, error) {
 	case found.id == "":
 		return client{}, &usageError{errors.New("--client-id is needed")}
 	}
-	return found, checkIssuer(found.issuer)
+	if err := checkIssuer(found.issuer); err != nil {
+		return client{}, err
+	}
+	// Before anything is asked: metadata in the open may name any endpoint.
+	return found, inTheOpen(found.issuer, found.insecure)
 }
 
 const maxSecretFile = 64 << 10
@@ -125,7 +135,7 @@ func newTokenGet(env *Environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			token, err := clientCredentials(cmd.Context(), env, client.issuer, client.id, secret, scope, resources)
+			token, err := clientCredentials(cmd.Context(), env, client, secret, scope, resources)
 			if err != nil {
 				return err
 			}
@@ -146,16 +156,16 @@ func newTokenGet(env *Environment) *cobra.Command {
 }
 
 // clientCredentials asks an issuer for an access token (RFC 6749 §4.4).
-func clientCredentials(ctx context.Context, env *Environment, issuer, clientID, secret, scope string, resources []string) (*oauth2.Token, error) {
-	metadata, err := discover(ctx, env, issuer)
+func clientCredentials(ctx context.Context, env *Environment, c client, secret, scope string, resources []string) (*oauth2.Token, error) {
+	metadata, err := discover(ctx, env, c.issuer)
 	if err != nil {
 		return nil, err
 	}
-	if err := takesSecrets(env, issuer, metadata.TokenEndpoint); err != nil {
+	if err := takesSecrets(c.issuer, metadata.TokenEndpoint, c.insecure); err != nil {
 		return nil, err
 	}
 	return requestToken(ctx, env, clientcredentials.Config{
-		ClientID: clientID, ClientSecret: secret, TokenURL: metadata.TokenEndpoint,
+		ClientID: c.id, ClientSecret: secret, TokenURL: metadata.TokenEndpoint,
 		Scopes: strings.Fields(scope), EndpointParams: url.Values{"resource": resources}, AuthStyle: oauth2.AuthStyleInHeader,
 	})
 }
@@ -478,7 +488,7 @@ revoke or signalbox panic. A public client has no secret and gives none.`,
 			if metadata.RevocationEndpoint == "" {
 				return errAsk("%s does not offer revocation", client.issuer)
 			}
-			if err := takesSecrets(env, client.issuer, metadata.RevocationEndpoint); err != nil {
+			if err := takesSecrets(client.issuer, metadata.RevocationEndpoint, client.insecure); err != nil {
 				return err
 			}
 			if err := revokeToken(cmd.Context(), env, metadata.RevocationEndpoint, client.id, secret, raw); err != nil {

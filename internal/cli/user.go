@@ -15,9 +15,9 @@ import (
 )
 
 func (a *adminCLI) userCommand() *cobra.Command {
-	disable := change{use: "disable USER", example: "bob", question: "Disable user %s and end all tokens, grants and sessions?", short: "Disable a user and end tokens, grants and sessions", path: "/users", member: "username", suffix: "/disable", said: "user %s is disabled; tokens and grants have ended"}
+	disable := change{use: "disable USER", example: "bob", question: "Disable user %s and end all tokens, grants and sessions?", short: "Disable a user and end tokens, grants and sessions", path: "/users", member: "username", suffix: "/disable", said: "user %s is disabled; tokens and grants have ended", ends: everythingOfUser}
 	enable := change{use: "enable USER", example: "bob", short: "Enable a user again; what was ended stays ended", path: "/users", member: "username", suffix: "/enable", said: "user %s is enabled"}
-	remove := change{use: "delete USER", example: "bob", short: "Delete a user and end tokens, grants and sessions", path: "/users", member: "username", method: http.MethodDelete, question: "Delete user %s and end all tokens?", said: "user %s is deleted"}
+	remove := change{use: "delete USER", example: "bob", short: "Delete a user and end tokens, grants and sessions", path: "/users", member: "username", method: http.MethodDelete, question: "Delete user %s and end all tokens?", said: "user %s is deleted", ends: everythingOfUser}
 	return a.group("user", "Administer users: people with an account here",
 		`  signalbox user create bob --email bob@example.com --password-file -
   signalbox user disable bob`,
@@ -26,12 +26,15 @@ func (a *adminCLI) userCommand() *cobra.Command {
 			row: func(u admin.User) []string {
 				return []string{u.Username, u.UserID, u.Name, u.Email, enabled(u.Disabled), u.Source}
 			},
+			none: "no users",
 		}.command(a, "List users", "  signalbox user list -o json"),
 		a.userShow(), a.userCreate(), a.userPassword(), a.userHashPassword(),
 		a.changeCommand(disable), a.changeCommand(enable), a.changeCommand(remove),
-		a.revokeCommand("revoke USER", "bob", "End everything of a user that is older than now; the account itself stays", "/users", "username", func(id string) admin.Revoke { return admin.Revoke{UserID: id} }),
+		a.revokeCommand("revoke USER", "bob", "End everything of a user that is older than now; the account itself stays", "/users", "username", everythingOfUser),
 	)
 }
+
+func everythingOfUser(id string) admin.Revoke { return admin.Revoke{UserID: id} }
 
 // userID takes a username or an id. A name wins: people type names.
 func (a *adminCLI) userID(ctx context.Context, nameOrID string) (string, error) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/keys"
 	"github.com/signalbox-sts/signalbox/internal/store/sqldb"
 )
 
@@ -30,6 +31,13 @@ func TestAuditVerifyWithTheConfiguration(t *testing.T) {
 	if code, out := verify(); code != exitOK || !strings.Contains(out, "signed up to record") || !strings.Contains(out, "anchored up to record") {
 		t.Fatalf("%d %s", code, out)
 	}
+	other := filepath.Join(t.TempDir(), "other.key")
+	if err := os.WriteFile(other, []byte(keys.GenerateMasterKey().Encode()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	with := []string{"audit", "verify", "--master-key-file", other, filepath.Join(filepath.Dir(file), "journal"), "-o"}
+	execute(t, t.Context(), nil, strings.NewReader(""), append(with, "text")...).wants(1, "bad checkpoint", "is it the master key of this service?")
+	execute(t, t.Context(), nil, strings.NewReader(""), append(with, "json")...).wants(1, `"none_signed": true`)
 	// Cut off the end: the chain and the signatures that are left are whole.
 	segments, err := filepath.Glob(filepath.Join(filepath.Dir(file), "journal", "journal-*.jsonl"))
 	if err != nil || len(segments) != 1 {

@@ -28,6 +28,8 @@ type Context struct {
 	ClientSecretFile string   `json:"client_secret_file,omitempty"`
 	TokenFile        string   `json:"token_file,omitempty"`
 	TokenCommand     []string `json:"token_command,omitempty"` // run as it is, by no shell
+	// InsecureHTTP lets credentials go to another machine in plain HTTP.
+	InsecureHTTP bool `json:"insecure_http,omitempty"`
 }
 
 // File is all contexts of one user.
@@ -100,6 +102,8 @@ func (c Context) Check() error {
 		return errors.New("the credential is a client, a token's file or a command: one of the three")
 	case c.ClientSecretFile != "" && c.ClientID == "":
 		return errors.New("a client's secret needs the client's id")
+	case c.ClientID != "" && c.ClientSecretFile == "":
+		return errors.New("a client needs the file with its secret")
 	}
 	for _, file := range []string{c.ClientSecretFile, c.TokenFile} {
 		if file != "" && !filepath.IsAbs(file) {

@@ -20,7 +20,7 @@ func TestAContextIsChecked(t *testing.T) {
 		refused  string
 	}{
 		{"a client with its secret", func(*Context) {}, ""},
-		{"a public client", func(c *Context) { c.ClientSecretFile = "" }, ""},
+		{"a client without its secret", func(c *Context) { c.ClientSecretFile = "" }, "secret"},
 		{"no credential at all", func(c *Context) { c.ClientID, c.ClientSecretFile = "", "" }, ""},
 		{"a token's file", func(c *Context) { c.ClientID, c.ClientSecretFile, c.TokenFile = "", "", "/run/token" }, ""},
 		{"a command", func(c *Context) {

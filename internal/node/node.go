@@ -69,6 +69,7 @@ type Node struct {
 	tracer    trace.Tracer
 	endTracer func(context.Context) error
 	readyMemo readyMemo
+	served    bool
 	refused   atomic.Bool // a newer configuration than that in force was refused
 
 	life      context.Context // ends with Close
@@ -253,5 +254,8 @@ func (n *Node) Close() {
 		if err := n.db.Close(); err != nil {
 			n.log.Error("the database did not close well", "error", err)
 		}
+	}
+	if n.served {
+		n.log.Info("stopped")
 	}
 }

@@ -23,6 +23,7 @@ const (
 // requests finish. It calls started, if not nil, once requests are answered,
 // and ends if that fails.
 func (n *Node) Serve(ctx context.Context, ln Listeners, started func() error) error {
+	n.served = true
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	background := n.background(work)

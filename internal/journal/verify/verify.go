@@ -94,6 +94,9 @@ type NodeReport struct {
 type Report struct {
 	Nodes []NodeReport
 	Bytes int64
+	// NoneSigned says that no checkpoint at all has a good signature. Then the key
+	// is more likely a wrong one than all of them forged.
+	NoneSigned bool
 }
 
 // OK says whether nothing was found.
@@ -148,6 +151,13 @@ func Dir(dir string, opts Options) (Report, error) {
 	}
 	v.progress(0)
 	report.Bytes = v.done
+	if v.badSigned && !v.goodSigned {
+		good, err := v.anySigned(nodes)
+		if err != nil {
+			return report, fmt.Errorf("journal: %w", err)
+		}
+		report.NoneSigned = !good
+	}
 	return report, nil
 }
 
@@ -156,6 +166,8 @@ type verifier struct {
 	dir         string
 	done, total int64
 	told        int64
+
+	badSigned, goodSigned bool // as far as was read: a journal is read up to its first problem
 }
 
 const progressEvery = 4 << 20

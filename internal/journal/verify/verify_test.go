@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -344,5 +345,38 @@ func TestVerifyNamesEveryNodeThatHasNoFiles(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAWrongKeyIsToldFromAForgery: with a wrong key no checkpoint at all is good.
+func TestAWrongKeyIsToldFromAForgery(t *testing.T) {
+	wrong := func(string) ([]byte, error) { return nil, errors.New("signature does not verify") }
+	badSignature := func(line int) func([]byte) []byte { return replace(line, `"jws":"ey`, `"jws":"ez`) }
+	for _, row := range []struct {
+		sentence string
+		check    func(string) ([]byte, error)
+		change   func([]byte) []byte
+		none, ok bool
+	}{
+		{"nothing is wrong", journaltest.Check, nil, false, true},
+		{"another key", wrong, nil, true, false},
+		{"the first checkpoint is forged", journaltest.Check, badSignature(4), false, false},
+		{"the last checkpoint is forged", journaltest.Check, badSignature(8), false, false},
+		{"all are forged", journaltest.Check, func(b []byte) []byte { return badSignature(8)(badSignature(4)(b)) }, true, false},
+		{"a record is changed, and the key was never tried", wrong, replace(2, "client-1", "client-2"), false, false},
+	} {
+		dir := t.TempDir()
+		for i := range 2 { // each close signs a checkpoint
+			j := open(t, dir, journal.Options{})
+			appendN(t, j, 3*i, 3)
+			closed(t, j)
+		}
+		if row.change != nil {
+			plant(t, files(t, dir)[0], row.change)
+		}
+		r, err := Dir(dir, Options{CheckSignature: row.check})
+		if err != nil || r.NoneSigned != row.none || r.OK() != row.ok {
+			t.Errorf("%s: none signed %v, want %v; problems %v, %v", row.sentence, r.NoneSigned, row.none, r.Problems(), err)
+		}
 	}
 }

@@ -95,6 +95,11 @@ func TestAClientsLife(t *testing.T) {
 	if !accepts(created.ClientSecret) || !accepts(rotated.ClientSecret) || len(rotated.Secrets) != 2 {
 		t.Fatal("both secrets must work while one is rotated")
 	}
+	for i, secret := range rotated.Secrets { // the old one first
+		if secret.Current != (i == 1) || secret.CreatedAt == nil || !secret.CreatedAt.Equal(s.Now()) || (secret.ExpiresAt == nil) != secret.Current {
+			t.Errorf("secret %d says %+v", i, secret)
+		}
+	}
 	s.Wait(61 * time.Second)
 	if accepts(created.ClientSecret) || !accepts(rotated.ClientSecret) {
 		t.Fatal("the old secret must die on time, and alone")
@@ -480,12 +485,66 @@ func TestADryRunTouchesNothing(t *testing.T) {
 	}
 }
 
+// TestAMistypedGrantIsNotCalledEnded: whoever is told so stops looking. One that
+// had ended before has ended, and what a machine got for itself is known from
+// the journal of the node that issued it.
+func TestAMistypedGrantIsNotCalledEnded(t *testing.T) {
+	s := newService(t)
+	bob := s.createUser("bob")
+	g := s.grant("web", bob.UserID)
+	machine, err := s.Parts.Reader.Authenticate(s.tokenFor("web", "https://api.example.com", "orders:read"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := func(body object, status int) (r admin.Revoked) {
+		t.Helper()
+		answer := s.call(s.admin(), "POST", "/revocations", body).wants(status)
+		if status == 200 {
+			answer.into(&r)
+		}
+		return r
+	}
+	unknown := authority.NewID(s.Now()).String()
+	for _, row := range []struct {
+		sentence, id string
+		status       int
+		rowless      bool
+	}{
+		{"a grant with a row", g.ID.String(), 200, false},
+		{"what a machine got for itself", machine.GrantID.String(), 200, true},
+		{"an id that was never seen", unknown, 404, false},
+	} {
+		for _, dryRun := range []bool{true, false} {
+			if r := end(object{"grant_id": row.id, "dry_run": dryRun}, row.status); r.AlreadyEnded || r.Rowless != row.rowless {
+				t.Errorf("%s: %+v", row.sentence, r)
+			}
+		}
+		if row.status != 200 {
+			continue
+		}
+		events := len(s.events())
+		if r := end(object{"grant_id": row.id}, 200); !r.AlreadyEnded {
+			t.Errorf("%s, again: %+v", row.sentence, r)
+		}
+		if len(s.events()) != events {
+			t.Errorf("%s, again: recorded a second time", row.sentence)
+		}
+	}
+	if r := end(object{"grant_id": unknown, "force": true}, 200); r.AlreadyEnded || !r.Rowless {
+		t.Errorf("by force: %+v", r)
+	}
+	if r := end(object{"grant_id": unknown}, 200); !r.AlreadyEnded {
+		t.Errorf("after that: %+v", r)
+	}
+	end(object{"client_id": "web", "force": true}, 400)
+}
+
 func TestEpochsReachEveryNodeAndLastAsLongAsGrants(t *testing.T) {
 	s := newService(t)
 	bob := s.createUser("bob")
 	at := s.Now()
 	s.call(s.admin(), "POST", "/revocations", object{"user_id": bob.UserID}).wants(200)
-	s.call(s.admin(), "POST", "/revocations", object{"grant_id": authority.NewID(at).String()}).wants(200)
+	s.call(s.admin(), "POST", "/revocations", object{"grant_id": authority.NewID(at).String(), "force": true}).wants(200)
 	written, err := s.DB.Revocations(t.Context(), 0, 10)
 	if err != nil || len(written) != 2 {
 		t.Fatal(err, written)

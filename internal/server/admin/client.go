@@ -37,9 +37,11 @@ type Client struct {
 	UpdatedAt    *time.Time          `json:"updated_at,omitempty"`
 }
 
-// LiveSecret says until when a secret works.
+// LiveSecret says since when there is a secret, and until when it works.
 type LiveSecret struct {
-	ExpiresAt *time.Time `json:"expires_at,omitempty" doc:"Missing: until it is rotated."`
+	Current   bool       `json:"current" doc:"It works until it is rotated. false: it was, and works until expires_at."`
+	CreatedAt *time.Time `json:"created_at,omitempty" doc:"Missing for a secret of the configuration file."`
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
 }
 
 // ClientFields is what may be set. What is not sent stays as it is.
@@ -153,7 +155,7 @@ func (a *API) createClient(ctx context.Context, c *api.Call) (api.Plan, error) {
 		m.ClientID = randomID("c_")
 	}
 	body.onto(&m)
-	client, secret, err := a.makeClient(ctx, m)
+	client, secret, err := a.makeClient(ctx, m, c.Now)
 	if err != nil {
 		return api.Plan{}, err
 	}
@@ -186,7 +188,7 @@ func (a *API) updateClient(ctx context.Context, c *api.Call) (api.Plan, error) {
 	}
 	m := old.Metadata()
 	body.onto(&m)
-	client, secret, err := a.makeClient(ctx, m)
+	client, secret, err := a.makeClient(ctx, m, c.Now)
 	if err != nil {
 		return api.Plan{}, err
 	}
@@ -208,13 +210,13 @@ func (a *API) updateClient(ctx context.Context, c *api.Call) (api.Plan, error) {
 
 // makeClient holds what was sent to the rule book. A client that must have a
 // secret and has none gets its first one; one that must not have any loses them.
-func (a *API) makeClient(ctx context.Context, m authority.ClientMetadata) (client authority.Client, secret oauth.Secret, err error) {
+func (a *API) makeClient(ctx context.Context, m authority.ClientMetadata, now time.Time) (client authority.Client, secret oauth.Secret, err error) {
 	switch {
 	case !m.UsesSecret():
 		m.ClientSecrets = nil
 	case len(m.ClientSecrets) == 0:
 		secret = oauth.NewSecret(oauth.PrefixClientSecret)
-		m.ClientSecrets = []authority.ClientSecret{{Hash: secret.Hash()}}
+		m.ClientSecrets = []authority.ClientSecret{{Hash: secret.Hash(), CreatedAt: now}}
 	}
 	if client, err = authority.NewClient(m); err != nil {
 		return client, secret, err
@@ -252,7 +254,7 @@ func (a *API) rotateSecret(ctx context.Context, c *api.Call) (api.Plan, error) {
 		reason = "secret rotated; the old one ends at " + last.ExpiresAt.Format(time.RFC3339)
 	}
 	secret := oauth.NewSecret(oauth.PrefixClientSecret)
-	client.Secrets = append(client.Secrets, authority.ClientSecret{Hash: secret.Hash()})
+	client.Secrets = append(client.Secrets, authority.ClientSecret{Hash: secret.Hash(), CreatedAt: c.Now})
 	client.UpdatedAt = c.Now
 	return api.Plan{
 		Events: a.clientChanged(old, client, reason),
@@ -403,7 +405,7 @@ func showClient(c authority.Client, now time.Time) Client {
 		shown.GrantTypes = []string{}
 	}
 	for _, s := range liveSecrets(c, now) {
-		shown.Secrets = append(shown.Secrets, LiveSecret{shownTime(s.ExpiresAt)})
+		shown.Secrets = append(shown.Secrets, LiveSecret{s.ExpiresAt.IsZero(), shownTime(s.CreatedAt), shownTime(s.ExpiresAt)})
 	}
 	return shown
 }

@@ -12,11 +12,12 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/issue"
+	"github.com/signalbox-sts/signalbox/internal/journal/query"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
-// Revoke names what is to End: exactly one thing.
+// Revoke names what is to end: exactly one thing.
 type Revoke struct {
 	Token      string `json:"token,omitempty" doc:"An access token of this issuer; or a refresh token, and then its grant ends."`
 	WithGrant  bool   `json:"with_grant,omitempty" doc:"With token: end its grant too, and all that came from it."`
@@ -25,6 +26,7 @@ type Revoke struct {
 	UserID     string `json:"user_id,omitempty" doc:"Everything of this user that is older than now."`
 	Username   string `json:"username,omitempty" doc:"The same, by name."`
 	Everything bool   `json:"everything,omitempty" doc:"Everything that is older than now, the caller's own token included."`
+	Force      bool   `json:"force,omitempty" doc:"With grant_id: end it although nothing of it is known here. What a machine got for itself is in the journal of the node that issued it alone."`
 	DryRun     bool   `json:"dry_run,omitempty" doc:"Change nothing, and say what would end."`
 }
 
@@ -34,6 +36,8 @@ type Revoked struct {
 	Kind         string        `json:"kind" enum:"token,grant,client,user,everything"`
 	Key          string        `json:"key,omitempty" doc:"The id of what was named."`
 	ActiveGrants int64         `json:"active_grants" doc:"Standing grants. Tokens that machines get for themselves have none, end too, and are not counted."`
+	AlreadyEnded bool          `json:"already_ended,omitempty" doc:"The grant had ended before: nothing is left to end, and nothing is recorded again."`
+	Rowless      bool          `json:"rowless,omitempty" doc:"The grant has no row: a machine got it for itself. Its tokens end, and all that came from them; none is counted."`
 	Exact        bool          `json:"exact" doc:"false: too many to look at each; active_grants counts some that have ended already, and by_client, oldest and newest come from the first of them."`
 	ByClient     []ClientCount `json:"by_client" doc:"The clients with the most grants first, at most 100."`
 	Oldest       *time.Time    `json:"oldest,omitempty"`
@@ -68,10 +72,12 @@ func (a *API) revoke(ctx context.Context, c *api.Call) (api.Plan, error) {
 		return api.Plan{}, api.Invalid("name exactly one of token, grant_id, client_id, user_id, username and everything")
 	case body.WithGrant && body.Token == "":
 		return api.Plan{}, api.Invalid("with_grant has a meaning with token alone")
+	case body.Force && body.GrantID == "":
+		return api.Plan{}, api.Invalid("force has a meaning with grant_id alone")
 	case body.Token != "":
 		p, err = a.revokeToken(ctx, c, body)
 	case body.GrantID != "":
-		p, err = a.revokeGrant(ctx, c, body.GrantID)
+		p, err = a.revokeGrant(ctx, c, body.GrantID, body.Force)
 	case body.ClientID != "":
 		p, err = a.revokeClient(ctx, c, body.ClientID)
 	case body.Everything:
@@ -96,7 +102,7 @@ func (a *API) revokeToken(ctx context.Context, c *api.Call, body Revoke) (api.Pl
 		if err != nil {
 			return api.Plan{}, api.NotFound("this is not a refresh token of this issuer, or it is damaged, so there is nothing to end")
 		}
-		return a.revokeGrant(ctx, c, grantID.String())
+		return a.revokeGrant(ctx, c, grantID.String(), true) // the MAC has proved that it is ours
 	}
 	token, err := a.Tokens.Authenticate(body.Token)
 	if err != nil && !errors.Is(err, issue.ErrRevoked) || len(body.Token) > api.MaxToken {
@@ -113,7 +119,7 @@ func (a *API) revokeToken(ctx context.Context, c *api.Call, body Revoke) (api.Pl
 	if !body.WithGrant {
 		return p, nil
 	}
-	grant, err := a.revokeGrant(ctx, c, token.GrantID.String())
+	grant, err := a.revokeGrant(ctx, c, token.GrantID.String(), true)
 	if err != nil {
 		return api.Plan{}, err
 	}
@@ -127,19 +133,31 @@ func (a *API) revokeToken(ctx context.Context, c *api.Call, body Revoke) (api.Pl
 }
 
 // revokeGrant also takes the id of a grant that has no row: what machines get
-// for themselves is in the journal alone.
-func (a *API) revokeGrant(ctx context.Context, c *api.Call, raw string) (api.Plan, error) {
+// for themselves is in the journal alone. An id of which nothing is known is
+// most likely mistyped: whoever is told that it has ended would stop looking.
+// With ours it is known to be an id of this issuer.
+func (a *API) revokeGrant(ctx context.Context, c *api.Call, raw string, ours bool) (api.Plan, error) {
 	id, err := authority.ParseID(raw)
 	if err != nil {
 		return api.Plan{}, api.Invalid("grant_id is not the id of a grant")
 	}
 	g, err := a.Grants.Grant(ctx, id)
 	if errors.Is(err, authority.ErrNotFound) {
+		ended := a.Endings.Follower.View.Revoked([]authority.Link{{Kind: authority.RevokeGrant, Key: raw}})
+		if !ours && !ended {
+			if ours, err = a.recorded(ctx, id); err != nil {
+				return api.Plan{}, err
+			}
+			if !ours {
+				return api.Plan{}, api.NotFound("nothing is known here of a grant %q, so nothing was ended. What a machine got for itself has no row, "+
+					"and only the journal of the node that issued it knows it; force ends it by its id all the same", api.Clip(raw))
+			}
+		}
 		ttl, err := a.longestTTL(ctx)
 		if err != nil {
 			return api.Plan{}, err
 		}
-		radius := Revoked{Kind: "grant", Key: raw, Exact: true, ByClient: []ClientCount{}, TokensDieIn: seconds(ttl)}
+		radius := Revoked{Kind: "grant", Key: raw, AlreadyEnded: ended, Rowless: true, Exact: true, ByClient: []ClientCount{}, TokensDieIn: seconds(ttl)}
 		return a.ending(radius, authority.Event{GrantID: id, Reason: "by an administrator; it has no row"}), nil
 	}
 	if err != nil {
@@ -150,6 +168,16 @@ func (a *API) revokeGrant(ctx context.Context, c *api.Call, raw string) (api.Pla
 		return api.Plan{}, err
 	}
 	return a.endingGrant(g, radius), nil
+}
+
+// recorded says whether this node's journal has a record of a grant. The first
+// one is as old as the grant. Where the journal is too long to be searched in
+// time, it may: ending too much is the safe side.
+func (a *API) recorded(ctx context.Context, id authority.ID) (bool, error) {
+	var found Why
+	born := id.Time()
+	err := a.records(ctx, &found, query.Query{GrantID: id.String(), Since: born.Add(-time.Minute), Until: born.Add(10 * time.Minute)})
+	return len(found.Records) > 0 || found.Partial, err
 }
 
 func (a *API) endingGrant(g authority.Grant, radius Revoked) api.Plan {
@@ -251,6 +279,7 @@ func (a *API) radiusOfGrant(ctx context.Context, g authority.Grant, now time.Tim
 	}
 	r := tally.radius()
 	r.Kind, r.Key, r.Exact = "grant", g.ID.String(), !partial
+	r.AlreadyEnded = g.State == authority.GrantEnded
 	ttl, err := a.longestTTL(ctx)
 	r.TokensDieIn = seconds(ttl)
 	return r, err
