@@ -400,9 +400,10 @@ func (a *adminCLI) auditVerify() *cobra.Command {
 
 The hash chain alone shows accidents. With --master-key-file the signatures of
 the checkpoints are checked too: they show a forger who computed the chain
-again. If not one of them is good, the key may be a wrong one. With --config, folder and master key come from the service's own
-configuration, and what the database remembers of every node is compared as
-well: that shows a journal that was cut, emptied or replaced by an older copy.
+again. If not one of them is good, the key may be a wrong one. With --config,
+folder and master key come from the service's own configuration, and what the
+database remembers of every node is compared as well: that shows a journal that
+was cut, emptied or replaced by an older copy.
 Journals of nodes on other machines are named and need not be here, unless with
 --all. A node that will not come back is retired with signalbox audit retire.
 With --witness the notes that a witness has kept are compared: they show also a
