@@ -36,7 +36,7 @@ type Revoked struct {
 	Kind         string        `json:"kind" enum:"token,grant,client,user,everything"`
 	Key          string        `json:"key,omitempty" doc:"The id of what was named."`
 	ActiveGrants int64         `json:"active_grants" doc:"Standing grants. Tokens that machines get for themselves have none, end too, and are not counted."`
-	AlreadyEnded bool          `json:"already_ended,omitempty" doc:"The grant had ended before: nothing is left to end, and nothing is recorded again."`
+	AlreadyEnded bool          `json:"already_ended,omitempty" doc:"The grant had ended before: nothing is left to end."`
 	Rowless      bool          `json:"rowless,omitempty" doc:"The grant has no row: a machine got it for itself. Its tokens end, and all that came from them; none is counted."`
 	Exact        bool          `json:"exact" doc:"false: too many to look at each; active_grants counts some that have ended already, and by_client, oldest and newest come from the first of them."`
 	ByClient     []ClientCount `json:"by_client" doc:"The clients with the most grants first, at most 100."`
