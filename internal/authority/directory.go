@@ -147,18 +147,13 @@ func overlap(err error, kind, id string) error {
 }
 
 // StaticClients returns the clients of the configuration file, sorted by id.
-func (d *Directory) StaticClients() []Client {
-	m := d.static().Clients
-	return sortedValues(m)
-}
+func (d *Directory) StaticClients() []Client { return sortedValues(d.static().Clients) }
 
 // StaticUsers returns the users of the configuration file, sorted by id.
 func (d *Directory) StaticUsers() []User { return sortedValues(d.static().Users) }
 
 // StaticResources returns the resources of the configuration file, sorted by id.
-func (d *Directory) StaticResources() []Resource {
-	return sortedValues(d.static().Resources)
-}
+func (d *Directory) StaticResources() []Resource { return sortedValues(d.static().Resources) }
 
 // ResourceScopes are the scopes of the configuration file's resources, for
 // discovery. Those of the admin API are not announced.
@@ -218,9 +213,9 @@ func (d *Directory) User(ctx context.Context, id string) (User, error) {
 // names differ only in that would be taken for each other. ErrNotFound.
 func (d *Directory) UserByName(ctx context.Context, username string) (User, error) {
 	username = strings.ToLower(username)
-	declared := d.static()
-	if id, ok := declared.usersByName[username]; ok {
-		return declared.Users[id], nil
+	file := d.static()
+	if id, ok := file.usersByName[username]; ok {
+		return file.Users[id], nil
 	}
 	return Users(d.store).ByName(ctx, username)
 }
@@ -230,14 +225,18 @@ func (d *Directory) UserByName(ctx context.Context, username string) (User, erro
 // or gone, or if the kind of subject is not known. Epochs end their tokens too;
 // this also holds until an epoch is heard.
 func (d *Directory) Alive(ctx context.Context, clientID string, subject Subject) (User, error) {
-	client, err := d.Client(ctx, clientID)
-	if errors.Is(err, ErrNotFound) || err == nil && client.Disabled {
-		return User{}, fmt.Errorf("%w: client %q is disabled or gone", ErrEnded, clientID)
-	}
-	if err != nil || subject.Kind == SubjectClient && subject.ID == clientID {
+	if err := d.aliveClient(ctx, clientID); err != nil || subject.Kind == SubjectClient && subject.ID == clientID {
 		return User{}, err
 	}
 	return d.Account(ctx, subject)
+}
+
+func (d *Directory) aliveClient(ctx context.Context, id string) error {
+	client, err := d.Client(ctx, id)
+	if errors.Is(err, ErrNotFound) || err == nil && client.Disabled {
+		return fmt.Errorf("%w: client %q is disabled or gone", ErrEnded, id)
+	}
+	return err
 }
 
 // Account asks for the account of a subject alone: see Alive.
@@ -250,11 +249,7 @@ func (d *Directory) Account(ctx context.Context, subject Subject) (User, error) 
 		}
 		return user, err
 	case SubjectClient:
-		client, err := d.Client(ctx, subject.ID)
-		if errors.Is(err, ErrNotFound) || err == nil && client.Disabled {
-			return User{}, fmt.Errorf("%w: client %q is disabled or gone", ErrEnded, subject.ID)
-		}
-		return User{}, err
+		return User{}, d.aliveClient(ctx, subject.ID)
 	case SubjectWorkload:
 		return User{}, nil // has no account here: its grant, evidence and epochs decide
 	default:

@@ -18,8 +18,8 @@ type Issuer struct {
 const AdminResource = "urn:signalbox:admin"
 
 // MaxTokenTTL is the longest life of any access or ID token. What is revoked
-// need not be remembered for longer than this. Configured lifetimes are far shorter; the token of `signalbox dev`
-// for its admin API lives for a working day.
+// need not be remembered for longer than this. Configured lifetimes are far
+// shorter; the token of `signalbox dev` for its admin API lives for a day.
 const MaxTokenTTL = 24 * time.Hour
 
 // Leeway is how far clocks may differ.

@@ -132,22 +132,15 @@ func (i *Issuer) idToken(issuer authority.Issuer, a authority.Authorization, use
 }
 
 // atHash is the left half of the access token's hash, with the hash of the ID
-// token's algorithm (OpenID Connect Core §3.1.3.6). EdDSA with Ed25519 hashes
-// with SHA-512.
+// token's algorithm (OpenID Connect Core §3.1.3.6): SHA-512 for EdDSA with Ed25519,
+// SHA-256 for ES256 and RS256. There are no others: see idTokenJWT.
 func atHash(alg jose.Algorithm, accessToken string) string {
-	var sum []byte
-	switch alg {
-	case jose.ES384:
-		h := sha512.Sum384([]byte(accessToken))
-		sum = h[:]
-	case jose.EdDSA, jose.ES512:
-		h := sha512.Sum512([]byte(accessToken))
-		sum = h[:]
-	default:
-		h := sha256.Sum256([]byte(accessToken))
-		sum = h[:]
+	if alg == jose.EdDSA {
+		sum := sha512.Sum512([]byte(accessToken))
+		return base64.RawURLEncoding.EncodeToString(sum[:32])
 	}
-	return base64.RawURLEncoding.EncodeToString(sum[:len(sum)/2])
+	sum := sha256.Sum256([]byte(accessToken))
+	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
 // HashOf names a token in the journal without its value: the first half of

@@ -87,22 +87,17 @@ func (i *Issuer) Issue(ctx context.Context, a authority.Authorization, spend aut
 		GrantID: a.Grant.ID, SessionID: a.Grant.SessionID, TokenID: token.id, TokenHash: HashOf(response.AccessToken),
 		Audience: token.audience, Scope: response.Scope, ExpiresAt: token.expires,
 	}
-	if err := i.Record(ctx, event); err != nil || spend == nil {
-		return response.unless(err)
+	if err := i.Record(ctx, event); err != nil {
+		return Response{}, err
+	}
+	if spend == nil {
+		return response, nil
 	}
 	if err := spend(ctx); err != nil {
 		event.Type, event.Reason = authority.EventTokenWithheld, "not handed out: "+oauth.AsError(err).Description
 		return Response{}, errors.Join(err, i.Record(ctx, event))
 	}
 	return response, nil
-}
-
-// unless returns the response, or nothing of it with an error.
-func (r Response) unless(err error) (Response, error) {
-	if err != nil {
-		return Response{}, err
-	}
-	return r, nil
 }
 
 // encode signs or seals an access token.

@@ -59,10 +59,6 @@ func (f *Follower) apply(revocations ...authority.Revocation) {
 	}
 }
 
-// Load reads what is new, and the whole list at first. A node must not serve
-// before this succeeded.
-func (f *Follower) Load(ctx context.Context) error { return f.catchUp(ctx) }
-
 // Fresh fails when this node cannot know what other nodes have revoked.
 func (f *Follower) Fresh() error {
 	if f.heard.Load() == nil || f.Lag() > staleAfter {
@@ -88,7 +84,7 @@ func (f *Follower) Run(ctx context.Context, wake <-chan struct{}) {
 		case <-wake:
 		case <-ticker.C:
 		}
-		err := f.catchUp(ctx)
+		err := f.Load(ctx)
 		if err != nil && !failing && ctx.Err() == nil {
 			f.Log.Error("revocations cannot be read", "error", err)
 		}
@@ -102,7 +98,9 @@ func (f *Follower) Run(ctx context.Context, wake <-chan struct{}) {
 	}
 }
 
-func (f *Follower) catchUp(ctx context.Context) error {
+// Load reads what is new, and the whole list at first. A node must not serve
+// before this succeeded.
+func (f *Follower) Load(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	asked := f.Now()

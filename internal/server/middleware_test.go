@@ -85,7 +85,7 @@ func FuzzRemote(f *testing.F) {
 			t.Fatalf("%q is not an address", got)
 		}
 		if got != "10.0.0.1" && !strings.Contains(strings.ToLower(first+","+second), strings.ToLower(got)) && netip.MustParseAddr(got).Is4() && !strings.Contains(first+second, ":") {
-			t.Fatalf("%q stands nowhere in %q, %q", got, first, second)
+			t.Fatalf("%q is nowhere in %q, %q", got, first, second)
 		}
 		r.RemoteAddr = "198.51.100.7:1234"
 		if got := middleware.remote(r); got != "198.51.100.7" {

@@ -259,7 +259,7 @@ func (c *chain) ahead(l *format.Lines, f format.Frame, hash [32]byte) {
 	next, ok := l.PeekFrame()
 	switch {
 	case ok && next.Seq < f.Seq:
-		c.problem(l.Path, number, Reordered, fmt.Sprintf("record %d stands before record %d", f.Seq, next.Seq))
+		c.problem(l.Path, number, Reordered, fmt.Sprintf("record %d comes before record %d", f.Seq, next.Seq))
 	case ok && next.Seq == want+1 && next.Prev != hash:
 		c.problem(l.Path, number, Changed, fmt.Sprintf("it says that it is record %d where record %d must come", f.Seq, want))
 	case f.Seq == want+1:

@@ -30,7 +30,7 @@ func TestVerifyNamesTheFirstBrokenPlace(t *testing.T) {
 		{"the record before a checkpoint", replace(8, "client-1", "client-2"), 8, Changed},
 		{"a removed line", dropLine(4), 4, Removed},
 		{"a removed first line", dropLine(1), 1, Removed},
-		{"a line that stands twice", copyLine(4, 5), 5, Inserted},
+		{"a line that is there twice", copyLine(4, 5), 5, Inserted},
 		{"an old line again", copyLine(2, 6), 6, Inserted},
 		{"a forged line between", func(b []byte) []byte { return replace(5, `"seq":2`, `"seq":5`)(copyLine(2, 5)(b)) }, 5, Inserted},
 		{"swapped neighbours", swapLines(4, 5), 4, Reordered},

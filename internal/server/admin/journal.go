@@ -14,7 +14,7 @@ import (
 // Record is one record of the journal.
 type Record = query.Record
 
-// JournalStatus is where this node's journal stands.
+// JournalStatus is how far this node's journal is.
 type JournalStatus struct {
 	Node   string `json:"node"`
 	Seq    uint64 `json:"seq" doc:"The last record that is on disk."`
@@ -50,7 +50,7 @@ func (a *API) journalRoutes() []api.Route {
 		},
 		{
 			Method: "GET", Path: "/journal/status", Name: "showJournal", Scope: "journal:read", Run: a.showJournal,
-			Summary: "Where this node's journal stands.", Out: JournalStatus{},
+			Summary: "How far this node's journal is, and whether it still takes records.", Out: JournalStatus{},
 		},
 	}
 }
