@@ -229,7 +229,10 @@ func (m ClientMetadata) CheckReferences(r References) (_ []Problem, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if !there {
+		switch {
+		case isClusterAudience(id, r.Issuer):
+			found.add(member("resources", i), quote(id)+" is the place of a cluster, where trust policies alone lead", "write a policy")
+		case !there:
 			found.add(member("resources", i), "there is no resource "+quote(id), "register the resource first")
 		}
 		owned = append(owned, resource.Scopes...)

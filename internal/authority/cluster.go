@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/jose"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
 // PodMode says how the end of a cluster's pods is learned.
@@ -154,8 +155,14 @@ func (c Cluster) Metadata() ClusterMetadata {
 	}
 	m := ClusterMetadata{
 		Name: c.Name, Issuer: c.Issuer, JWKS: slices.Clone(c.Keys), JWKSURI: c.KeysURI, APIServer: c.APIServer, CA: string(c.CA),
-		Credential: string(c.Credential), Pods: string(c.Pods), TerminatingPods: string(c.Terminating),
-		Audiences: slices.Clone(c.Audiences), IntrospectionClients: slices.Clone(c.IntrospectionClients), Kubeconfig: c.Kubeconfig,
+		Credential: string(c.Credential),
+		Audiences:  slices.Clone(c.Audiences), IntrospectionClients: slices.Clone(c.IntrospectionClients), Kubeconfig: c.Kubeconfig,
+	}
+	if c.Issuer != "" {
+		m.Pods = string(c.Pods)
+	}
+	if c.Pods != PodsOffline {
+		m.TerminatingPods = string(c.Terminating)
 	}
 	if c.WebhookCaller != "" {
 		m.Webhook = &Webhook{c.WebhookCaller}
@@ -179,6 +186,11 @@ func (c Cluster) Accepts(aud, issuer string) bool {
 
 // ClusterAudience is the `aud` of tokens for a cluster.
 func ClusterAudience(issuer, name string) string { return issuer + "/clusters/" + name }
+
+// isClusterAudience says whether an `aud` is kept for clusters, registered or not.
+func isClusterAudience(aud, issuer string) bool {
+	return issuer != "" && strings.HasPrefix(aud, ClusterAudience(issuer, ""))
+}
 
 // Resource is the cluster as a place that tokens can be for.
 func (c Cluster) Resource(issuer string) Resource {
@@ -239,14 +251,26 @@ func (m ClusterMetadata) Validate() []Problem {
 	case m.APIServer != "" && m.Credential == "" && len(m.Kubeconfig) == 0:
 		found.add("api_server", "is set, but nothing says how we prove ourselves there", "add credential: in-cluster, credential: self or kubeconfig_file")
 	}
+	if m.CA != "" && m.APIServer == "" {
+		found.add("ca", "is set, but there is no api_server", "add api_server, or remove it: a kubeconfig has its own")
+	}
+	offline := m.Pods == string(PodsOffline) || m.Pods == "" && !reachable
 	if !reachable && (m.Pods == string(PodsWatched) || m.Pods == string(PodsReviewed)) {
 		found.add("pods", m.Pods+" needs the API server", "add api_server or kubeconfig_file, or write pods: offline")
+	} else if offline && m.TerminatingPods != "" {
+		found.add("terminating_pods", "has no meaning with pods: offline, where nobody hears of a deletion", "remove it")
 	}
 	switch {
 	case m.Issuer == "":
-		for field, set := range map[string]bool{"jwks": len(m.JWKS) > 0, "jwks_uri": m.JWKSURI != "", "api_server": reachable, "pods": m.Pods != "", "audiences": len(m.Audiences) > 0} {
-			if set {
-				found.add("issuer", "is missing, and "+field+" is about its tokens", "add the issuer of its service-account tokens, or remove "+field)
+		for _, of := range []struct {
+			field string
+			set   bool
+		}{
+			{"jwks", len(m.JWKS) > 0}, {"jwks_uri", m.JWKSURI != ""}, {"api_server", m.APIServer != ""}, {"kubeconfig_file", len(m.Kubeconfig) > 0},
+			{"pods", m.Pods != ""}, {"audiences", len(m.Audiences) > 0},
+		} {
+			if of.set {
+				found.add("issuer", "is missing, and "+of.field+" is about its tokens", "add the issuer of its service-account tokens, or remove "+of.field)
 				break
 			}
 		}
@@ -263,6 +287,16 @@ func (m ClusterMetadata) CheckReferences(r References) ([]Problem, error) {
 	if m.Issuer != "" && m.Issuer == r.Issuer {
 		found.add("issuer", "is our own", "name the issuer of the cluster's tokens")
 	}
+	for _, thumbprint := range m.KeyThumbprints() {
+		owner, there, err := known(r.KeyOwner, thumbprint)
+		if err != nil {
+			return nil, err
+		}
+		if there && owner != m.Name {
+			// Whose pod would a token of this key be?
+			found.add("jwks", "has a key that the cluster "+quote(owner)+" has too", "give each cluster its own key set: a token belongs to the cluster whose key verifies it")
+		}
+	}
 	callers := map[string]string{}
 	for i, id := range m.IntrospectionClients {
 		callers[member("introspection_clients", i)] = id
@@ -277,12 +311,25 @@ func (m ClusterMetadata) CheckReferences(r References) ([]Problem, error) {
 			return nil, err
 		case !there:
 			found.add(field, "there is no client "+quote(id), "register the client first")
-		case client.authenticates("none"):
+		case client.authenticates(oauth.AuthNone):
 			found.add(field, quote(id)+" is a public client: anybody could ask in its name", "give it a secret or a key")
 		}
 	}
 	slices.SortFunc(found, func(a, b Problem) int { return strings.Compare(a.Field, b.Field) })
 	return found, nil
+}
+
+// KeyThumbprints are those of the keys of a pasted key set.
+func (m ClusterMetadata) KeyThumbprints() []string {
+	set, err := jose.ParseKeySet(m.JWKS)
+	if err != nil {
+		return nil // Validate says so
+	}
+	var prints []string
+	for _, key := range set {
+		prints = append(prints, key.Thumbprint())
+	}
+	return prints
 }
 
 // issuerOfOthers is what the `iss` of a proof may be. Kubernetes and SPIFFE have

@@ -19,6 +19,12 @@ type References struct {
 	Algorithms []string                                  // those that we sign with
 	Client     func(id string) (ClientMetadata, error)   // ErrNotFound
 	Resource   func(id string) (ResourceMetadata, error) // ErrNotFound
+
+	Cluster       func(name string) (ClusterMetadata, error)       // ErrNotFound
+	TrustedIssuer func(name string) (TrustedIssuerMetadata, error) // ErrNotFound
+	// KeyOwner names the cluster in whose pasted key set a key is, by its
+	// thumbprint. ErrNotFound.
+	KeyOwner func(thumbprint string) (cluster string, err error)
 }
 
 const (

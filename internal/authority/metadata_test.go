@@ -3,6 +3,7 @@ package authority
 import (
 	"encoding/json"
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -120,6 +121,10 @@ func references() References {
 			switch id {
 			case "api":
 				return goodClient(func(m *ClientMetadata) { m.ClientID = id }), nil
+			case "orders":
+				return goodClient(func(m *ClientMetadata) { m.ClientID, m.GrantTypes = id, []string{string(oauth.TokenExchange)} }), nil
+			case "exchanging-spa":
+				return ClientMetadata{ClientID: id, GrantTypes: []string{string(oauth.TokenExchange)}, TokenEndpointAuthMethod: string(oauth.AuthNone)}, nil
 			case "spa":
 				return ClientMetadata{ClientID: id, TokenEndpointAuthMethod: string(oauth.AuthNone)}, nil
 			case "lost":
@@ -136,6 +141,31 @@ func references() References {
 			}
 			return ResourceMetadata{}, ErrNotFound
 		},
+		Cluster: func(name string) (ClusterMetadata, error) {
+			switch name {
+			case "hub":
+				return goodCluster(func(*ClusterMetadata) {}), nil
+			case "reviewed", "offline":
+				return goodCluster(func(m *ClusterMetadata) { m.Name, m.Pods, m.TerminatingPods = name, strings.TrimSuffix(name, "ed"), "" }), nil
+			case "spoke":
+				return ClusterMetadata{Name: name}, nil
+			case "lost":
+				return ClusterMetadata{}, errors.New("database away")
+			}
+			return ClusterMetadata{}, ErrNotFound
+		},
+		TrustedIssuer: func(name string) (TrustedIssuerMetadata, error) {
+			if name == "github" {
+				return TrustedIssuerMetadata{Name: name}, nil
+			}
+			return TrustedIssuerMetadata{}, ErrNotFound
+		},
+		KeyOwner: func(thumbprint string) (string, error) {
+			if thumbprint == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k" {
+				return "hub", nil
+			}
+			return "", ErrNotFound
+		},
 	}
 }
 
@@ -148,6 +178,7 @@ func TestWhatAClientMayReferTo(t *testing.T) {
 	}{
 		{"a good client", func(*ClientMetadata) {}, "", ""},
 		{"a resource that is not there", func(m *ClientMetadata) { m.Resources = []string{"https://other.example.com"} }, "resources[0]", "no resource"},
+		{"a cluster", func(m *ClientMetadata) { m.Resources, m.Scope = []string{"https://sts.example.com/clusters/spoke"}, "" }, "resources[0]", "trust policies alone"},
 		{"a scope of nobody", func(m *ClientMetadata) { m.Scope = "orders:write" }, "scope", "orders:write"},
 		{"a scope of a resource that is not the client's", func(m *ClientMetadata) { m.Resources = nil }, "scope", "orders:read"},
 		{"an algorithm that nothing signs with", func(m *ClientMetadata) { m.IDTokenSignedResponseAlg = "HS256" }, "id_token_signed_response_alg", "HS256"},
@@ -209,7 +240,9 @@ func TestTheRulesOfAResource(t *testing.T) {
 		}
 		wants(t, found, want[0], want[1])
 	}
-	for id, want := range map[string]string{"https://sts.example.com": "the issuer itself", "api": "id of a client"} {
+	for id, want := range map[string]string{
+		"https://sts.example.com": "the issuer itself", "api": "id of a client", "https://sts.example.com/clusters/nobodys": "the place of a cluster",
+	} {
 		found, err := ResourceMetadata{ID: id}.CheckReferences(references())
 		if err != nil {
 			t.Fatal(err)
@@ -244,13 +277,17 @@ func TestTheRulesOfAUser(t *testing.T) {
 		{"a long username", func(p *UserProfile) { p.Username = strings.Repeat("a", 256) }, "username", "not a username"},
 		{"a name with a line break", func(p *UserProfile) { p.Name = "a\nb" }, "name", "control"},
 		{"an address with a name", func(p *UserProfile) { p.Email = "Ada <ada@example.com>" }, "email", "e-mail"},
+		{"groups", func(p *UserProfile) { p.Groups = []string{"sre", "on-call"} }, "", ""},
+		{"a group of Kubernetes", func(p *UserProfile) { p.Groups = []string{"sre", "system:masters"} }, "groups[1]", "system:"},
+		{"a group with a space", func(p *UserProfile) { p.Groups = []string{"s re"} }, "groups[0]", "not a group"},
+		{"a group twice", func(p *UserProfile) { p.Groups = []string{"sre", "sre"} }, "groups[1]", "twice"},
 		{"a verified address that is missing", func(p *UserProfile) { p.EmailVerified = true }, "email_verified", "no email"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			p := UserProfile{Sub: "u-1", Username: "ada", Name: "Ada L."}
 			row.change(&p)
 			wants(t, p.Validate(), row.field, row.text)
-			if u, err := NewUser(p); (err == nil) != (row.field == "") || err == nil && u.Profile() != p {
+			if u, err := NewUser(p); (err == nil) != (row.field == "") || err == nil && !reflect.DeepEqual(u.Profile(), p) {
 				t.Errorf("NewUser: %v", err)
 			}
 		})

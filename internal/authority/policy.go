@@ -143,6 +143,85 @@ func (m PolicyMetadata) Validate() []Problem {
 	return found
 }
 
+// CheckReferences finds what does not fit the other objects. An error is a
+// failure to look at them.
+func (m PolicyMetadata) CheckReferences(r References) ([]Problem, error) {
+	var found Problems
+	if err := m.checkOrigin(r, &found); err != nil {
+		return nil, err
+	}
+	if err := m.checkTarget(r, &found); err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+func (m PolicyMetadata) checkOrigin(r References, found *Problems) error {
+	switch from := m.From; {
+	case from.Cluster != "":
+		cluster, there, err := known(r.Cluster, from.Cluster)
+		if err != nil {
+			return err
+		}
+		parsed, broken := NewCluster(cluster)
+		switch {
+		case !there:
+			found.add("from.cluster", "there is no cluster "+quote(from.Cluster), "register the cluster first")
+		case broken != nil: // it has been told
+		case parsed.Issuer == "":
+			found.add("from.cluster", "the cluster "+quote(from.Cluster)+" has no issuer, so its pods cannot prove themselves", "give it issuer and keys")
+		case time.Duration(m.TTL) > parsed.Pods.MaxTTL():
+			found.add("ttl", time.Duration(m.TTL).String()+" is too long for a cluster with pods: "+string(parsed.Pods)+", where nobody hears of a pod's end",
+				"write at most "+parsed.Pods.MaxTTL().String()+", or pods: watch")
+		}
+	case from.TrustedIssuer != "":
+		_, there, err := known(r.TrustedIssuer, from.TrustedIssuer)
+		if err != nil {
+			return err
+		}
+		if !there {
+			found.add("from.trusted_issuer", "there is no trusted issuer "+quote(from.TrustedIssuer), "add it to trusted_issuers")
+		}
+	case from.Client != "":
+		client, there, err := known(r.Client, from.Client)
+		switch {
+		case err != nil:
+			return err
+		case !there:
+			found.add("from.client", "there is no client "+quote(from.Client), "register the client first")
+		case !client.has(oauth.TokenExchange):
+			found.add("from.client", quote(from.Client)+" may not exchange tokens", "add "+string(oauth.TokenExchange)+" to its grant_types")
+		case client.authenticates(oauth.AuthNone):
+			found.add("from.client", quote(from.Client)+" is a public client: anybody could act in its name", "give it a secret or a key")
+		}
+	}
+	return nil
+}
+
+func (m PolicyMetadata) checkTarget(r References, found *Problems) error {
+	if m.To.Cluster != "" {
+		_, there, err := known(r.Cluster, m.To.Cluster)
+		if err == nil && !there {
+			found.add("to.cluster", "there is no cluster "+quote(m.To.Cluster), "register the cluster first")
+		}
+		return err
+	}
+	resource, there, err := known(r.Resource, m.To.Resource)
+	if err != nil {
+		return err
+	}
+	if !there {
+		found.add("to.resource", "there is no resource "+quote(m.To.Resource), "register the resource first")
+		return nil
+	}
+	for i, scope := range m.To.Scopes {
+		if !slices.Contains(resource.Scopes, scope) {
+			found.add(member("to.scopes", i), "the resource has no scope "+quote(scope), "add it to the resource's scopes")
+		}
+	}
+	return nil
+}
+
 func (p *Problems) from(f PolicyFrom) {
 	origins := map[string]string{"cluster": f.Cluster, "trusted_issuer": f.TrustedIssuer, "user_group": f.UserGroup, "client": f.Client}
 	var set []string
@@ -174,8 +253,8 @@ func (p *Problems) from(f PolicyFrom) {
 		if f.ServiceAccount == "" {
 			p.add("from.service_account", "is missing", "name the service account: a policy never spans them")
 		}
-		p.each("from.namespace", nonEmpty(f.Namespace), checkKubernetesName)
-		p.each("from.service_account", nonEmpty(f.ServiceAccount), checkKubernetesName)
+		p.at("from.namespace", checkKubernetesName(f.Namespace))
+		p.at("from.service_account", checkKubernetesName(f.ServiceAccount))
 	case "trusted_issuer":
 		p.at("from.trusted_issuer", checkClusterName(f.TrustedIssuer))
 		if f.Subject == "" && len(f.Claims) == 0 {
@@ -198,13 +277,6 @@ func (p *Problems) from(f PolicyFrom) {
 			p.add("from.claims", "has an empty or overlong name or value", "write claim: value")
 		}
 	}
-}
-
-func nonEmpty(s string) []string {
-	if s == "" {
-		return nil
-	}
-	return []string{s}
 }
 
 // checkPolicyResource: the admin API is never reached by an exchange.

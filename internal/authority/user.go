@@ -3,6 +3,7 @@ package authority
 
 import (
 	"net/mail"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +19,8 @@ type UserProfile struct {
 	Name          string `json:"name,omitempty"`
 	Email         string `json:"email,omitempty"`
 	EmailVerified bool   `json:"email_verified,omitempty"`
+	// Groups are what trust policies ask for (user_group).
+	Groups []string `json:"groups,omitempty"`
 }
 
 // User is a person with an account here.
@@ -28,6 +31,7 @@ type User struct {
 	Name          string
 	Email         string
 	EmailVerified bool
+	Groups        []string
 	Disabled      bool
 	Source        Source
 	Revision      int64 // in the database
@@ -43,7 +47,7 @@ func NewUser(p UserProfile) (User, error) {
 	if found := p.Validate(); len(found) > 0 {
 		return User{}, Problems(found)
 	}
-	return User{ID: p.Sub, Username: p.Username, Name: p.Name, Email: p.Email, EmailVerified: p.EmailVerified}, nil
+	return User{ID: p.Sub, Username: p.Username, Name: p.Name, Email: p.Email, EmailVerified: p.EmailVerified, Groups: p.Groups}, nil
 }
 
 // Profile is the user as it is written.
@@ -51,7 +55,7 @@ func (u User) Profile() UserProfile {
 	if u.broken != nil {
 		return *u.broken
 	}
-	return UserProfile{Sub: u.ID, Username: u.Username, Name: u.Name, Email: u.Email, EmailVerified: u.EmailVerified}
+	return UserProfile{Sub: u.ID, Username: u.Username, Name: u.Name, Email: u.Email, EmailVerified: u.EmailVerified, Groups: slices.Clone(u.Groups)}
 }
 
 const maxEmail = 254
@@ -67,6 +71,9 @@ func (p UserProfile) Validate() []Problem {
 	}
 	if p.EmailVerified && p.Email == "" {
 		found.add("email_verified", "is true, but there is no email", "add email, or remove this")
+	}
+	if found.list("groups", p.Groups, maxGroups) {
+		found.each("groups", p.Groups, checkGroup)
 	}
 	return found
 }

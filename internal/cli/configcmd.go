@@ -60,13 +60,15 @@ func newConfig(env *Environment) *cobra.Command {
 
 func newConfigValidate(env *Environment) *cobra.Command {
 	var file, output string
+	var clusters []string
 	cmd := &cobra.Command{
 		Use:   "validate FILE",
 		Short: "Check a configuration file without starting anything",
 		Long: `Check a configuration file, and the files that it names, without starting
 anything. - reads it from standard input; paths in it then start at the current
 folder. With -o json the mistakes are a list for programs; the exit code is the
-same.`,
+same. A policy may name a cluster that is kept by the admin API and not in the
+file: say with --cluster that it is.`,
 		Example: `  signalbox config validate signalbox.yaml
   signalbox config validate --config - -o json < signalbox.yaml`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -83,6 +85,9 @@ same.`,
 				file = args[0]
 			}
 			cfg, name, err := checkedConfig(env, file)
+			if err == nil {
+				err = cfg.Alone(clusters)
+			}
 			if output != "text" {
 				if printed := printData(env.Out, output, validated(cfg, name, err)); printed != nil || err == nil {
 					return printed
@@ -101,6 +106,7 @@ same.`,
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file (YAML), as serve takes it; - for standard input")
+	cmd.Flags().StringSliceVar(&clusters, "cluster", nil, "name of a cluster that the admin API keeps; may be given several times")
 	outputFlag(cmd, cmd.Flags(), &output, dataForms)
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
 	return cmd

@@ -185,6 +185,11 @@ func TestConfigValidateForPrograms(t *testing.T) {
 	if len(v.Errors) != 1 || v.Errors[0].Key != "lisen" || v.Errors[0].File != "standard input" || v.Errors[0].Line == 0 || v.Errors[0].Column != 1 || v.Errors[0].Fix != "did you mean listen?" {
 		t.Errorf("%+v", v)
 	}
+	policy := absolute + "\npolicies: [{name: p, from: {user_group: sre}, to: {cluster: spoke}}]\n"
+	if v := validate(policy, 1, "-"); len(v.Errors) != 1 || v.Errors[0].Key != "policies[0].to.cluster" || v.Errors[0].Line == 0 || !strings.Contains(v.Errors[0].Fix, "--cluster spoke") {
+		t.Errorf("a policy to a cluster of nobody: %+v", v)
+	}
+	validate(policy, 0, "-", "--cluster", "spoke")
 	if v := validate("", 1, filepath.Join(dir, "nothing.yaml")); len(v.Errors) != 1 || !strings.Contains(v.Errors[0].Problem, "no such file") {
 		t.Errorf("%+v", v)
 	}

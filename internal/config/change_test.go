@@ -108,6 +108,10 @@ users:
 		}
 		return strings.Replace(text, old, by, 1)
 	}
+	hub := text + "clusters: [{name: hub, issuer: 'https://kubernetes.default.svc', jwks_file: hub.json}]\n"
+	if declaration(t, hub, with("hub.json", testKeys)) == declaration(t, hub, with("hub.json", otherKeys)) {
+		t.Error("a cluster's keys have changed, and nobody sees it")
+	}
 	before := declaration(t, text, files)
 	for _, row := range []struct {
 		name  string
@@ -130,6 +134,7 @@ users:
 		{"a lifetime that the file did not name, from the environment", text, files, []string{"SIGNALBOX_TOKENS_ID_TTL=3m"}, false},
 		{"another algorithm", text + "keys: {algorithms: [ES256, RS256]}\n", files, nil, false},
 		{"a revision", text + "revision: back\n", files, nil, false},
+		{"a cluster", text + "clusters: [{name: spoke}]\n", files, nil, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			if got := declaration(t, row.text, row.files, row.env...); (got == before) != row.same {

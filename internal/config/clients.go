@@ -47,8 +47,23 @@ func (d *document) references() authority.References {
 		resources[r.ID] = r.ResourceMetadata
 	}
 	resources[authority.AdminResource] = authority.AdminResourceMetadata()
+	clusters, issuers := map[string]int{}, map[string]authority.TrustedIssuerMetadata{}
+	for i, c := range slices.Backward(d.config.Clusters) { // of two with one name the first is meant
+		clusters[c.Name] = i
+	}
+	for _, t := range d.config.TrustedIssuers {
+		issuers[t.Name] = t.TrustedIssuerMetadata
+	}
 	return authority.References{
 		Issuer: d.config.Issuer, Algorithms: d.config.Keys.Algorithms, Client: among(clients), Resource: among(resources),
+		Cluster: func(name string) (authority.ClusterMetadata, error) {
+			i, err := among(clusters)(name)
+			if err != nil {
+				return authority.ClusterMetadata{}, err
+			}
+			return d.config.Clusters[i].ClusterMetadata, nil // with what its files hold, once they have been read
+		},
+		TrustedIssuer: among(issuers),
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
@@ -32,12 +33,21 @@ type Config struct {
 	Resources []Resource
 	Clients   []Client
 	Users     []User
+
+	Clusters       []Cluster
+	TrustedIssuers []TrustedIssuer
+	Policies       []Policy
+	Outbound       Outbound
+
 	Journal   Journal
 	Telemetry Telemetry
 	Log       Log
 
 	// Warnings are things that work but are weak, for the log at start.
 	Warnings []string
+	// Elsewhere are clusters that policies name and this file has not: the admin
+	// API may keep them. Until one is there, the policy leads nowhere.
+	Elsewhere []Reference
 	// Files are all files that were read, the configuration first: what a
 	// reload has to watch.
 	Files []File
@@ -54,6 +64,25 @@ func (c *Config) Refuse(key, problem, fix string) error {
 	d := c.origin.Again()
 	d.Fail(key, problem, fix)
 	return d.Errors
+}
+
+// Reference is a name in the file: where it is, and what it names.
+type Reference struct{ Key, Name string }
+
+// Alone refuses a file that names clusters which neither it nor known has: those
+// that the admin API keeps, as far as the caller knows.
+func (c *Config) Alone(known []string) error {
+	d := c.origin.Again()
+	for _, r := range c.Elsewhere {
+		if !slices.Contains(known, r.Name) {
+			d.Fail(r.Key, "there is no cluster "+source.Quote(r.Name)+" in this file",
+				cmpOr(c.origin.nearCluster(r.Name), "add it to clusters; or, if the admin API keeps it, say so with --cluster "+r.Name))
+		}
+	}
+	if len(d.Errors) > 0 {
+		return d.Errors.Sorted()
+	}
+	return nil
 }
 
 // Error and Errors are mistakes in the file, with place and cure.
@@ -142,6 +171,32 @@ type User struct {
 	PasswordFile string
 	Password     Secret // what PasswordFile holds
 	Disabled     bool
+}
+
+// Cluster is a Kubernetes cluster, and where its keys and its kubeconfig are:
+// JWKS, CA and Kubeconfig hold what the files do.
+type Cluster struct {
+	authority.ClusterMetadata
+	JWKSFile       string
+	CAFile         string
+	KubeconfigFile string
+}
+
+// TrustedIssuer is another issuer whose tokens count as proof. JWKS holds what
+// JWKSFile does.
+type TrustedIssuer struct {
+	authority.TrustedIssuerMetadata
+	JWKSFile string
+}
+
+// Policy is a trust policy. Its CEL is compiled where the node is opened.
+type Policy struct{ authority.PolicyMetadata }
+
+// Outbound says what may be fetched and called. CA holds what CAFile does, as PEM.
+type Outbound struct {
+	AllowLoopback bool
+	CAFile        string
+	CA            []byte
 }
 
 // Journal says where the audit record is appended, and who is shown its heads.

@@ -265,6 +265,7 @@ func TestSampleIsValid(t *testing.T) {
 		write(t, dir, "master.key", testKey)
 		write(t, dir, "run/web", testKey)
 		write(t, dir, "run/ada", "correct horse")
+		write(t, dir, "hub.jwks.json", testKeys)
 		c, err := Load(write(t, dir, "signalbox.yaml", string(Sample(Start{Issuer: issuer}))), nil)
 		if err != nil {
 			t.Fatalf("%s:\n%v", issuer, err)
@@ -274,7 +275,7 @@ func TestSampleIsValid(t *testing.T) {
 		}
 		// The commented members of lists are good examples too.
 		doc := string(Sample(Start{Issuer: issuer}))
-		for _, list := range []string{"resources", "clients", "users"} {
+		for _, list := range []string{"resources", "clients", "users", "clusters", "trusted_issuers", "policies"} {
 			block := regexp.MustCompile(`(?m)^# ` + list + `:\n(?:#  .*\n)+`).FindString(doc)
 			if block == "" {
 				t.Fatalf("no example of %s", list)
@@ -286,7 +287,7 @@ func TestSampleIsValid(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s with its examples:\n%v", issuer, err)
 		}
-		if len(c.Clients) != 1 || len(c.Users) != 1 || len(c.Resources) != 1 {
+		if len(c.Clients) != 1 || len(c.Users) != 1 || len(c.Resources) != 1 || len(c.Clusters) != 1 || len(c.TrustedIssuers) != 1 || len(c.Policies) != 1 {
 			t.Errorf("%+v", c)
 		}
 	}
@@ -372,6 +373,8 @@ func TestExplain(t *testing.T) {
 		{"SIGNALBOX_TOKENS_ACCESS_TTL", "tokens.access_ttl\n"},
 		{"storage.url", "SIGNALBOX_STORAGE_URL_FILE"},
 		{"keys.algorithms", "ES256, RS256, EdDSA"},
+		{"policies[0].from.cluster", `from: \{cluster: hub\}`},
+		{"policies.when", "CEL"},
 	} {
 		text, err := Explain(row.key)
 		if err != nil || !regexp.MustCompile(row.want).MatchString(text) {

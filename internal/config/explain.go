@@ -86,7 +86,7 @@ func (f field) shownExample(path string) string {
 	}
 	for _, top := range table {
 		if top.key == section && top.isList() {
-			return key + ": " + v
+			path = key // of a member
 		}
 	}
 	parts := strings.Split(path, ".")

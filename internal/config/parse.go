@@ -146,11 +146,14 @@ func (d *document) value(n *yaml.Node, path string, f field, owner any) {
 	case f.isTexts():
 		d.texts(n, path, f, f.at(owner))
 	default:
-		if place, ok := f.at(owner).(*json.RawMessage); ok {
+		switch place := f.at(owner).(type) {
+		case *json.RawMessage:
 			d.json(n, path, place)
-			return
+		case *map[string]string:
+			d.textsByName(n, path, f, place)
+		default:
+			d.scalar(n, path, f, place)
 		}
-		d.scalar(n, path, f, f.at(owner))
 	}
 }
 
@@ -171,6 +174,34 @@ func (d *document) texts(n *yaml.Node, path string, f field, to any) {
 		if m := appendText(f, to, item.Value); m != nil {
 			d.Fail(at, m.problem, m.fix)
 		}
+	}
+}
+
+// textsByName reads names that the file may choose, each with a text.
+func (d *document) textsByName(n *yaml.Node, path string, f field, to *map[string]string) {
+	if n.Kind != yaml.MappingNode {
+		d.Fail(path, "expected keys with texts, found "+source.Found(n), "write "+f.example)
+		return
+	}
+	*to = map[string]string{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		if key.Kind != yaml.ScalarNode {
+			d.FailNode(key, path, "expected a name, found "+source.Found(key), "")
+			continue
+		}
+		at := source.Join(path, key.Value)
+		_, twice := (*to)[key.Value]
+		switch {
+		case len(*to) >= maxTexts:
+			d.Fail(path, "has more than "+strconv.Itoa(maxTexts)+" members", "split it")
+			return
+		case twice:
+			d.FailNode(key, source.Clip(at), "the key is here a second time", "keep one of the two")
+		case value.Kind != yaml.ScalarNode || value.Tag != "!!str":
+			d.FailNode(value, source.Clip(at), "expected text, found "+source.Found(value), source.QuoteAdvice(value))
+		}
+		(*to)[key.Value] = value.Value
 	}
 }
 

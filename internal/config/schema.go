@@ -77,6 +77,8 @@ func leaf(f field) object {
 	case *json.RawMessage:
 		return object{"type": "object", "required": []string{"keys"}, "properties": object{
 			"keys": object{"type": "array", "minItems": 1, "items": object{"type": "object", "required": []string{"kty"}}}}}
+	case *map[string]string:
+		return object{"type": "object", "additionalProperties": text}
 	case *[]string, *[]netip.Prefix:
 		p := object{"type": "array", "uniqueItems": true, "items": text}
 		if f.def != "" {

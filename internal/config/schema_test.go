@@ -74,7 +74,14 @@ func TestSchemaAgreesWithTheParser(t *testing.T) {
 		{"a duration without unit", good + "tokens: {access_ttl: '5'}\n", false},
 		{"a duration in days", good + "tokens: {access_ttl: 5d}\n", false},
 		{"a hash that is too short", with(t, exampleHash, "abc"), false},
-		{"a cluster", good + "clusters: [{name: a}]\n", false},
+		{"a cluster", good + "clusters: [{name: a, webhook: {caller: api}}]\n", true},
+		{"a cluster without its name", good + "clusters: [{issuer: a}]\n", false},
+		{"a webhook of nobody known", good + "clusters: [{name: a, webhook: {url: x}}]\n", false},
+		{"a policy", good + "clusters: [{name: a}]\npolicies: [{name: p, from: {user_group: sre}, to: {cluster: a}}]\n", true},
+		{"claims of a proof", good + "trusted_issuers: [{name: ci, issuer: 'https://ci.example.com'}]\npolicies: [{name: p, from: {trusted_issuer: ci, claims: {env: prod}}, to: {resource: 'https://api.example.com'}}]\n", true},
+		{"a claim that is no text", good + "trusted_issuers: [{name: ci, issuer: 'https://ci.example.com'}]\npolicies: [{name: p, from: {trusted_issuer: ci, claims: {attempt: 1}}, to: {resource: 'https://api.example.com'}}]\n", false},
+		{"an unknown key of a nested section", good + "clusters: [{name: a}]\npolicies: [{name: p, from: {group: sre}, to: {cluster: a}}]\n", false},
+		{"an identity provider", good + "identity_providers: [{name: a}]\n", false},
 		{"a master key in the file", good + "secrets: {master_key: x}\n", false},
 		{"the same scope twice", with(t, "[orders:read]", "[orders:read, orders:read]"), false},
 		{"keys without kty", with(t, `client_secret_hash: "sha256:`+exampleHash+`"`, "token_endpoint_auth_method: private_key_jwt\n    jwks: {keys: [{}]}"), false},
@@ -192,10 +199,14 @@ func check(s object, v any, path string) string {
 		for k, x := range m {
 			p, ok := properties[k].(object)
 			if !ok {
-				if s["additionalProperties"] == false {
+				switch more := s["additionalProperties"].(type) {
+				case object:
+					p = more
+				case bool:
 					return path + "." + k + ": unknown"
+				default:
+					continue
 				}
-				continue
 			}
 			if problem := check(p, x, strings.TrimPrefix(path+"."+k, ".")); problem != "" {
 				return problem

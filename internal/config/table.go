@@ -24,6 +24,7 @@ type field struct {
 	envOnly     bool // must not be in the file
 	unsupported bool // a list that this version accepts only empty
 	sample      bool // written as a live line by Sample, not as a comment
+	lines       bool // text that may have line breaks
 	change      change
 }
 
@@ -63,6 +64,8 @@ func (f field) kind() string {
 		return "list of networks (CIDR)"
 	case *json.RawMessage:
 		return "JSON Web Key Set"
+	case *map[string]string:
+		return "texts by name"
 	case *StorageURL:
 		return "storage URL"
 	case *Witness:
@@ -91,7 +94,8 @@ func (f field) env(path string) string {
 	if f.at == nil || f.fields != nil {
 		return ""
 	}
-	if _, ok := f.at(nil).(*json.RawMessage); ok {
+	switch f.at(nil).(type) {
+	case *json.RawMessage, *map[string]string:
 		return ""
 	}
 	head, _, _ := strings.Cut(path, ".")
@@ -210,9 +214,20 @@ func init() {
 		{key: "users", at: in(func(c *Config) any { return grow(&c.Users) }), fields: userFields(), change: declared,
 			doc: "People, for small installations."},
 		{key: "identity_providers", unsupported: true, change: declared, doc: "Upstream identity providers. " + unsupported},
-		{key: "trusted_issuers", unsupported: true, change: declared, doc: "Issuers whose tokens are accepted as proof. " + unsupported},
-		{key: "clusters", unsupported: true, change: declared, doc: "Kubernetes clusters. " + unsupported},
-		{key: "policies", unsupported: true, change: declared, doc: "Trust policies. " + unsupported},
+		{key: "clusters", at: in(func(c *Config) any { return grow(&c.Clusters) }), fields: clusterFields(), change: declared,
+			doc: "The Kubernetes clusters: those whose pods prove themselves, and those that tokens are for. A token for a cluster has the `aud` ISSUER/clusters/NAME."},
+		{key: "trusted_issuers", at: in(func(c *Config) any { return grow(&c.TrustedIssuers) }), fields: trustedIssuerFields(), change: declared,
+			doc:    "Other issuers whose tokens are accepted as proof of a workload: CI systems, clouds, SPIFFE trust domains.",
+			danger: "An issuer can say anything about those whom it vouches for. Of a public one anybody can have a token: policies must pin whose."},
+		{key: "policies", at: in(func(c *Config) any { return grow(&c.Policies) }), fields: policyFields(), change: declared,
+			doc: "The trust policies: which proof may be exchanged for which tokens. What none allows is refused."},
+		{key: "outbound", doc: "What this service fetches and calls: keys and discovery documents of other issuers. Private addresses are refused.", fields: []field{
+			{key: "allow_loopback", at: in(func(c *Config) any { return &c.Outbound.AllowLoopback }), def: "false",
+				doc:    "true lets it call this machine itself, also in plain HTTP: for tests, and for a sidecar.",
+				danger: "What listens on this machine's loopback addresses can be reached by whoever may name a URL."},
+			{key: "ca_file", at: in(func(c *Config) any { return &c.Outbound.CAFile }), example: "/etc/signalbox/ca.crt",
+				doc: "PEM file with the certificates to trust in place of the system's."},
+		}},
 		{key: "journal", doc: "The audit journal.", fields: []field{
 			{key: "dir", at: in(func(c *Config) any { return &c.Journal.Dir }), example: "/var/lib/signalbox/journal",
 				doc: "Folder of this machine's journal. Default: `journal` beside the SQLite file, otherwise /var/lib/signalbox/journal. Never shared by two machines."},

@@ -4,9 +4,10 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
-// The keys of the members of resources, clients and users.
+// The keys of the members of lists.
 
 func resourceFields() []field {
 	return []field{
@@ -82,8 +83,113 @@ func userFields() []field {
 		{key: "email_verified", at: in(func(u *User) any { return &u.EmailVerified }), def: "false",
 			doc:    "true when you know that the address is the person's own.",
 			danger: "Applications link accounts by a verified address."},
+		{key: "groups", at: in(func(u *User) any { return &u.Groups }), example: "[sre]",
+			doc: "The person's groups, for trust policies (user_group). None begins with system:."},
 		{key: "disabled", at: in(func(u *User) any { return &u.Disabled }), def: "false",
 			doc: "true stops the person from signing in and ends their grants."},
+	}
+}
+
+func clusterFields() []field {
+	return []field{
+		{key: "name", at: in(func(c *Cluster) any { return &c.Name }), sample: true, need: true, example: "hub",
+			doc:    "The cluster's name here: a to z, 0 to 9 and -, at most 63. It is in the subjects of its workloads' tokens, in the `aud` of tokens for it, and in the journal.",
+			danger: "The workloads of a new cluster under an old name are taken for those of the old one."},
+		{key: "issuer", at: in(func(c *Cluster) any { return &c.Issuer }), sample: true, example: "https://kubernetes.default.svc",
+			doc: "The `iss` of its service-account tokens. Several clusters may have the same: a token belongs to the cluster whose key verifies it. Without it the cluster is only a place that tokens can be for."},
+		{key: "jwks_file", at: in(func(c *Cluster) any { return &c.JWKSFile }), sample: true, example: "hub.jwks.json",
+			doc: "File with the public keys of its service-account tokens: kubectl get --raw /openid/v1/jwks. Or use jwks_uri. Without both, api_server is asked."},
+		{key: "jwks_uri", at: in(func(c *Cluster) any { return &c.JWKSURI }), example: "https://keys.example.com/hub/jwks",
+			doc: "Where these keys are fetched."},
+		{key: "api_server", at: in(func(c *Cluster) any { return &c.APIServer }), example: "https://10.0.0.1:6443",
+			doc: "URL of its API server, to watch pods and review tokens. Without it and without kubeconfig_file tokens are verified by the key set alone."},
+		{key: "ca_file", at: in(func(c *Cluster) any { return &c.CAFile }), example: "hub-ca.crt",
+			doc: "PEM file with the certificates that api_server is verified with. Default: the system's."},
+		{key: "kubeconfig_file", at: in(func(c *Cluster) any { return &c.KubeconfigFile }), example: "hub.kubeconfig",
+			doc:    "Kubeconfig that says how the API server is reached. Or use credential. An inline token or password in it is refused. It needs: pods get, list, watch; tokenreviews create; GET /openid/v1/jwks.",
+			danger: "A client certificate in it is accepted, and is good until it expires."},
+		{key: "credential", at: in(func(c *Cluster) any { return &c.Credential }), example: "self", oneOf: authority.ClusterCredentials(),
+			doc: "How this service proves itself to api_server. in-cluster: as the service account of its own pod. self: with a short-lived token that it issues to itself, so that the cluster sees the user signalbox:signalbox."},
+		{key: "pods", at: in(func(c *Cluster) any { return &c.Pods }), example: "watch", oneOf: authority.PodModes(),
+			doc: "How the end of a pod is learned. watch: tokens end with their pod. review: each exchange asks TokenReview, and tokens live at most 1m. offline: the key set alone, and tokens live at most 5m. Default: watch where the API server can be reached, otherwise offline."},
+		{key: "terminating_pods", at: in(func(c *Cluster) any { return &c.TerminatingPods }), example: "refuse", oneOf: authority.TerminatingModes(),
+			doc: "Until when a pod that is being deleted counts. grace: until its grace period is over. refuse: until its deletion is asked for. Default: grace."},
+		{key: "audiences", at: in(func(c *Cluster) any { return &c.Audiences }), example: `["https://sts.example.com"]`,
+			doc: "What the one `aud` of its tokens may be. Default: the issuer of this service."},
+		{key: "webhook", doc: "The cluster's API server asks this service who the bearer of a token is (token webhook).", fields: []field{
+			{key: "caller", at: in(func(c *Cluster) any {
+				if c.Webhook == nil {
+					c.Webhook = new(authority.Webhook)
+				}
+				return &c.Webhook.Caller
+			}), example: "spoke-a-apiserver",
+				doc: "The client as which it may ask /kubernetes/tokenreview. It may introspect tokens for the cluster too."},
+		}},
+		{key: "introspection_clients", at: in(func(c *Cluster) any { return &c.IntrospectionClients }), example: "[spoke-a-audit]",
+			doc: "Client ids that may introspect tokens for the cluster. They must be in clients and have a secret or a key."},
+	}
+}
+
+func trustedIssuerFields() []field {
+	return []field{
+		{key: "name", at: in(func(t *TrustedIssuer) any { return &t.Name }), sample: true, need: true, example: "github",
+			doc:    "The issuer's name here: a to z, 0 to 9 and -, at most 63. It is in the subjects of its workloads' tokens and in the journal.",
+			danger: "The workloads of a new issuer under an old name are taken for those of the old one."},
+		{key: "issuer", at: in(func(t *TrustedIssuer) any { return &t.Issuer }), sample: true, example: "https://token.actions.githubusercontent.com",
+			doc: "The `iss` of its tokens. Its discovery document says where its keys are, unless jwks_file or jwks_uri does."},
+		{key: "trust_domain", at: in(func(t *TrustedIssuer) any { return &t.TrustDomain }), example: "prod.example.com",
+			doc: "In place of issuer: the SPIFFE trust domain whose JWT-SVIDs are accepted."},
+		{key: "jwks_file", at: in(func(t *TrustedIssuer) any { return &t.JWKSFile }), example: "ci.jwks.json",
+			doc: "File with its public keys as a JSON Web Key Set, or with the bundle of the trust domain."},
+		{key: "jwks_uri", at: in(func(t *TrustedIssuer) any { return &t.JWKSURI }), example: "https://ci.example.com/jwks",
+			doc: "Where its public keys, or the bundle of the trust domain, are fetched."},
+		{key: "audiences", at: in(func(t *TrustedIssuer) any { return &t.Audiences }), example: `["https://sts.example.com"]`,
+			doc: "What the `aud` of its tokens may be. Default: the issuer of this service."},
+	}
+}
+
+func policyFields() []field {
+	return []field{
+		{key: "name", at: in(func(p *Policy) any { return &p.Name }), sample: true, need: true, example: "ci-publishes",
+			doc: "The policy's name. It is in the claim `policy` of its tokens, and policy:NAME is the `client_id` of a workload that has no client."},
+		{key: "from", example: `{trusted_issuer: github, subject: "repo:acme/app:ref:refs/heads/main"}`, sample: true,
+			doc: "Whose proof it is about: exactly one of cluster, trusted_issuer, user_group and client. What is written must match exactly.", fields: []field{
+				{key: "cluster", at: in(func(p *Policy) any { return &p.From.Cluster }), example: "hub",
+					doc: "The cluster in which the pod runs, by its name in clusters."},
+				{key: "namespace", at: in(func(p *Policy) any { return &p.From.Namespace }), example: "argocd",
+					doc: "The pod's namespace. With cluster, where it is required."},
+				{key: "service_account", at: in(func(p *Policy) any { return &p.From.ServiceAccount }), example: "argocd-application-controller",
+					doc: "The pod's service account. With cluster, where it is required."},
+				{key: "trusted_issuer", at: in(func(p *Policy) any { return &p.From.TrustedIssuer }), example: "github",
+					doc: "The issuer of the proof, by its name in trusted_issuers."},
+				{key: "subject", at: in(func(p *Policy) any { return &p.From.Subject }), example: `"repo:acme/app:ref:refs/heads/main"`,
+					doc: "The `sub` of the proof. With trusted_issuer."},
+				{key: "claims", at: in(func(p *Policy) any { return &p.From.Claims }), example: "{environment: production}",
+					doc: "Claims that the proof must have, with exactly these values."},
+				{key: "user_group", at: in(func(p *Policy) any { return &p.From.UserGroup }), example: "sre",
+					doc: "The group of a person who has signed in, and whose token is the proof."},
+				{key: "client", at: in(func(p *Policy) any { return &p.From.Client }), example: "orders",
+					doc: "The client that acts, with a token of somebody else as the proof. It must be registered with the grant type " + string(oauth.TokenExchange) + "."},
+				{key: "on_behalf_of", at: in(func(p *Policy) any { return &p.From.OnBehalfOf }), example: "user", oneOf: authority.OnBehalfOf(),
+					doc: "What kind of subject the client may act for. With client, where it is required."},
+			}},
+		{key: "when", at: in(func(p *Policy) any { return &p.When }), example: `pod.name.startsWith("argocd-")`, lines: true,
+			doc: "A condition in CEL, beside the exact matches of from. It sees claims, subject, cluster, namespace, service_account, pod and node (name, uid), issuer, request (scope, audience) and now. If it fails, the policy does not apply."},
+		{key: "to", example: `{resource: "https://api.example.com", scopes: [orders:read]}`, sample: true,
+			doc: "What the tokens are for: a cluster, or a resource with scopes.", fields: []field{
+				{key: "cluster", at: in(func(p *Policy) any { return &p.To.Cluster }), example: "spoke-a",
+					doc: "The cluster that the tokens are for, by its name in clusters."},
+				{key: "resource", at: in(func(p *Policy) any { return &p.To.Resource }), example: `"https://api.example.com"`,
+					doc: "The resource that the tokens are for, by its id in resources."},
+				{key: "scopes", at: in(func(p *Policy) any { return &p.To.Scopes }), example: "[orders:write]",
+					doc: "The scopes that they may have at most. Scopes of the resource."},
+			}},
+		{key: "groups", at: in(func(p *Policy) any { return &p.Groups }), example: "[deployers]",
+			doc: "What the tokens say in `groups`. Kubernetes sees signalbox:GROUP. None begins with system:."},
+		{key: "ttl", at: in(func(p *Policy) any { return (*time.Duration)(&p.TTL) }), example: "5m",
+			doc: "Lifetime of the tokens. From 10s to 1h; at most 1m from a cluster with pods: review, and 5m with pods: offline. They never outlive the proof. Default: 5m, or less where less is allowed."},
+		{key: "mode", at: in(func(p *Policy) any { return &p.Mode }), def: "enforce", oneOf: authority.PolicyModes(),
+			doc: "audit is a trial: the verdict is in the journal, and nothing is granted."},
 	}
 }
 

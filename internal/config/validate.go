@@ -27,10 +27,14 @@ func (d *document) validate() {
 	d.lifetimes()
 	d.journal()
 	d.telemetry()
+	d.outbound()
 	refs := d.references()
 	d.resources(refs)
 	d.clients(refs)
 	d.users(refs)
+	d.clusters(refs)
+	d.trustedIssuers(refs)
+	d.policies(refs)
 }
 
 func (d *document) warn(path, text string) {

@@ -16,7 +16,7 @@ import (
 
 // assign parses text, from the file, a variable or the table's default.
 func assign(f field, to any, s string) *mistake {
-	if strings.IndexFunc(s, unicode.IsControl) >= 0 {
+	if strings.IndexFunc(s, func(r rune) bool { return unicode.IsControl(r) && !(f.lines && r == '\n') }) >= 0 {
 		return &mistake{"has a line break or another control character", "remove it"}
 	}
 	switch to := to.(type) {

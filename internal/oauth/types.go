@@ -5,9 +5,10 @@ type GrantType string
 
 // The grant types of this version.
 const (
-	AuthorizationCode GrantType = "authorization_code" // RFC 6749 §4.1
-	ClientCredentials GrantType = "client_credentials" // RFC 6749 §4.4
-	RefreshToken      GrantType = "refresh_token"      // RFC 6749 §6
+	AuthorizationCode GrantType = "authorization_code"                              // RFC 6749 §4.1
+	ClientCredentials GrantType = "client_credentials"                              // RFC 6749 §4.4
+	RefreshToken      GrantType = "refresh_token"                                   // RFC 6749 §6
+	TokenExchange     GrantType = "urn:ietf:params:oauth:grant-type:token-exchange" // RFC 8693 §2.1
 )
 
 // GrantTypes is the one list of them: discovery, the configuration and the

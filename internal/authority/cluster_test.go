@@ -1,0 +1,279 @@
+package authority
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func goodCluster(change func(*ClusterMetadata)) ClusterMetadata {
+	m := ClusterMetadata{
+		Name: "hub", Issuer: "https://kubernetes.default.svc", JWKS: json.RawMessage(publicKey), APIServer: "https://10.0.0.1:6443",
+		Credential: "self", Pods: "watch", TerminatingPods: "grace", Audiences: []string{"https://sts.example.com"},
+	}
+	change(&m)
+	return m
+}
+
+func TestTheRulesOfACluster(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		change func(*ClusterMetadata)
+		field  string
+		text   string
+	}{
+		{"a good cluster", func(*ClusterMetadata) {}, "", ""},
+		{"only a place", func(m *ClusterMetadata) { *m = ClusterMetadata{Name: "spoke-a"} }, "", ""},
+		{"a place whose API server asks", func(m *ClusterMetadata) { *m = ClusterMetadata{Name: "spoke-a", Webhook: &Webhook{"api"}} }, "", ""},
+		{"a key set alone", func(m *ClusterMetadata) {
+			*m = ClusterMetadata{Name: "hub", Issuer: "https://kubernetes.default.svc", JWKS: json.RawMessage(publicKey)}
+		}, "", ""},
+		{"keys that the API server tells", func(m *ClusterMetadata) { m.JWKS = nil }, "", ""},
+		{"keys that are fetched", func(m *ClusterMetadata) { m.JWKS, m.JWKSURI = nil, "https://keys.example.com/hub" }, "", ""},
+		{"a kubeconfig alone", func(m *ClusterMetadata) { m.APIServer, m.Credential, m.Kubeconfig = "", "", []byte("x") }, "", ""},
+		{"pods that nobody watches although he could", func(m *ClusterMetadata) { m.Pods, m.TerminatingPods = "offline", "" }, "", ""},
+		{"no name", func(m *ClusterMetadata) { m.Name = "" }, "name", "missing"},
+		{"a name in capitals", func(m *ClusterMetadata) { m.Name = "Hub" }, "name", "not a name"},
+		{"a name that a subject would take apart", func(m *ClusterMetadata) { m.Name = "hub:ns:kube-system" }, "name", "not a name"},
+		{"a name that a path would take apart", func(m *ClusterMetadata) { m.Name = "hub/x" }, "name", "not a name"},
+		{"a name of 64", func(m *ClusterMetadata) { m.Name = strings.Repeat("a", 64) }, "name", "not a name"},
+		{"an issuer with a space", func(m *ClusterMetadata) { m.Issuer = "https://a b" }, "issuer", "not an issuer"},
+		{"keys without an issuer", func(m *ClusterMetadata) { *m = ClusterMetadata{Name: "hub", JWKS: json.RawMessage(publicKey)} }, "issuer", "jwks is about"},
+		{"audiences without an issuer", func(m *ClusterMetadata) { *m = ClusterMetadata{Name: "hub", Audiences: []string{"x"}} }, "issuer", "audiences is about"},
+		{"an issuer whose keys are nowhere", func(m *ClusterMetadata) { *m = ClusterMetadata{Name: "hub", Issuer: "https://kubernetes.default.svc"} }, "issuer", "where its keys are"},
+		{"keys in two places", func(m *ClusterMetadata) { m.JWKSURI = "https://keys.example.com/hub" }, "jwks", "beside jwks_uri"},
+		{"keys that are none", func(m *ClusterMetadata) { m.JWKS = json.RawMessage(`{"keys":[]}`) }, "jwks", "no key"},
+		{"a private key", func(m *ClusterMetadata) {
+			m.JWKS = json.RawMessage(strings.Replace(publicKey, `"x"`, `"d":"AA","x"`, 1))
+		}, "jwks", "private"},
+		{"keys in plain HTTP", func(m *ClusterMetadata) { m.JWKS, m.JWKSURI = nil, "http://keys.example.com/hub" }, "jwks_uri", "https"},
+		{"an API server in plain HTTP", func(m *ClusterMetadata) { m.APIServer = "http://10.0.0.1:6443" }, "api_server", "https"},
+		{"certificates that are none", func(m *ClusterMetadata) { m.CA = "x" }, "ca", "no certificate"},
+		{"a static credential", func(m *ClusterMetadata) { m.Credential = "token" }, "credential", "not accepted"},
+		{"a credential that only a kubeconfig has", func(m *ClusterMetadata) { m.Credential = "kubeconfig" }, "credential", "not accepted"},
+		{"two credentials", func(m *ClusterMetadata) { m.Kubeconfig = []byte("x") }, "credential", "beside kubeconfig_file"},
+		{"a credential for nobody", func(m *ClusterMetadata) { m.APIServer, m.Pods, m.TerminatingPods = "", "", "" }, "credential", "no api_server"},
+		{"an API server without a credential", func(m *ClusterMetadata) { m.Credential = "" }, "api_server", "how we prove ourselves"},
+		{"a watch without an API server", func(m *ClusterMetadata) { m.APIServer, m.Credential, m.TerminatingPods = "", "", "" }, "pods", "needs the API server"},
+		{"a grace that nobody sees", func(m *ClusterMetadata) { m.Pods = "offline" }, "terminating_pods", "no meaning"},
+		{"a mode of nobody", func(m *ClusterMetadata) { m.Pods = "maybe" }, "pods", "not accepted"},
+		{"an end of nobody", func(m *ClusterMetadata) { m.TerminatingPods = "later" }, "terminating_pods", "not accepted"},
+		{"an empty audience", func(m *ClusterMetadata) { m.Audiences = []string{""} }, "audiences[0]", "not an audience"},
+		{"an audience twice", func(m *ClusterMetadata) { m.Audiences = []string{"a", "a"} }, "audiences[1]", "twice"},
+		{"a webhook of nobody", func(m *ClusterMetadata) { m.Webhook = &Webhook{} }, "webhook.caller", "missing"},
+		{"a workload that introspects", func(m *ClusterMetadata) { m.IntrospectionClients = []string{"policy:x"} }, "introspection_clients[0]", "policy:"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			m := goodCluster(row.change)
+			wants(t, m.Validate(), row.field, row.text)
+			c, err := NewCluster(m)
+			if (err == nil) != (row.field == "") {
+				t.Fatalf("NewCluster: %v", err)
+			}
+			if err != nil {
+				return
+			}
+			again, err := NewCluster(c.Metadata())
+			if err != nil || !reflect.DeepEqual(again, c) {
+				t.Errorf("there and back: %v\n%+v\n%+v", err, c, again)
+			}
+			if o, found := c.object(); len(found) > 0 || strings.Contains(string(o.Body), "kubeconfig") {
+				t.Errorf("stored: %s %v", o.Body, found)
+			}
+		})
+	}
+}
+
+func TestWhatAClusterMayReferTo(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		change func(*ClusterMetadata)
+		field  string
+		text   string
+	}{
+		{"a good cluster", func(*ClusterMetadata) {}, "", ""},
+		{"a caller with a secret", func(m *ClusterMetadata) { m.Webhook = &Webhook{"api"} }, "", ""},
+		{"our own issuer", func(m *ClusterMetadata) { m.Issuer = "https://sts.example.com" }, "issuer", "our own"},
+		{"a key of another cluster", func(m *ClusterMetadata) { m.Name = "evil" }, "jwks", `"hub" has too`},
+		{"a caller that is not there", func(m *ClusterMetadata) { m.Webhook = &Webhook{"nobody"} }, "webhook.caller", "no client"},
+		{"a caller that anybody can be", func(m *ClusterMetadata) { m.Webhook = &Webhook{"spa"} }, "webhook.caller", "public client"},
+		{"an auditor that is not there", func(m *ClusterMetadata) { m.IntrospectionClients = []string{"api", "nobody"} }, "introspection_clients[1]", "no client"},
+		{"an auditor that anybody can be", func(m *ClusterMetadata) { m.IntrospectionClients = []string{"spa"} }, "introspection_clients[0]", "public client"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			found, err := goodCluster(row.change).CheckReferences(references())
+			if err != nil {
+				t.Fatal(err)
+			}
+			wants(t, found, row.field, row.text)
+		})
+	}
+	if _, err := goodCluster(func(m *ClusterMetadata) { m.Webhook = &Webhook{"lost"} }).CheckReferences(references()); err == nil {
+		t.Error("a store that fails is no answer")
+	}
+}
+
+func TestAClusterIsAResourceForItsCallersAlone(t *testing.T) {
+	c, err := NewCluster(ClusterMetadata{Name: "spoke", Webhook: &Webhook{"apiserver"}, IntrospectionClients: []string{"audit"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := c.Resource("https://sts.example.com")
+	if r.ID != "https://sts.example.com/clusters/spoke" || !r.MayIntrospect("apiserver") || !r.MayIntrospect("audit") || r.MayIntrospect("web") || !r.Scopes.IsEmpty() {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestTheRulesOfATrustedIssuer(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		change func(*TrustedIssuerMetadata)
+		field  string
+		text   string
+	}{
+		{"a good one, whose discovery tells its keys", func(*TrustedIssuerMetadata) {}, "", ""},
+		{"a trust domain with its bundle", func(m *TrustedIssuerMetadata) {
+			m.Issuer, m.TrustDomain, m.JWKS = "", "prod.example.com", json.RawMessage(publicKey)
+		}, "", ""},
+		{"no name", func(m *TrustedIssuerMetadata) { m.Name = "" }, "name", "missing"},
+		{"a name that a subject would take apart", func(m *TrustedIssuerMetadata) { m.Name = "git:hub" }, "name", "not a name"},
+		{"no issuer", func(m *TrustedIssuerMetadata) { m.Issuer = "" }, "issuer", "missing"},
+		{"an issuer without discovery", func(m *TrustedIssuerMetadata) { m.Issuer = "accounts" }, "issuer", "discovery"},
+		{"an issuer and a trust domain", func(m *TrustedIssuerMetadata) { m.TrustDomain = "prod.example.com" }, "issuer", "beside trust_domain"},
+		{"a trust domain as a URI", func(m *TrustedIssuerMetadata) {
+			m.Issuer, m.TrustDomain, m.JWKS = "", "spiffe://prod.example.com", json.RawMessage(publicKey)
+		}, "trust_domain", "not a trust domain"},
+		{"a trust domain without a bundle", func(m *TrustedIssuerMetadata) { m.Issuer, m.TrustDomain = "", "prod.example.com" }, "jwks", "missing"},
+		{"keys in plain HTTP", func(m *TrustedIssuerMetadata) { m.JWKSURI = "http://ci.example.com/jwks" }, "jwks_uri", "https"},
+		{"an audience with a space", func(m *TrustedIssuerMetadata) { m.Audiences = []string{"a b"} }, "audiences[0]", "not an audience"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			m := TrustedIssuerMetadata{Name: "github", Issuer: "https://token.actions.githubusercontent.com"}
+			row.change(&m)
+			wants(t, m.Validate(), row.field, row.text)
+			issuer, err := NewTrustedIssuer(m)
+			if (err == nil) != (row.field == "") || err == nil && !reflect.DeepEqual(issuer.Metadata(), m) {
+				t.Errorf("there and back: %v %+v", err, issuer)
+			}
+		})
+	}
+	found, err := TrustedIssuerMetadata{Issuer: "https://sts.example.com"}.CheckReferences(references())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants(t, found, "issuer", "our own")
+}
+
+func goodPolicy(change func(*PolicyMetadata)) PolicyMetadata {
+	m := PolicyMetadata{
+		Name: "deploys", From: PolicyFrom{Cluster: "hub", Namespace: "argocd", ServiceAccount: "controller"},
+		To: PolicyTo{Cluster: "spoke"}, Groups: []string{"deployers"}, TTL: Seconds(5 * time.Minute),
+	}
+	change(&m)
+	return m
+}
+
+func TestTheRulesOfAPolicy(t *testing.T) {
+	from := func(f PolicyFrom) func(*PolicyMetadata) { return func(m *PolicyMetadata) { m.From = f } }
+	to := func(f PolicyTo) func(*PolicyMetadata) { return func(m *PolicyMetadata) { m.To = f } }
+	for _, row := range []struct {
+		name   string
+		change func(*PolicyMetadata)
+		field  string
+		text   string
+	}{
+		{"a good policy", func(*PolicyMetadata) {}, "", ""},
+		{"a CI job", from(PolicyFrom{TrustedIssuer: "github", Claims: map[string]string{"environment": "production"}}), "", ""},
+		{"people", from(PolicyFrom{UserGroup: "sre"}), "", ""},
+		{"a client for somebody", from(PolicyFrom{Client: "orders", OnBehalfOf: "any"}), "", ""},
+		{"a trial", func(m *PolicyMetadata) { m.Mode = "audit" }, "", ""},
+		{"no name", func(m *PolicyMetadata) { m.Name = "" }, "name", "missing"},
+		{"a mode of nobody", func(m *PolicyMetadata) { m.Mode = "off" }, "mode", "not accepted"},
+		{"from nobody", from(PolicyFrom{}), "from", "names nobody"},
+		{"from a namespace of no cluster", from(PolicyFrom{Namespace: "argocd"}), "from", "names nobody"},
+		{"from two", from(PolicyFrom{UserGroup: "sre", TrustedIssuer: "github", Subject: "x"}), "from", "trusted_issuer and user_group"},
+		{"a whole cluster", from(PolicyFrom{Cluster: "hub", ServiceAccount: "x"}), "from.namespace", "missing"},
+		{"a whole namespace", from(PolicyFrom{Cluster: "hub", Namespace: "x"}), "from.service_account", "missing"},
+		{"a pattern of namespaces", from(PolicyFrom{Cluster: "hub", Namespace: "team-*", ServiceAccount: "x"}), "from.namespace", "not a name"},
+		{"an account that would reach into another namespace", from(PolicyFrom{Cluster: "hub", Namespace: "a", ServiceAccount: "b:sa:c"}), "from.service_account", "not a name"},
+		{"anybody of a public issuer", from(PolicyFrom{TrustedIssuer: "github"}), "from.subject", "missing"},
+		{"a subject of a cluster", from(PolicyFrom{Cluster: "hub", Namespace: "a", ServiceAccount: "b", Subject: "c"}), "from.subject", "trusted_issuer only"},
+		{"a namespace of people", from(PolicyFrom{UserGroup: "sre", Namespace: "a"}), "from.namespace", "cluster only"},
+		{"a client for nobody in particular", from(PolicyFrom{Client: "orders"}), "from.on_behalf_of", "missing"},
+		{"a client for machines", from(PolicyFrom{Client: "orders", OnBehalfOf: "machine"}), "from.on_behalf_of", "not accepted"},
+		{"people for somebody", from(PolicyFrom{UserGroup: "sre", OnBehalfOf: "user"}), "from.on_behalf_of", "client only"},
+		{"a group of Kubernetes on the way in", from(PolicyFrom{UserGroup: "System:masters"}), "from.user_group", "system:"},
+		{"to nowhere", to(PolicyTo{}), "to", "nowhere"},
+		{"to two places", to(PolicyTo{Cluster: "spoke", Resource: "https://api.example.com"}), "to.resource", "beside cluster"},
+		{"scopes of a cluster", to(PolicyTo{Cluster: "spoke", Scopes: []string{"x"}}), "to.scopes", "no scopes"},
+		{"the admin API", to(PolicyTo{Resource: "URN:signalbox:admin"}), "to.resource", "built in"},
+		{"a group of Kubernetes on the way out", func(m *PolicyMetadata) { m.Groups = []string{"SYSTEM:masters"} }, "groups[0]", "system:"},
+		{"a condition of spaces", func(m *PolicyMetadata) { m.When = "  " }, "when", "is empty"},
+		{"a condition without end", func(m *PolicyMetadata) { m.When = strings.Repeat("a", 4097) }, "when", "longer"},
+		{"two hours", func(m *PolicyMetadata) { m.TTL = Seconds(2 * time.Hour) }, "ttl", "out of range"},
+		{"a second", func(m *PolicyMetadata) { m.TTL = Seconds(time.Second) }, "ttl", "out of range"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			m := goodPolicy(row.change)
+			wants(t, m.Validate(), row.field, row.text)
+			if _, err := NewPolicy(m); (err == nil) != (row.field == "") {
+				t.Errorf("NewPolicy: %v", err)
+			}
+		})
+	}
+}
+
+func TestWhatAPolicyMayReferTo(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		change func(*PolicyMetadata)
+		field  string
+		text   string
+	}{
+		{"a good policy", func(*PolicyMetadata) {}, "", ""},
+		{"a cluster that is not there", func(m *PolicyMetadata) { m.From.Cluster = "hup" }, "from.cluster", "no cluster"},
+		{"a cluster that is only a place", func(m *PolicyMetadata) { m.From.Cluster = "spoke" }, "from.cluster", "no issuer"},
+		{"a place that is not there", func(m *PolicyMetadata) { m.To.Cluster = "spok" }, "to.cluster", "no cluster"},
+		{"five minutes from pods that are only reviewed", func(m *PolicyMetadata) { m.From.Cluster = "reviewed" }, "ttl", "pods: review"},
+		{"a minute from pods that are only reviewed", func(m *PolicyMetadata) { m.From.Cluster, m.TTL = "reviewed", Seconds(time.Minute) }, "", ""},
+		{"nothing said of pods that are only reviewed", func(m *PolicyMetadata) { m.From.Cluster, m.TTL = "reviewed", 0 }, "", ""},
+		{"an issuer that is not there", func(m *PolicyMetadata) { m.From = PolicyFrom{TrustedIssuer: "gitlab"} }, "from.trusted_issuer", "no trusted issuer"},
+		{"an issuer that is there", func(m *PolicyMetadata) { m.From = PolicyFrom{TrustedIssuer: "github"} }, "", ""},
+		{"a client that is not there", func(m *PolicyMetadata) { m.From = PolicyFrom{Client: "nobody"} }, "from.client", "no client"},
+		{"a client that does not exchange", func(m *PolicyMetadata) { m.From = PolicyFrom{Client: "api"} }, "from.client", "may not exchange"},
+		{"a client that anybody can be", func(m *PolicyMetadata) { m.From = PolicyFrom{Client: "exchanging-spa"} }, "from.client", "public client"},
+		{"a client that exchanges", func(m *PolicyMetadata) { m.From = PolicyFrom{Client: "orders"} }, "", ""},
+		{"a resource that is not there", func(m *PolicyMetadata) { m.To = PolicyTo{Resource: "urn:x:y"} }, "to.resource", "no resource"},
+		{"a scope that the resource has", func(m *PolicyMetadata) {
+			m.To = PolicyTo{Resource: "https://api.example.com", Scopes: []string{"orders:read"}}
+		}, "", ""},
+		{"a scope that the resource has not", func(m *PolicyMetadata) {
+			m.To = PolicyTo{Resource: "https://api.example.com", Scopes: []string{"orders:read", "orders:write"}}
+		}, "to.scopes[1]", "no scope"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			found, err := goodPolicy(row.change).CheckReferences(references())
+			if err != nil {
+				t.Fatal(err)
+			}
+			wants(t, found, row.field, row.text)
+		})
+	}
+	for i, m := range []PolicyMetadata{
+		{From: PolicyFrom{Cluster: "lost"}}, {To: PolicyTo{Cluster: "lost"}}, {From: PolicyFrom{Client: "lost"}}, {To: PolicyTo{Resource: "https://lost.example.com"}},
+	} {
+		if _, err := m.CheckReferences(references()); err == nil || errors.Is(err, ErrNotFound) {
+			t.Errorf("%d: a store that fails is no answer: %v", i, err)
+		}
+	}
+	six := goodPolicy(func(m *PolicyMetadata) { m.From.Cluster, m.TTL = "offline", Seconds(6*time.Minute) })
+	found, err := six.CheckReferences(references())
+	wants(t, found, "ttl", "pods: offline")
+	if err != nil || !strings.Contains(fmt.Sprint(found), "5m") {
+		t.Errorf("%v %v", found, err)
+	}
+}
