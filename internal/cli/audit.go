@@ -486,6 +486,9 @@ func (a *adminCLI) verify(dir string, options verify.Options) error {
 	if err != nil {
 		return err
 	}
+	if options.TornNote > 0 {
+		fmt.Fprintf(a.env.Err, "the witness's last note, from line %d, is torn and was skipped\n", options.TornNote)
+	}
 	if a.output != "text" {
 		if err := printData(a.env.Out, a.output, shownReport(report, options)); err != nil {
 			return err
@@ -515,6 +518,7 @@ type verified struct {
 	OK         bool           `json:"ok"`
 	Bytes      int64          `json:"bytes"`
 	NoneSigned bool           `json:"none_signed,omitempty"` // no checkpoint has a good signature: the master key may be a wrong one
+	TornNote   int            `json:"torn_note,omitempty"`   // the line at which the witness's last note begins, which is torn
 	Nodes      []verifiedNode `json:"nodes"`
 }
 
@@ -555,7 +559,7 @@ type verifiedProblem struct {
 }
 
 func shownReport(report verify.Report, options verify.Options) verified {
-	shown := verified{OK: report.OK(), Bytes: report.Bytes, NoneSigned: report.NoneSigned, Nodes: []verifiedNode{}}
+	shown := verified{OK: report.OK(), Bytes: report.Bytes, NoneSigned: report.NoneSigned, TornNote: options.TornNote, Nodes: []verifiedNode{}}
 	for _, n := range report.Nodes {
 		node := verifiedNode{
 			Node: n.Node, Segments: n.Segments, First: n.First, Records: n.Records, Head: n.Head, Checkpoints: n.Checkpoints, Writing: n.Writing,

@@ -82,4 +82,10 @@ func TestAMissingJournalIsNamedUntilItsNodeIsRetired(t *testing.T) {
 	s.run("audit", "verify", "--all", data).wants(2, "--config")
 	s.run("audit", "verify", "--witness", file, data).wants(2, "--master-key-file")
 	s.run("audit", "verify", "--witness", file, "--config", file).wants(1, "line 1: the first line is not the name of a journal")
+	torn := filepath.Join(s.dir, "heads")
+	if err := os.WriteFile(torn, []byte("\nsts.example.com/journal/n1\n12"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.run("audit", "verify", "--witness", torn, "--config", file).wants(0, "the witness's last note, from line 2, is torn and was skipped")
+	s.run("audit", "verify", "--witness", torn, "--config", file, "-o", "json").wants(0, `"torn_note": 2`)
 }

@@ -130,7 +130,7 @@ func TestAWitnessShowsWhatFolderAndDatabaseHide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := JournalProof(t.Context(), cfg, heads); err == nil || !strings.Contains(err.Error(), "line 1: not a note that this service has signed") {
+	if _, err := JournalProof(t.Context(), cfg, heads); err == nil || !strings.Contains(err.Error(), "line 2: not a note that this service has signed") {
 		t.Errorf("%v", err)
 	}
 }

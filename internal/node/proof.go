@@ -57,7 +57,7 @@ func KeyProof(master keys.MasterKey, witnessFile string) (options verify.Options
 		return options, err
 	}
 	defer f.Close()
-	if options.Witnessed, err = witness.Read(f, witnessKey(master).Public().(ed25519.PublicKey)); err != nil {
+	if options.Witnessed, options.TornNote, err = witness.Read(f, witnessKey(master).Public().(ed25519.PublicKey)); err != nil {
 		return options, fmt.Errorf("the witness's notes in %s: %w", witnessFile, err)
 	}
 	return options, nil

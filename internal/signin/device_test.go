@@ -192,6 +192,13 @@ func TestARefusedCallerIsKeptWaiting(t *testing.T) {
 	if wo.holds != 1 || wo.held.Load() != 0 {
 		t.Errorf("a refused attempt was held %d times, %d are held", wo.holds, wo.held.Load())
 	}
+	for row, empty := range map[string][2]string{"a password without a name": {"", "guess"}, "a name without a password": {"bob", ""}, "a name that cannot be": {strings.Repeat("x", 300), "guess"}} {
+		before := wo.holds
+		if got := b.SignIn(page, empty[0], empty[1]); got.Code != http.StatusBadRequest || wo.holds != before+1 {
+			t.Errorf("%s: %d, held %d times", row, got.Code, wo.holds-before)
+		}
+	}
+	wo.holds = 1
 	wo.held.Store(maxHeld)
 	if got := b.SignIn(page, "ada", "guess"); got.Code != http.StatusTooManyRequests || wo.holds != 1 {
 		t.Errorf("when many are held already: %d, held %d times", got.Code, wo.holds)

@@ -87,7 +87,7 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case errors.As(err, &again):
 		h.refused(r, before, again, now)
-		if again.wait > 0 {
+		if again.reason == "" { // nothing was looked at, so it has cost the caller nothing yet
 			h.hold(r.Context())
 		}
 		h.show(w, r, before, again)
@@ -135,7 +135,7 @@ const (
 	maxHeld = 256
 )
 
-// hold keeps a caller who was told to wait for half a second. Who asks in a
+// hold keeps a caller whose answer was not looked at for half a second. Who asks in a
 // loop asks less often then, and it costs us a timer, not a processor. When
 // there are very many they are answered at once.
 func (h *Handler) hold(ctx context.Context) {

@@ -24,6 +24,9 @@ type Options struct {
 	// written is ahead of them.
 	Known     []authority.Journal
 	Witnessed map[string][]authority.JournalHead
+	// TornNote is the line at which the last note of the witness begins, if that is torn:
+	// to be told, since it proves nothing. Zero if it is whole.
+	TornNote int
 	// Elsewhere says that the journals of a place need not be in the folder. Nil means
 	// that every journal that is known must be there.
 	Elsewhere func(place string) bool

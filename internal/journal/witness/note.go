@@ -67,11 +67,15 @@ const maxNote = 32 << 10
 // heads of each node. Every note must have been signed by key: a witness that took
 // anything else is not one. What it has from other services, with other origins, is
 // not for this key and is refused as well.
-func Read(r io.Reader, key ed25519.PublicKey) (map[string][]authority.JournalHead, error) {
-	heads := map[string][]authority.JournalHead{}
+//
+// Where the machine died while it wrote, the last line has no end. Its note, which
+// begins at line torn, is skipped: it proves nothing, and those before it still do.
+// Zero if none is torn. A note that is torn and followed by others is refused.
+func Read(r io.Reader, key ed25519.PublicKey) (heads map[string][]authority.JournalHead, torn int, err error) {
+	heads = map[string][]authority.JournalHead{}
 	lines := bufio.NewReaderSize(r, maxNote)
 	var text []byte
-	number, began, signed, blank := 0, 0, false, false
+	number, began, signed, blank, whole := 0, 0, false, false, true
 	end := func() error {
 		if len(text) == 0 {
 			return nil
@@ -87,24 +91,28 @@ func Read(r io.Reader, key ed25519.PublicKey) (map[string][]authority.JournalHea
 	for {
 		line, err := lines.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) || len(text)+len(line) > maxNote {
-			return nil, fmt.Errorf("line %d: the note is longer than %d bytes", max(began, number), maxNote)
+			return nil, 0, fmt.Errorf("line %d: the note is longer than %d bytes", max(began, number), maxNote)
 		}
 		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, err
+			return nil, 0, err
+		}
+		if len(line) == 0 && !whole {
+			return heads, began, nil
 		}
 		if len(line) > 0 {
 			number++
+			whole = line[len(line)-1] == '\n'
 		}
 		signature := bytes.HasPrefix(line, []byte("— "))
 		switch {
 		case signed && !signature, len(line) == 0: // the note before is whole, or there is no more
 			if err := end(); err != nil {
-				return nil, err
+				return nil, 0, err
 			}
 		}
 		switch {
 		case len(line) == 0:
-			return heads, nil
+			return heads, 0, nil
 		case len(text) == 0 && string(line) == "\n": // between two notes
 			continue
 		case len(text) == 0:

@@ -29,7 +29,7 @@ func ToFile(path string, s Signer) Show {
 		if err != nil {
 			return err
 		}
-		_, err = f.Write(append(text, '\n'))
+		_, err = f.Write(append([]byte("\n"), text...)) // apart from a line that was torn before
 		return errors.Join(err, f.Sync(), f.Close())
 	}
 }

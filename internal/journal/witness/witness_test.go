@@ -74,12 +74,12 @@ func TestNotesThatFollowOneAnotherAreRead(t *testing.T) {
 		"cosigned by a witness":      cosigned + b + c,
 		"after empty lines":          "\n\n" + a + b + c,
 	} {
-		heads, err := Read(strings.NewReader(text), public(key))
-		if err != nil || len(heads) != 2 || !slices.Equal(heads["n1"], []authority.JournalHead{head(1), head(7)}) || !slices.Equal(heads["n2"], []authority.JournalHead{head(9)}) {
+		heads, torn, err := Read(strings.NewReader(text), public(key))
+		if err != nil || torn != 0 || len(heads) != 2 || !slices.Equal(heads["n1"], []authority.JournalHead{head(1), head(7)}) || !slices.Equal(heads["n2"], []authority.JournalHead{head(9)}) {
 			t.Errorf("%s: %v, %v", name, heads, err)
 		}
 	}
-	if heads, err := Read(strings.NewReader(""), public(key)); err != nil || len(heads) != 0 {
+	if heads, torn, err := Read(strings.NewReader(""), public(key)); err != nil || torn != 0 || len(heads) != 0 {
 		t.Error(heads, err)
 	}
 }
@@ -101,7 +101,8 @@ func TestWhatWasNotSignedIsRefused(t *testing.T) {
 		"another key":                {noteOf(t, NewSigner("https://sts.example.com/tenant", other), "n1", 5), "line 1"},
 		"behind a good one":          {good + noteOf(t, NewSigner("https://sts.example.com", other), "n1", 5), "line 6"},
 		"no signature":               {good[:strings.Index(good, "— ")], "line 1"},
-		"half a note":                {good[:len(good)-20], "line 1"},
+		"half a note before others":  {good[:len(good)-20] + "\n" + good, "line 1"},
+		"the same, on one line":      {good + good[:len(good)-20] + good, "line 6"},
 		"two texts in one note":      {"sts.example.com/tenant/journal/n1\n1\nAAAA\n\n" + good, "line 1"},
 		"no checkpoint":              {signed("sts.example.com/journal/n1\nhello\n"), "three lines"},
 		"an extension line":          {signed("sts.example.com/journal/n1\n1\n" + strings.Repeat("A", 43) + "=\nmore\n"), "three lines"},
@@ -110,13 +111,53 @@ func TestWhatWasNotSignedIsRefused(t *testing.T) {
 		"a short hash":               {signed("sts.example.com/journal/n1\n1\nAAAA\n"), "third line"},
 		"no journal's name":          {signed("sts.example.com/tree\n1\n" + strings.Repeat("A", 43) + "=\n"), "first line"},
 		"a journal of a bad name":    {signed("sts.example.com/journal/../x\n1\n" + strings.Repeat("A", 43) + "=\n"), "first line"},
+		"forged before a torn one":   {strings.Replace(good, "\n5\n", "\n4\n", 1) + good[:40], "line 1"},
 		"a line of megabytes":        {strings.Repeat("x", 1<<20), "longer"},
 		"a note of megabytes":        {strings.Repeat("x\n", 1<<20), "longer"},
 		"control characters":         {strings.Replace(good, "5", "5\x1b", 1), "line 1"},
 	} {
-		if heads, err := Read(strings.NewReader(c.text), public(key)); err == nil || !strings.Contains(err.Error(), c.want) {
+		if heads, _, err := Read(strings.NewReader(c.text), public(key)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, %v", name, heads, err)
 		}
+	}
+}
+
+// A machine that dies while it adds a note spoils that note, and none before it.
+func TestATornLastNoteIsSkipped(t *testing.T) {
+	whole, last := noteOf(t, ours, "n1", 5), noteOf(t, ours, "n1", 6)
+	cut := 0
+	for i := 1; i < len(last); i++ {
+		if last[i-1] == '\n' {
+			continue // between two lines: that is no torn line
+		}
+		cut++
+		for _, between := range []string{"", "\n"} {
+			heads, torn, err := Read(strings.NewReader(whole+between+last[:i]), public(key))
+			if err != nil || torn != 6+len(between) || !slices.Equal(heads["n1"], []authority.JournalHead{head(5)}) {
+				t.Fatalf("cut at %q: %v, line %d, %v", last[:i], heads, torn, err)
+			}
+		}
+	}
+	if cut < 100 {
+		t.Error(cut)
+	}
+	if heads, torn, err := Read(strings.NewReader(last[:10]), public(key)); err != nil || torn != 1 || len(heads) != 0 {
+		t.Error("of a first note:", heads, torn, err)
+	}
+	// What is added later is whole again.
+	path := filepath.Join(t.TempDir(), "heads")
+	if err := os.WriteFile(path, []byte(whole+"\n"+last[:40]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := ToFile(path, ours)(t.Context(), "n1", head(7)); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil || !strings.HasSuffix(string(data), "\n"+noteOf(t, ours, "n1", 7)) {
+		t.Errorf("%q, %v", data, err)
+	}
+	if _, _, err := Read(bytes.NewReader(data), public(key)); err == nil || !strings.Contains(err.Error(), "line 7") {
+		t.Error(err)
 	}
 }
 
@@ -133,13 +174,13 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte("a\n1\n\n— a AAAA\n— b\n\n"))
 	f.Add([]byte("\n\n— \n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		heads, err := Read(bytes.NewReader(b), public(key))
+		heads, _, err := Read(bytes.NewReader(b), public(key))
 		if err != nil {
 			return
 		}
 		// Whatever was taken was signed: with another key nothing is.
-		if again, err := Read(bytes.NewReader(b), public(other)); len(heads) > 0 && err == nil {
-			t.Errorf("%v", again)
+		if again, _, err := Read(bytes.NewReader(b), public(other)); len(again) > 0 || len(heads) > 0 && err == nil {
+			t.Errorf("%v %v", again, err)
 		}
 	})
 }
@@ -156,7 +197,7 @@ func TestTheFileIsAddedTo(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	heads, err := Read(f, public(key))
+	heads, _, err := Read(f, public(key))
 	if err != nil || !slices.Equal(heads["n1"], []authority.JournalHead{head(1), head(2), head(3)}) {
 		t.Error(heads, err)
 	}
