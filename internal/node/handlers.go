@@ -45,7 +45,7 @@ func (n *Node) publicHandler() http.Handler {
 		Token: &token.Handler{
 			Settings: n.settings, Directory: n.directory, Clients: clients, Grants: n.store, Sessions: n.store,
 			Refresh: n.refresh, Issue: n.issuer.Issue, Tokens: n.reader, Endings: n.endings,
-			Record: n.record, Tally: n.tally, Now: n.now,
+			Ends: token.NewEndLimit(n.now), Record: n.record, Tally: n.tally, Now: n.now,
 		},
 		Pages: pages, Sessions: sessions, SignIn: signIn,
 		Authorize: &authorize.Handler{

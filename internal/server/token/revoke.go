@@ -45,8 +45,15 @@ func (h *Handler) revoke(r *http.Request, req *request) error {
 		return h.revokeRefresh(ctx, req, raw)
 	}
 	token, err := h.Tokens.Authenticate(raw)
-	if err != nil && !errors.Is(err, issue.ErrRevoked) || token.ClientID != req.client.ID {
+	// The token itself has ended: that may not be on record.
+	again := errors.Is(err, issue.ErrRevoked) && h.Tokens.Revoked([]authority.Link{{Kind: authority.RevokeToken, Key: token.ID.String()}})
+	if err != nil && !again || token.ClientID != req.client.ID {
 		return nil // nothing of this client's, so nothing to do (RFC 7009 §2.2)
+	}
+	if !again {
+		if err := h.Ends.spend(req.client.ID, token.Expires); err != nil {
+			return err
+		}
 	}
 	return h.Endings.EndToken(ctx, token.ID, token.Expires, authority.Event{
 		Type: authority.EventTokenRevoked, At: req.at, ClientID: req.client.ID, Subject: token.Subject,

@@ -31,6 +31,7 @@ type Handler struct {
 	Issue     func(ctx context.Context, a authority.Authorization, spend authority.Spend) (issue.Response, error)
 	Tokens    *issue.Reader
 	Endings   *revocation.Endings
+	Ends      *EndLimit
 	// Record returns when the entry is on disk; Tally does not wait and
 	// counts repeats, for callers who have not proved who they are.
 	Record func(ctx context.Context, e authority.Event) error

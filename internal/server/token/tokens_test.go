@@ -756,3 +756,34 @@ func TestBoundTokensNeedAProof(t *testing.T) {
 		t.Errorf("it can be ended without a proof: %d", r.status)
 	}
 }
+
+// An end that would be one too many is refused, and the client is not told that the token is dead.
+func TestAClientThatHasRevokedTooMany(t *testing.T) {
+	w := newWorld(t, func(d *authority.StaticObjects) {
+		api := d.Resources[testAPI]
+		api.AccessTTL = 24 * time.Hour
+		d.Resources[testAPI] = api
+	})
+	for n := 0; ; n++ {
+		access := w.token("service", form("grant_type", "client_credentials")).text("access_token")
+		r := w.post(revokePath, "service", form("token", access))
+		w.post(revokePath, "service", form("token", access)) // costs nothing more
+		if r.status == 200 && n < 110 || n < 104 {
+			continue
+		}
+		wantUnavailable(t, r)
+		if w.introspect("api", access).body["active"] != true || len(w.Ended()) != n {
+			t.Errorf("%d entries after %d ends, and the token: %v", len(w.Ended()), n, w.introspect("api", access).body)
+		}
+		break
+	}
+	other := w.signIn("web", "openid read").text("access_token")
+	if r := w.post(revokePath, "web", form("token", other)); r.status != 200 {
+		t.Errorf("another client: %d %v", r.status, r.body)
+	}
+	w.Pass(time.Minute)
+	access := w.token("service", form("grant_type", "client_credentials")).text("access_token")
+	if r := w.post(revokePath, "service", form("token", access)); r.status != 200 || w.introspect("api", access).body["active"] != false {
+		t.Errorf("later: %d %v", r.status, r.body)
+	}
+}
