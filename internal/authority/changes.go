@@ -107,3 +107,43 @@ func (e Event) WithChanges(changes []Change) []Event {
 	}
 	return events
 }
+
+// ObjectChange is what differs of one object between two files.
+type ObjectChange struct {
+	Kind    Kind
+	ID      string
+	How     string // added, changed or removed
+	Changes []Change
+}
+
+// ChangesSince says what differs from the file before, sorted, as Registry.Changes does.
+func (d *StaticObjects) ChangesSince(before *StaticObjects) []ObjectChange {
+	return slices.Concat(
+		changed(Clients(nil), before.Clients, d.Clients),
+		changed(Users(nil), before.Users, d.Users),
+		changed(Resources(nil), before.Resources, d.Resources),
+	)
+}
+
+func changed[T any](r Registry[T], before, after map[string]T) (list []ObjectChange) {
+	ids := maps.Clone(before)
+	if ids == nil {
+		ids = map[string]T{}
+	}
+	maps.Copy(ids, after)
+	for _, id := range slices.Sorted(maps.Keys(ids)) {
+		was, wasThere := before[id]
+		is, isThere := after[id]
+		how := "changed"
+		switch {
+		case !wasThere:
+			how = "added"
+		case !isThere:
+			how = "removed"
+		}
+		if changes := r.Changes(was, is); len(changes) > 0 || how != "changed" {
+			list = append(list, ObjectChange{r.kind, id, how, changes})
+		}
+	}
+	return list
+}

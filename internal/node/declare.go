@@ -31,6 +31,9 @@ func (n *Node) declare(ctx context.Context, next *current, how string) error {
 		return err
 	}
 	before := n.current.Load()
+	if err := n.recordChanges(ctx, next, before); err != nil {
+		return err
+	}
 	n.current.Store(before.withholding(append(next.declaration.Ends(before.declaration), before.withheld...)))
 	next.declaration.Node = n.journal.Node()
 	declaration, err := n.endings.Declare(ctx, next.declaration, before.declaration.Revision)
@@ -52,6 +55,43 @@ func (n *Node) declare(ctx context.Context, next *current, how string) error {
 	if err = errors.Join(err, failed); err != nil {
 		return errors.Join(errUnrecorded, err)
 	}
+	return nil
+}
+
+// maxChanged is how many records one reload makes of its changes. A file that is all
+// new must not bury what else happens.
+const maxChanged = 500
+
+// recordChanges puts on record what next changes about clients, users and resources,
+// as the admin API does: before it is in force, since a record too many does no harm
+// and a change without one does. A file that is tried again is on record already.
+func (n *Node) recordChanges(ctx context.Context, next, before *current) error {
+	if n.announced == next.declaration.Content {
+		return nil
+	}
+	var events []authority.Event
+	for _, c := range next.file.ChangesSince(before.file) {
+		e := authority.Event{Target: c.ID, Reason: c.How + " by the file " + next.config.Name()}
+		switch c.Kind {
+		case authority.KindClient:
+			e.Type, e.ClientID = authority.EventClientChanged, c.ID
+		case authority.KindUser:
+			e.Type, e.Subject = authority.EventUserChanged, authority.Subject{Issuer: next.issuer.URL, ID: c.ID, Kind: authority.SubjectUser}
+		default:
+			e.Type = authority.EventResourceChanged
+		}
+		events = append(events, e.WithChanges(c.Changes)...)
+	}
+	if more := len(events) - maxChanged; more > 0 {
+		events = events[:maxChanged]
+		events[maxChanged-1].Reason += fmt.Sprintf("; %d more records of changes are omitted", more)
+	}
+	for _, e := range events {
+		if err := n.record(ctx, e); err != nil {
+			return fmt.Errorf("nothing was changed, since it could not be recorded: %w", err)
+		}
+	}
+	n.announced = next.declaration.Content
 	return nil
 }
 

@@ -75,6 +75,7 @@ type Node struct {
 	life      context.Context // ends with Close
 	die       context.CancelFunc
 	declaring sync.Mutex    // one change of current at a time
+	announced [32]byte      // content whose changes are on record; guarded by declaring
 	ended     chan struct{} // an account has ended somewhere
 
 	public, admin http.Handler

@@ -3,8 +3,10 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/journal/query"
 	"github.com/signalbox-sts/signalbox/internal/keys"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/revocation"
 )
 
 const testPassword = "ada-loves-trains"
@@ -251,5 +254,104 @@ func TestAWrongMasterKeyIsBlamedOnItsSource(t *testing.T) {
 	edit(t, file, "secrets: {master_key_file: master.key}\n", "")
 	if got := blame(file, "SIGNALBOX_SECRETS_MASTER_KEY="+wrong); !strings.Contains(got, "SIGNALBOX_SECRETS_MASTER_KEY") {
 		t.Error(got)
+	}
+}
+
+// changesOf is what the journal says of changes, in order.
+func changesOf(t *testing.T, n *Node) (list []string) {
+	t.Helper()
+	types := []string{"client.changed", "user.changed", "resource.changed"}
+	err := query.Search(context.Background(), n.config().Journal.Dir, query.Query{Types: types, Limit: 2000}, func(r query.Record) error {
+		text := r.Type + " " + r.Target + " " + strings.Split(r.Reason, " ")[0]
+		for _, c := range r.Changes {
+			text += fmt.Sprintf(" %s:%q>%q", c.Field, c.Old, c.New)
+		}
+		list = append(list, text)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// B 9: what a reload changes is on record as what the admin API changes.
+func TestAReloadIsOnRecordFieldByField(t *testing.T) {
+	n, file := openTest(t)
+	ada := n.directory.StaticUsers()[0].ID
+	if list := changesOf(t, n); len(list) != 0 {
+		t.Errorf("at start there is nothing to compare with: %q", list)
+	}
+	edit(t, file, "client_id: web", "client_id: other")
+	edit(t, file, "email_verified: true", "email_verified: true\n    disabled: true")
+	mustReload(t, n, file)
+	list := changesOf(t, n)
+	text := strings.Join(list, "\n")
+	for _, want := range []string{"client.changed web removed ", "client.changed other added ", "user.changed " + ada + ` changed disabled:"">"true"`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "resource.changed") || strings.Contains(text, "client.changed batch") || strings.Contains(text, "argon2id") {
+		t.Errorf("what has not changed, or a secret:\n%s", text)
+	}
+	mustReload(t, n, file)
+	if again := changesOf(t, n); len(again) != len(list) {
+		t.Errorf("a file that has not changed: %q", again[len(list):])
+	}
+	edit(t, file, "client_id: other", "client_id: web")
+	mustReload(t, n, file)
+	if more := strings.Join(changesOf(t, n)[len(list):], "\n"); !strings.Contains(more, "client.changed other removed ") || !strings.Contains(more, "client.changed web added ") {
+		t.Errorf("back again:\n%s", more)
+	}
+}
+
+// A reload that fails is tried again and again; what it would change is on record once.
+func TestAReloadThatIsTriedAgainIsOnRecordOnce(t *testing.T) {
+	n, file := openTest(t)
+	n.endings.Store = undeclared{n.endings.Store}
+	edit(t, file, "client_id: web", "client_id: other")
+	for range 3 {
+		if err := reload(n, file); err == nil {
+			t.Fatal("the store is unwilling")
+		}
+	}
+	if list := changesOf(t, n); !slices.ContainsFunc(list, func(s string) bool { return strings.HasPrefix(s, "client.changed web removed") }) || len(list) > 6 {
+		t.Errorf("%q", list)
+	}
+}
+
+type undeclared struct{ revocation.EndingStore }
+
+func (undeclared) Declare(context.Context, authority.Declaration, int64) (authority.Declaration, []authority.Revocation, error) {
+	return authority.Declaration{}, nil, errors.New("storage: read only")
+}
+
+// What cannot be recorded does not come into force.
+func TestAReloadThatCannotBeRecordedChangesNothing(t *testing.T) {
+	full := errors.New("disk full")
+	var fail error
+	file := testFile(t)
+	n := mustOpen(t, file, Options{Hooks: Hooks{Record: func(context.Context, authority.Event) error { return fail }}})
+	before := n.config()
+	edit(t, file, "client_id: web", "client_id: other")
+	fail = full
+	if err := reload(n, file); !errors.Is(err, full) || !errors.Is(err, errTryAgain) || n.config() != before {
+		t.Errorf("%v", err)
+	}
+	fail = nil
+	mustReload(t, n, file)
+}
+
+func TestTheRecordsOfOneReloadAreBounded(t *testing.T) {
+	n, file := openTest(t)
+	var many strings.Builder
+	for i := range maxChanged + 10 {
+		fmt.Fprintf(&many, "  - {client_id: c%d, grant_types: [], client_secret_hash: \"sha256:5faff43939ffc50770f6caec2f9f2b96575a39c3a9584aa7d6b3d6b4ec8a9354\"}\n", i)
+	}
+	edit(t, file, "clients:\n", "clients:\n"+many.String())
+	mustReload(t, n, file)
+	if got := len(changesOf(t, n)); got != maxChanged {
+		t.Errorf("%d records", got)
 	}
 }
