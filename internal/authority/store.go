@@ -70,6 +70,12 @@ type GrantStore interface {
 	// CountGrants counts the grants that Grants would list on all its pages.
 	CountGrants(ctx context.Context, f GrantFilter) (int, error)
 
+	// EvidenceKeys lists the keys of evidence of this kind that begin with prefix
+	// and that grants depend on which have not ended: each once, sorted by bytes.
+	// p.After is a key. Whoever watches over the evidence learns here what others
+	// saw before.
+	EvidenceKeys(ctx context.Context, kind EvidenceKind, prefix string, p Page) ([]string, error)
+
 	// Consented says whether the subject has an active grant for the client
 	// that covers these scopes and resources, with this RedirectDigest, which is
 	// not zero, and was made after since: an epoch ends grants without touching
@@ -225,4 +231,40 @@ type JournalStore interface {
 	// RetireJournal notes that a node will not come back: its head moves no more and
 	// its place is free. The first time stays. ErrNotFound.
 	RetireJournal(ctx context.Context, node string, at time.Time) error
+}
+
+// LeaseStore says which of several nodes does a task that one does for all. Time is
+// the store's own: what is compared are two readings of one clock, so nodes whose
+// clocks differ by half a minute still follow each other within seconds.
+//
+// A lease bounds work. It is no lock: a holder whose last call hangs while its lease
+// runs out may still be at work when the next one begins, so what holders do must
+// bear being done twice.
+type LeaseStore interface {
+	// TakeLease gives the lease to holder for life from now on, if it is free, has
+	// run out, or is holder's already; then it is renewed. With ErrConflict it
+	// returns the lease that somebody else has. Fence grows by one whenever the
+	// holder changes. Of several concurrent callers exactly one succeeds.
+	//
+	// Lease.Left counts from a moment during the call. So a holder is sure of its
+	// lease until Left after the moment before it called, by its own clock.
+	//
+	// ready is the holder's word, for all who look, that it has caught up with its task.
+	TakeLease(ctx context.Context, name, holder string, life time.Duration, ready bool) (Lease, error)
+
+	// ReleaseLease frees the lease if it is holder's, so that the next one need not
+	// wait. Otherwise it does nothing.
+	ReleaseLease(ctx context.Context, name, holder string) error
+
+	// Lease returns a lease as it is, also one that has run out. ErrNotFound.
+	Lease(ctx context.Context, name string) (Lease, error)
+}
+
+// Lease is a task that one node at a time does.
+type Lease struct {
+	Name   string
+	Holder string // one life of one node
+	Fence  int64  // which holder this is: 1 for the first
+	Ready  bool
+	Left   time.Duration // how long it is still Holder's; zero: it is free
 }

@@ -189,6 +189,31 @@ func (db *DB) CountGrants(ctx context.Context, f authority.GrantFilter) (n int, 
 	return n, err
 }
 
+// EvidenceKeys implements authority.GrantStore. Keys with one prefix are next to
+// each other in the index, so the first one without it ends the list.
+func (db *DB) EvidenceKeys(ctx context.Context, kind authority.EvidenceKind, prefix string, p authority.Page) (keys []string, err error) {
+	if !isText(prefix) || !isText(p.After) {
+		return nil, nil
+	}
+	err = db.engine.query(ctx, `SELECT DISTINCT evidence_key FROM grants
+		WHERE evidence_kind <> '' AND evidence_kind = $1 AND evidence_key >= $2 AND evidence_key > $3 AND state <> 'ended'
+		ORDER BY evidence_key LIMIT $4`, []any{string(kind), prefix, p.After, pageLimit(p)}, func(r row) error {
+		var key string
+		if err := r.Scan(&key); err != nil {
+			return err
+		}
+		if !strings.HasPrefix(key, prefix) {
+			return errEnough
+		}
+		keys = append(keys, key)
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return nil, storage(err)
+	}
+	return keys, nil
+}
+
 // grantFilter makes one of a few dozen texts, whatever the values are, so the
 // statements stay prepared. possible is false if no row can match.
 func grantFilter(f authority.GrantFilter) (where string, args []any, possible bool) {

@@ -101,6 +101,7 @@ var toSQLite = strings.NewReplacer(
 	"$", "?",
 	" FOR UPDATE", "",
 	"GREATEST(", "max(",
+	storeClock, "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
 	"nextval('revocation_seq')", "(SELECT coalesce(max(seq), 0) + 1 FROM revocations)",
 )
 

@@ -48,6 +48,8 @@ func newWorld(t testing.TB, s Store) *world {
 	_, _, err := s.Declare(t.Context(), file(1, "web", "a", "gone", "b"), 0)
 	noError(t, err)
 	startJournal(t, s, w.node(), "/"+w.node())
+	_, err = s.TakeLease(t.Context(), w.node(), "a", time.Hour, false)
+	noError(t, err)
 	return w
 }
 
@@ -75,7 +77,10 @@ func (w *world) snapshot(t testing.TB) string {
 	}
 	journals, err := w.s.Journals(t.Context())
 	noError(t, err)
-	return fmt.Sprintf("%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n%+v", declared, grants, signed, keys, feed(t, w.s), clients, resources, journals)
+	lease, err := w.s.Lease(t.Context(), w.node())
+	noError(t, err)
+	lease.Left = lease.Left.Round(time.Minute)
+	return fmt.Sprintf("%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n%+v\n%+v", lease, declared, grants, signed, keys, feed(t, w.s), clients, resources, journals)
 }
 
 // transitions has every write of the store, each on a world of its own.
@@ -160,6 +165,11 @@ var transitions = []struct {
 	}},
 	{"LoseJournal", func(ctx context.Context, w *world) error { return w.s.LoseJournal(ctx, w.node(), loss) }},
 	{"RetireJournal", func(ctx context.Context, w *world) error { return w.s.RetireJournal(ctx, w.node(), start) }},
+	{"TakeLease", func(ctx context.Context, w *world) error {
+		_, err := w.s.TakeLease(ctx, w.node(), "a", time.Hour, true)
+		return err
+	}},
+	{"ReleaseLease", func(ctx context.Context, w *world) error { return w.s.ReleaseLease(ctx, w.node(), "a") }},
 	{"Sweep", func(ctx context.Context, w *world) error {
 		_, err := w.s.Sweep(ctx, start.Add(10000*time.Hour), 1)
 		return err
@@ -208,7 +218,12 @@ var failureChecks = []check{
 				_, err := s.Grants(ctx, authority.GrantFilter{}, authority.Page{})
 				return err
 			},
-			"CountGrants":   func(ctx context.Context) error { _, err := s.CountGrants(ctx, authority.GrantFilter{}); return err },
+			"CountGrants": func(ctx context.Context) error { _, err := s.CountGrants(ctx, authority.GrantFilter{}); return err },
+			"EvidenceKeys": func(ctx context.Context) error {
+				_, err := s.EvidenceKeys(ctx, authority.EvidencePod, "", authority.Page{})
+				return err
+			},
+			"Lease":         func(ctx context.Context) error { _, err := s.Lease(ctx, w.node()); return err },
 			"Consented":     func(ctx context.Context) error { _, err := s.Consented(ctx, w.pending, time.Time{}, start); return err },
 			"SessionByHash": func(ctx context.Context) error { _, err := s.SessionByHash(ctx, w.signed.Hash); return err },
 			"Session":       func(ctx context.Context) error { _, err := s.Session(ctx, w.signed.ID); return err },

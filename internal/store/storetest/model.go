@@ -24,6 +24,7 @@ type model struct {
 	keys        map[string]authority.Key
 	revocations map[[2]string]authority.Revocation
 	journals    map[string]authority.Journal
+	leases      map[string]leased
 	seq         int64
 	declared    []authority.Declaration        // what came into force, the newest last
 	objects     map[[2]string]authority.Object // by namespace and id; one without a body is deleted
@@ -33,8 +34,8 @@ func newModel() *model {
 	return &model{
 		grants: map[authority.ID]authority.Grant{}, sessions: map[authority.ID]authority.Session{}, tickets: map[authority.Ticket]bool{},
 		keys: map[string]authority.Key{}, revocations: map[[2]string]authority.Revocation{},
-		journals: map[string]authority.Journal{},
-		objects:  map[[2]string]authority.Object{},
+		journals: map[string]authority.Journal{}, leases: map[string]leased{},
+		objects: map[[2]string]authority.Object{},
 	}
 }
 

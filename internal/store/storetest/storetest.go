@@ -26,6 +26,7 @@ type Store interface {
 	authority.ObjectStore
 	authority.DeclarationStore
 	authority.JournalStore
+	authority.LeaseStore
 	// Sweep removes at most limit rows that nothing can need any more.
 	Sweep(ctx context.Context, now time.Time, limit int) (int, error)
 	// Changes receives after revocations were written, until ctx ends.
@@ -59,7 +60,7 @@ func Run(t *testing.T, e Engine) {
 
 func checks() []check {
 	var list []check
-	for _, part := range [][]check{grantChecks, pendingChecks, lineageChecks, evidenceChecks, sessionChecks, keyChecks, revocationChecks, objectChecks, claimChecks, declaredChecks, journalChecks, sweepChecks, failureChecks, historyChecks} {
+	for _, part := range [][]check{grantChecks, pendingChecks, lineageChecks, evidenceChecks, sessionChecks, keyChecks, revocationChecks, objectChecks, claimChecks, declaredChecks, journalChecks, leaseChecks, sweepChecks, failureChecks, historyChecks} {
 		list = append(list, part...)
 	}
 	return list

@@ -435,6 +435,85 @@ func (b reviving) StartJournal(ctx context.Context, node, place string, first au
 	return b.model.StartJournal(ctx, node, place, first)
 }
 
+type racyLeases struct{ *model }
+
+// TakeLease looks whose it is, and then writes.
+func (b racyLeases) TakeLease(ctx context.Context, name, holder string, life time.Duration, ready bool) (authority.Lease, error) {
+	b.mu.Lock()
+	l := b.leases[name]
+	b.mu.Unlock()
+	if l.Holder != holder && time.Now().Before(l.until) {
+		return l.now(), authority.ErrConflict
+	}
+	runtime.Gosched()
+	b.mu.Lock()
+	l.until = time.Time{}
+	b.leases[name] = l
+	b.mu.Unlock()
+	return b.model.TakeLease(ctx, name, holder, life, ready)
+}
+
+type longLeases struct{ *model }
+
+// TakeLease takes a lease that ran out for its holder's.
+func (b longLeases) TakeLease(ctx context.Context, name, holder string, life time.Duration, ready bool) (authority.Lease, error) {
+	b.mu.Lock()
+	l := b.leases[name]
+	b.mu.Unlock()
+	if !l.until.IsZero() && l.Holder == holder && time.Now().After(l.until) {
+		b.mu.Lock()
+		l.Fence++
+		b.leases[name] = l
+		b.mu.Unlock()
+	}
+	return b.model.TakeLease(ctx, name, holder, life, ready)
+}
+
+type fenceless struct{ *model }
+
+// TakeLease numbers all holders alike.
+func (b fenceless) TakeLease(ctx context.Context, name, holder string, life time.Duration, ready bool) (authority.Lease, error) {
+	l, err := b.model.TakeLease(ctx, name, holder, life, ready)
+	l.Fence = 1
+	return l, err
+}
+
+type openLeases struct{ *model }
+
+// ReleaseLease does not ask whose the lease is.
+func (b openLeases) ReleaseLease(ctx context.Context, name, _ string) error {
+	l, err := b.model.Lease(ctx, name)
+	if err != nil {
+		return nil
+	}
+	return b.model.ReleaseLease(ctx, name, l.Holder)
+}
+
+type deadWord struct{ *model }
+
+// Lease repeats what a holder said whose lease has run out.
+func (b deadWord) Lease(ctx context.Context, name string) (authority.Lease, error) {
+	l, err := b.model.Lease(ctx, name)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l.Ready = b.leases[name].Ready
+	return l, err
+}
+
+type endedKeys struct{ *model }
+
+// EvidenceKeys also lists what has ended, and each grant's.
+func (b endedKeys) EvidenceKeys(_ context.Context, kind authority.EvidenceKind, prefix string, p authority.Page) (keys []string, _ error) {
+	defer b.lock()()
+	for _, g := range b.grants {
+		if e := g.Evidence; e.Kind == kind && strings.HasPrefix(e.Key, prefix) && e.Key > p.After {
+			keys = append(keys, e.Key)
+		}
+	}
+	slices.Sort(keys)
+	return keys[:min(len(keys), p.Limit)], nil
+}
+
 const (
 	oneRotates   = "64 rotate one token on two nodes: one succeeds"
 	rotationIs   = "rotation replaces the state that it names, and no other"
@@ -449,6 +528,7 @@ const (
 	remembered   = "the end of a grant is remembered after the later of the end and its expiry"
 	endsAgain    = "ending again writes nothing"
 	onePending   = "a pending grant takes the place of the one before of its session and client"
+	oneLease     = "64 take one lease on two nodes: one succeeds, and all see whose it is"
 	sameForm     = "the same form sent twice is refused, and changes nothing"
 )
 
@@ -497,6 +577,14 @@ func TestTheSuiteFindsBrokenStores(t *testing.T) {
 		{"two journals have one place", func() Store { return crowded{newModel()} },
 			[]string{"a place has one journal until that was retired or lost records", "64 claim one place on two nodes: one succeeds"}},
 		{"a retired journal comes back", func() Store { return reviving{newModel()} }, []string{"a journal that was retired or has lost records ends there, forever"}},
+		{"a lease is looked up and then written", func() Store { return racyLeases{newModel()} }, []string{oneLease}},
+		{"a late holder has another number", func() Store { return longLeases{newModel()} }, []string{"a holder that comes late, with nobody in between, keeps its fence"}},
+		{"all holders have one number", func() Store { return fenceless{newModel()} },
+			[]string{oneLease, "a lease that ran out is the next one's, and its old holder hears so"}},
+		{"anybody gives a lease back", func() Store { return openLeases{newModel()} }, []string{"a lease is its holder's until it is given back, and others see whose"}},
+		{"a holder's word outlives its lease", func() Store { return deadWord{newModel()} }, []string{"a holder that comes late, with nobody in between, keeps its fence"}},
+		{"keys of evidence that has ended are listed, and some twice", func() Store { return endedKeys{newModel()} },
+			[]string{"keys of evidence are those of living grants, each once, by kind and prefix, page by page"}},
 		{"a session outlives its end", func() Store { return everlasting{newModel()} },
 			[]string{sessionEnds, "64 end one session on two nodes: one writes", histories}},
 		{"a session that is gone takes nothing with it", func() Store { return deaf{newModel()} }, []string{sessionEnds, histories}},

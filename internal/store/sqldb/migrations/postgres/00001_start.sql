@@ -143,3 +143,12 @@ CREATE TABLE declarations (
     node        text    NOT NULL,
     declared_at bigint  NOT NULL
 );
+
+-- Which node does a task that one does for all. Expiry is by the server's clock.
+CREATE TABLE leases (
+    name    text   COLLATE "C" PRIMARY KEY,
+    holder  text   COLLATE "C" NOT NULL,
+    fence   bigint NOT NULL,
+    ready   bigint NOT NULL,
+    expires bigint NOT NULL
+) WITH (fillfactor = 50);

@@ -127,3 +127,12 @@ CREATE TABLE declarations (
     node        TEXT    NOT NULL,
     declared_at INTEGER NOT NULL
 ) STRICT;
+
+-- Which process does a task that one does for all.
+CREATE TABLE leases (
+    name    TEXT    NOT NULL PRIMARY KEY,
+    holder  TEXT    NOT NULL,
+    fence   INTEGER NOT NULL,
+    ready   INTEGER NOT NULL,
+    expires INTEGER NOT NULL
+) STRICT;
