@@ -11,7 +11,7 @@ import (
 
 // Caller says for whom a password is checked.
 type Caller struct {
-	// Known callers go first: who has proved before who they are. All others are
+	// Known callers go first: they have proved before who they are. All others are
 	// strangers, and have no more than a small part of the machine.
 	Known bool
 	// Key is who pays: an account, or a network. Where many wait, each key gets

@@ -179,7 +179,7 @@ func TestStrangersHaveAPartOfTheMachine(t *testing.T) {
 	if waits.decided() || h.waits > time.Second {
 		t.Fatalf("after the burst: decided %v, wait %v", waits.decided(), h.waits)
 	}
-	h.enter(known("ada")).release() // who has a part of their own
+	h.enter(known("ada")).release() // known callers have a part of their own
 	h.pass(h.waits)
 	h.timer()
 	waits.in()

@@ -91,7 +91,7 @@ func New(t testing.TB, setup Setup) *Rig {
 		Store:  func(db node.Store) node.Store { r.DB = db; return &store{db, r} },
 		Record: r.record,
 		Tally:  r.tally,
-		Static: func() authority.StaticObjects { // the test goes on changing its own
+		Static: func() authority.StaticObjects { // the test keeps changing its own
 			return authority.StaticObjects{
 				Clients: maps.Clone(r.Static.Clients), Users: maps.Clone(r.Static.Users), Resources: maps.Clone(r.Static.Resources),
 			}

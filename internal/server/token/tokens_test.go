@@ -695,7 +695,7 @@ func TestNoRequestReachesAPanic(t *testing.T) {
 }
 
 // F 79, 81: nothing is given for a token or a grant that is bound to a key, as long as
-// nobody can prove that key here; and who has only the half of it ends nothing.
+// nobody can prove that key here; and whoever has only half of it ends nothing.
 func TestBoundTokensNeedAProof(t *testing.T) {
 	w := newWorld(t)
 	bound := func(g *authority.Grant) { g.Confirmation = authority.Confirmation{JKT: "thumbprint"} }
