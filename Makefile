@@ -14,7 +14,7 @@ run: ## start the whole service, ready to try: demo user, demo clients, a first 
 build: ## make bin/signalbox: static, stripped, the same bytes from the same source
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/signalbox ./cmd/signalbox
 
-test: ## install what the tests need (PostgreSQL, Node.js, Pebble) and run every test
+test: ## install what the tests need (PostgreSQL, Node.js, Pebble, Kubernetes) and run every test
 	scripts/test.sh
 
 lint: ## gofmt, go vet, staticcheck

@@ -37,6 +37,8 @@ GOBIN="$PWD/.cache/tools" go install "$pebble/pebble@v2.10.1" "$pebble/pebble-ch
 # The tool of Prometheus that tests alerts. It is a module of its own, since it needs half the cloud.
 mkdir -p .cache/tools && go build -C test/promtool -tags remove_all_sd -trimpath -o "$PWD/.cache/tools/promtool" github.com/prometheus/prometheus/cmd/promtool ||
 	missing promtool "the test of the alerts is skipped"
+# Kubernetes takes minutes the first time, so it is kept outside of the checkout.
+scripts/kube.sh build >/dev/null || missing kube-apiserver "the tests with Kubernetes are skipped"
 go version
 # Fetch everything before anything is timed, so that a network failure shows here.
 go mod download
