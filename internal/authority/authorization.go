@@ -22,6 +22,11 @@ type Authorization struct {
 	Life         time.Duration // of the access token; never longer than its grant's
 	At           time.Time     // when the request came in: `iat`. Earlier than any check, so that no epoch can slip in between
 
+	Policy     string          // the trust policy that allowed it; empty where none was asked
+	Groups     []string        // what the policy gives besides scopes: `groups`
+	Origin     Origin          // what was exchanged for the token; zero for none
+	IssuedType oauth.TokenType // what the answer calls it (RFC 8693 §2.2.1); empty for other grant types
+
 	RefreshToken oauth.Secret // handed out with the access token; zero for none
 	IDToken      bool         // an ID token goes with it (OpenID Connect Core §3.1.3.3, §12.2)
 }
@@ -30,10 +35,24 @@ type Authorization struct {
 // redeems the code or rotates the refresh token. Nil where nothing is spent.
 type Spend func(ctx context.Context) error
 
+// Origin is the token that another one was exchanged for, as the journal knows it.
+type Origin struct {
+	TokenID   string // `jti`: other issuers write what they like
+	TokenHash string
+}
+
 // Actor is who acts for a subject, and for whom that one acts (RFC 8693 §4.1).
 type Actor struct {
-	Subject string // `sub`
-	Act     *Actor // nil at the first actor
+	Subject string `json:"sub"`
+	Act     *Actor `json:"act,omitempty"` // who acted before; nil at the first actor
+}
+
+// Depth is how many act, one for another.
+func (a *Actor) Depth() (n int) {
+	for ; a != nil; a = a.Act {
+		n++
+	}
+	return n
 }
 
 // Target is where a token is good and for what.

@@ -22,6 +22,7 @@ const (
 	EventSignInFailed    EventType = "user.sign_in_failed"
 	EventSignedOut       EventType = "user.signed_out"
 	EventConsentDenied   EventType = "consent.denied"
+	EventPolicyTried     EventType = "policy.tried" // one in audit mode would have allowed it
 	EventEpochSet        EventType = "epoch.set"
 	EventKeyChanged      EventType = "key.changed"
 	EventClientChanged   EventType = "client.changed"
@@ -46,7 +47,7 @@ func EventTypes() []EventType {
 	return []EventType{
 		EventTokenIssued, EventTokenRefused, EventTokenWithheld, EventTokenRevoked,
 		EventGrantCreated, EventGrantEnded, EventRefreshReused,
-		EventSignedIn, EventSignInFailed, EventSignedOut, EventConsentDenied,
+		EventSignedIn, EventSignInFailed, EventSignedOut, EventConsentDenied, EventPolicyTried,
 		EventEpochSet, EventKeyChanged, EventClientChanged, EventUserChanged, EventResourceChanged, EventNodeRetired,
 		EventConfigLoaded, EventConfigRefused, EventAdminRefused, EventServiceStarted, EventServiceStopped,
 		EventCheckpoint, EventRecovered, EventOmitted, EventLost,
@@ -74,6 +75,8 @@ type Event struct {
 	SessionID ID
 	TokenID   ID     // jti
 	TokenHash string // hex SHA-256 of the token's value, the first 16 bytes
+	Origin    Origin // what the token was exchanged for
+	Policy    string // the trust policy that decided
 	Audience  []string
 	Scope     string
 	ExpiresAt time.Time

@@ -81,6 +81,13 @@ func (g Grant) Alive(now time.Time) bool {
 	return g.State == GrantActive && now.Before(g.ExpiresAt)
 }
 
+// IsStanding says whether the grant is an active one of a workload's own
+// evidence, a pod or a job. However often the workload comes, it has one for
+// each client and resource.
+func (g Grant) IsStanding() bool {
+	return g.State == GrantActive && (g.Evidence.Kind == EvidencePod || g.Evidence.Kind == EvidenceJob)
+}
+
 // ComesFrom says whether a grant is an ancestor of g.
 func (g Grant) ComesFrom(id ID) bool {
 	return slices.ContainsFunc(g.Lineage, func(a Ancestor) bool { return a.GrantID == id })

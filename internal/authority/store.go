@@ -32,11 +32,17 @@ type GrantStore interface {
 	// evidence has ended, however the two race: a grant is never born to
 	// something dead. An ancestor need not have a row. ErrExists if the id is
 	// taken. A pending grant with a session takes the place of an earlier pending
-	// one of the same session and client, whose code is gone with it.
+	// one of the same session and client, whose code is gone with it. Also ErrExists
+	// if g is standing and another active grant stands for the same: see StandingGrant.
 	CreateGrant(ctx context.Context, g Grant) error
 
 	// Grant returns a grant in any state. ErrNotFound.
 	Grant(ctx context.Context, id ID) (Grant, error)
+
+	// StandingGrant returns the active grant, expired or not, with g's evidence,
+	// client and resources, where g IsStanding: there is never more than one.
+	// ErrNotFound.
+	StandingGrant(ctx context.Context, g Grant) (Grant, error)
 
 	// RedeemCode moves a grant from pending to active, and gives it its first
 	// refresh state and its expiry. Of several concurrent callers exactly one

@@ -325,12 +325,14 @@ func (a *adminCLI) recordText(r query.Record) string {
 	}
 	add("actor", r.Actor)
 	add("grant_type", r.GrantType)
+	add("policy", r.Policy)
 	add("scope", r.Scope)
 	add("aud", strings.Join(r.Audience, " "))
 	add("error", r.Error)
 	add("reason", r.Reason)
 	add("grant", r.GrantID)
 	add("jti", r.TokenID)
+	add("from", r.OriginID)
 	add("remote", r.Remote)
 	add("request", r.RequestID)
 	if r.Count > 1 {

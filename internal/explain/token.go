@@ -48,6 +48,8 @@ var meanings = map[string]string{
 	"acr":                "how strong the sign-in was (OpenID Connect Core §2)",
 	"amr":                "how the person signed in (RFC 8176)",
 	"act":                "who acts for the subject (RFC 8693 §4.1)",
+	"groups":             "the groups that the trust policy gives",
+	"policy":             "the trust policy that allowed the exchange",
 	"may_act":            "who may act for the subject (RFC 8693 §4.4)",
 	"cnf":                "the key that its holder must prove (RFC 7800)",
 	"nonce":              "ties it to the authorization request (OpenID Connect Core §2)",

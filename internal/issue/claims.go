@@ -56,8 +56,10 @@ func (t accessToken) claims() []byte {
 		o.number("auth_time", t.Grant.AuthTime.Unix())
 	}
 	o.list("amr", t.Grant.AMR)
+	o.list("groups", t.Groups)
+	o.text("policy", t.Policy)
 	if t.Actor != nil {
-		o.json("act", actOf(t.Actor))
+		o.json("act", t.Actor)
 	}
 	if !t.Confirmation.IsZero() {
 		o.json("cnf", cnfClaim{t.Confirmation.JKT})
@@ -148,19 +150,6 @@ func atHash(alg jose.Algorithm, accessToken string) string {
 func HashOf(token string) string {
 	sum := sha256.Sum256([]byte(token))
 	return hex.EncodeToString(sum[:16])
-}
-
-// actClaim is the `act` of an actor (RFC 8693 §4.1).
-type actClaim struct {
-	Subject string    `json:"sub"`
-	Act     *actClaim `json:"act,omitempty"`
-}
-
-func actOf(a *authority.Actor) *actClaim {
-	if a == nil {
-		return nil
-	}
-	return &actClaim{a.Subject, actOf(a.Act)}
 }
 
 // cnfClaim is the `cnf` of a bound token (RFC 7800 §3.1, RFC 9449 §6.1).

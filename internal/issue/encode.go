@@ -79,6 +79,7 @@ func (o *object) end() []byte { return append(o.buf, '}') }
 func (r Response) JSON() []byte {
 	o := newObject()
 	o.text("access_token", r.AccessToken)
+	o.text("issued_token_type", string(r.IssuedType))
 	o.text("token_type", r.TokenType)
 	o.number("expires_in", r.ExpiresIn)
 	o.text("refresh_token", r.RefreshToken.Reveal())

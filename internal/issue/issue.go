@@ -40,7 +40,8 @@ type Response struct {
 	ExpiresIn    int64        // seconds
 	RefreshToken oauth.Secret // zero for none
 	Scope        string
-	IDToken      string // empty for none
+	IDToken      string          // empty for none
+	IssuedType   oauth.TokenType // empty where nothing was exchanged
 }
 
 // Issue checks, signs, records and pays, and returns the tokens. What it
@@ -61,6 +62,7 @@ func (i *Issuer) Issue(ctx context.Context, a authority.Authorization, spend aut
 		ExpiresIn:    int64(token.expires.Sub(token.issued) / time.Second),
 		RefreshToken: a.RefreshToken,
 		Scope:        a.Target.Scopes.String(),
+		IssuedType:   a.IssuedType,
 	}
 	if response.AccessToken, err = i.encode(token); err != nil {
 		return Response{}, err
@@ -85,7 +87,7 @@ func (i *Issuer) Issue(ctx context.Context, a authority.Authorization, spend aut
 		Type: authority.EventTokenIssued, At: a.At,
 		ClientID: a.Client.ID, Subject: a.Grant.Subject, GrantType: string(a.GrantType),
 		GrantID: a.Grant.ID, SessionID: a.Grant.SessionID, TokenID: token.id, TokenHash: HashOf(response.AccessToken),
-		Audience: token.audience, Scope: response.Scope, ExpiresAt: token.expires,
+		Origin: a.Origin, Policy: a.Policy, Audience: token.audience, Scope: response.Scope, ExpiresAt: token.expires,
 	}
 	if err := i.Record(ctx, event); err != nil {
 		return Response{}, err

@@ -27,6 +27,7 @@ type AccessToken struct {
 	Audience  []string
 	Scopes    oauth.Scopes
 	Bound     bool // to a key (`cnf`): who presents it must prove that key
+	Lineage   []authority.Ancestor
 	Expires   time.Time
 	Links     []authority.Link // what its life depends on
 	Claims    string           // the JSON object, as it was signed or sealed; most other fields share its memory
@@ -232,9 +233,10 @@ func (r *Reader) fromClaims(c jose.Claims, keyID string, now time.Time) (*Access
 	if c.Has("scope") {
 		token.Scopes = f.scopes("scope")
 	}
+	token.Lineage = f.lineage()
 	// The grant as far as the token tells of it: what it depends on, the token does.
 	grant := authority.Grant{
-		ID: token.GrantID, CreatedAt: token.GrantID.Time(), Lineage: f.lineage(), ClientID: token.ClientID, Subject: token.Subject,
+		ID: token.GrantID, CreatedAt: token.GrantID.Time(), Lineage: token.Lineage, ClientID: token.ClientID, Subject: token.Subject,
 		AuthTime: f.signedIn(token.SessionID),
 	}
 	if !token.SessionID.IsZero() {

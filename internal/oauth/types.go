@@ -9,6 +9,7 @@ const (
 	ClientCredentials GrantType = "client_credentials"                              // RFC 6749 §4.4
 	RefreshToken      GrantType = "refresh_token"                                   // RFC 6749 §6
 	TokenExchange     GrantType = "urn:ietf:params:oauth:grant-type:token-exchange" // RFC 8693 §2.1
+	JWTBearer         GrantType = "urn:ietf:params:oauth:grant-type:jwt-bearer"     // RFC 7523 §2.1
 )
 
 // GrantTypes is the one list of them: discovery, the configuration and the
@@ -24,6 +25,15 @@ const (
 	AuthClientSecretBasic AuthMethod = "client_secret_basic" // RFC 6749 §2.3.1
 	AuthClientSecretPost  AuthMethod = "client_secret_post"  // RFC 6749 §2.3.1
 	AuthPrivateKeyJWT     AuthMethod = "private_key_jwt"     // RFC 7523 §2.2
+)
+
+// TokenType is a token type identifier (RFC 8693 §3).
+type TokenType string
+
+// The token types that are taken or given.
+const (
+	TokenTypeAccessToken TokenType = "urn:ietf:params:oauth:token-type:access_token" // one of ours
+	TokenTypeJWT         TokenType = "urn:ietf:params:oauth:token-type:jwt"          // in: another issuer's; out: one of ours that is a JWT
 )
 
 // Media types of our tokens: values of the `typ` header.

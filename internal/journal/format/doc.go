@@ -31,6 +31,9 @@
 //	sid         the browser session
 //	jti         the token's id
 //	token_hash  hex of the first 16 bytes of the SHA-256 of the token's value
+//	origin_jti  the id of the token that was exchanged for it
+//	origin_hash the hash of that token's value
+//	policy      the trust policy that decided
 //	aud         list of strings
 //	scope
 //	exp         seconds since 1970, as in the token (RFC 7519 §4.1.4)

@@ -19,7 +19,7 @@ const (
 	maxScope    = 2048
 	maxAudience = 16
 	MaxJWS      = 8 << 10
-	MaxLine     = 128 << 10
+	MaxLine     = 136 << 10
 )
 
 // TimeLayout is how `time` is written: of one length, so texts sort as times do.
@@ -172,6 +172,9 @@ func AppendBody(b []byte, e *authority.Event, at time.Time, count uint64) []byte
 	b = appendID(b, `,"sid":`, e.SessionID)
 	b = appendID(b, `,"jti":`, e.TokenID)
 	b = appendMember(b, `,"token_hash":`, e.TokenHash, MaxShort)
+	b = appendMember(b, `,"origin_jti":`, e.Origin.TokenID, MaxShort)
+	b = appendMember(b, `,"origin_hash":`, e.Origin.TokenHash, MaxShort)
+	b = appendMember(b, `,"policy":`, e.Policy, MaxName)
 	b = appendAudience(b, e.Audience)
 	b = appendMember(b, `,"scope":`, e.Scope, maxScope)
 	if !e.ExpiresAt.IsZero() {

@@ -48,7 +48,7 @@ func birth(g authority.Grant) (statement string, args []any) {
 		args = append(args, string(l.Kind), l.Key)
 		terms = append(terms, fmt.Sprintf("NOT EXISTS (SELECT 1 FROM revocations WHERE kind = $%d AND key = $%d)", len(args)-1, len(args)))
 	}
-	return insertGrant + strings.Join(terms, " AND ") + " ON CONFLICT (id) DO NOTHING", args
+	return insertGrant + strings.Join(terms, " AND ") + " ON CONFLICT DO NOTHING", args // of the id, or of a standing grant
 }
 
 // origins are g itself and what ends it for good: its ancestors and its evidence.
@@ -81,7 +81,7 @@ func (db *DB) CreateGrant(ctx context.Context, g authority.Grant) error {
 		if err != nil || rows == 1 {
 			return err
 		}
-		return storage(whyNotBorn(g.ID, func(sql string, args []any, each func(row) error) error {
+		return storage(whyNotBorn(g, func(sql string, args []any, each func(row) error) error {
 			return db.engine.query(ctx, sql, args, each)
 		}))
 	}
@@ -106,14 +106,19 @@ func (db *DB) CreateGrant(ctx context.Context, g authority.Grant) error {
 		if err != nil || rows == 1 {
 			return err
 		}
-		return whyNotBorn(g.ID, t.query) // which also brings back the grant that was displaced
+		return whyNotBorn(g, t.query) // which also brings back the grant that was displaced
 	})
 }
 
-// whyNotBorn tells an id that is taken from an origin that has ended.
-func whyNotBorn(id authority.ID, query func(string, []any, func(row) error) error) error {
+// whyNotBorn tells a place that is taken from an origin that has ended.
+func whyNotBorn(g authority.Grant, query func(string, []any, func(row) error) error) error {
+	where, args := `id = $1`, []any{g.ID.Bytes()}
+	if g.IsStanding() {
+		where += ` OR ` + fmt.Sprintf(standing, 2, 3, 4, 5)
+		args = append(args, standingArgs(g)...)
+	}
 	taken := 0
-	if err := query(`SELECT count(*) FROM grants WHERE id = $1`, []any{id.Bytes()}, func(r row) error { return r.Scan(&taken) }); err != nil {
+	if err := query(`SELECT count(*) FROM grants WHERE `+where, args, func(r row) error { return r.Scan(&taken) }); err != nil {
 		return err
 	}
 	if taken > 0 {
@@ -129,6 +134,25 @@ func (db *DB) Grant(ctx context.Context, id authority.ID) (g authority.Grant, er
 		return err
 	}, `SELECT `+grantColumns+` FROM grants WHERE id = $1`, id.Bytes())
 	return g, err
+}
+
+// The partial index on standing grants is only used where its condition is repeated.
+const standing = `state = 'active' AND evidence_kind IN ('pod', 'job') AND evidence_kind = $%d AND evidence_key = $%d AND client_id = $%d AND resources = $%d`
+
+func standingArgs(g authority.Grant) []any {
+	return []any{string(g.Evidence.Kind), g.Evidence.Key, g.ClientID, listArg(g.Resources)}
+}
+
+// StandingGrant implements authority.GrantStore.
+func (db *DB) StandingGrant(ctx context.Context, g authority.Grant) (found authority.Grant, err error) {
+	if !g.IsStanding() {
+		return authority.Grant{}, fmt.Errorf("a grant with evidence of kind %q never stands for others", g.Evidence.Kind)
+	}
+	err = db.one(ctx, func(r row) (err error) {
+		found, err = scanGrant(r)
+		return err
+	}, `SELECT `+grantColumns+` FROM grants WHERE `+fmt.Sprintf(standing, 1, 2, 3, 4), standingArgs(g)...)
+	return found, err
 }
 
 const redeemCode = `UPDATE grants

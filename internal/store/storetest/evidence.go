@@ -148,7 +148,10 @@ var evidenceChecks = []check{
 // that was born is in what the end returned.
 func raceEvidence(t testing.TB, e Engine, s Store, round int, gone authority.Evidence, proofUntil time.Time, end func(Store) ([]authority.Revocation, error)) {
 	t.Helper()
-	mine := func(g *authority.Grant) { g.ClientID, g.Evidence = fmt.Sprint("round ", round), gone }
+	mine := func(g *authority.Grant) {
+		g.ClientID = fmt.Sprint("round ", round)
+		withEvidence(gone)(g)
+	}
 	root := activeGrant(mine)
 	create(t, s, root)
 	born, returned := raceBirths(t, e, s, round, root, func(caller int, parent authority.Grant) authority.Grant {

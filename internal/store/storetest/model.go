@@ -50,12 +50,34 @@ func (m *model) CreateGrant(_ context.Context, g authority.Grant) error {
 	if _, taken := m.grants[g.ID]; taken {
 		return authority.ErrExists
 	}
+	if _, taken := m.standing(g); taken && g.IsStanding() {
+		return authority.ErrExists
+	}
 	if m.hasEnded(g) {
 		return authority.ErrEnded
 	}
 	m.displacePending(g)
 	m.store(g)
 	return nil
+}
+
+// standing finds the active grant that stands for the same as g.
+func (m *model) standing(g authority.Grant) (authority.Grant, bool) {
+	for _, other := range m.grants {
+		if other.State == authority.GrantActive && other.Evidence == g.Evidence && other.ClientID == g.ClientID && slices.Equal(other.Resources, g.Resources) {
+			return other, true
+		}
+	}
+	return authority.Grant{}, false
+}
+
+func (m *model) StandingGrant(_ context.Context, g authority.Grant) (authority.Grant, error) {
+	defer m.lock()()
+	found, there := m.standing(g)
+	if !there {
+		return found, authority.ErrNotFound
+	}
+	return found, nil
 }
 
 // hasEnded says whether a grant, or one of those that it comes from, has ended.

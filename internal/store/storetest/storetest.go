@@ -60,7 +60,7 @@ func Run(t *testing.T, e Engine) {
 
 func checks() []check {
 	var list []check
-	for _, part := range [][]check{grantChecks, pendingChecks, lineageChecks, evidenceChecks, sessionChecks, keyChecks, revocationChecks, objectChecks, claimChecks, declaredChecks, journalChecks, leaseChecks, sweepChecks, failureChecks, historyChecks} {
+	for _, part := range [][]check{grantChecks, pendingChecks, standingChecks, lineageChecks, evidenceChecks, sessionChecks, keyChecks, revocationChecks, objectChecks, claimChecks, declaredChecks, journalChecks, leaseChecks, sweepChecks, failureChecks, historyChecks} {
 		list = append(list, part...)
 	}
 	return list
@@ -117,7 +117,11 @@ func childOf(parent authority.Grant) func(*authority.Grant) {
 }
 
 func withEvidence(e authority.Evidence) func(*authority.Grant) {
-	return func(g *authority.Grant) { g.Evidence = e }
+	return func(g *authority.Grant) {
+		if g.Evidence = e; g.IsStanding() { // of which a client has one for each resource
+			g.Resources = []string{"urn:resource:" + g.ID.String()}
+		}
+	}
 }
 
 // pod is evidence that no other test knows.

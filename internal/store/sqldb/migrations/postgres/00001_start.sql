@@ -42,6 +42,7 @@ CREATE INDEX grants_session  ON grants (session_id) WHERE session_id IS NOT NULL
 CREATE INDEX grants_client   ON grants (client_id, id);
 CREATE INDEX grants_subject  ON grants (subject_id, id);
 CREATE INDEX grants_sweep    ON grants (sweep_at);
+CREATE UNIQUE INDEX grants_standing ON grants (evidence_kind, evidence_key, client_id, resources) WHERE state = 'active' AND evidence_kind IN ('pod', 'job');
 CREATE UNIQUE INDEX grants_pending ON grants (session_id, client_id) WHERE state = 'pending' AND session_id IS NOT NULL;
 
 CREATE TABLE sessions (
