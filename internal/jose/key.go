@@ -155,6 +155,19 @@ func (s KeySet) Find(kid string, alg Algorithm) (PublicKey, bool) {
 // off their curve, two keys with one kid. What we merely do not use is skipped, as RFC 7517 section 5 asks: encryption keys, other key types,
 // curves and algorithms. x5c, x5u and the like have no effect. A key without alg is pinned to the one algorithm of its curve; RSA to RS256.
 func ParseKeySet(data []byte) (KeySet, error) {
+	return parseKeySet(data, signsTokens)
+}
+
+// ParseBundle reads the bundle of a SPIFFE trust domain (SPIFFE Trust Domain and Bundle §4) under the rules of ParseKeySet. Only keys
+// that say use=jwt-svid are taken: the others of a bundle are certificates, and their keys sign no tokens.
+func ParseBundle(data []byte) (KeySet, error) {
+	return parseKeySet(data, func(use string, _ bool) bool { return use == "jwt-svid" })
+}
+
+// signsTokens: RFC 7517 section 4.2.
+func signsTokens(use string, said bool) bool { return !said || use == "sig" }
+
+func parseKeySet(data []byte, signs func(use string, said bool) bool) (KeySet, error) {
 	if len(data) > maxKeySet {
 		return nil, badKey("the key set is larger than 256 KiB")
 	}
@@ -181,7 +194,7 @@ func ParseKeySet(data []byte) (KeySet, error) {
 		if err != nil {
 			return nil, badKey("a member of keys is not an object")
 		}
-		key, use, err := parseJWK(Claims{element, members})
+		key, use, err := parseJWK(Claims{element, members}, signs)
 		if err != nil {
 			return nil, err
 		}
@@ -206,7 +219,7 @@ func ParsePublicKey(data []byte) (PublicKey, error) {
 	if err != nil {
 		return PublicKey{}, err
 	}
-	key, use, err := parseJWK(members)
+	key, use, err := parseJWK(members, signsTokens)
 	if err == nil && !use {
 		err = badKey("its type, use or algorithm is not supported")
 	}
@@ -214,7 +227,7 @@ func ParsePublicKey(data []byte) (PublicKey, error) {
 }
 
 // parseJWK gives use = false for a key that is sound or unknown to us but not for verifying signatures.
-func parseJWK(c Claims) (key PublicKey, use bool, err error) {
+func parseJWK(c Claims, signs func(use string, said bool) bool) (key PublicKey, use bool, err error) {
 	for _, private := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"} {
 		if c.Has(private) {
 			return PublicKey{}, false, badKey("it holds a private or symmetric key")
@@ -234,7 +247,7 @@ func parseJWK(c Claims) (key PublicKey, use bool, err error) {
 	if fields["kty"] == "oct" {
 		return PublicKey{}, false, badKey("it holds a private or symmetric key")
 	}
-	if c.Has("use") && fields["use"] != "sig" {
+	if !signs(fields["use"], c.Has("use")) {
 		return PublicKey{}, false, nil
 	}
 	if operations, ok, err := c.Strings("key_ops"); err != nil {

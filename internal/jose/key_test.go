@@ -127,6 +127,29 @@ func TestParseKeySet(t *testing.T) {
 	}
 }
 
+func TestABundleGivesOnlyTheKeysForTokens(t *testing.T) {
+	const rest = `"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}`
+	for _, row := range []struct {
+		name, set string
+		keys      int
+	}{
+		{"a key for tokens beside one of certificates", `{"spiffe_sequence":1,"keys":[{"use":"jwt-svid","kid":"a",` + rest + `,{"use":"x509-svid","x5c":["AAAA"],` + rest + `]}`, 1},
+		{"a key set of OpenID Connect", `{"keys":[{"use":"sig","kid":"a",` + rest + `]}`, 0},
+		{"a key without use", `{"keys":[{"kid":"a",` + rest + `]}`, 0},
+		{"an empty use", `{"keys":[{"use":"","kid":"a",` + rest + `]}`, 0},
+		{"a private key for tokens", `{"keys":[{"use":"jwt-svid","d":"AAAA","kid":"a",` + rest + `]}`, -1},
+		{"a private key of a certificate", `{"keys":[{"use":"x509-svid","d":"AAAA",` + rest + `]}`, -1},
+	} {
+		keys, err := ParseBundle([]byte(row.set))
+		if (err != nil) != (row.keys < 0) || err == nil && len(keys) != row.keys {
+			t.Errorf("%s: %d keys, %v", row.name, len(keys), err)
+		}
+	}
+	if keys, err := ParseKeySet([]byte(`{"keys":[{"use":"jwt-svid","kid":"a",` + rest + `]}`)); err != nil || len(keys) != 0 {
+		t.Errorf("a key of a bundle signs for OpenID Connect: %v, %v", keys, err)
+	}
+}
+
 // This is why small orders are refused: crypto/ed25519 alone accepts one fixed signature for many messages.
 func TestSmallOrderKeyWouldVerifyAnything(t *testing.T) {
 	forged := make([]byte, 64)
