@@ -223,7 +223,7 @@ func (m ClusterMetadata) Validate() []Problem {
 	var found Problems
 	found.at("name", checkClusterName(m.Name))
 	found.issuerOfOthers(m.Issuer, false)
-	found.keySet(m.JWKS, m.JWKSURI)
+	found.keySet(m.JWKS, m.JWKSURI, jose.ParseKeySet)
 	if m.APIServer != "" {
 		found.at("api_server", checkFetched(m.APIServer))
 	}
@@ -345,7 +345,7 @@ func (p *Problems) issuerOfOthers(s string, needed bool) {
 }
 
 // keySet holds a pasted key set to public keys that we can use, and to being alone.
-func (p *Problems) keySet(jwks json.RawMessage, uri string) {
+func (p *Problems) keySet(jwks json.RawMessage, uri string, parse func([]byte) (jose.KeySet, error)) {
 	if uri != "" {
 		p.at("jwks_uri", checkFetched(uri))
 	}
@@ -354,12 +354,12 @@ func (p *Problems) keySet(jwks json.RawMessage, uri string) {
 	case uri != "":
 		p.add("jwks", "is beside jwks_uri", "keep one of the two")
 	default:
-		set, err := jose.ParseKeySet(jwks)
+		set, err := parse(jwks)
 		switch {
 		case err != nil:
 			p.add("jwks", "is not a key set: "+clip(err.Error()), "paste what the issuer's jwks_uri answers: {\"keys\": […]}")
 		case len(set) == 0:
-			p.add("jwks", "has no key that we can use", "paste public keys for RS256, PS256, ES256, ES384, ES512 or EdDSA")
+			p.add("jwks", "has no key that we can use", "paste public keys that sign tokens; in a SPIFFE bundle, those with use: jwt-svid")
 		}
 	}
 }

@@ -2,8 +2,11 @@ package authority
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Proof is what a token of another issuer says, after it has been verified:
@@ -11,7 +14,7 @@ import (
 type Proof struct {
 	Cluster        string // the name of the cluster whose key set verified it; empty for others
 	TrustedIssuer  string // the name of the trusted issuer; empty for clusters
-	Issuer         string // `iss`
+	Issuer         string // `iss`; of a JWT-SVID, spiffe:// and its trust domain
 	Subject        string // `sub`
 	Audience       []string
 	ID             string // `jti`; empty where it has none
@@ -23,6 +26,50 @@ type Proof struct {
 	ServiceAccount string
 	Pod            ObjectRef
 	Node           ObjectRef
+}
+
+const (
+	maxProofSubject = 512
+	maxProofID      = 255
+	maxObjectUID    = 64
+)
+
+// Check holds a proof to what the subject of a token, the key of a piece of
+// evidence and a line of the journal can name. Its issuer vouches for what it
+// says, and for nothing else: a cluster that lies must not write a subject that
+// reads like another one.
+func (p Proof) Check() error {
+	switch {
+	case (p.Cluster == "") == (p.TrustedIssuer == ""):
+		return errors.New("a proof is of one cluster or one trusted issuer")
+	case p.Subject == "" || len(p.Subject) > maxProofSubject || !printable(p.Subject):
+		return errors.New("its sub is empty, longer than 512 bytes, or has a character that does not print")
+	case len(p.ID) > maxProofID || !printable(p.ID):
+		return errors.New("its jti is longer than 255 bytes, or has a character that does not print")
+	case p.Cluster == "":
+		return nil
+	case len(p.Namespace) > maxClusterName || checkKubernetesName(p.Namespace) != nil || checkKubernetesName(p.ServiceAccount) != nil:
+		return errors.New("its namespace or service account is not a name of Kubernetes")
+	case checkKubernetesName(p.Pod.Name) != nil || !isUID(p.Pod.UID):
+		return errors.New("its pod has no name or no uid")
+	case p.Node != ObjectRef{} && (checkKubernetesName(p.Node.Name) != nil || p.Node.UID != "" && !isUID(p.Node.UID)):
+		return errors.New("its node has no name, or a uid that is none")
+	}
+	return nil
+}
+
+// printable says that text is UTF-8 on one line, and reads in one direction.
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || turnsText(r) })
+}
+
+// isUID: Kubernetes writes UUIDs, and promises no more than that they are unique.
+func isUID(s string) bool {
+	ok := s != "" && len(s) <= maxObjectUID
+	for i := range len(s) {
+		ok = ok && (s[i] >= 'a' && s[i] <= 'z' || s[i] >= 'A' && s[i] <= 'Z' || isDigit(s[i]) || s[i] == '-')
+	}
+	return ok
 }
 
 // ObjectRef is an object of Kubernetes: a name may return, a UID does not.

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+
+	"github.com/signalbox-sts/signalbox/internal/jose"
 )
 
 // TrustedIssuerMetadata is another issuer whose tokens count as proof, as
@@ -53,9 +55,13 @@ func (t TrustedIssuer) Accepts(aud, issuer string) bool {
 func (m TrustedIssuerMetadata) Validate() []Problem {
 	var found Problems
 	found.at("name", checkClusterName(m.Name))
+	parse := jose.ParseKeySet
 	switch {
 	case m.TrustDomain == "":
 		found.issuerOfOthers(m.Issuer, true)
+		if tenant := everyTenant(m.Issuer); tenant != "" {
+			found.add("issuer", "has "+tenant+" in place of a tenant, which is in no token", "write your own tenant's id, as in the iss of its tokens")
+		}
 		if len(m.JWKS) == 0 && m.JWKSURI == "" && m.Issuer != "" {
 			if p := checkFetched(m.Issuer); p != nil {
 				found.add("issuer", p.Text+", and its discovery document says where its keys are", "add jwks_file or jwks_uri")
@@ -64,12 +70,13 @@ func (m TrustedIssuerMetadata) Validate() []Problem {
 	case m.Issuer != "":
 		found.add("issuer", "is beside trust_domain", "keep one of the two: a JWT-SVID is known by its sub")
 	default:
+		parse = jose.ParseBundle
 		found.at("trust_domain", checkTrustDomain(m.TrustDomain))
 		if len(m.JWKS) == 0 && m.JWKSURI == "" {
 			found.add("jwks", "is missing", "add jwks_file with the trust domain's bundle, or jwks_uri with its bundle endpoint")
 		}
 	}
-	found.keySet(m.JWKS, m.JWKSURI)
+	found.keySet(m.JWKS, m.JWKSURI, parse)
 	if found.list("audiences", m.Audiences, maxMembers) {
 		found.each("audiences", m.Audiences, checkAudience)
 	}
