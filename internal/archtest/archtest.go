@@ -44,6 +44,7 @@ var mayImport = []struct {
 	{"internal/password", nil},
 	{"internal/refusals", nil},
 	{"internal/version", nil},
+	{"internal/outbound", nil},
 	{"internal/archtest", nil},
 	{"scripts", nil},
 
@@ -63,7 +64,7 @@ var mayImport = []struct {
 	{"internal/journal/journaltest", words("internal/authority")},
 	{"internal/revocation", words("internal/authority internal/oauth")},
 	{"internal/store", words("internal/authority internal/oauth")},
-	{"internal/trust", words("internal/authority internal/jose")},
+	{"internal/trust", words("internal/authority internal/jose internal/outbound")},
 	{"internal/kube", words("internal/authority internal/jose")},
 	{"internal/issue", words("internal/authority internal/jose internal/keys internal/oauth internal/seal")},
 
