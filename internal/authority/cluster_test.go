@@ -128,46 +128,6 @@ func TestAClusterIsAResourceForItsCallersAlone(t *testing.T) {
 	}
 }
 
-func TestTheRulesOfATrustedIssuer(t *testing.T) {
-	for _, row := range []struct {
-		name   string
-		change func(*TrustedIssuerMetadata)
-		field  string
-		text   string
-	}{
-		{"a good one, whose discovery tells its keys", func(*TrustedIssuerMetadata) {}, "", ""},
-		{"a trust domain with its bundle", func(m *TrustedIssuerMetadata) {
-			m.Issuer, m.TrustDomain, m.JWKS = "", "prod.example.com", json.RawMessage(publicKey)
-		}, "", ""},
-		{"no name", func(m *TrustedIssuerMetadata) { m.Name = "" }, "name", "missing"},
-		{"a name that a subject would take apart", func(m *TrustedIssuerMetadata) { m.Name = "git:hub" }, "name", "not a name"},
-		{"no issuer", func(m *TrustedIssuerMetadata) { m.Issuer = "" }, "issuer", "missing"},
-		{"an issuer without discovery", func(m *TrustedIssuerMetadata) { m.Issuer = "accounts" }, "issuer", "discovery"},
-		{"an issuer and a trust domain", func(m *TrustedIssuerMetadata) { m.TrustDomain = "prod.example.com" }, "issuer", "beside trust_domain"},
-		{"a trust domain as a URI", func(m *TrustedIssuerMetadata) {
-			m.Issuer, m.TrustDomain, m.JWKS = "", "spiffe://prod.example.com", json.RawMessage(publicKey)
-		}, "trust_domain", "not a trust domain"},
-		{"a trust domain without a bundle", func(m *TrustedIssuerMetadata) { m.Issuer, m.TrustDomain = "", "prod.example.com" }, "jwks", "missing"},
-		{"keys in plain HTTP", func(m *TrustedIssuerMetadata) { m.JWKSURI = "http://ci.example.com/jwks" }, "jwks_uri", "https"},
-		{"an audience with a space", func(m *TrustedIssuerMetadata) { m.Audiences = []string{"a b"} }, "audiences[0]", "not an audience"},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			m := TrustedIssuerMetadata{Name: "github", Issuer: "https://token.actions.githubusercontent.com"}
-			row.change(&m)
-			wants(t, m.Validate(), row.field, row.text)
-			issuer, err := NewTrustedIssuer(m)
-			if (err == nil) != (row.field == "") || err == nil && !reflect.DeepEqual(issuer.Metadata(), m) {
-				t.Errorf("there and back: %v %+v", err, issuer)
-			}
-		})
-	}
-	found, err := TrustedIssuerMetadata{Issuer: "https://sts.example.com"}.CheckReferences(references())
-	if err != nil {
-		t.Fatal(err)
-	}
-	wants(t, found, "issuer", "our own")
-}
-
 func goodPolicy(change func(*PolicyMetadata)) PolicyMetadata {
 	m := PolicyMetadata{
 		Name: "deploys", From: PolicyFrom{Cluster: "hub", Namespace: "argocd", ServiceAccount: "controller"},

@@ -2,6 +2,7 @@ package authority
 
 import (
 	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -57,11 +58,18 @@ func TestTheRulesOfATrustedIssuer(t *testing.T) {
 		{"a trust domain with its scheme", also(domain, func(m *TrustedIssuerMetadata) { m.TrustDomain = "spiffe://prod" }), "trust_domain", "spiffe://"},
 		{"a trust domain with a path", also(domain, func(m *TrustedIssuerMetadata) { m.TrustDomain = "prod/a" }), "trust_domain", "not a trust domain"},
 		{"an empty audience", func(m *TrustedIssuerMetadata) { m.Audiences = []string{""} }, "audiences[0]", "not an audience"},
+		{"an audience with a space", func(m *TrustedIssuerMetadata) { m.Audiences = []string{"a b"} }, "audiences[0]", "not an audience"},
 		{"an audience twice", func(m *TrustedIssuerMetadata) { m.Audiences = []string{"a", "a"} }, "audiences[1]", "twice"},
 	} {
 		m := TrustedIssuerMetadata{Name: "github", Issuer: "https://token.actions.githubusercontent.com"}
 		row.change(&m)
-		t.Run(row.name, func(t *testing.T) { wants(t, m.Validate(), row.field, row.text) })
+		t.Run(row.name, func(t *testing.T) {
+			wants(t, m.Validate(), row.field, row.text)
+			issuer, err := NewTrustedIssuer(m)
+			if (err == nil) != (row.field == "") || err == nil && !reflect.DeepEqual(issuer.Metadata(), m) {
+				t.Errorf("there and back: %v %+v", err, issuer)
+			}
+		})
 	}
 }
 
