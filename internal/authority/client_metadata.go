@@ -229,8 +229,8 @@ func (m ClientMetadata) CheckReferences(r References) (_ []Problem, err error) {
 		if err != nil {
 			return nil, err
 		}
-		switch {
-		case isClusterAudience(id, r.Issuer):
+		switch _, cluster := clusterOf(id, r.Issuer); {
+		case cluster:
 			found.add(member("resources", i), quote(id)+" is the place of a cluster, where trust policies alone lead", "write a policy")
 		case !there:
 			found.add(member("resources", i), "there is no resource "+quote(id), "register the resource first")

@@ -187,9 +187,12 @@ func (c Cluster) Accepts(aud, issuer string) bool {
 // ClusterAudience is the `aud` of tokens for a cluster.
 func ClusterAudience(issuer, name string) string { return issuer + "/clusters/" + name }
 
-// isClusterAudience says whether an `aud` is kept for clusters, registered or not.
-func isClusterAudience(aud, issuer string) bool {
-	return issuer != "" && strings.HasPrefix(aud, ClusterAudience(issuer, ""))
+// clusterOf names the cluster, registered or not, that an `aud` is kept for.
+func clusterOf(aud, issuer string) (name string, is bool) {
+	if issuer == "" {
+		return "", false
+	}
+	return strings.CutPrefix(aud, ClusterAudience(issuer, ""))
 }
 
 // Resource is the cluster as a place that tokens can be for.

@@ -17,7 +17,7 @@ type Declaration struct {
 	// is the same, and says nothing about the secrets in it.
 	Content [32]byte
 	// Digests are of what tokens depend on, by the kind of epoch that ends them
-	// and its key.
+	// and its key: words, of which none may go. One more ends nothing.
 	Digests map[RevocationKind]map[string]string
 	// Node is who declared it.
 	Node string
@@ -50,19 +50,31 @@ func (d Declaration) MayReplace(current Declaration, ran int64, known bool) erro
 	return nil
 }
 
-// Ends gives an epoch for everyone who is not in d as it was in before, sorted.
+// Ends gives an epoch for everyone who is not in d, or has lost a word of the
+// digest in before, sorted.
 func (d Declaration) Ends(before Declaration) []Revocation {
 	var ended []Revocation
 	at := d.At.Truncate(time.Millisecond)
 	for kind, digests := range before.Digests {
 		for key, was := range digests {
-			if is, there := d.Digests[kind][key]; !there || is != was {
+			if is, there := d.Digests[kind][key]; !there || lost(was, is) {
 				ended = append(ended, Revocation{Kind: kind, Key: key, NotBefore: at, ExpiresAt: at.Add(RememberEpoch)})
 			}
 		}
 	}
 	slices.SortFunc(ended, func(a, b Revocation) int { return strings.Compare(string(a.Kind)+" "+a.Key, string(b.Kind)+" "+b.Key) })
 	return ended
+}
+
+// lost says that one of the words that were there is not any more.
+func lost(was, is string) bool {
+	words := strings.Fields(is)
+	for word := range strings.FieldsSeq(was) {
+		if !slices.Contains(words, word) {
+			return true
+		}
+	}
+	return false
 }
 
 // RememberEpoch is as long as anything older than an epoch can still live,

@@ -12,7 +12,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
-// Directory finds clients, users and resources: first those of the
+// Directory finds clients, users, resources and clusters: first those of the
 // configuration file, then those of the database. The two never overlap.
 type Directory struct {
 	static func() *StaticObjects
@@ -22,9 +22,13 @@ type Directory struct {
 // StaticObjects are the objects that the configuration file declares, as against those that
 // the admin API keeps in the database.
 type StaticObjects struct {
-	Clients   map[string]Client
-	Users     map[string]User // by id
-	Resources map[string]Resource
+	Issuer         string // our own URL
+	Clients        map[string]Client
+	Users          map[string]User // by id
+	Resources      map[string]Resource
+	Clusters       map[string]Cluster
+	TrustedIssuers map[string]TrustedIssuer
+	Policies       map[string]Policy
 
 	usersByName map[string]string
 }
@@ -32,7 +36,7 @@ type StaticObjects struct {
 // AdminScopes are the scopes of the admin API.
 var AdminScopes = oauth.MustScopes(
 	"clients:read", "clients:write", "users:read", "users:write", "keys:read", "keys:write",
-	"grants:read", "grants:write", "resources:read", "resources:write", "journal:read", "journal:write",
+	"grants:read", "grants:write", "resources:read", "resources:write", "clusters:read", "clusters:write", "journal:read", "journal:write",
 )
 
 // AdminResourceMetadata is the built-in resource, as a file would write it.
@@ -73,10 +77,18 @@ func (d *StaticObjects) Without(ended []Revocation) *StaticObjects {
 	}
 	rest := *d
 	rest.Clients, rest.Users, rest.usersByName = maps.Clone(d.Clients), maps.Clone(d.Users), maps.Clone(d.usersByName)
+	rest.Clusters, rest.TrustedIssuers, rest.Policies = maps.Clone(d.Clusters), maps.Clone(d.TrustedIssuers), maps.Clone(d.Policies)
 	for _, r := range ended {
 		switch r.Kind {
 		case EpochClient:
 			delete(rest.Clients, r.Key)
+			if name, is := strings.CutPrefix(r.Key, PolicyClientPrefix); is {
+				delete(rest.Policies, name)
+			}
+		case EpochCluster:
+			delete(rest.Clusters, r.Key)
+		case EpochIssuer:
+			delete(rest.TrustedIssuers, r.Key)
 		case EpochUser:
 			delete(rest.usersByName, strings.ToLower(rest.Users[r.Key].Username))
 			delete(rest.Users, r.Key)
@@ -116,7 +128,34 @@ func (d *Directory) Check(ctx context.Context, next *StaticObjects) error {
 			return overlap(err, "resource", id)
 		}
 	}
-	return nil
+	return d.checkClusters(ctx, next)
+}
+
+// checkClusters also refuses a key that a cluster of the file shares with one of
+// the database: whose pod would its tokens be?
+func (d *Directory) checkClusters(ctx context.Context, next *StaticObjects) error {
+	owners := map[string]string{}
+	for name, c := range next.Clusters {
+		if _, err := Clusters(d.store).Get(ctx, name); !errors.Is(err, ErrNotFound) {
+			return overlap(err, "cluster", name)
+		}
+		for _, thumbprint := range c.Metadata().KeyThumbprints() {
+			owners[thumbprint] = name
+		}
+	}
+	if len(owners) == 0 {
+		return nil
+	}
+	var shared error
+	err := Clusters(d.store).All(ctx, func(c Cluster) bool {
+		for _, thumbprint := range c.Metadata().KeyThumbprints() {
+			if owner, is := owners[thumbprint]; is {
+				shared = fmt.Errorf("a key of cluster %q is %w, in cluster %q there: remove it from one of them", owner, ErrOverlap, c.Name)
+			}
+		}
+		return shared == nil
+	})
+	return errors.Join(err, shared)
 }
 
 // Claim takes the ids of a file's clients and users for good: nobody whom the
@@ -154,6 +193,34 @@ func (d *Directory) StaticUsers() []User { return sortedValues(d.static().Users)
 
 // StaticResources returns the resources of the configuration file, sorted by id.
 func (d *Directory) StaticResources() []Resource { return sortedValues(d.static().Resources) }
+
+// StaticClusters returns the clusters of the configuration file, sorted by name.
+func (d *Directory) StaticClusters() []Cluster { return sortedValues(d.static().Clusters) }
+
+// TrustedIssuers returns the trusted issuers, sorted by name.
+func (d *Directory) TrustedIssuers() []TrustedIssuer { return sortedValues(d.static().TrustedIssuers) }
+
+// Policies returns the trust policies, sorted by name.
+func (d *Directory) Policies() []Policy { return sortedValues(d.static().Policies) }
+
+// Trust is all that decides over proofs, as it is now: the clusters of the file
+// and of the database without those that are off, the trusted issuers and the
+// policies, each sorted by name.
+func (d *Directory) Trust(ctx context.Context) ([]Cluster, []TrustedIssuer, []Policy, error) {
+	declared := d.static()
+	clusters := sortedValues(declared.Clusters)
+	err := Clusters(d.store).All(ctx, func(c Cluster) bool {
+		if len(c.Problems) == 0 {
+			clusters = append(clusters, c)
+		}
+		return true
+	})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	slices.SortFunc(clusters, func(a, b Cluster) int { return strings.Compare(a.Name, b.Name) })
+	return clusters, sortedValues(declared.TrustedIssuers), sortedValues(declared.Policies), nil
+}
 
 // ResourceScopes are the scopes of the configuration file's resources, for
 // discovery. Those of the admin API are not announced.
@@ -225,6 +292,12 @@ func (d *Directory) UserByName(ctx context.Context, username string) (User, erro
 // or gone, or if the kind of subject is not known. Epochs end their tokens too;
 // this also holds until an epoch is heard.
 func (d *Directory) Alive(ctx context.Context, clientID string, subject Subject) (User, error) {
+	if name, is := strings.CutPrefix(clientID, PolicyClientPrefix); is {
+		if policy, there := d.static().Policies[name]; !there || policy.Mode != PolicyEnforce {
+			return User{}, fmt.Errorf("%w: policy %q is gone or not enforced", ErrEnded, name)
+		}
+		return d.Account(ctx, subject)
+	}
 	if err := d.aliveClient(ctx, clientID); err != nil || subject.Kind == SubjectClient && subject.ID == clientID {
 		return User{}, err
 	}
@@ -251,16 +324,54 @@ func (d *Directory) Account(ctx context.Context, subject Subject) (User, error) 
 	case SubjectClient:
 		return User{}, d.aliveClient(ctx, subject.ID)
 	case SubjectWorkload:
-		return User{}, nil // has no account here: its grant, evidence and epochs decide
+		return User{}, d.origin(ctx, subject.ID)
 	default:
 		return User{}, fmt.Errorf("%w: subject %q is of a kind that is not known", ErrEnded, subject.ID)
 	}
 }
 
-// Resource finds a resource. ErrNotFound.
+// origin asks for where a workload has proved itself. It has no account here:
+// beside that its grant, evidence and epochs decide.
+func (d *Directory) origin(ctx context.Context, workload string) error {
+	cluster, _, issuer := workloadOf(workload)
+	if cluster == "" {
+		if _, there := d.static().TrustedIssuers[issuer]; !there {
+			return fmt.Errorf("%w: trusted issuer %q is gone", ErrEnded, issuer)
+		}
+		return nil
+	}
+	_, err := d.Cluster(ctx, cluster)
+	if errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("%w: cluster %q is gone", ErrEnded, cluster)
+	}
+	return err
+}
+
+// Cluster finds a cluster. ErrNotFound.
+func (d *Directory) Cluster(ctx context.Context, name string) (Cluster, error) {
+	if c, ok := d.static().Clusters[name]; ok {
+		return c, nil
+	}
+	c, err := Clusters(d.store).Get(ctx, name)
+	if err == nil && len(c.Problems) > 0 {
+		return Cluster{}, fmt.Errorf("%w: cluster %q is off: %w", ErrNotFound, name, c.Problems)
+	}
+	return c, err
+}
+
+// Resource finds a resource; a cluster is one too, as a place that tokens can be
+// for. ErrNotFound.
 func (d *Directory) Resource(ctx context.Context, id string) (Resource, error) {
-	if r, ok := d.static().Resources[id]; ok {
+	declared := d.static()
+	if r, ok := declared.Resources[id]; ok {
 		return r, nil
+	}
+	if name, is := clusterOf(id, declared.Issuer); is {
+		c, err := d.Cluster(ctx, name)
+		if err != nil {
+			return Resource{}, err
+		}
+		return c.Resource(declared.Issuer), nil
 	}
 	r, err := Resources(d.store).Get(ctx, id)
 	if err == nil && len(r.Problems) > 0 {

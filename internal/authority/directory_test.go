@@ -32,20 +32,32 @@ func (s shelf) ObjectByName(_ context.Context, kind Kind, name string) (Object, 
 	return s.find(func(o Object) bool { return o.Kind == kind && o.Name == name })
 }
 
+func (s shelf) Objects(_ context.Context, kind Kind, p Page) (page []Object, err error) {
+	for _, o := range s.objects {
+		if o.Kind == kind && o.ID > p.After {
+			page = append(page, o)
+		}
+	}
+	return page, s.err
+}
+
 func (s *shelf) CreateObject(_ context.Context, o Object) error {
 	o.Revision = 1
 	s.objects = append(s.objects, o)
 	return s.err
 }
 
-// fewRows is a database with one client, one user and one resource.
+// fewRows is a database with one client, one user, one resource and one cluster.
 func fewRows(t *testing.T, err error) *shelf {
 	t.Helper()
 	s := &shelf{}
 	client, _ := NewClient(goodClient(func(m *ClientMetadata) { m.ClientID = "stored" }))
 	user, _ := NewUser(UserProfile{Sub: "stored-id", Username: "stored"})
 	resource, _ := NewResource(ResourceMetadata{ID: "https://stored.example", TokenFormat: "jwt"})
-	for _, err := range []error{Clients(s).Create(t.Context(), client), Users(s).Create(t.Context(), user), Resources(s).Create(t.Context(), resource)} {
+	cluster, _ := NewCluster(goodCluster(func(m *ClusterMetadata) { m.Name, m.Webhook = "stored-cluster", &Webhook{"stored"} }))
+	for _, err := range []error{
+		Clients(s).Create(t.Context(), client), Users(s).Create(t.Context(), user), Resources(s).Create(t.Context(), resource), Clusters(s).Create(t.Context(), cluster),
+	} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,6 +127,8 @@ func TestDirectory(t *testing.T) {
 		"a client with a stored user's id": {Clients: map[string]Client{"stored-id": {}}},
 		"a username that is stored":        {Users: map[string]User{"x": {Username: "Stored"}}},
 		"a resource that is stored":        {Resources: map[string]Resource{"https://stored.example": {}}},
+		"a cluster that is stored":         {Clusters: map[string]Cluster{"stored-cluster": {}}},
+		"a key of a stored cluster":        {Clusters: map[string]Cluster{"new": {Name: "new", Keys: []byte(publicKey)}}},
 		"the resource of the admin API":    {Resources: map[string]Resource{AdminResource: {}}},
 		"a good client beside a bad other": {Clients: map[string]Client{"new": {}, "stored": {}}},
 	} {
@@ -154,7 +168,12 @@ func TestATokenIsAliveWithItsAccounts(t *testing.T) {
 	declared := StaticObjects{
 		Clients: map[string]Client{"web": {ID: "web"}, "off": {ID: "off", Disabled: true}},
 		Users:   map[string]User{"ada": {ID: "ada", Username: "ada"}, "eve": {ID: "eve", Username: "eve", Disabled: true}},
+
+		Clusters:       map[string]Cluster{"hub": {Name: "hub"}},
+		TrustedIssuers: map[string]TrustedIssuer{"github": {Name: "github"}},
+		Policies:       map[string]Policy{"deploys": {Name: "deploys", Mode: PolicyEnforce}, "trial": {Name: "trial", Mode: PolicyAudit}},
 	}
+	workload := func(id string) Subject { return Subject{ID: id, Kind: SubjectWorkload} }
 	person := func(id string) Subject { return Subject{ID: id, Kind: SubjectUser} }
 	for _, row := range []struct {
 		name   string
@@ -175,7 +194,20 @@ func TestATokenIsAliveWithItsAccounts(t *testing.T) {
 		{"a client acts for another client", "web", Subject{ID: "stored", Kind: SubjectClient}, nil, "", nil},
 		{"a client acts for another that is disabled", "web", Subject{ID: "off", Kind: SubjectClient}, nil, "", ErrEnded},
 		{"a client acts for another that is gone", "web", Subject{ID: "gone", Kind: SubjectClient}, nil, "", ErrEnded},
-		{"a workload has no account here", "web", Subject{ID: "cluster:hub:ns:a:sa:b", Kind: SubjectWorkload}, nil, "", nil},
+		{"a workload of a cluster", "web", workload("cluster:hub:ns:a:sa:b"), nil, "", nil},
+		{"a workload of a cluster in the database", "web", workload("cluster:stored-cluster:ns:a:sa:b"), nil, "", nil},
+		{"a workload of a cluster that is gone", "web", workload("cluster:gone:ns:a:sa:b"), nil, "", ErrEnded},
+		{"a workload of a cluster whose name begins alike", "web", workload("cluster:hub-b:ns:a:sa:b"), nil, "", ErrEnded},
+		{"a CI job", "web", workload("issuer:github:repo:acme/app"), nil, "", nil},
+		{"a CI job of an issuer that is gone", "web", workload("issuer:gitlab:repo:acme/app"), nil, "", ErrEnded},
+		{"a workload of nowhere", "web", workload("a"), nil, "", ErrEnded},
+		{"a workload by a policy", "policy:deploys", workload("cluster:hub:ns:a:sa:b"), nil, "", nil},
+		{"a person by a policy", "policy:deploys", person("ada"), nil, "ada", nil},
+		{"a person who is disabled by a policy", "policy:deploys", person("eve"), nil, "", ErrEnded},
+		{"a workload by a policy that is gone", "policy:gone", workload("cluster:hub:ns:a:sa:b"), nil, "", ErrEnded},
+		{"a workload by a policy that has become a trial", "policy:trial", workload("cluster:hub:ns:a:sa:b"), nil, "", ErrEnded},
+		{"a workload of a cluster that is gone, by a policy", "policy:deploys", workload("cluster:gone:ns:a:sa:b"), nil, "", ErrEnded},
+		{"the cluster cannot be asked for", "policy:deploys", workload("cluster:stored-cluster:ns:a:sa:b"), broken, "", broken},
 		{"a kind of subject that nobody knows", "web", Subject{ID: "ada", Kind: "robot"}, nil, "", ErrEnded},
 		{"a subject without a kind", "web", Subject{ID: "ada"}, nil, "", ErrEnded},
 		{"the client cannot be asked for", "stored", person("ada"), broken, "", broken},
@@ -189,6 +221,79 @@ func TestATokenIsAliveWithItsAccounts(t *testing.T) {
 		user, err := d.Alive(t.Context(), row.client, row.who)
 		if !errors.Is(err, row.want) || err == nil && user.ID != row.user || errors.Is(err, ErrEnded) != (row.want == ErrEnded) {
 			t.Errorf("%s: %q, %v", row.name, user.ID, err)
+		}
+	}
+}
+
+func TestClustersOfTheFileAndOfTheDatabase(t *testing.T) {
+	ctx := t.Context()
+	d := newReloading(fewRows(t, nil))
+	if err := d.Declare(ctx, StaticObjects{
+		Issuer: "https://sts.example.com", Clusters: map[string]Cluster{"spoke": {Name: "spoke", WebhookCaller: "apiserver", Source: FromFile}},
+		TrustedIssuers: map[string]TrustedIssuer{"b": {Name: "b"}, "a": {Name: "a"}}, Policies: map[string]Policy{"p": {Name: "p"}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for name, source := range map[string]Source{"spoke": FromFile, "stored-cluster": FromDatabase} {
+		if c, err := d.Cluster(ctx, name); err != nil || c.Source != source {
+			t.Errorf("%s: %+v %v", name, c, err)
+		}
+	}
+	if _, err := d.Cluster(ctx, "gone"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a cluster of nobody: %v", err)
+	}
+	for id, caller := range map[string]string{"https://sts.example.com/clusters/spoke": "apiserver", "https://sts.example.com/clusters/stored-cluster": "stored"} {
+		if r, err := d.Resource(ctx, id); err != nil || r.ID != id || !slices.Equal(r.IntrospectionClients, []string{caller}) {
+			t.Errorf("%s: %+v %v", id, r, err)
+		}
+	}
+	for _, id := range []string{"https://sts.example.com/clusters/gone", "https://sts.example.com/clusters/", "https://other.example.com/clusters/spoke", "/clusters/spoke"} {
+		if _, err := d.Resource(ctx, id); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	clusters, issuers, policies, err := d.Trust(ctx)
+	if err != nil || len(clusters) != 2 || clusters[0].Name != "spoke" || clusters[1].Name != "stored-cluster" || len(issuers) != 2 || issuers[0].Name != "a" || len(policies) != 1 {
+		t.Errorf("%v %v %v %v", clusters, issuers, policies, err)
+	}
+	rest := d.held.Without([]Revocation{{Kind: EpochCluster, Key: "spoke"}, {Kind: EpochIssuer, Key: "a"}, {Kind: EpochClient, Key: "policy:p"}})
+	if len(rest.Clusters) != 0 || len(rest.TrustedIssuers) != 1 || len(rest.Policies) != 0 || len(d.held.Clusters) != 1 {
+		t.Errorf("what a newer file ends: %+v", rest)
+	}
+}
+
+// A cluster that breaks the rule book, since it has become stricter, trusts nobody.
+func TestAStoredClusterThatBreaksARuleIsOff(t *testing.T) {
+	s := fewRows(t, nil)
+	s.objects = append(s.objects, Object{Kind: KindCluster, ID: "broken", Body: []byte(`{"issuer":"https://kubernetes.default.svc"}`)})
+	d := newReloading(s)
+	if _, err := d.Cluster(t.Context(), "broken"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("%v", err)
+	}
+	clusters, _, _, err := d.Trust(t.Context())
+	if err != nil || len(clusters) != 1 {
+		t.Errorf("%v %v", clusters, err)
+	}
+	if c, err := Clusters(s).Get(t.Context(), "broken"); err != nil || len(c.Problems) != 1 || c.Metadata().Issuer != "https://kubernetes.default.svc" {
+		t.Errorf("it cannot be shown: %+v %v", c, err)
+	}
+}
+
+func TestADigestThatOnlyGrowsEndsNothing(t *testing.T) {
+	for _, row := range []struct {
+		name, was, is string
+		ended         bool
+	}{
+		{"the same", "a b", "a b", false},
+		{"one more", "a b", "c b a", false},
+		{"one less", "a b", "a", true},
+		{"another", "a", "b", true},
+		{"a part of a word", "a", "ab", true},
+	} {
+		before := Declaration{Digests: map[RevocationKind]map[string]string{EpochCluster: {"hub": row.was}}}
+		next := Declaration{Digests: map[RevocationKind]map[string]string{EpochCluster: {"hub": row.is}}}
+		if ended := next.Ends(before); (len(ended) == 1) != row.ended {
+			t.Errorf("%s: %v", row.name, ended)
 		}
 	}
 }

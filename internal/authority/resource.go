@@ -113,7 +113,7 @@ func (m ResourceMetadata) CheckReferences(r References) ([]Problem, error) {
 	if m.ID == r.Issuer {
 		found.add("id", "is the issuer itself", "give the API an identifier of its own: a token for the issuer is something else")
 	}
-	if isClusterAudience(m.ID, r.Issuer) {
+	if _, is := clusterOf(m.ID, r.Issuer); is {
 		found.add("id", quote(m.ID)+" is the place of a cluster", "register the cluster instead")
 	}
 	_, taken, err := known(r.Client, m.ID)

@@ -31,7 +31,9 @@ type current struct {
 func (n *Node) currentOf(cfg *config.Config) (*current, error) {
 	static, err := staticOf(cfg, n.master)
 	if err == nil && n.hooks.Static != nil {
-		static, err = n.hooks.Static().Complete()
+		declared := n.hooks.Static()
+		declared.Issuer = cfg.Issuer
+		static, err = declared.Complete()
 	}
 	if err != nil {
 		return nil, err

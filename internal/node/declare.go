@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
@@ -25,6 +26,9 @@ func (n *Node) declare(ctx context.Context, next *current, how string) error {
 		return err
 	}
 	if err := n.directory.Check(ctx, next.file); err != nil {
+		return err
+	}
+	if err := n.warnOfElsewhere(ctx, next); err != nil {
 		return err
 	}
 	if err := n.directory.Claim(ctx, next.file, n.now()); err != nil {
@@ -92,6 +96,21 @@ func (n *Node) recordChanges(ctx context.Context, next, before *current) error {
 		}
 	}
 	n.announced = next.declaration.Content
+	return nil
+}
+
+// warnOfElsewhere tells of policies to or from a cluster that nobody keeps. They
+// give nothing, until somebody registers a cluster of that name.
+func (n *Node) warnOfElsewhere(ctx context.Context, next *current) error {
+	for _, r := range next.config.Elsewhere {
+		_, err := n.directory.Cluster(ctx, r.Name)
+		switch {
+		case errors.Is(err, authority.ErrNotFound):
+			n.log.Warn(r.Key + ": there is no cluster " + strconv.Quote(r.Name) + ", in this file or in the database; the policy gives nothing until there is one")
+		case err != nil:
+			return err
+		}
+	}
 	return nil
 }
 

@@ -206,7 +206,7 @@ func (n *Node) revoked(news []authority.Revocation) {
 		switch r.Kind {
 		case authority.RevokeKey:
 			go n.dropKey(r.Key)
-		case authority.EpochClient, authority.EpochUser:
+		case authority.EpochClient, authority.EpochUser, authority.EpochCluster, authority.EpochIssuer:
 			select {
 			case n.ended <- struct{}{}:
 			default: // it looks already

@@ -3,8 +3,10 @@ package node
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config"
@@ -47,7 +49,8 @@ func issuerOf(c *config.Config) authority.Issuer {
 
 func staticOf(c *config.Config, master keys.MasterKey) (*authority.StaticObjects, error) {
 	d := authority.StaticObjects{
-		Clients: map[string]authority.Client{}, Users: map[string]authority.User{}, Resources: map[string]authority.Resource{},
+		Issuer: c.Issuer, Clients: map[string]authority.Client{}, Users: map[string]authority.User{}, Resources: map[string]authority.Resource{},
+		Clusters: map[string]authority.Cluster{}, TrustedIssuers: map[string]authority.TrustedIssuer{}, Policies: map[string]authority.Policy{},
 	}
 	for _, r := range c.Resources {
 		resource, err := resourceOf(r)
@@ -73,6 +76,28 @@ func staticOf(c *config.Config, master keys.MasterKey) (*authority.StaticObjects
 			return nil, fmt.Errorf("user %q: sub %q is also a client_id", u.Username, user.ID)
 		}
 		d.Users[user.ID] = user
+	}
+	for _, cl := range c.Clusters {
+		cluster, err := authority.NewCluster(cl.ClusterMetadata)
+		if err != nil {
+			return nil, fmt.Errorf("cluster %q: %w", cl.Name, err)
+		}
+		cluster.Source = authority.FromFile
+		d.Clusters[cl.Name] = cluster
+	}
+	for _, t := range c.TrustedIssuers {
+		issuer, err := authority.NewTrustedIssuer(t.TrustedIssuerMetadata)
+		if err != nil {
+			return nil, fmt.Errorf("trusted issuer %q: %w", t.Name, err)
+		}
+		d.TrustedIssuers[t.Name] = issuer
+	}
+	for _, p := range c.Policies {
+		policy, err := authority.NewPolicy(p.PolicyMetadata)
+		if err != nil {
+			return nil, fmt.Errorf("policy %q: %w", p.Name, err)
+		}
+		d.Policies[p.Name] = policy
 	}
 	return d.Complete()
 }
@@ -121,8 +146,10 @@ func subOf(username string, master keys.MasterKey) string {
 	return "u_" + hex.EncodeToString(sum[:16])
 }
 
-// digestsOf is what tokens of the file's clients and users depend on: a client or
-// user that is later gone from the file, or has another digest, loses its tokens.
+// digestsOf is what tokens depend on of what the file declares: a client, a user, a
+// cluster, a trusted issuer or a policy that is later gone from the file, or has
+// lost a word of its digest, loses the tokens that came from it. What is only added
+// (a key, an audience) ends nothing.
 func digestsOf(d *authority.StaticObjects) map[authority.RevocationKind]map[string]string {
 	clients, users := map[string]string{}, map[string]string{}
 	for id, c := range d.Clients {
@@ -132,5 +159,49 @@ func digestsOf(d *authority.StaticObjects) map[authority.RevocationKind]map[stri
 		sum := sha256.Sum256(fmt.Appendf(nil, "%t %s", u.Disabled, u.PasswordHash))
 		users[id] = hex.EncodeToString(sum[:])
 	}
-	return map[authority.RevocationKind]map[string]string{authority.EpochClient: clients, authority.EpochUser: users}
+	clusters, issuers := map[string]string{}, map[string]string{}
+	for name, c := range d.Clusters {
+		clusters[name] = trustDigest([]string{c.Issuer, string(c.Pods)}, c.Keys, c.KeysURI, c.Audiences)
+	}
+	for name, t := range d.TrustedIssuers {
+		issuers[name] = trustDigest([]string{t.Issuer, t.TrustDomain}, t.Keys, t.KeysURI, t.Audiences)
+	}
+	for _, p := range d.Policies {
+		clients[p.ClientID()] = policyDigest(p)
+	}
+	return map[authority.RevocationKind]map[string]string{
+		authority.EpochClient: clients, authority.EpochUser: users, authority.EpochCluster: clusters, authority.EpochIssuer: issuers,
+	}
+}
+
+// trustDigest is of what makes a proof good: a word for all that is one thing, for
+// each key or where the keys are, and for each audience.
+func trustDigest(one []string, pasted []byte, uri string, audiences []string) string {
+	words := []string{word(one...)}
+	prints := authority.ClusterMetadata{JWKS: pasted}.KeyThumbprints()
+	for _, thumbprint := range prints {
+		words = append(words, word("key", thumbprint))
+	}
+	if len(prints) == 0 {
+		words = append(words, word("keys", uri))
+	}
+	for _, aud := range audiences {
+		words = append(words, word("audience", aud))
+	}
+	if len(audiences) == 0 {
+		words = append(words, word("our audience"))
+	}
+	return strings.Join(words, " ")
+}
+
+func policyDigest(p authority.Policy) string {
+	text, _ := json.Marshal([]any{p.From, p.When, p.To, p.Groups, p.TTL, p.Mode}) // texts, lists and maps: sorted, and never an error
+	return word(string(text))
+}
+
+// word is a short digest of texts, whatever is in them.
+func word(texts ...string) string {
+	text, _ := json.Marshal(texts) // never an error
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:16])
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -104,7 +105,10 @@ func (e *Endings) Declare(ctx context.Context, d authority.Declaration, ran int6
 	for _, r := range ended {
 		why := "removed from the configuration"
 		if _, there := d.Digests[r.Kind][r.Key]; there {
-			why = "disabled or enabled in the configuration, or a new password there"
+			why = "changed in the configuration"
+			if r.Kind == authority.EpochUser || r.Kind == authority.EpochClient && !strings.HasPrefix(r.Key, authority.PolicyClientPrefix) {
+				why = "disabled or enabled in the configuration, or a new password there"
+			}
 		}
 		failed = errors.Join(failed, e.record(ctx, authority.Event{
 			Type: authority.EventEpochSet, At: r.NotBefore, Target: string(r.Kind) + " " + r.Key, Reason: why,

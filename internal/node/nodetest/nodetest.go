@@ -94,6 +94,7 @@ func New(t testing.TB, setup Setup) *Rig {
 		Static: func() authority.StaticObjects { // the test keeps changing its own
 			return authority.StaticObjects{
 				Clients: maps.Clone(r.Static.Clients), Users: maps.Clone(r.Static.Users), Resources: maps.Clone(r.Static.Resources),
+				Clusters: maps.Clone(r.Static.Clusters), TrustedIssuers: maps.Clone(r.Static.TrustedIssuers), Policies: maps.Clone(r.Static.Policies),
 			}
 		},
 	}})
@@ -104,7 +105,9 @@ func New(t testing.TB, setup Setup) *Rig {
 	r.Public, r.Admin = r.Node.Handlers()
 	r.Parts = r.Node.Parts()
 	r.Directory = authority.DirectoryOf(r.DB, func() *authority.StaticObjects {
-		complete, err := r.Static.Complete()
+		declared := r.Static
+		declared.Issuer = r.config.Issuer
+		complete, err := declared.Complete()
 		if err != nil {
 			t.Fatal(err)
 		}
