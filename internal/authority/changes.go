@@ -40,6 +40,9 @@ func (r Registry[T]) members(v T) map[string]json.RawMessage {
 	for _, id := range []string{"client_id", "id", "sub"} {
 		delete(members, id)
 	}
+	if r.kind != KindUser { // where it is what people read
+		delete(members, "name")
+	}
 	return members
 }
 
@@ -122,6 +125,9 @@ func (d *StaticObjects) ChangesSince(before *StaticObjects) []ObjectChange {
 		changed(Clients(nil), before.Clients, d.Clients),
 		changed(Users(nil), before.Users, d.Users),
 		changed(Resources(nil), before.Resources, d.Resources),
+		changed(Clusters(nil), before.Clusters, d.Clusters),
+		changed(Registry[TrustedIssuer]{kind: KindTrustedIssuer, write: TrustedIssuer.object}, before.TrustedIssuers, d.TrustedIssuers),
+		changed(Registry[Policy]{kind: KindPolicy, write: Policy.object}, before.Policies, d.Policies),
 	)
 }
 

@@ -11,29 +11,32 @@ type EventType string
 // The events of this version. A name never changes its meaning: other
 // people's searches rely on it.
 const (
-	EventTokenIssued     EventType = "token.issued"
-	EventTokenWithheld   EventType = "token.withheld" // on record as issued, and not handed out
-	EventTokenRefused    EventType = "token.refused"
-	EventTokenRevoked    EventType = "token.revoked"
-	EventGrantCreated    EventType = "grant.created"
-	EventGrantEnded      EventType = "grant.ended"
-	EventRefreshReused   EventType = "grant.reuse_detected"
-	EventSignedIn        EventType = "user.signed_in"
-	EventSignInFailed    EventType = "user.sign_in_failed"
-	EventSignedOut       EventType = "user.signed_out"
-	EventConsentDenied   EventType = "consent.denied"
-	EventPolicyTried     EventType = "policy.tried" // one in audit mode would have allowed it
-	EventEpochSet        EventType = "epoch.set"
-	EventKeyChanged      EventType = "key.changed"
-	EventClientChanged   EventType = "client.changed"
-	EventUserChanged     EventType = "user.changed"
-	EventResourceChanged EventType = "resource.changed"
-	EventNodeRetired     EventType = "node.retired"
-	EventConfigLoaded    EventType = "config.loaded"
-	EventConfigRefused   EventType = "config.refused"
-	EventAdminRefused    EventType = "admin.refused"
-	EventServiceStarted  EventType = "service.started"
-	EventServiceStopped  EventType = "service.stopped"
+	EventTokenIssued          EventType = "token.issued"
+	EventTokenWithheld        EventType = "token.withheld" // on record as issued, and not handed out
+	EventTokenRefused         EventType = "token.refused"
+	EventTokenRevoked         EventType = "token.revoked"
+	EventGrantCreated         EventType = "grant.created"
+	EventGrantEnded           EventType = "grant.ended"
+	EventRefreshReused        EventType = "grant.reuse_detected"
+	EventSignedIn             EventType = "user.signed_in"
+	EventSignInFailed         EventType = "user.sign_in_failed"
+	EventSignedOut            EventType = "user.signed_out"
+	EventConsentDenied        EventType = "consent.denied"
+	EventPolicyTried          EventType = "policy.tried" // one in audit mode would have allowed it
+	EventEpochSet             EventType = "epoch.set"
+	EventKeyChanged           EventType = "key.changed"
+	EventClientChanged        EventType = "client.changed"
+	EventUserChanged          EventType = "user.changed"
+	EventResourceChanged      EventType = "resource.changed"
+	EventClusterChanged       EventType = "cluster.changed"
+	EventTrustedIssuerChanged EventType = "trusted_issuer.changed"
+	EventPolicyChanged        EventType = "policy.changed"
+	EventNodeRetired          EventType = "node.retired"
+	EventConfigLoaded         EventType = "config.loaded"
+	EventConfigRefused        EventType = "config.refused"
+	EventAdminRefused         EventType = "admin.refused"
+	EventServiceStarted       EventType = "service.started"
+	EventServiceStopped       EventType = "service.stopped"
 
 	// The journal's own; nobody else may append them.
 	EventCheckpoint EventType = "journal.checkpoint"
@@ -49,6 +52,7 @@ func EventTypes() []EventType {
 		EventGrantCreated, EventGrantEnded, EventRefreshReused,
 		EventSignedIn, EventSignInFailed, EventSignedOut, EventConsentDenied, EventPolicyTried,
 		EventEpochSet, EventKeyChanged, EventClientChanged, EventUserChanged, EventResourceChanged, EventNodeRetired,
+		EventClusterChanged, EventTrustedIssuerChanged, EventPolicyChanged,
 		EventConfigLoaded, EventConfigRefused, EventAdminRefused, EventServiceStarted, EventServiceStopped,
 		EventCheckpoint, EventRecovered, EventOmitted, EventLost,
 	}

@@ -19,6 +19,12 @@ const (
 	KindCluster  Kind = "cluster"
 )
 
+// Kinds that only the file has.
+const (
+	KindTrustedIssuer Kind = "trusted_issuer"
+	KindPolicy        Kind = "policy"
+)
+
 // Namespace is within what an id is unique. Clients and users share one, since
 // the sub of a token holds either (RFC 9068 §5).
 func (k Kind) Namespace() string {

@@ -89,6 +89,16 @@ func NewPolicy(m PolicyMetadata) (Policy, error) {
 	return p, err
 }
 
+// Metadata is the policy as it is written.
+func (p Policy) Metadata() PolicyMetadata {
+	return PolicyMetadata{Name: p.Name, From: p.From, When: p.When, To: p.To, Groups: slices.Clone(p.Groups), TTL: Seconds(p.TTL), Mode: string(p.Mode)}
+}
+
+func (p Policy) object() (Object, []Problem) {
+	m := p.Metadata()
+	return Object{Kind: KindPolicy, ID: p.Name, Body: marshal(m)}, m.Validate()
+}
+
 // ClientID is the client of a workload that gets its tokens by this policy.
 func (p Policy) ClientID() string { return PolicyClientPrefix + p.Name }
 

@@ -43,6 +43,11 @@ func (t TrustedIssuer) Metadata() TrustedIssuerMetadata {
 	return TrustedIssuerMetadata{t.Name, t.Issuer, t.TrustDomain, slices.Clone(t.Keys), t.KeysURI, slices.Clone(t.Audiences)}
 }
 
+func (t TrustedIssuer) object() (Object, []Problem) {
+	m := t.Metadata()
+	return Object{Kind: KindTrustedIssuer, ID: t.Name, Body: marshal(m)}, m.Validate()
+}
+
 // Accepts says whether a proof that is meant for aud is meant for us.
 func (t TrustedIssuer) Accepts(aud, issuer string) bool {
 	if len(t.Audiences) == 0 {

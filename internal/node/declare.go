@@ -66,7 +66,7 @@ func (n *Node) declare(ctx context.Context, next *current, how string) error {
 // new must not bury what else happens.
 const maxChanged = 500
 
-// recordChanges puts on record what next changes about clients, users and resources,
+// recordChanges puts on record what next changes of what the file declares,
 // as the admin API does: before it is in force, since a record too many does no harm
 // and a change without one does. A file that is tried again is on record already.
 func (n *Node) recordChanges(ctx context.Context, next, before *current) error {
@@ -81,6 +81,12 @@ func (n *Node) recordChanges(ctx context.Context, next, before *current) error {
 			e.Type, e.ClientID = authority.EventClientChanged, c.ID
 		case authority.KindUser:
 			e.Type, e.Subject = authority.EventUserChanged, authority.Subject{Issuer: next.issuer.URL, ID: c.ID, Kind: authority.SubjectUser}
+		case authority.KindCluster:
+			e.Type = authority.EventClusterChanged
+		case authority.KindTrustedIssuer:
+			e.Type = authority.EventTrustedIssuerChanged
+		case authority.KindPolicy:
+			e.Type, e.ClientID = authority.EventPolicyChanged, authority.PolicyClientPrefix+c.ID
 		default:
 			e.Type = authority.EventResourceChanged
 		}

@@ -260,7 +260,7 @@ func TestAWrongMasterKeyIsBlamedOnItsSource(t *testing.T) {
 // changesOf is what the journal says of changes, in order.
 func changesOf(t *testing.T, n *Node) (list []string) {
 	t.Helper()
-	types := []string{"client.changed", "user.changed", "resource.changed"}
+	types := []string{"client.changed", "user.changed", "resource.changed", "cluster.changed", "trusted_issuer.changed", "policy.changed"}
 	err := query.Search(context.Background(), n.config().Journal.Dir, query.Query{Types: types, Limit: 2000}, func(r query.Record) error {
 		text := r.Type + " " + r.Target + " " + strings.Split(r.Reason, " ")[0]
 		for _, c := range r.Changes {
