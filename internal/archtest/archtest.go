@@ -55,7 +55,7 @@ var mayImport = []struct {
 	{"internal/httpx", words("internal/oauth")},
 	{"internal/explain", words("internal/jose internal/oauth")}, // `token inspect`, for the command alone
 	{"internal/keys", words("internal/authority internal/jose")},
-	{"internal/policy", words("internal/authority internal/oauth")},
+	{"internal/policy", words("internal/authority internal/jose internal/oauth")},
 	{"internal/journal", words("internal/authority internal/journal/format")},
 	{"internal/journal/format", words("internal/authority")},
 	{"internal/journal/query", words("internal/journal/format")},
@@ -101,6 +101,7 @@ var fences = []struct {
 	{"modernc.org/sqlite", words("internal/store/sqldb")},
 	{"github.com/jackc/pgx", words("internal/store/sqldb")},
 	{"github.com/pressly/goose", words("internal/store/sqldb")},
+	{"cel.dev", words("internal/policy")},
 	{"k8s.io", words("internal/kube")},
 	{"sigs.k8s.io", words("internal/kube")},
 	{"github.com/prometheus", words("internal/server internal/node internal/cli")},

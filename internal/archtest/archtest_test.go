@@ -82,6 +82,8 @@ func TestForbiddenImportIsFound(t *testing.T) {
 		{"a driver outside the store", ours("internal/journal"), "modernc.org/sqlite", "belongs only in internal/store/sqldb"},
 		{"PostgreSQL outside the store", ours("internal/store/storetest"), "github.com/jackc/pgx/v5", "belongs only in internal/store/sqldb"},
 		{"migrations outside the store", ours("internal/cli"), "github.com/pressly/goose/v3", "belongs only in internal/store/sqldb"},
+		{"CEL in policy", ours("internal/policy"), "cel.dev/cel-go/cel", ""},
+		{"CEL elsewhere", ours("internal/config"), "cel.dev/cel-go/common/types", "belongs only in internal/policy"},
 		{"Kubernetes outside kube", ours("internal/trust"), "k8s.io/client-go/rest", "belongs only in internal/kube"},
 		{"metrics in the server", ours("internal/server"), "github.com/prometheus/client_golang/prometheus", ""},
 		{"metrics in the store", ours("internal/store/sqldb"), "github.com/prometheus/client_golang/prometheus", "belongs only in internal/server, internal/node, internal/cli"},

@@ -2,12 +2,9 @@ package authority
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 )
 
 func goodCluster(change func(*ClusterMetadata)) ClusterMetadata {
@@ -125,115 +122,5 @@ func TestAClusterIsAResourceForItsCallersAlone(t *testing.T) {
 	r := c.Resource("https://sts.example.com")
 	if r.ID != "https://sts.example.com/clusters/spoke" || !r.MayIntrospect("apiserver") || !r.MayIntrospect("audit") || r.MayIntrospect("web") || !r.Scopes.IsEmpty() {
 		t.Errorf("%+v", r)
-	}
-}
-
-func goodPolicy(change func(*PolicyMetadata)) PolicyMetadata {
-	m := PolicyMetadata{
-		Name: "deploys", From: PolicyFrom{Cluster: "hub", Namespace: "argocd", ServiceAccount: "controller"},
-		To: PolicyTo{Cluster: "spoke"}, Groups: []string{"deployers"}, TTL: Seconds(5 * time.Minute),
-	}
-	change(&m)
-	return m
-}
-
-func TestTheRulesOfAPolicy(t *testing.T) {
-	from := func(f PolicyFrom) func(*PolicyMetadata) { return func(m *PolicyMetadata) { m.From = f } }
-	to := func(f PolicyTo) func(*PolicyMetadata) { return func(m *PolicyMetadata) { m.To = f } }
-	for _, row := range []struct {
-		name   string
-		change func(*PolicyMetadata)
-		field  string
-		text   string
-	}{
-		{"a good policy", func(*PolicyMetadata) {}, "", ""},
-		{"a CI job", from(PolicyFrom{TrustedIssuer: "github", Claims: map[string]string{"environment": "production"}}), "", ""},
-		{"people", from(PolicyFrom{UserGroup: "sre"}), "", ""},
-		{"a client for somebody", from(PolicyFrom{Client: "orders", OnBehalfOf: "any"}), "", ""},
-		{"a trial", func(m *PolicyMetadata) { m.Mode = "audit" }, "", ""},
-		{"no name", func(m *PolicyMetadata) { m.Name = "" }, "name", "missing"},
-		{"a mode of nobody", func(m *PolicyMetadata) { m.Mode = "off" }, "mode", "not accepted"},
-		{"from nobody", from(PolicyFrom{}), "from", "names nobody"},
-		{"from a namespace of no cluster", from(PolicyFrom{Namespace: "argocd"}), "from", "names nobody"},
-		{"from two", from(PolicyFrom{UserGroup: "sre", TrustedIssuer: "github", Subject: "x"}), "from", "trusted_issuer and user_group"},
-		{"a whole cluster", from(PolicyFrom{Cluster: "hub", ServiceAccount: "x"}), "from.namespace", "missing"},
-		{"a whole namespace", from(PolicyFrom{Cluster: "hub", Namespace: "x"}), "from.service_account", "missing"},
-		{"a pattern of namespaces", from(PolicyFrom{Cluster: "hub", Namespace: "team-*", ServiceAccount: "x"}), "from.namespace", "not a name"},
-		{"an account that would reach into another namespace", from(PolicyFrom{Cluster: "hub", Namespace: "a", ServiceAccount: "b:sa:c"}), "from.service_account", "not a name"},
-		{"anybody of a public issuer", from(PolicyFrom{TrustedIssuer: "github"}), "from.subject", "missing"},
-		{"a subject of a cluster", from(PolicyFrom{Cluster: "hub", Namespace: "a", ServiceAccount: "b", Subject: "c"}), "from.subject", "trusted_issuer only"},
-		{"a namespace of people", from(PolicyFrom{UserGroup: "sre", Namespace: "a"}), "from.namespace", "cluster only"},
-		{"a client for nobody in particular", from(PolicyFrom{Client: "orders"}), "from.on_behalf_of", "missing"},
-		{"a client for machines", from(PolicyFrom{Client: "orders", OnBehalfOf: "machine"}), "from.on_behalf_of", "not accepted"},
-		{"people for somebody", from(PolicyFrom{UserGroup: "sre", OnBehalfOf: "user"}), "from.on_behalf_of", "client only"},
-		{"a group of Kubernetes on the way in", from(PolicyFrom{UserGroup: "System:masters"}), "from.user_group", "system:"},
-		{"to nowhere", to(PolicyTo{}), "to", "nowhere"},
-		{"to two places", to(PolicyTo{Cluster: "spoke", Resource: "https://api.example.com"}), "to.resource", "beside cluster"},
-		{"scopes of a cluster", to(PolicyTo{Cluster: "spoke", Scopes: []string{"x"}}), "to.scopes", "no scopes"},
-		{"the admin API", to(PolicyTo{Resource: "URN:signalbox:admin"}), "to.resource", "built in"},
-		{"a group of Kubernetes on the way out", func(m *PolicyMetadata) { m.Groups = []string{"SYSTEM:masters"} }, "groups[0]", "system:"},
-		{"a condition of spaces", func(m *PolicyMetadata) { m.When = "  " }, "when", "is empty"},
-		{"a condition without end", func(m *PolicyMetadata) { m.When = strings.Repeat("a", 4097) }, "when", "longer"},
-		{"two hours", func(m *PolicyMetadata) { m.TTL = Seconds(2 * time.Hour) }, "ttl", "out of range"},
-		{"a second", func(m *PolicyMetadata) { m.TTL = Seconds(time.Second) }, "ttl", "out of range"},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			m := goodPolicy(row.change)
-			wants(t, m.Validate(), row.field, row.text)
-			if _, err := NewPolicy(m); (err == nil) != (row.field == "") {
-				t.Errorf("NewPolicy: %v", err)
-			}
-		})
-	}
-}
-
-func TestWhatAPolicyMayReferTo(t *testing.T) {
-	for _, row := range []struct {
-		name   string
-		change func(*PolicyMetadata)
-		field  string
-		text   string
-	}{
-		{"a good policy", func(*PolicyMetadata) {}, "", ""},
-		{"a cluster that is not there", func(m *PolicyMetadata) { m.From.Cluster = "hup" }, "from.cluster", "no cluster"},
-		{"a cluster that is only a place", func(m *PolicyMetadata) { m.From.Cluster = "spoke" }, "from.cluster", "no issuer"},
-		{"a place that is not there", func(m *PolicyMetadata) { m.To.Cluster = "spok" }, "to.cluster", "no cluster"},
-		{"five minutes from pods that are only reviewed", func(m *PolicyMetadata) { m.From.Cluster = "reviewed" }, "ttl", "pods: review"},
-		{"a minute from pods that are only reviewed", func(m *PolicyMetadata) { m.From.Cluster, m.TTL = "reviewed", Seconds(time.Minute) }, "", ""},
-		{"nothing said of pods that are only reviewed", func(m *PolicyMetadata) { m.From.Cluster, m.TTL = "reviewed", 0 }, "", ""},
-		{"an issuer that is not there", func(m *PolicyMetadata) { m.From = PolicyFrom{TrustedIssuer: "gitlab"} }, "from.trusted_issuer", "no trusted issuer"},
-		{"an issuer that is there", func(m *PolicyMetadata) { m.From = PolicyFrom{TrustedIssuer: "github"} }, "", ""},
-		{"a client that is not there", func(m *PolicyMetadata) { m.From = PolicyFrom{Client: "nobody"} }, "from.client", "no client"},
-		{"a client that does not exchange", func(m *PolicyMetadata) { m.From = PolicyFrom{Client: "api"} }, "from.client", "may not exchange"},
-		{"a client that anybody can be", func(m *PolicyMetadata) { m.From = PolicyFrom{Client: "exchanging-spa"} }, "from.client", "public client"},
-		{"a client that exchanges", func(m *PolicyMetadata) { m.From = PolicyFrom{Client: "orders"} }, "", ""},
-		{"a resource that is not there", func(m *PolicyMetadata) { m.To = PolicyTo{Resource: "urn:x:y"} }, "to.resource", "no resource"},
-		{"a scope that the resource has", func(m *PolicyMetadata) {
-			m.To = PolicyTo{Resource: "https://api.example.com", Scopes: []string{"orders:read"}}
-		}, "", ""},
-		{"a scope that the resource has not", func(m *PolicyMetadata) {
-			m.To = PolicyTo{Resource: "https://api.example.com", Scopes: []string{"orders:read", "orders:write"}}
-		}, "to.scopes[1]", "no scope"},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			found, err := goodPolicy(row.change).CheckReferences(references())
-			if err != nil {
-				t.Fatal(err)
-			}
-			wants(t, found, row.field, row.text)
-		})
-	}
-	for i, m := range []PolicyMetadata{
-		{From: PolicyFrom{Cluster: "lost"}}, {To: PolicyTo{Cluster: "lost"}}, {From: PolicyFrom{Client: "lost"}}, {To: PolicyTo{Resource: "https://lost.example.com"}},
-	} {
-		if _, err := m.CheckReferences(references()); err == nil || errors.Is(err, ErrNotFound) {
-			t.Errorf("%d: a store that fails is no answer: %v", i, err)
-		}
-	}
-	six := goodPolicy(func(m *PolicyMetadata) { m.From.Cluster, m.TTL = "offline", Seconds(6*time.Minute) })
-	found, err := six.CheckReferences(references())
-	wants(t, found, "ttl", "pods: offline")
-	if err != nil || !strings.Contains(fmt.Sprint(found), "5m") {
-		t.Errorf("%v %v", found, err)
 	}
 }

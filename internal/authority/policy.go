@@ -1,9 +1,12 @@
 package authority
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
@@ -41,9 +44,12 @@ const (
 // PolicyModes lists what mode may be.
 func PolicyModes() []string { return []string{string(PolicyEnforce), string(PolicyAudit)} }
 
+// AnySubject is the on_behalf_of of a client that may act for every kind of subject.
+const AnySubject = "any"
+
 // OnBehalfOf lists what on_behalf_of may be.
 func OnBehalfOf() []string {
-	return []string{string(SubjectUser), string(SubjectWorkload), string(SubjectClient), "any"}
+	return []string{string(SubjectUser), string(SubjectWorkload), string(SubjectClient), AnySubject}
 }
 
 // PolicyMetadata is a trust policy as somebody writes it in the file.
@@ -140,7 +146,7 @@ func (m PolicyMetadata) Validate() []Problem {
 	default:
 		found.at("to.resource", checkPolicyResource(m.To.Resource))
 		if found.list("to.scopes", m.To.Scopes, maxMembers) {
-			found.each("to.scopes", m.To.Scopes, checkScope)
+			found.each("to.scopes", m.To.Scopes, checkPolicyScope)
 		}
 	}
 	if found.list("groups", m.Groups, maxGroups) {
@@ -245,30 +251,28 @@ func (p *Problems) from(f PolicyFrom) {
 		p.add("from", "names "+map[bool]string{true: "nobody", false: strings.Join(set, " and ")}[len(set) == 0], "write exactly one of cluster, trusted_issuer, user_group and client")
 		return
 	}
-	only := func(key, value, with string) {
-		if value != "" && set[0] != with {
-			p.add("from."+key, "has a meaning with "+with+" only", "remove it")
+	only := func(key string, given bool, with ...string) {
+		if given && !slices.Contains(with, set[0]) {
+			p.add("from."+key, "has a meaning with "+strings.Join(with, " and ")+" only", "remove it")
 		}
 	}
-	only("namespace", f.Namespace, "cluster")
-	only("service_account", f.ServiceAccount, "cluster")
-	only("subject", f.Subject, "trusted_issuer")
-	only("on_behalf_of", f.OnBehalfOf, "client")
+	only("namespace", f.Namespace != "", "cluster")
+	only("service_account", f.ServiceAccount != "", "cluster")
+	only("subject", f.Subject != "", "trusted_issuer")
+	only("claims", len(f.Claims) > 0, "cluster", "trusted_issuer")
+	only("on_behalf_of", f.OnBehalfOf != "", "client")
 	switch set[0] {
 	case "cluster":
 		p.at("from.cluster", checkClusterName(f.Cluster))
-		if f.Namespace == "" {
-			p.add("from.namespace", "is missing", "name the namespace: a policy never spans them")
-		}
-		if f.ServiceAccount == "" {
-			p.add("from.service_account", "is missing", "name the service account: a policy never spans them")
-		}
 		p.at("from.namespace", checkKubernetesName(f.Namespace))
 		p.at("from.service_account", checkKubernetesName(f.ServiceAccount))
 	case "trusted_issuer":
 		p.at("from.trusted_issuer", checkClusterName(f.TrustedIssuer))
 		if f.Subject == "" && len(f.Claims) == 0 {
 			p.add("from.subject", "is missing", "pin the subject or claims: anybody can have a token of a public issuer")
+		}
+		if f.Subject != "" {
+			p.at("from.subject", checkPinned(f.Subject))
 		}
 	case "user_group":
 		p.at("from.user_group", checkGroup(f.UserGroup))
@@ -282,11 +286,26 @@ func (p *Problems) from(f PolicyFrom) {
 	if len(f.Claims) > maxMembers {
 		p.add("from.claims", "has more than 100 members", "use when")
 	}
-	for name, value := range f.Claims {
-		if name == "" || len(name) > maxName || len(value) > maxURI {
-			p.add("from.claims", "has an empty or overlong name or value", "write claim: value")
+	for _, name := range slices.Sorted(maps.Keys(f.Claims)) {
+		if name == "" || len(name) > maxName || !utf8.ValidString(name) {
+			p.add("from.claims", quote(name)+" is not the name of a claim", "write claim: value")
+			continue
 		}
+		p.at("from.claims."+name, checkPinned(f.Claims[name]))
 	}
+}
+
+// checkPinned: what a proof must say, character by character.
+func checkPinned(s string) *Problem {
+	switch {
+	case s == "":
+		return problem("is empty", "write the value that the token must have")
+	case len(s) > maxURI || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl):
+		return problem(quote(s)+" is overlong or has control characters", "write the value as it is in the token")
+	case strings.Contains(s, "*"):
+		return problem(quote(s)+" has a *, and wildcards are not supported", "write the value in full; for patterns use when")
+	}
+	return nil
 }
 
 // checkPolicyResource: the admin API is never reached by an exchange.
@@ -295,6 +314,15 @@ func checkPolicyResource(id string) *Problem {
 		return problem(quote(id)+" is built in, and no proof of others leads there", "give a client the resource instead")
 	}
 	return checkResourceID(id)
+}
+
+// checkPolicyScope: a standard scope would make the token good at UserInfo, which is
+// the issuer itself, or promise a refresh token.
+func checkPolicyScope(s string) *Problem {
+	if oauth.StandardScopes.Has(s) {
+		return problem(s+" is a scope of OpenID Connect, for people who sign in", "name scopes of the resource")
+	}
+	return checkScope(s)
 }
 
 // checkGroup: `system:` belongs to Kubernetes, where it can mean everything.
@@ -308,14 +336,18 @@ func checkGroup(s string) *Problem {
 	return nil
 }
 
-// checkKubernetesName: RFC 1123, what namespaces and service accounts are called.
+// checkKubernetesName: RFC 1123, what namespaces and service accounts are
+// called. A policy never spans several of them.
 func checkKubernetesName(s string) *Problem {
-	ok := s != "" && len(s) <= 253
+	if s == "" {
+		return problem("is missing", "write one name: a policy is about one service account in one namespace")
+	}
+	ok := len(s) <= 253
 	for i := range len(s) {
 		ok = ok && (s[i] >= 'a' && s[i] <= 'z' || s[i] >= '0' && s[i] <= '9' || s[i] == '-' || s[i] == '.')
 	}
 	if !ok {
-		return problem(quote(s)+" is not a name of Kubernetes", "write it as kubectl shows it; for patterns use when")
+		return problem(quote(s)+" is not a name of Kubernetes", "write it as kubectl shows it: a policy is about one")
 	}
 	return nil
 }

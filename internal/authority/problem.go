@@ -13,6 +13,11 @@ type Problem struct {
 	Field string `json:"field"` // as it is written: redirect_uris[2]
 	Text  string `json:"text"`  // follows the field: "has a fragment"
 	Fix   string `json:"fix"`
+
+	// Where in a value that is a text of its own, such as CEL: from 1, in
+	// characters. Zero: the whole value.
+	Line   int `json:"line,omitempty"`
+	Column int `json:"column,omitempty"`
 }
 
 func (p Problem) Error() string {
@@ -52,7 +57,7 @@ func (p *Problems) add(field, text, fix string) {
 			return
 		}
 	}
-	*p = append(*p, Problem{field, text, fix})
+	*p = append(*p, Problem{Field: field, Text: text, Fix: fix})
 }
 
 // at adds what a rule about a single value has found.
