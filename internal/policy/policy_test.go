@@ -119,7 +119,10 @@ func claims(text string) func(*Request) {
 
 // Each refused row is an attack, or a mistake, that must get nothing.
 func TestWhoGetsTokensByWhichPolicy(t *testing.T) {
-	set := compiled(t, argocd, ci, sre, orders)
+	byClaims := changed(ci, func(m *authority.PolicyMetadata) {
+		m.Name, m.From.Subject, m.To.Resource, m.From.Claims = "by-claims", "", "https://other.example.com", map[string]string{"environment": "prod", "team": "1"}
+	})
+	set := compiled(t, argocd, ci, sre, orders, byClaims)
 	same := func(*Request) {}
 	for _, row := range []struct {
 		name string
@@ -130,6 +133,10 @@ func TestWhoGetsTokensByWhichPolicy(t *testing.T) {
 		{"the CI job", job(same), "ci"},
 		{"a person of the group", person(same), "sre"},
 		{"a service on behalf of a person", service(same), "orders"},
+
+		{"a CI job by claims alone", job(func(r *Request) { r.Target = "https://other.example.com"; claims(`{"environment":"prod","team":1}`)(r) }), "by-claims"},
+		{"one of two claims", job(func(r *Request) { r.Target = "https://other.example.com"; claims(`{"environment":"prod"}`)(r) }), ""},
+		{"the other one of two claims", job(func(r *Request) { r.Target = "https://other.example.com"; claims(`{"team":1}`)(r) }), ""},
 
 		// docs/security/threats.md G 91, and kubernetes.md scenario 18.
 		{"a namespace with a suffix", pod(func(r *Request) { r.Proof.Namespace = "argocd-evil" }), ""},
@@ -406,6 +413,7 @@ func (w world) request() Request {
 		Groups:  rapid.SliceOf(rapid.SampledFrom([]string{"p", "q", "r"})).Draw(w.T, "groups"), Now: time.Unix(1800000000, 0),
 	}
 	if kind := w.from("proof", "cluster", "issuer", "ours"); kind != "ours" {
+		r.ClientID, r.Subject.Kind = w.from("client_id of the proof", "", "", "", "p"), authority.SubjectKind(w.from("kind of the proof", "workload", "workload", "workload", "user"))
 		c := w.claims("claims of the proof")
 		c["sub"] = w.from("sub of the proof", "p", "q")
 		text, _ := json.Marshal(c)

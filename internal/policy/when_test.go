@@ -134,6 +134,7 @@ func TestAConditionIsRefusedAtLoadWithItsPlace(t *testing.T) {
 		{`subject.matches("prod$")`, ci, 1, 17, "found anywhere"},
 		{`subject.matches("^prod|dev$")`, ci, 1, 17, "found anywhere"},
 		{`subject.matches("(?m)^prod$")`, ci, 1, 17, "found anywhere"},
+		{`subject.matches("prod")`, ci, 1, 17, "found anywhere"},
 		{`subject.matches("")`, ci, 1, 17, "written out"},
 		{`subject.matches(claims.pattern)`, ci, 1, 23, "written out"},
 		{`subject.matches("^(prod$")`, ci, 1, 17, "no regular expression"},
