@@ -93,11 +93,11 @@ func (m PolicyMetadata) Warnings(issuer string) []Problem {
 			return exact || claim == "sub" && (m.From.Subject != "" || mentions(m.When, "subject")) || mentions(m.When, claim)
 		})
 		if !pinned {
-			found = append(found, Problem{"from", "lets in too many of " + public.name + ": " + pin.text, pin.fix})
+			found = append(found, Problem{Field: "from", Text: "lets in too many of " + public.name + ": " + pin.text, Fix: pin.fix})
 		}
 	}
 	if strings.HasSuffix(m.From.Subject, ":pull_request") {
-		found = append(found, Problem{"from.subject", "is that of every pull request, which nobody has reviewed yet", "pin a branch or an environment"})
+		found = append(found, Problem{Field: "from.subject", Text: "is that of every pull request, which nobody has reviewed yet", Fix: "pin a branch or an environment"})
 	}
 	return found
 }
