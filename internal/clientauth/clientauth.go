@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,6 +61,24 @@ func (a *Authenticator) Authenticate(r *http.Request, form httpx.Params) (author
 	}
 	req.Log.ClientID, req.Log.Proved = client.ID, !client.IsPublic()
 	return client, nil
+}
+
+// Names says whether a request names a client, in whatever way.
+func Names(r *http.Request, form httpx.Params) bool {
+	if len(r.Header["Authorization"]) > 0 {
+		return true
+	}
+	return slices.ContainsFunc([]string{"client_id", "client_secret", "client_assertion", "client_assertion_type"}, form.Has)
+}
+
+// Limited is the answer to somebody who names no client and was refused: the
+// reason, or that there were too many.
+func (a *Authenticator) Limited(r *http.Request, err error) error {
+	var refused *oauth.Error
+	if errors.As(err, &refused) && !a.Limit.Failed("", httpx.RequestOf(r.Context()).Remote) {
+		return httpx.ErrTooMany
+	}
+	return err
 }
 
 // proof is what a request says about its client, before any of it is believed.

@@ -9,6 +9,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/config"
 	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/keys"
+	"github.com/signalbox-sts/signalbox/internal/policy"
 	"github.com/signalbox-sts/signalbox/internal/server/metadata"
 )
 
@@ -22,6 +23,7 @@ type current struct {
 	withheld    []authority.Revocation   // whom a newer file ends
 	ended       []authority.Revocation   // those of withheld who were ended once more: see heed
 	static      *authority.StaticObjects // the file without them
+	policies    *policy.Set
 	supported   metadata.Supported
 	declaration authority.Declaration
 	since       time.Time // when it came into force
@@ -38,8 +40,12 @@ func (n *Node) currentOf(cfg *config.Config) (*current, error) {
 	if err != nil {
 		return nil, err
 	}
+	policies, err := compilePolicies(cfg, static)
+	if err != nil {
+		return nil, err
+	}
 	c := &current{
-		config: cfg, issuer: issuerOf(cfg), keys: keys.Settings{RotateEvery: cfg.Keys.RotateEvery}, file: static, static: static,
+		config: cfg, policies: policies, issuer: issuerOf(cfg), keys: keys.Settings{RotateEvery: cfg.Keys.RotateEvery}, file: static, static: static,
 		supported: metadata.Supported{Algorithms: cfg.Keys.Algorithms, ResourceScopes: static.ResourceScopes()},
 	}
 	for _, name := range cfg.Keys.Algorithms {

@@ -53,6 +53,11 @@ func (n *Node) declare(ctx context.Context, next *current, how string) error {
 	next.declaration, next.since = declaration, n.now()
 	n.current.Store(next)
 	n.setLogLevel(next.config)
+	if n.verifier != nil {
+		if err := n.retrust(ctx); err != nil {
+			n.log.Warn("what is trusted could not be read: it is tried again", "error", err)
+		}
+	}
 	failed := n.record(ctx, authority.Event{
 		Type: authority.EventConfigLoaded, Target: next.config.Name(), Reason: fmt.Sprintf("%s, revision %d", how, declaration.Revision),
 	})
@@ -120,10 +125,10 @@ func (n *Node) warnOfElsewhere(ctx context.Context, next *current) error {
 	return nil
 }
 
-const lookEvery = 10 * time.Second
+const lookEvery = 2 * time.Second
 
-// followDeclaration looks for a newer file of another node when something has
-// ended, and now and then.
+// followDeclaration looks for a newer file of another node, and for clusters that
+// another node has registered or removed, when something has ended and now and then.
 func (n *Node) followDeclaration(ctx context.Context) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
@@ -134,8 +139,8 @@ func (n *Node) followDeclaration(ctx context.Context) {
 		case <-n.ended:
 		case <-ticker.C:
 		}
-		if err := n.heed(ctx); err != nil && ctx.Err() == nil {
-			n.log.Warn("what other nodes have declared could not be read", "error", err)
+		if err := errors.Join(n.heed(ctx), n.retrust(ctx)); err != nil && ctx.Err() == nil {
+			n.log.Warn("what other nodes have declared and registered could not be read", "error", err)
 		}
 	}
 }

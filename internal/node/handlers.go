@@ -45,6 +45,7 @@ func (n *Node) publicHandler() http.Handler {
 		Token: &token.Handler{
 			Settings: n.settings, Directory: n.directory, Clients: clients, Grants: n.store, Sessions: n.store,
 			Refresh: n.refresh, Issue: n.issuer.Issue, Tokens: n.reader, Endings: n.endings,
+			Prove: n.prove, Decide: n.decide, Standing: token.NewStanding(n.store, n.endings, n.record, n.now),
 			Ends: token.NewEndLimit(n.now), Record: n.record, Tally: n.tally, Now: n.now,
 		},
 		Pages: pages, Sessions: sessions, SignIn: signIn,

@@ -26,6 +26,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/seal"
 	"github.com/signalbox-sts/signalbox/internal/server"
 	"github.com/signalbox-sts/signalbox/internal/store/sqldb"
+	"github.com/signalbox-sts/signalbox/internal/trust"
 	"github.com/signalbox-sts/signalbox/internal/version"
 )
 
@@ -64,6 +65,7 @@ type Node struct {
 	directory *authority.Directory
 	issuer    *issue.Issuer
 	reader    *issue.Reader
+	verifier  *trust.Verifier
 	metrics   *server.Metrics
 	refusals  *refusals.Memory
 	tracer    trace.Tracer
@@ -76,7 +78,8 @@ type Node struct {
 	die       context.CancelFunc
 	declaring sync.Mutex    // one change of current at a time
 	announced [32]byte      // content whose changes are on record; guarded by declaring
-	ended     chan struct{} // an account has ended somewhere
+	ended     chan struct{} // an account, a cluster or an issuer has ended somewhere
+	trusting  sync.Mutex    // one change of what is trusted at a time
 
 	public, admin http.Handler
 }
@@ -124,6 +127,9 @@ func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Node, er
 		return nil, err
 	}
 	n.openIssuer()
+	if err = n.openTrust(ctx); err != nil {
+		return nil, err
+	}
 	if err = n.openTracer(ctx); err != nil {
 		return nil, err
 	}

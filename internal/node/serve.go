@@ -64,6 +64,7 @@ func (n *Node) background(ctx context.Context) *sync.WaitGroup {
 	group.Go(func() { n.follower.Run(ctx, n.db.Changes(ctx)) })
 	group.Go(func() { n.ring.Run(ctx) })
 	group.Go(func() { n.followDeclaration(ctx) })
+	group.Go(func() { n.verifier.Run(ctx) })
 	group.Go(func() { n.sweep(ctx) })
 	return &group
 }
@@ -71,7 +72,7 @@ func (n *Node) background(ctx context.Context) *sync.WaitGroup {
 // CatchUp does now what the node does by itself in the background: it reads
 // revocations and keeps the keys. A test calls it after it has moved the clock.
 func (n *Node) CatchUp(ctx context.Context) error {
-	return errors.Join(n.follower.Load(ctx), n.ring.Tick(ctx))
+	return errors.Join(n.follower.Load(ctx), n.ring.Tick(ctx), n.retrust(ctx))
 }
 
 const (

@@ -14,7 +14,7 @@ const (
 
 // GrantTypes is the one list of them: discovery, the configuration and the
 // admin API read it, and the token endpoint has a function for each.
-var GrantTypes = []GrantType{AuthorizationCode, RefreshToken, ClientCredentials}
+var GrantTypes = []GrantType{AuthorizationCode, RefreshToken, ClientCredentials, TokenExchange, JWTBearer}
 
 // AuthMethod is a value of token_endpoint_auth_method (RFC 7591 §2).
 type AuthMethod string

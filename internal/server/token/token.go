@@ -17,6 +17,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/policy"
 	"github.com/signalbox-sts/signalbox/internal/revocation"
 )
 
@@ -31,7 +32,13 @@ type Handler struct {
 	Issue     func(ctx context.Context, a authority.Authorization, spend authority.Spend) (issue.Response, error)
 	Tokens    *issue.Reader
 	Endings   *revocation.Endings
-	Ends      *EndLimit
+	// Prove verifies a token of another issuer, and that the pod that it is bound to
+	// lives. Its refusals are oauth.InvalidRequest.
+	Prove func(ctx context.Context, raw string) (authority.Proof, error)
+	// Decide asks the trust policies.
+	Decide   func(policy.Request) policy.Decision
+	Standing *Standing
+	Ends     *EndLimit
 	// Record returns when the entry is on disk; Tally does not wait and
 	// counts repeats, for callers who have not proved who they are.
 	Record func(ctx context.Context, e authority.Event) error
@@ -44,7 +51,7 @@ type request struct {
 	at        time.Time // before anything was looked at: what is issued is as old as this
 	now       time.Time // after the body was read: what has run out by then is over
 	form      httpx.Params
-	client    authority.Client // zero until it has proved itself
+	client    authority.Client // zero until it has proved itself, and for a workload
 	grantType oauth.GrantType
 }
 
@@ -57,6 +64,8 @@ var grants = map[oauth.GrantType]grantFunc{
 	oauth.ClientCredentials: (*Handler).clientCredentials,
 	oauth.AuthorizationCode: (*Handler).authorizationCode,
 	oauth.RefreshToken:      (*Handler).refreshToken,
+	oauth.TokenExchange:     (*Handler).tokenExchange,
+	oauth.JWTBearer:         (*Handler).jwtBearer,
 }
 
 // Token is POST /token (RFC 6749 §3.2).
@@ -78,10 +87,14 @@ func (h *Handler) token(r *http.Request, req *request) (issue.Response, error) {
 		return issue.Response{}, err
 	}
 	req.now = h.Now() // a caller who sends its body slowly gains no time
-	if req.client, err = h.Clients.Authenticate(r, req.form); err != nil {
-		return issue.Response{}, err
-	}
 	asked := oauth.GrantType(req.form.Get("grant_type"))
+	// A workload needs no client: its proof is the subject token.
+	isWorkload := (asked == oauth.TokenExchange || asked == oauth.JWTBearer) && !clientauth.Names(r, req.form)
+	if !isWorkload {
+		if req.client, err = h.Clients.Authenticate(r, req.form); err != nil {
+			return issue.Response{}, err
+		}
+	}
 	run, known := grants[asked]
 	switch {
 	case asked == "":
@@ -90,10 +103,13 @@ func (h *Handler) token(r *http.Request, req *request) (issue.Response, error) {
 		return issue.Response{}, oauth.Errorf(oauth.UnsupportedGrantType, "this grant_type is not supported")
 	}
 	req.grantType = asked // only a word of ours goes into journal and metrics
-	if !req.client.MayUse(req.grantType) {
+	if !isWorkload && !req.client.MayUse(req.grantType) {
 		return issue.Response{}, oauth.Errorf(oauth.UnauthorizedClient, "the client is not registered for %s", req.grantType)
 	}
 	authorization, spend, err := run(h, ctx, req)
+	if err != nil && isWorkload {
+		return issue.Response{}, h.Clients.Limited(r, err)
+	}
 	if err != nil {
 		return issue.Response{}, err
 	}
