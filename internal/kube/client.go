@@ -1,6 +1,6 @@
 // Package kube talks to the API servers of registered clusters: it fetches their
 // keys, asks them about tokens and pods, and watches their pods. It is a small
-// client of its own: docs/decisions/0020 says why.
+// client of its own: docs/decisions/0021 says why.
 //
 // What an API server answers is input from outside. A cluster may lie about its own
 // pods; it must not be able to harm anything else, so every answer is bounded and

@@ -23,7 +23,7 @@ const (
 	// leaseAgain is how soon a node asks again while the database does not answer.
 	leaseAgain   = 250 * time.Millisecond
 	leaseTimeout = time.Second
-	// A node whose watch is not established for blindFor gives the lease back and lets
+	// A node whose watch hears nothing for blindFor gives the lease back and lets
 	// others try for standBack: perhaps only this node cannot reach the API server.
 	blindFor  = 20 * time.Second
 	standBack = 5 * time.Second
@@ -54,7 +54,8 @@ type Manager struct {
 	Now    func() time.Time
 	Log    *slog.Logger
 
-	using   sync.Mutex // held by whoever starts and stops members
+	made    func(*Client) // for tests
+	using   sync.Mutex    // held by whoever starts and stops members
 	lives   int
 	closed  bool
 	mu      sync.Mutex
@@ -82,6 +83,9 @@ func (m *Manager) Use(clusters []authority.Cluster) error {
 		client, err := NewClient(c, m.Self)
 		if err != nil {
 			return err
+		}
+		if m.made != nil {
+			m.made(client)
 		}
 		m.lives++
 		next[c.Name] = &member{m: m, cluster: relevant(c), client: client, holder: m.Node + "/" + strconv.Itoa(m.lives)}
@@ -135,8 +139,8 @@ func (m *Manager) member(name string) (*member, error) {
 }
 
 // Keys fetches the key set of a cluster from its API server.
-func (m *Manager) Keys(ctx context.Context, cluster string) ([]byte, error) {
-	c, err := m.member(cluster)
+func (m *Manager) Keys(ctx context.Context, cluster authority.Cluster) ([]byte, error) {
+	c, err := m.member(cluster.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -268,7 +272,7 @@ func (c *member) tend(ctx context.Context) {
 			if stopWatch == nil {
 				stopWatch, blindSince = c.begin(ctx), now
 			}
-			if c.isReady() {
+			if !c.isBlind() {
 				blindSince = now
 			}
 			if now.Sub(blindSince) >= blindFor {
@@ -277,12 +281,15 @@ func (c *member) tend(ctx context.Context) {
 				_ = c.m.Leases.ReleaseLease(ctx, c.leaseName(), c.holder) // or it runs out
 				c.see(authority.Lease{}, now)
 			}
-		case err == nil || errors.Is(err, authority.ErrConflict):
-			stopped() // somebody else watches
-		default:
+		case err == nil || errors.Is(err, authority.ErrConflict) || errors.Is(err, authority.ErrNotFound):
+			stopped() // somebody else watches, or may
+		case stopWatch != nil:
 			// The watch goes on: what it learns now can be told as soon as the
 			// database is back. Until the lease is ours again it tells nothing.
-			wait = leaseAgain
+			wait, blindSince = leaseAgain, now
+		default:
+			// When the database is back, whoever has gone on watching goes first.
+			wait, backAt = leaseAgain, now.Add(leaseEvery)
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -374,6 +381,14 @@ func (c *member) isReady() bool {
 	w := c.watch
 	c.mu.Unlock()
 	return w != nil && w.Ready()
+}
+
+// isBlind says that this node's watch hears nothing of its cluster.
+func (c *member) isBlind() bool {
+	c.mu.Lock()
+	w := c.watch
+	c.mu.Unlock()
+	return w == nil || w.Silent() > MaxSilence
 }
 
 // word is the present count of gaps in the holders' word, negative in a gap.
