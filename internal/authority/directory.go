@@ -305,6 +305,9 @@ func (d *Directory) Alive(ctx context.Context, clientID string, subject Subject)
 }
 
 func (d *Directory) aliveClient(ctx context.Context, id string) error {
+	if id == SelfClientID {
+		return nil
+	}
 	client, err := d.Client(ctx, id)
 	if errors.Is(err, ErrNotFound) || err == nil && client.Disabled {
 		return fmt.Errorf("%w: client %q is disabled or gone", ErrEnded, id)

@@ -17,6 +17,7 @@ const (
 	EventTokenRevoked         EventType = "token.revoked"
 	EventGrantCreated         EventType = "grant.created"
 	EventGrantEnded           EventType = "grant.ended"
+	EventEvidenceEnded        EventType = "evidence.ended" // a pod is gone, and with it all that came from it
 	EventRefreshReused        EventType = "grant.reuse_detected"
 	EventSignedIn             EventType = "user.signed_in"
 	EventSignInFailed         EventType = "user.sign_in_failed"
@@ -49,7 +50,7 @@ const (
 func EventTypes() []EventType {
 	return []EventType{
 		EventTokenIssued, EventTokenRefused, EventTokenWithheld, EventTokenRevoked,
-		EventGrantCreated, EventGrantEnded, EventRefreshReused,
+		EventGrantCreated, EventGrantEnded, EventEvidenceEnded, EventRefreshReused,
 		EventSignedIn, EventSignInFailed, EventSignedOut, EventConsentDenied, EventPolicyTried,
 		EventEpochSet, EventKeyChanged, EventClientChanged, EventUserChanged, EventResourceChanged, EventNodeRetired,
 		EventClusterChanged, EventTrustedIssuerChanged, EventPolicyChanged,

@@ -34,6 +34,10 @@ const (
 	maxScope   = 255
 )
 
+// SelfClientID is this service as a client of its own: with tokens that it
+// issues to itself it reaches clusters (credential: self).
+const SelfClientID = "signalbox"
+
 // PolicyClientPrefix begins the client_id of a workload that gets its tokens
 // by a trust policy. No registered client and no person may have such an id.
 const PolicyClientPrefix = "policy:"
@@ -49,6 +53,8 @@ func checkID(id string) *Problem {
 		return problem(quote(id)+" is not an id", `use 1 to 255 printable ASCII characters without spaces, " and \`)
 	case strings.Trim(id, ".") == "":
 		return problem(quote(id)+" has nothing but dots", "add a letter")
+	case id == SelfClientID:
+		return problem(quote(id)+" is this service itself", "choose another")
 	case strings.HasPrefix(id, clusterSubject), strings.HasPrefix(id, issuerSubject):
 		return problem(quote(id)+" begins like the subject of a workload", "choose another beginning than cluster: and issuer:")
 	case strings.HasPrefix(id, PolicyClientPrefix):

@@ -21,6 +21,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/journal"
 	"github.com/signalbox-sts/signalbox/internal/keys"
+	"github.com/signalbox-sts/signalbox/internal/kube"
 	"github.com/signalbox-sts/signalbox/internal/refusals"
 	"github.com/signalbox-sts/signalbox/internal/revocation"
 	"github.com/signalbox-sts/signalbox/internal/seal"
@@ -66,6 +67,7 @@ type Node struct {
 	issuer    *issue.Issuer
 	reader    *issue.Reader
 	verifier  *trust.Verifier
+	clusters  *kube.Manager
 	metrics   *server.Metrics
 	refusals  *refusals.Memory
 	tracer    trace.Tracer
@@ -80,6 +82,7 @@ type Node struct {
 	announced [32]byte      // content whose changes are on record; guarded by declaring
 	ended     chan struct{} // an account, a cluster or an issuer has ended somewhere
 	trusting  sync.Mutex    // one change of what is trusted at a time
+	watching  bool          // clusters are watched; under trusting
 
 	public, admin http.Handler
 }

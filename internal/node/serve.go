@@ -64,7 +64,7 @@ func (n *Node) background(ctx context.Context) *sync.WaitGroup {
 	group.Go(func() { n.follower.Run(ctx, n.db.Changes(ctx)) })
 	group.Go(func() { n.ring.Run(ctx) })
 	group.Go(func() { n.followDeclaration(ctx) })
-	group.Go(func() { n.verifier.Run(ctx) })
+	group.Go(func() { n.watchClusters(ctx) })
 	group.Go(func() { n.sweep(ctx) })
 	return &group
 }

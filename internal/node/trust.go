@@ -2,14 +2,17 @@ package node
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config"
+	"github.com/signalbox-sts/signalbox/internal/kube"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/outbound"
 	"github.com/signalbox-sts/signalbox/internal/policy"
@@ -49,8 +52,26 @@ func (n *Node) openTrust(ctx context.Context) error {
 		options.CAs = x509.NewCertPool()
 		options.CAs.AppendCertsFromPEM(out.CA) // validated
 	}
-	n.verifier = trust.New(trust.Options{Issuer: n.config().Issuer, Outbound: outbound.New(options), Now: n.now, Log: n.log})
+	url := n.config().Issuer
+	n.clusters = &kube.Manager{
+		Leases: n.db, Evidence: n.store.EvidenceKeys, End: n.endPod, Self: n.selfToken,
+		Node: n.journal.Node() + " " + rand.Text(), Issuer: url, Now: n.now, Log: n.log,
+	}
+	n.verifier = trust.New(trust.Options{Issuer: url, Outbound: outbound.New(options), APIKeys: n.clusters.Keys, Now: n.now, Log: n.log})
 	return n.retrust(ctx)
+}
+
+// watchClusters begins to watch the pods of the registered clusters, and keeps
+// the keys of all who are trusted fresh, until ctx ends.
+func (n *Node) watchClusters(ctx context.Context) {
+	n.trusting.Lock()
+	n.watching = true
+	n.trusting.Unlock()
+	if err := n.retrust(ctx); err != nil { // followDeclaration tries it again
+		n.log.Warn("the registered clusters cannot be watched yet", "error", err)
+	}
+	n.verifier.Run(ctx)
+	n.clusters.Close()
 }
 
 // retrust puts in force what is registered now. It is cheap where nothing has changed.
@@ -61,7 +82,44 @@ func (n *Node) retrust(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if n.watching {
+		if err := n.clusters.Use(clusters); err != nil {
+			return err
+		}
+	}
 	return n.verifier.Use(clusters, issuers)
+}
+
+// endPod ends a pod, and with it all that came from it.
+func (n *Node) endPod(ctx context.Context, cluster, uid string, proofUntil time.Time) error {
+	pod := authority.PodEvidence(cluster, uid)
+	_, err := n.endings.EndEvidence(ctx, pod, proofUntil, authority.Event{
+		Type: authority.EventEvidenceEnded, At: n.now(), Actor: "signalbox", Target: string(pod.Kind) + " " + pod.Key, Reason: "the pod is gone",
+	})
+	return err
+}
+
+// selfLife is how long a token lives that this service issues to itself.
+const selfLife = 5 * time.Minute
+
+// selfToken is a token for a cluster's API server, which trusts it like any other.
+func (n *Node) selfToken(ctx context.Context, name string) (string, time.Time, error) {
+	cluster, err := n.directory.Cluster(ctx, name)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	now, url := n.now(), n.config().Issuer
+	target := authority.Target{Resources: []authority.Resource{cluster.Resource(url)}}
+	response, err := n.issuer.Issue(ctx, authority.Authorization{
+		GrantType: oauth.ClientCredentials, Client: authority.Client{ID: authority.SelfClientID},
+		Grant: authority.Grant{
+			ID: authority.NewID(now), ClientID: authority.SelfClientID, Resources: target.ResourceIDs(),
+			Subject: authority.Subject{Issuer: url, ID: authority.SelfClientID, Kind: authority.SubjectClient},
+			State:   authority.GrantActive, CreatedAt: now, ExpiresAt: now.Add(selfLife),
+		},
+		Target: target, Format: target.Format(), Life: selfLife, At: now,
+	}, nil)
+	return response.AccessToken, now.Add(time.Duration(response.ExpiresIn) * time.Second), err
 }
 
 // prove verifies a token of another issuer, and that what it is bound to lives.
@@ -73,6 +131,17 @@ func (n *Node) prove(ctx context.Context, raw string) (authority.Proof, error) {
 		return authority.Proof{}, fmt.Errorf("proof of another issuer: %w", err)
 	case errors.As(err, &refused):
 		return authority.Proof{}, oauth.Errorf(oauth.InvalidRequest, "%s", refused.Public).Because(err)
+	}
+	if err != nil || proof.Cluster == "" {
+		return proof, err
+	}
+	cluster, err := n.directory.Cluster(ctx, proof.Cluster)
+	if err != nil {
+		return authority.Proof{}, err
+	}
+	err = n.clusters.Check(ctx, cluster, proof, raw)
+	if errors.Is(err, kube.ErrDead) {
+		return authority.Proof{}, oauth.Errorf(oauth.InvalidRequest, "the pod that the token is bound to does not live").Because(err)
 	}
 	return proof, err
 }
