@@ -233,6 +233,23 @@ func TestWatchHearsThatItIsDown(t *testing.T) {
 		b.wantEnds("a")
 		b.wantReady(true)
 	})
+	run(t, "a server that sends new requests elsewhere does not vouch for the stream that it still has", func(b *bed) {
+		b.run("a")
+		b.start()
+		once := true
+		b.on(func(w http.ResponseWriter, r *http.Request) bool {
+			if once && r.URL.Query().Get("limit") == "1" {
+				once = false
+				w.Header().Set("Connection", "close") // GOAWAY
+			}
+			return false
+		})
+		b.pass(4 * time.Second)
+		b.wantReady(true)
+		if len(b.conns) != 2 || b.count("watch") != 2 || b.count("list") != 1 {
+			b.Errorf("%d connections, requests %q", len(b.conns), b.requests)
+		}
+	})
 	run(t, "a heartbeat comes once a second", func(b *bed) {
 		b.start()
 		before := b.count("beat")
@@ -240,8 +257,8 @@ func TestWatchHearsThatItIsDown(t *testing.T) {
 		if n := b.count("beat") - before; n < 55 || n > 65 {
 			b.Errorf("%d heartbeats in a minute", n)
 		}
-		if len(b.conns) != 1 {
-			b.Errorf("%d connections", len(b.conns))
+		if len(b.conns) != 1 || b.count("watch") != 1 {
+			b.Errorf("%d connections, %d streams", len(b.conns), b.count("watch"))
 		}
 	})
 	run(t, "over HTTP/1.1 there is no watch", func(b *bed) {
@@ -356,6 +373,24 @@ func TestWatchAccountsForWhatOthersSaw(t *testing.T) {
 		b.evidence.add("dead")
 		b.pass(2*auditEvery + 2*time.Second)
 		b.wantEnds("dead")
+	})
+	t.Run("an event from before the question settles nothing", func(t *testing.T) {
+		w := &Watch{Cluster: testCluster, Now: time.Now}
+		w.start()
+		w.suspects = suspects{uids: []string{"dead", "newborn"}, version: 1005}
+		for i, uid := range []string{"old", "newborn", "new"} {
+			var e event
+			e.Type, e.Object.Metadata = "ADDED", object{UID: uid, Version: fmt.Sprint(1003 + i)}
+			if err := w.take(e); err != nil {
+				t.Fatal(err)
+			}
+			if want := map[int]int{2: 1}[i]; len(w.ends.waiting) != want {
+				t.Errorf("after %s: %v", uid, w.ends.waiting)
+			}
+		}
+		if w.ends.waiting[0].uid != "dead" || w.Pod("newborn") != Living {
+			t.Errorf("ended %v", w.ends.waiting)
+		}
 	})
 	run(t, "a pod that is newer than what the watch has heard is not ended", func(b *bed) {
 		b.start()
