@@ -44,7 +44,7 @@ policies:
     from: {cluster: hub, namespace: argocd, service_account: controller}
     when: |
       pod.name.startsWith("argocd-") &&
-      request.scope == ""
+      size(request.scope) == 0
     to: {cluster: spoke-a}
     groups: [deployers]
     ttl: 5m
@@ -89,7 +89,7 @@ func TestWorkloadsAreReadAsTheyAreWritten(t *testing.T) {
 	want := []authority.PolicyMetadata{
 		{
 			Name: "deploys", From: authority.PolicyFrom{Cluster: "hub", Namespace: "argocd", ServiceAccount: "controller"},
-			When: "pod.name.startsWith(\"argocd-\") &&\nrequest.scope == \"\"\n", To: authority.PolicyTo{Cluster: "spoke-a"},
+			When: "pod.name.startsWith(\"argocd-\") &&\nsize(request.scope) == 0\n", To: authority.PolicyTo{Cluster: "spoke-a"},
 			Groups: []string{"deployers"}, TTL: authority.Seconds(5 * time.Minute), Mode: "enforce",
 		},
 		{
@@ -212,6 +212,44 @@ func TestAKubeconfigHasNoStaticSecret(t *testing.T) {
 				t.Errorf("%v", err)
 			case strings.Contains(err.Error(), "hunter2"):
 				t.Errorf("it shows the secret: %v", err)
+			}
+		})
+	}
+}
+
+// A mistake inside a text of its own, such as CEL, is shown where it is in the
+// file, however the file writes that text.
+func TestAPlaceInsideAValueIsAPlaceInTheFile(t *testing.T) {
+	for _, row := range []struct {
+		name, when   string
+		line, column int    // of the expression
+		below, at    int    // the line of the key, and the column there
+		text         string // before the problem
+	}{
+		{"plain", `pod.name == "é" && nobody`, 1, 20, 0, 30, ""},
+		{"in double quotes", `"a == b"`, 1, 6, 0, 17, ""},
+		{"in single quotes", `'pod.name == "x"'`, 1, 1, 0, 12, ""},
+		{"a block", "|\n      pod.name == \"x\" &&\n        nobody", 2, 3, 2, 9, ""},
+		{"a block, its first line", "|\n      pod.name == \"x\" &&\n        nobody", 1, 5, 1, 11, ""},
+		{"a block that strips", "|-\n     pod.name == \"x\"", 1, 1, 1, 6, ""},
+		{"with an escape", `"a == \"b\" && c"`, 1, 13, 0, 11, "line 1, column 13 of the text: "},
+		{"folded", ">-\n      a &&\n      b", 1, 6, 0, 11, "line 1, column 6 of the text: "},
+		{"the whole value", `a == b`, 0, 0, 0, 11, ""},
+		{"beyond the text", `a == b`, 7, 1, 0, 11, "line 7, column 1 of the text: "},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			doc := good + "clusters: [{name: spoke-a}]\npolicies:\n  - name: people\n    from: {user_group: sre}\n    to: {cluster: spoke-a}\n    when: " + row.when + "\n"
+			c, err := parseBeside(t, doc, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var found Errors
+			if !errors.As(c.RefuseAll([]authority.Problem{{Field: "policies[0].when", Text: "undeclared", Fix: "x", Line: row.line, Column: row.column}}), &found) {
+				t.Fatal("taken")
+			}
+			key := strings.Count(doc[:strings.Index(doc, "when:")], "\n") + 1
+			if e := found[0]; e.Line != key+row.below || e.Column != row.at || e.Problem != row.text+"undeclared" || e.Key != "policies[0].when" {
+				t.Errorf("told %d:%d in line %d: %s", e.Line, e.Column, key, e)
 			}
 		})
 	}

@@ -66,6 +66,16 @@ func (c *Config) Refuse(key, problem, fix string) error {
 	return d.Errors
 }
 
+// RefuseAll is an error about several values, each with its place, and with the
+// place inside it where the value is a text of its own.
+func (c *Config) RefuseAll(found []authority.Problem) error {
+	d := c.origin.Again()
+	for _, p := range found {
+		d.FailInside(p.Field, p.Line, p.Column, p.Text, p.Fix)
+	}
+	return d.Errors.Sorted()
+}
+
 // Reference is a name in the file: where it is, and what it names.
 type Reference struct{ Key, Name string }
 
@@ -189,7 +199,7 @@ type TrustedIssuer struct {
 	JWKSFile string
 }
 
-// Policy is a trust policy. Its CEL is compiled where the node is opened.
+// Policy is a trust policy. The node compiles its CEL.
 type Policy struct{ authority.PolicyMetadata }
 
 // Outbound says what may be fetched and called. CA holds what CAFile does, as PEM.

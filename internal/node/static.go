@@ -24,7 +24,10 @@ func Check(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	_, err = staticOf(cfg, master)
+	if _, err = staticOf(cfg, master); err != nil {
+		return err
+	}
+	_, err = PoliciesOf(cfg)
 	return err
 }
 

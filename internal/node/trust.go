@@ -19,8 +19,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/trust"
 )
 
-// compilePolicies compiles the trust policies of a configuration. An error has
-// its place in the file.
+// compilePolicies compiles the trust policies that are declared.
 func compilePolicies(cfg *config.Config, static *authority.StaticObjects) (*policy.Set, error) {
 	var list []authority.Policy // in the order of the file, for the places of errors
 	for _, p := range cfg.Policies {
@@ -29,19 +28,30 @@ func compilePolicies(cfg *config.Config, static *authority.StaticObjects) (*poli
 	if len(list) != len(static.Policies) { // a test declares its own
 		list = slices.Collect(maps.Values(static.Policies))
 	}
+	return compileIn(cfg, list)
+}
+
+// PoliciesOf compiles the trust policies of a configuration.
+func PoliciesOf(cfg *config.Config) (*policy.Set, error) {
+	var list []authority.Policy
+	for _, p := range cfg.Policies {
+		one, err := authority.NewPolicy(p.PolicyMetadata)
+		if err != nil {
+			return nil, fmt.Errorf("policy %q: %w", p.Name, err)
+		}
+		list = append(list, one)
+	}
+	return compileIn(cfg, list)
+}
+
+// compileIn gives an error its place in the file.
+func compileIn(cfg *config.Config, list []authority.Policy) (*policy.Set, error) {
 	set, err := policy.Compile(cfg.Issuer, list)
 	var problems authority.Problems
-	if !errors.As(err, &problems) {
-		return set, err
+	if errors.As(err, &problems) {
+		return nil, cfg.RefuseAll(problems)
 	}
-	var all config.Errors
-	for _, p := range problems {
-		var refused config.Errors
-		if errors.As(cfg.Refuse(p.Field, p.Text, p.Fix), &refused) {
-			all = append(all, refused...)
-		}
-	}
-	return nil, all
+	return set, err
 }
 
 // openTrust makes what verifies the proofs of others.

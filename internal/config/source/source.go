@@ -100,6 +100,32 @@ func (d *Document) FailNode(n *yaml.Node, key, problem, fix string) {
 	d.Errors = append(d.Errors, e)
 }
 
+// FailInside complains about a place in the text at path, which is a language of
+// its own: a line and a column of that text, from 1, in characters.
+func (d *Document) FailInside(path string, line, column int, problem, fix string) {
+	before := len(d.Errors)
+	d.Fail(path, problem, fix)
+	if len(d.Errors) == before || line < 1 {
+		return
+	}
+	e, w := &d.Errors[before], d.Where[path]
+	if w.Env == "" && w.Value != nil && w.Value.Kind == yaml.ScalarNode {
+		at, text := w.Value.Line, w.Value.Value
+		if w.Value.Style&yaml.LiteralStyle != 0 {
+			at += line // each line of the file is one of the text
+			text = strings.Split(text+strings.Repeat("\n", line), "\n")[line-1]
+		}
+		// Where the file spells the text otherwise (escapes, folded lines), its places are not the file's.
+		if at <= len(d.lines) && (line == 1 || w.Value.Style&yaml.LiteralStyle != 0) {
+			if start := strings.LastIndex(d.lines[at-1], text); start >= 0 && text != "" {
+				d.point(e, &yaml.Node{Line: at, Column: utf8.RuneCountInString(d.lines[at-1][:start]) + column})
+				return
+			}
+		}
+	}
+	e.Problem = fmt.Sprintf("line %d, column %d of the text: %s", line, column, e.Problem)
+}
+
 func (d *Document) point(e *Error, n *yaml.Node) {
 	e.Line, e.Column, e.Width = max(1, n.Line), max(1, n.Column), 1
 	if n.Kind == yaml.ScalarNode {
