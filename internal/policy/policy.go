@@ -49,6 +49,7 @@ func (d Decision) Allowed() bool { return d.Policy.Name != "" && d.Outside == ""
 // Set is the trust policies of one configuration, compiled. It never changes.
 // Their order has no meaning.
 type Set struct {
+	issuer string  // our own
 	rules  []*rule // by name
 	named  map[string]*rule
 	index  map[key][]*rule
@@ -115,7 +116,7 @@ func pin(rules []*rule) {
 // Compile makes a set of policies that NewPolicy has made. issuer is our own
 // URL. The error is authority.Problems, whose fields begin with policies[i].
 func Compile(issuer string, policies []authority.Policy) (*Set, error) {
-	s := &Set{named: map[string]*rule{}, index: map[key][]*rule{}, pinned: map[string][]string{}}
+	s := &Set{issuer: issuer, named: map[string]*rule{}, index: map[key][]*rule{}, pinned: map[string][]string{}}
 	var found authority.Problems
 	for i, p := range policies {
 		r := &rule{Policy: p, target: p.Target(issuer), place: i}

@@ -83,6 +83,7 @@ func environment(more ...cel.EnvOption) (*cel.Env, error) {
 // condition is a compiled `when`.
 type condition struct {
 	source  string
+	env     *cel.Env
 	ast     *cel.Ast
 	program cel.Program
 }
@@ -118,7 +119,7 @@ func compile(p authority.Policy) (*condition, []authority.Problem) {
 	if err != nil {
 		return nil, []authority.Problem{{Text: "cannot be compiled: " + err.Error(), Line: 1, Column: 1}}
 	}
-	return &condition{p.When, checked, program}, nil
+	return &condition{p.When, e, checked, program}, nil
 }
 
 // allowNamespace renames the places at which the parser found the word reserved.
