@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -205,13 +206,10 @@ func TestConfigValidateForPrograms(t *testing.T) {
 // TestConfigValidateCompilesPolicies: what is wrong inside a condition is shown
 // where it is in the file, and so are two policies of which none could be picked.
 func TestConfigValidateCompilesPolicies(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "signalbox.yaml")
-	text := policyConfig + "  - name: broken\n    from: {user_group: sre}\n    when: |\n      subject == \"ada\" &&\n        subjects\n    to: {cluster: spoke-a}\n" +
+	text := policyConfig + "  - name: broken\n    from: {user_group: dev}\n    when: |\n      subject == \"ada\" &&\n        subjects\n    to: {cluster: spoke-a}\n" +
 		"  - name: twin\n    from: {user_group: sre}\n    to: {cluster: spoke-a}\n"
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	file, _ := policyFiles(t, text)
 	line := strings.Count(text[:strings.Index(text, "subjects")], "\n") + 1
 	execute(t, t.Context(), nil, strings.NewReader(""), "config", "validate", file).
-		wants(1, fmt.Sprintf("signalbox.yaml:%d:9: policies[%d].when: undeclared reference to 'subjects'", line, strings.Count(policyConfig, "  - name: ")-3), "policies[5].from: both this policy and \"people\"")
+		wants(1, fmt.Sprintf("signalbox.yaml:%d:9: policies[4].when: undeclared reference to 'subjects'", line), "policies[5].from: both this policy and \"people\"")
 }
