@@ -350,6 +350,9 @@ func (s *Set) proposal(req Request, nearest *rule) *Change {
 		m.To.Cluster = name
 	} else {
 		m.To = authority.PolicyTo{Resource: req.Target, Scopes: req.Scopes.List()}
+		if nearest != nil && !req.Explicit && nearest.To.Resource == req.Target {
+			m.To.Scopes = nearest.To.Scopes
+		}
 	}
 	if _, exists := s.named[m.Name]; exists {
 		m.Name = "new-" + strconv.Itoa(len(s.named))
