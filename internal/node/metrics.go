@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/kube"
 	"github.com/signalbox-sts/signalbox/internal/server"
 )
 
@@ -63,6 +64,13 @@ func (n *Node) figures() []server.Figure {
 				}
 			},
 		},
+		n.ofClusters("signalbox_cluster_watched", "Whether some node watches the cluster's pods and hears of them: 1 or 0. Only clusters with pods: watch.", func(s kube.Status) float64 {
+			return oneIf(s.Ready)
+		}),
+		n.ofClusters("signalbox_cluster_watched_here", "Whether this node is the one that watches the cluster's pods: 1 or 0.", func(s kube.Status) float64 { return oneIf(s.Mine) }),
+		n.ofClusters("signalbox_cluster_pods", "Pods that this node watches in the cluster.", func(s kube.Status) float64 { return float64(s.Watch.Pods) }),
+		n.ofClusters("signalbox_cluster_ends_waiting", "Pods that have ended and whose end is not in the database yet.", func(s kube.Status) float64 { return float64(s.Watch.Waiting) }),
+		n.ofClusters("signalbox_cluster_ends_waiting_seconds", "How long the oldest of them has waited.", func(s kube.Status) float64 { return s.Watch.WaitingFor.Seconds() }),
 		single("signalbox_config_last_reload_successful", "Whether the newest configuration is in force: 1, or 0 where it was refused.", func() float64 {
 			return oneIf(!n.refused.Load())
 		}),
@@ -87,6 +95,17 @@ func (n *Node) countKeys(emit func(float64, ...string)) {
 	for labels, keys := range count {
 		emit(float64(keys), labels[0], labels[1])
 	}
+}
+
+// ofClusters is a figure of every cluster whose pods are watched.
+func (n *Node) ofClusters(name, help string, read func(kube.Status) float64) server.Figure {
+	return server.Figure{Name: name, Help: help, Labels: []string{"cluster"}, Read: func(emit func(float64, ...string)) {
+		for _, s := range n.clusters.Status() {
+			if s.Pods == authority.PodsWatched {
+				emit(read(s), s.Cluster)
+			}
+		}
+	}}
 }
 
 // single is a figure without labels.

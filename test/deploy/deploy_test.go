@@ -189,7 +189,8 @@ func metrics(t *testing.T) string {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "signalbox.yaml")
 	text := "issuer: http://127.0.0.1:1\ntls: {off: true}\nstorage: {url: \"sqlite:" + dir + "/signalbox.db\"}\n" +
-		"journal: {dir: " + dir + "/journal}\nsecrets: {master_key_file: " + dir + "/master.key}\n"
+		"journal: {dir: " + dir + "/journal}\nsecrets: {master_key_file: " + dir + "/master.key}\n" +
+		"clusters: [{name: hub, issuer: https://kubernetes.default.svc, api_server: \"https://127.0.0.1:1\", credential: self}]\n"
 	for name, content := range map[string]string{file: text, filepath.Join(dir, "master.key"): keys.GenerateMasterKey().Encode()} {
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
