@@ -39,6 +39,7 @@ var mayImport = []struct {
 	{"internal/jose", nil},
 	{"internal/suggest", nil},
 	{"internal/contexts", nil},
+	{"internal/tokencache", nil},
 	{"internal/ui", nil},
 	{"internal/seal", nil},
 	{"internal/password", nil},
