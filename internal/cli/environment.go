@@ -2,6 +2,7 @@ package cli
 
 import (
 	"io"
+	"net/http"
 	"time"
 )
 
@@ -15,6 +16,8 @@ type Environment struct {
 	// ConfigDir and CacheDir are a user's folders, such as ~/.config and ~/.cache.
 	// nil means that there are none.
 	ConfigDir, CacheDir func() (string, error)
+
+	issuer *http.Client // nil means the usual one
 }
 
 func (e *Environment) now() time.Time {

@@ -2,12 +2,15 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -15,11 +18,43 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/explain"
 	"github.com/signalbox-sts/signalbox/internal/jose"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/tokencache"
 )
 
 const issuerTimeout = 15 * time.Second
 
 var issuerHTTP = &http.Client{Timeout: issuerTimeout, CheckRedirect: followNone}
+
+// issuerHTTP is the client that asks the issuer.
+func (e *Environment) issuerHTTP() *http.Client {
+	if e.issuer == nil {
+		return issuerHTTP
+	}
+	return e.issuer
+}
+
+// trusting asks the issuer with the certificate authorities of this file alone.
+func (e *Environment) trusting(caFile string) (*Environment, error) {
+	file, err := os.Open(caFile)
+	if err != nil {
+		return nil, fmt.Errorf("--ca-file: %w", err)
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, 1<<20))
+	if err != nil {
+		return nil, fmt.Errorf("--ca-file: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("--ca-file: there is no PEM certificate in %s", caFile)
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	own := *e
+	own.issuer = &http.Client{Timeout: issuerTimeout, CheckRedirect: followNone, Transport: transport}
+	return &own, nil
+}
 
 // followNone: credentials and tokens are for the one place that was named, and
 // whoever can redirect a request would get them.
@@ -119,7 +154,7 @@ func ask(ctx context.Context, env *Environment, target string) ([]byte, error) {
 		return nil, errAsk("%s is not a URL", target)
 	}
 	defer waiting(env.Err, target)()
-	response, err := issuerHTTP.Do(request)
+	response, err := env.issuerHTTP().Do(request)
 	if err != nil {
 		return nil, errAsk("%w", noAnswer(err, target, "--issuer", issuerTimeout))
 	}
@@ -135,6 +170,74 @@ func ask(ctx context.Context, env *Environment, target string) ([]byte, error) {
 		return nil, errAsk("%w", noAnswer(err, target, "--issuer", issuerTimeout))
 	}
 	return body, nil
+}
+
+// post sends a form to an endpoint of the issuer and returns the answer's body.
+// Without a secret the client only says who it is, and without an id there is none.
+// No error repeats the form or the secret, whatever the answer does. An answer that
+// is not 200 is a *errorAnswer.
+func post(ctx context.Context, env *Environment, endpoint, clientID, secret string, form url.Values) ([]byte, error) {
+	if secret == "" && clientID != "" {
+		form.Set("client_id", clientID)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, errAsk("%s is not a URL", endpoint)
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if secret != "" {
+		request.SetBasicAuth(url.QueryEscape(clientID), url.QueryEscape(secret))
+	}
+	defer waiting(env.Err, endpoint)()
+	response, err := env.issuerHTTP().Do(request)
+	if err != nil {
+		return nil, noAnswer(err, endpoint, "--issuer", issuerTimeout)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if err != nil {
+		return nil, noAnswer(err, endpoint, "--issuer", issuerTimeout)
+	}
+	if response.StatusCode == http.StatusOK {
+		return body, nil
+	}
+	hide := func(text string) string {
+		for _, hidden := range []string{secret, form.Get("token"), form.Get("subject_token")} {
+			if hidden != "" {
+				text = strings.ReplaceAll(text, hidden, "[redacted]")
+			}
+		}
+		return text
+	}
+	response.Header.Set("Location", hide(response.Header.Get("Location")))
+	if err := redirected(endpoint, response); err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Error       oauth.Code `json:"error"`
+		Description string     `json:"error_description"`
+		RequestID   string     `json:"request_id"`
+	}
+	// An answer that is not JSON leaves the status to be told.
+	_ = json.Unmarshal(body, &answer)
+	words := refusedBy(endpoint, response.Status, hide(string(answer.Error)), hide(answer.Description)).Error()
+	return nil, &errorAnswer{words, response.StatusCode, answer.Error, hide(answer.RequestID)}
+}
+
+// errorAnswer is an answer of the issuer that is an error (RFC 6749 §5.2).
+type errorAnswer struct {
+	words     string
+	status    int
+	code      oauth.Code // empty: the answer was not one of OAuth
+	requestID string
+}
+
+func (r *errorAnswer) Error() string { return r.words }
+
+// Is says that the service has decided, and does not only have no time.
+func (r *errorAnswer) Is(target error) bool {
+	decided := r.status >= 400 && r.status < 500 && r.status != http.StatusTooManyRequests && r.code != "" && r.code != oauth.TemporarilyUnavailable
+	return target == tokencache.ErrRefused && decided
 }
 
 // errAsk is about the issuer. It says nothing of a token.

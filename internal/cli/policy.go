@@ -47,11 +47,6 @@ func policies(file string) (*config.Config, *policy.Set, error) {
 	return cfg, set, err
 }
 
-const defaultSubjectToken = "/var/run/secrets/signalbox/token"
-
-// maxSubjectToken is more than any proof: what is longer is another file.
-const maxSubjectToken = 64 << 10
-
 func newPolicyExplain(env *Environment) *cobra.Command {
 	var file, tokenFile, cluster, resource, scope, client, output string
 	cmd := &cobra.Command{
@@ -111,7 +106,7 @@ The exit code is 0 if tokens would be issued, and 1 if not.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&file, "config", "c", "", "configuration file (YAML), as serve takes it")
-	flags.StringVar(&tokenFile, "subject-token-file", defaultSubjectToken, "file with the token that proves who asks; - for standard input")
+	flags.StringVar(&tokenFile, "subject-token-file", subjectTokenFile, "file with the token that proves who asks; - for standard input")
 	flags.StringVar(&cluster, "cluster", "", "name of the cluster that the token is for")
 	flags.StringVar(&resource, "resource", "", "resource that the token is for")
 	flags.StringVar(&scope, "scope", "", "scopes, separated by spaces; without it, all that the policy gives")
@@ -119,25 +114,6 @@ The exit code is 0 if tokens would be issued, and 1 if not.`,
 	outputFlag(cmd, flags, &output, dataForms)
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
 	return cmd
-}
-
-func readSubjectToken(env *Environment, file string) (string, error) {
-	in, name, end, err := openInput(env, file, "a token")
-	if err != nil {
-		return "", err
-	}
-	defer end()
-	data, err := io.ReadAll(io.LimitReader(in, maxSubjectToken+1))
-	switch token := strings.TrimSpace(string(data)); {
-	case err != nil:
-		return "", err
-	case len(data) > maxSubjectToken:
-		return "", fmt.Errorf("%s is longer than 64 KiB, so it is no token", name)
-	case token == "":
-		return "", fmt.Errorf("%s has no token", name)
-	default:
-		return token, nil
-	}
 }
 
 // The ways in which a subject token was read.

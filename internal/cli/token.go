@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -25,8 +24,8 @@ import (
 func newToken(env *Environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
-		Short: "Get, explain, verify and revoke tokens",
-		Long: `Get, explain, verify and revoke tokens.
+		Short: "Get, exchange, explain, verify and revoke tokens",
+		Long: `Get, exchange, explain, verify and revoke tokens.
 
 If the issuer's certificate comes from an authority of your own, name the file
 with the authority's certificate in SSL_CERT_FILE.`,
@@ -35,7 +34,7 @@ with the authority's certificate in SSL_CERT_FILE.`,
 		Args: noSubcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newTokenGet(env), newTokenInspect(env), newTokenVerify(env), newTokenRevoke(env))
+	cmd.AddCommand(newTokenGet(env), newTokenExchange(env), newTokenInspect(env), newTokenVerify(env), newTokenRevoke(env))
 	return cmd
 }
 
@@ -61,6 +60,15 @@ type client struct {
 }
 
 func (c *caller) find(env *Environment) (client, error) {
+	found, err := c.service(env)
+	if err == nil && found.id == "" {
+		err = &usageError{errors.New("--client-id is needed")}
+	}
+	return found, err
+}
+
+// service is find for what needs no client.
+func (c *caller) service(env *Environment) (client, error) {
 	found := client{c.issuer.or(env, "SIGNALBOX_ISSUER_URL"), c.clientID.or(env, "SIGNALBOX_CLIENT_ID"), c.secretFile.or(env, "SIGNALBOX_CLIENT_SECRET_FILE"), c.insecure}
 	chosen, err := chosen(env, c.context)
 	if err != nil {
@@ -74,11 +82,8 @@ func (c *caller) find(env *Environment) (client, error) {
 			found.secretFile = cmp.Or(found.secretFile, chosen.ClientSecretFile)
 		}
 	}
-	switch {
-	case found.issuer == "":
+	if found.issuer == "" {
 		return client{}, &usageError{errors.New("--issuer is needed, or a context: see signalbox context create --help")}
-	case found.id == "":
-		return client{}, &usageError{errors.New("--client-id is needed")}
 	}
 	if err := checkIssuer(found.issuer); err != nil {
 		return client{}, err
@@ -172,7 +177,7 @@ func clientCredentials(ctx context.Context, env *Environment, c client, secret, 
 
 func requestToken(ctx context.Context, env *Environment, cc clientcredentials.Config) (*oauth2.Token, error) {
 	defer waiting(env.Err, cc.TokenURL)()
-	token, err := cc.Token(context.WithValue(ctx, oauth2.HTTPClient, issuerHTTP))
+	token, err := cc.Token(context.WithValue(ctx, oauth2.HTTPClient, env.issuerHTTP()))
 	var refused *oauth2.RetrieveError
 	var unanswered *url.Error
 	switch {
@@ -503,38 +508,9 @@ revoke or signalbox panic. A public client has no secret and gives none.`,
 }
 
 func revokeToken(ctx context.Context, env *Environment, endpoint, clientID, secret, raw string) error {
-	form := url.Values{"token": {raw}}
-	if secret == "" {
-		form.Set("client_id", clientID)
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
-	if err != nil {
-		return errAsk("%s is not a URL", endpoint)
-	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	if secret != "" {
-		request.SetBasicAuth(url.QueryEscape(clientID), url.QueryEscape(secret))
-	}
-	defer waiting(env.Err, endpoint)()
-	response, err := issuerHTTP.Do(request)
-	if err != nil {
-		return noAnswer(err, endpoint, "--issuer", issuerTimeout)
-	}
-	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode == http.StatusOK {
-		return nil
-	}
-	if err := redirected(endpoint, response); err != nil {
-		return err
-	}
-	var refused struct {
-		Error       string `json:"error"`
-		Description string `json:"error_description"`
-	}
-	// An answer that is not JSON leaves the status to be told.
-	_ = json.NewDecoder(io.LimitReader(response.Body, 64<<10)).Decode(&refused)
-	err = refusedBy(endpoint, response.Status, refused.Error, refused.Description)
-	if secret == "" && refused.Error == string(oauth.InvalidClient) {
+	_, err := post(ctx, env, endpoint, clientID, secret, url.Values{"token": {raw}})
+	var refused *errorAnswer
+	if errors.As(err, &refused) && secret == "" && refused.code == oauth.InvalidClient {
 		return fmt.Errorf("%w; a client with a secret needs --client-secret-file", err)
 	}
 	return err
