@@ -59,7 +59,7 @@ var binary = sync.OnceValues(func() (string, error) {
 const apiClient, apiSecret = "spoke-apiserver", "secret-of-the-spokes-api-server"
 
 // startService serves what more says, beside issuer, TLS, storage and the
-// client apiClient.
+// client apiClient; more may begin with further clients.
 func startService(t *testing.T, more string) *service {
 	t.Helper()
 	s := newService(t, more)
@@ -84,16 +84,18 @@ func newService(t *testing.T, more string) *service {
 	master := make([]byte, 32)
 	_, _ = rand.Read(master)
 	hash := sha256.Sum256([]byte(apiSecret))
+	fill := strings.NewReplacer("ISSUER", s.Issuer, "SECRET-HASH", "sha256:"+hex.EncodeToString(hash[:]))
 	for name, content := range map[string][]byte{
 		"tls.crt": s.CA, "tls.key": key, "master.key": []byte(base64.StdEncoding.EncodeToString(master)),
-		"signalbox.yaml": fmt.Appendf(nil, `issuer: %s
+		"signalbox.yaml": []byte(fill.Replace(fmt.Sprintf(`issuer: %s
 listen: {public: %q, admin: "127.0.0.1:0"}
 tls: {cert_file: tls.crt, key_file: tls.key}
 storage: {url: "sqlite:signalbox.db"}
 secrets: {master_key_file: master.key}
-resources: [{id: "https://billing.example.com", scopes: [invoices:read], introspection_clients: [%s]}]
-clients: [{client_id: %s, grant_types: [], token_endpoint_auth_method: client_secret_basic, client_secret_hash: "sha256:%s"}]
-%s`, s.Issuer, address, apiClient, apiClient, hex.EncodeToString(hash[:]), strings.ReplaceAll(more, "ISSUER", s.Issuer)),
+resources: [{id: "https://billing.example.com", scopes: [invoices:read, invoices:write], introspection_clients: [%s]}]
+clients:
+  - {client_id: %s, grant_types: [], token_endpoint_auth_method: client_secret_basic, client_secret_hash: "SECRET-HASH"}
+`, s.Issuer, address, apiClient, apiClient) + more)),
 	} {
 		if err := os.WriteFile(filepath.Join(s.dir, name), content, 0o600); err != nil {
 			t.Fatal(err)
