@@ -163,8 +163,10 @@ func TestSubjectOfAProof(t *testing.T) {
 			t.Errorf("%s: the same is %t", row.sentence, got)
 		}
 	}
-	if subjectOf(part(`{"exp":1}`)) == subjectOf(part(`{"exp":2}`)) {
-		t.Error("two proofs that name nobody are the same")
+	for _, nobody := range []string{`{"exp":%d}`, `{"iss":"https://ci.example.com","exp":%d}`, `{"sub":"repo:acme/app","exp":%d}`} {
+		if subjectOf(part(fmt.Sprintf(nobody, 1))) == subjectOf(part(fmt.Sprintf(nobody, 2))) {
+			t.Errorf("two proofs that name nobody are the same: %s", nobody)
+		}
 	}
 }
 

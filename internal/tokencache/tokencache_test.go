@@ -237,10 +237,18 @@ func TestWithoutAFolderEverybodyAsks(t *testing.T) {
 func TestOfManyAtOnceOneAsks(t *testing.T) {
 	w := newWorld(t)
 	w.wait = 0 // the usual one
-	var all sync.WaitGroup
+	var all, began sync.WaitGroup
+	began.Add(20)
+	want := w.want()
+	ask := want.Ask
+	want.Ask = func(ctx context.Context) (Token, error) {
+		began.Wait() // whoever does not wait for the lock asks too
+		return ask(ctx)
+	}
 	for range 20 {
 		all.Go(func() {
-			if got, err := w.Get(t.Context(), w.want()); err != nil || got.Value != "token-1" {
+			began.Done()
+			if got, err := w.Get(t.Context(), want); err != nil || got.Value != "token-1" {
 				t.Errorf("%s, %v", got.Value, err)
 			}
 		})
