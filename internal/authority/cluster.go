@@ -297,7 +297,7 @@ func (m ClusterMetadata) CheckReferences(r References) ([]Problem, error) {
 		}
 		if there && owner != m.Name {
 			// Whose pod would a token of this key be?
-			found.add("jwks", "has a key that the cluster "+quote(owner)+" has too", "give each cluster its own key set: a token belongs to the cluster whose key verifies it")
+			found.add("jwks", "has a key that "+quote(owner)+" has too", "give each its own key set: a token belongs to the cluster whose key verifies it")
 		}
 	}
 	callers := map[string]string{}
@@ -324,15 +324,7 @@ func (m ClusterMetadata) CheckReferences(r References) ([]Problem, error) {
 
 // KeyThumbprints are those of the keys of a pasted key set.
 func (m ClusterMetadata) KeyThumbprints() []string {
-	set, err := jose.ParseKeySet(m.JWKS)
-	if err != nil {
-		return nil // Validate says so
-	}
-	var prints []string
-	for _, key := range set {
-		prints = append(prints, key.Thumbprint())
-	}
-	return prints
+	return thumbprints(m.JWKS, jose.ParseKeySet)
 }
 
 // issuerOfOthers is what the `iss` of a proof may be. Kubernetes and SPIFFE have

@@ -57,24 +57,13 @@ func (d Declaration) Ends(before Declaration) []Revocation {
 	at := d.At.Truncate(time.Millisecond)
 	for kind, digests := range before.Digests {
 		for key, was := range digests {
-			if is, there := d.Digests[kind][key]; !there || lost(was, is) {
+			if is, there := d.Digests[kind][key]; !there || LosesTrust(was, is) {
 				ended = append(ended, Revocation{Kind: kind, Key: key, NotBefore: at, ExpiresAt: at.Add(RememberEpoch)})
 			}
 		}
 	}
 	slices.SortFunc(ended, func(a, b Revocation) int { return strings.Compare(string(a.Kind)+" "+a.Key, string(b.Kind)+" "+b.Key) })
 	return ended
-}
-
-// lost says that one of the words that were there is not any more.
-func lost(was, is string) bool {
-	words := strings.Fields(is)
-	for word := range strings.FieldsSeq(was) {
-		if !slices.Contains(words, word) {
-			return true
-		}
-	}
-	return false
 }
 
 // RememberEpoch is as long as anything older than an epoch can still live,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -131,16 +132,21 @@ func (d *Directory) Check(ctx context.Context, next *StaticObjects) error {
 	return d.checkClusters(ctx, next)
 }
 
-// checkClusters also refuses a key that a cluster of the file shares with one of
-// the database: whose pod would its tokens be?
+// checkClusters also refuses a key that the file and a cluster of the database
+// have: whose pod would its tokens be?
 func (d *Directory) checkClusters(ctx context.Context, next *StaticObjects) error {
 	owners := map[string]string{}
+	for name, t := range next.TrustedIssuers {
+		for _, thumbprint := range t.Metadata().KeyThumbprints() {
+			owners[thumbprint] = "trusted issuer " + strconv.Quote(name)
+		}
+	}
 	for name, c := range next.Clusters {
 		if _, err := Clusters(d.store).Get(ctx, name); !errors.Is(err, ErrNotFound) {
 			return overlap(err, "cluster", name)
 		}
 		for _, thumbprint := range c.Metadata().KeyThumbprints() {
-			owners[thumbprint] = name
+			owners[thumbprint] = "cluster " + strconv.Quote(name)
 		}
 	}
 	if len(owners) == 0 {
@@ -150,7 +156,7 @@ func (d *Directory) checkClusters(ctx context.Context, next *StaticObjects) erro
 	err := Clusters(d.store).All(ctx, func(c Cluster) bool {
 		for _, thumbprint := range c.Metadata().KeyThumbprints() {
 			if owner, is := owners[thumbprint]; is {
-				shared = fmt.Errorf("a key of cluster %q is %w, in cluster %q there: remove it from one of them", owner, ErrOverlap, c.Name)
+				shared = fmt.Errorf("a key of %s is %w, in cluster %q there: remove it from one of them", owner, ErrOverlap, c.Name)
 			}
 		}
 		return shared == nil

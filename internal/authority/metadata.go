@@ -22,9 +22,9 @@ type References struct {
 
 	Cluster       func(name string) (ClusterMetadata, error)       // ErrNotFound
 	TrustedIssuer func(name string) (TrustedIssuerMetadata, error) // ErrNotFound
-	// KeyOwner names the cluster in whose pasted key set a key is, by its
-	// thumbprint. ErrNotFound.
-	KeyOwner func(thumbprint string) (cluster string, err error)
+	// KeyOwner names the cluster or trusted issuer in whose pasted key set a key
+	// is, by its thumbprint. ErrNotFound.
+	KeyOwner func(thumbprint string) (name string, err error)
 }
 
 const (

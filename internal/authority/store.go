@@ -93,11 +93,14 @@ type GrantStore interface {
 
 // GrantFilter selects grants; a zero field selects all.
 type GrantFilter struct {
-	ClientID   string
-	SubjectID  string
-	SessionID  ID
-	ActiveOnly bool
-	AliveAt    time.Time // with ActiveOnly: expiry later than this
+	ClientID  string
+	SubjectID string
+	// SubjectPrefix is how the subject's id begins, byte by byte, of printable ASCII:
+	// the workloads of a cluster, a namespace or an issuer. See Workloads.
+	SubjectPrefix string
+	SessionID     ID
+	ActiveOnly    bool
+	AliveAt       time.Time // with ActiveOnly: expiry later than this
 }
 
 // Page selects a part of a list that is sorted by id.

@@ -94,7 +94,24 @@ func (m TrustedIssuerMetadata) CheckReferences(r References) ([]Problem, error) 
 	if m.Issuer != "" && m.Issuer == r.Issuer {
 		found.add("issuer", "is our own", "our own tokens are subject tokens of type access_token and need no entry")
 	}
+	for _, thumbprint := range m.KeyThumbprints() {
+		owner, there, err := known(r.KeyOwner, thumbprint)
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			found.add("jwks", "has a key that the cluster "+quote(owner)+" has too", "register it once: a token could be of both")
+		}
+	}
 	return found, nil
+}
+
+// KeyThumbprints are those of the keys of a pasted key set or bundle.
+func (m TrustedIssuerMetadata) KeyThumbprints() []string {
+	if m.TrustDomain != "" {
+		return thumbprints(m.JWKS, jose.ParseBundle)
+	}
+	return thumbprints(m.JWKS, jose.ParseKeySet)
 }
 
 // checkTrustDomain: SPIFFE ID §2.1.

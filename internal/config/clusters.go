@@ -62,6 +62,7 @@ func (d *document) clusters(refs authority.References) {
 			keys[thumbprint] = c.Name
 		}
 	}
+	d.trustedIssuers(refs)
 }
 
 // clusterFiles reads what is beside the configuration.
@@ -193,7 +194,8 @@ func (d *document) trustedIssuers(refs authority.References) {
 		}
 		d.rules("trusted_issuers", i, d.inFiles("trusted_issuers", i, t.Validate()))
 		found, _ := t.CheckReferences(refs) // a map does not fail
-		d.rules("trusted_issuers", i, found)
+		d.rules("trusted_issuers", i, d.inFiles("trusted_issuers", i, found))
+		d.warnings("trusted_issuers", i, t.Warnings())
 		for _, one := range []struct {
 			key, value string
 			seen       map[string]int
@@ -215,6 +217,9 @@ func (d *document) policies(refs authority.References) {
 		d.rules("policies", i, p.Validate())
 		if name := at("policies", i, "name"); d.IsSet(name) {
 			d.once(name, names, p.Name, i, "policies")
+		}
+		if issuer, err := refs.TrustedIssuer(p.From.TrustedIssuer); err == nil {
+			d.warnings("policies", i, p.Warnings(issuer.Issuer))
 		}
 		found, _ := p.CheckReferences(refs) // a map does not fail
 		var told []authority.Problem
@@ -243,6 +248,13 @@ func (d *document) policies(refs authority.References) {
 			told = append(told, problem)
 		}
 		d.rules("policies", i, told)
+	}
+}
+
+// warnings tells what breaks no rule and lets in more than was meant.
+func (d *document) warnings(list string, i int, found []authority.Problem) {
+	for _, p := range found {
+		d.warn(at(list, i, p.Field), p.Text+"; "+p.Fix)
 	}
 }
 

@@ -128,6 +128,7 @@ func TestOneWrongThingAboutWorkloadsGivesOneError(t *testing.T) {
 		{"a trusted issuer twice", "trusted_issuers:\n", "trusted_issuers:\n  - {name: ci, issuer: 'https://token.actions.githubusercontent.com'}\n", "trusted_issuers[1].issuer", "is also trusted_issuers[0]"},
 		{"a trusted issuer's name twice", "trusted_issuers:\n", "trusted_issuers:\n  - {name: github, issuer: 'https://ci.example.com'}\n", "trusted_issuers[1].name", "is also trusted_issuers[0]"},
 		{"ourselves as a trusted issuer", "trusted_issuers:\n", "trusted_issuers:\n  - {name: us, issuer: 'http://127.0.0.1:8443'}\n", "trusted_issuers[0].issuer", "our own"},
+		{"a trusted issuer with a cluster's key", "trusted_issuers:\n", "trusted_issuers:\n  - {name: ci, issuer: 'https://ci.example.com', jwks_file: hub.jwks.json}\n", "trusted_issuers[0].jwks_file", `"hub" has too`},
 		{"a policy twice", "name: people", "name: deploys", "policies[2].name", "is also policies[0]"},
 		{"a policy from nobody", "from: {user_group: sre}", "from: {}", "policies[2].from", "names nobody"},
 		{"a policy without from", "    from: {user_group: sre}\n", "", "policies[2].from", "names nobody"},
@@ -252,5 +253,20 @@ func TestAPlaceInsideAValueIsAPlaceInTheFile(t *testing.T) {
 				t.Errorf("told %d:%d in line %d: %s", e.Line, e.Column, key, e)
 			}
 		})
+	}
+}
+
+func TestAPolicyThatLetsInTooManyIsToldAtStart(t *testing.T) {
+	doc := strings.Replace(clustered, `subject: "repo:acme/app:ref:refs/heads/main", `, "", 1)
+	doc = strings.Replace(doc, "  - name: github\n    issuer: https://token.actions.githubusercontent.com\n    audiences: [\"https://sts.example.com\"]", "  - name: github\n    issuer: https://token.actions.githubusercontent.com\n    audiences: [sigstore]", 1)
+	c, err := parseBeside(t, doc, besideClustered)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(c.Warnings, "\n")
+	for _, want := range []string{"policies[1].from: lets in too many", "trusted_issuers[0].audiences[0]: "} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in %s", want, text)
+		}
 	}
 }

@@ -33,7 +33,6 @@ func (d *document) validate() {
 	d.clients(refs)
 	d.users(refs)
 	d.clusters(refs)
-	d.trustedIssuers(refs)
 	d.policies(refs)
 }
 

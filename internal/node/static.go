@@ -3,10 +3,8 @@ package node
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config"
@@ -164,47 +162,15 @@ func digestsOf(d *authority.StaticObjects) map[authority.RevocationKind]map[stri
 	}
 	clusters, issuers := map[string]string{}, map[string]string{}
 	for name, c := range d.Clusters {
-		clusters[name] = trustDigest([]string{c.Issuer, string(c.Pods)}, c.Keys, c.KeysURI, c.Audiences)
+		clusters[name] = c.TrustDigest()
 	}
 	for name, t := range d.TrustedIssuers {
-		issuers[name] = trustDigest([]string{t.Issuer, t.TrustDomain}, t.Keys, t.KeysURI, t.Audiences)
+		issuers[name] = t.TrustDigest()
 	}
 	for _, p := range d.Policies {
-		clients[p.ClientID()] = policyDigest(p)
+		clients[p.ClientID()] = p.TrustDigest()
 	}
 	return map[authority.RevocationKind]map[string]string{
 		authority.EpochClient: clients, authority.EpochUser: users, authority.EpochCluster: clusters, authority.EpochIssuer: issuers,
 	}
-}
-
-// trustDigest is of what makes a proof good: a word for all that is one thing, for
-// each key or where the keys are, and for each audience.
-func trustDigest(one []string, pasted []byte, uri string, audiences []string) string {
-	words := []string{word(one...)}
-	prints := authority.ClusterMetadata{JWKS: pasted}.KeyThumbprints()
-	for _, thumbprint := range prints {
-		words = append(words, word("key", thumbprint))
-	}
-	if len(prints) == 0 {
-		words = append(words, word("keys", uri))
-	}
-	for _, aud := range audiences {
-		words = append(words, word("audience", aud))
-	}
-	if len(audiences) == 0 {
-		words = append(words, word("our audience"))
-	}
-	return strings.Join(words, " ")
-}
-
-func policyDigest(p authority.Policy) string {
-	text, _ := json.Marshal([]any{p.From, p.When, p.To, p.Groups, p.TTL, p.Mode}) // texts, lists and maps: sorted, and never an error
-	return word(string(text))
-}
-
-// word is a short digest of texts, whatever is in them.
-func word(texts ...string) string {
-	text, _ := json.Marshal(texts) // never an error
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:16])
 }

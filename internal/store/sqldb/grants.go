@@ -252,6 +252,11 @@ func grantFilter(f authority.GrantFilter) (where string, args []any, possible bo
 	if f.SubjectID != "" {
 		add("subject_id = $%d", f.SubjectID)
 	}
+	if prefix := f.SubjectPrefix; prefix != "" { // neighbours in the index
+		add("subject_id >= $%d", prefix)
+		last := len(prefix) - 1
+		add("subject_id < $%d", prefix[:last]+string(rune(prefix[last]+1)))
+	}
 	if !f.SessionID.IsZero() {
 		add("session_id = $%d", f.SessionID.Bytes())
 	}
@@ -261,7 +266,7 @@ func grantFilter(f authority.GrantFilter) (where string, args []any, possible bo
 			add("expires_at > $%d", micros(f.AliveAt))
 		}
 	}
-	return strings.Join(terms, " AND "), args, isText(f.ClientID) && isText(f.SubjectID)
+	return strings.Join(terms, " AND "), args, isText(f.ClientID) && isText(f.SubjectID) && isText(f.SubjectPrefix)
 }
 
 // consentRows bounds what one look at the consent page may read: a client

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -191,6 +192,10 @@ func checkLists(t testing.TB, e Engine) {
 			if i%5 == 0 {
 				g.SessionID = session
 			}
+			if i%7 == 3 {
+				id := [...]string{"cluster:hub:ns:shop:sa:web", "cluster:hub:ns:shop-b:sa:web", "cluster:hub-b:ns:shop:sa:web", "cluster:HUB:ns:shop:sa:web", "cluster:hub:ns:shop:sa:api", "cluster:hub"}[i/7]
+				g.Subject = authority.Subject{Issuer: bob.Issuer, ID: id, Kind: authority.SubjectWorkload}
+			}
 		})
 		all = append(all, g)
 	}
@@ -211,6 +216,13 @@ func checkLists(t testing.TB, e Engine) {
 		{"all", authority.GrantFilter{}, func(authority.Grant) bool { return true }},
 		{"client", authority.GrantFilter{ClientID: "cli"}, func(g authority.Grant) bool { return g.ClientID == "cli" }},
 		{"subject", authority.GrantFilter{SubjectID: "bob"}, func(g authority.Grant) bool { return g.Subject == bob }},
+		{"workloads of a cluster", authority.GrantFilter{SubjectPrefix: "cluster:hub:"}, func(g authority.Grant) bool { return strings.HasPrefix(g.Subject.ID, "cluster:hub:") }},
+		{"workloads of a namespace", authority.GrantFilter{SubjectPrefix: "cluster:hub:ns:shop:", ActiveOnly: true},
+			func(g authority.Grant) bool {
+				return strings.HasPrefix(g.Subject.ID, "cluster:hub:ns:shop:") && g.State == authority.GrantActive
+			}},
+		{"a prefix of nobody", authority.GrantFilter{SubjectPrefix: "cluster:hub:ns:shop\x00"}, func(authority.Grant) bool { return false }},
+		{"a prefix that is a pattern elsewhere", authority.GrantFilter{SubjectPrefix: "cluster:%"}, func(authority.Grant) bool { return false }},
 		{"session", authority.GrantFilter{SessionID: session}, func(g authority.Grant) bool { return g.SessionID == session }},
 		{"active", authority.GrantFilter{ActiveOnly: true}, func(g authority.Grant) bool { return g.State == authority.GrantActive }},
 		{"alive", authority.GrantFilter{ActiveOnly: true, AliveAt: alive}, func(g authority.Grant) bool { return g.Alive(alive) }},

@@ -204,6 +204,7 @@ func (m *model) sortedGrants(in func(authority.Grant) bool) (list []authority.Gr
 func selects(f authority.GrantFilter) func(authority.Grant) bool {
 	return func(g authority.Grant) bool {
 		return (f.ClientID == "" || g.ClientID == f.ClientID) && (f.SubjectID == "" || g.Subject.ID == f.SubjectID) &&
+			strings.HasPrefix(g.Subject.ID, f.SubjectPrefix) &&
 			(f.SessionID.IsZero() || g.SessionID == f.SessionID) && (!f.ActiveOnly || g.State == authority.GrantActive) &&
 			(!f.ActiveOnly || f.AliveAt.IsZero() || g.ExpiresAt.After(f.AliveAt))
 	}

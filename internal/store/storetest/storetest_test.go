@@ -500,6 +500,14 @@ func (b deadWord) Lease(ctx context.Context, name string) (authority.Lease, erro
 	return l, err
 }
 
+type neighbourly struct{ *model }
+
+// Grants takes the workloads of hub-b for those of hub.
+func (b neighbourly) Grants(ctx context.Context, f authority.GrantFilter, p authority.Page) ([]authority.Grant, error) {
+	f.SubjectPrefix = strings.TrimSuffix(f.SubjectPrefix, ":")
+	return b.model.Grants(ctx, f, p)
+}
+
 type endedKeys struct{ *model }
 
 // EvidenceKeys also lists what has ended, and each grant's.
@@ -583,6 +591,7 @@ func TestTheSuiteFindsBrokenStores(t *testing.T) {
 			[]string{oneLease, "a lease that ran out is the next one's, and its old holder hears so"}},
 		{"anybody gives a lease back", func() Store { return openLeases{newModel()} }, []string{"a lease is its holder's until it is given back, and others see whose"}},
 		{"a holder's word outlives its lease", func() Store { return deadWord{newModel()} }, []string{"a holder that comes late, with nobody in between, keeps its fence"}},
+		{"a prefix ends where it likes", func() Store { return neighbourly{newModel()} }, []string{"lists are filtered, sorted and paged"}},
 		{"keys of evidence that has ended are listed, and some twice", func() Store { return endedKeys{newModel()} },
 			[]string{"keys of evidence are those of living grants, each once, by kind and prefix, page by page"}},
 		{"a session outlives its end", func() Store { return everlasting{newModel()} },
