@@ -119,7 +119,7 @@ clients:
   - client_id: ` + adminClient + `
     grant_types: [client_credentials]
     client_secret_hash: "sha256:%[4]x"
-    scope: clients:read clients:write users:read users:write keys:read keys:write grants:read grants:write resources:read resources:write
+    scope: clients:read clients:write users:read users:write keys:read keys:write grants:read grants:write resources:read resources:write clusters:read clusters:write
     resources: ["urn:signalbox:admin"]
 `
 

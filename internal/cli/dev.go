@@ -308,7 +308,7 @@ clients:
     grant_types: [client_credentials]
     token_endpoint_auth_method: client_secret_basic
     client_secret_file: demo-admin.secret
-    scope: clients:read clients:write users:read users:write keys:read keys:write grants:read grants:write resources:read resources:write journal:read journal:write
+    scope: clients:read clients:write users:read users:write keys:read keys:write grants:read grants:write resources:read resources:write clusters:read clusters:write journal:read journal:write
     resources: ["urn:signalbox:admin"]
 users:
   - username: ada

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -20,10 +21,11 @@ const exampleGrant = "019a3f5c-7d2e-7b41-9c55-2f1e08d6a9b3"
 func (a *adminCLI) grantCommand() *cobra.Command {
 	return a.group("grant", "Look at standing permissions, and end them",
 		`  signalbox grant list --user ada --active
+  signalbox grant list --cluster hub --namespace shop
   signalbox grant show `+exampleGrant+`
   signalbox grant revoke `+exampleGrant,
 		a.grantList(),
-		a.showCommand("grant", "/grants", "grant_id", exampleGrant, &admin.GrantWithChildren{}),
+		a.grantShow(),
 		a.grantRevoke(),
 	)
 }
@@ -79,10 +81,87 @@ id on any node.`,
 	return cmd
 }
 
+func (a *adminCLI) grantShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show GRANT", Short: "Show a grant, and the tree of what it came from and what came from it", Args: oneArg("grant"),
+		Example:           "  signalbox grant show " + exampleGrant,
+		ValidArgsFunction: a.completeIDs("/grants", "grant_id"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var family admin.GrantWithFamily
+			if err := a.call(cmd.Context(), http.MethodGet, at("/grants", args[0]), nil, nil, &family); err != nil {
+				return err
+			}
+			if a.output != "text" {
+				return a.show(family)
+			}
+			if err := a.show(family.Grant); err != nil {
+				return err
+			}
+			if len(family.Ancestors)+len(family.Descendants) == 0 {
+				return nil
+			}
+			_, err := fmt.Fprint(a.env.Out, "\n"+lineage(family))
+			return err
+		},
+	}
+}
+
+// lineage draws a grant between what it came from and what came from it.
+func lineage(family admin.GrantWithFamily) string {
+	var b strings.Builder
+	line := func(depth int, id, client, more string, alive bool) {
+		state := "dead"
+		if alive {
+			state = "alive"
+		}
+		branch := ""
+		if depth > 0 {
+			branch = strings.Repeat("   ", depth-1) + "└─ "
+		}
+		fmt.Fprintf(&b, "%s%s  %s  of client %s%s\n", branch, explain.Printable(id), state, explain.Printable(client), more)
+	}
+	for i, ancestor := range family.Ancestors {
+		more := ""
+		if ancestor.Rowless {
+			more = ", without a row"
+		}
+		line(i, ancestor.GrantID, ancestor.ClientID, more, ancestor.Alive)
+	}
+	depth := len(family.Ancestors)
+	line(depth, family.GrantID, family.ClientID, "  <- this one", family.Alive)
+	children := map[string][]admin.Grant{}
+	for _, g := range family.Descendants {
+		if n := len(g.Lineage); n > 0 {
+			children[g.Lineage[n-1]] = append(children[g.Lineage[n-1]], g)
+		}
+	}
+	var draw func(id string, depth int)
+	draw = func(id string, depth int) {
+		below := children[id]
+		delete(children, id) // an answer that goes in a circle must not keep us busy
+		for _, g := range below {
+			line(depth, g.GrantID, g.ClientID, "", g.Alive)
+			draw(g.GrantID, depth+1)
+		}
+	}
+	draw(family.GrantID, depth+1)
+	for _, g := range family.Descendants { // what came from it through one that has no row
+		if n := len(g.Lineage); n > 0 && len(children[g.Lineage[n-1]]) > 0 {
+			fmt.Fprintf(&b, "%s└─ %s  without a row\n", strings.Repeat("   ", depth), explain.Printable(g.Lineage[n-1]))
+			draw(g.Lineage[n-1], depth+2)
+		}
+	}
+	if family.Partial {
+		b.WriteString("there may be more\n")
+	}
+	return b.String()
+}
+
 // grantFilter are the flags of grant list.
 type grantFilter struct {
-	client, user string
-	active       bool
+	client, user                                string
+	cluster, namespace, serviceAccount, trusted string
+	active                                      bool
 }
 
 func (f *grantFilter) query(ctx context.Context, a *adminCLI) (url.Values, error) {
@@ -90,10 +169,18 @@ func (f *grantFilter) query(ctx context.Context, a *adminCLI) (url.Values, error
 	if f.client != "" {
 		query.Set("client_id", f.client)
 	}
+	for name, value := range map[string]string{"cluster": f.cluster, "namespace": f.namespace, "service_account": f.serviceAccount, "trusted_issuer": f.trusted} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
 	if f.active {
 		query.Set("active", "true")
 	}
-	if f.user == "" {
+	switch {
+	case f.namespace != "" && f.cluster == "", f.serviceAccount != "" && f.namespace == "":
+		return nil, &usageError{errors.New("--namespace needs --cluster, and --service-account needs both")}
+	case f.user == "":
 		return query, nil
 	}
 	id, err := a.userID(ctx, f.user)
@@ -130,6 +217,12 @@ func (a *adminCLI) grantList() *cobra.Command {
 	}.command(a, "List grants, oldest first", "  signalbox grant list --client web --active -o json")
 	cmd.Flags().StringVar(&filter.client, "client", "", "only grants of this client")
 	cmd.Flags().StringVar(&filter.user, "user", "", "only grants of this user, by username or id")
+	cmd.Flags().StringVar(&filter.cluster, "cluster", "", "only grants of this cluster's workloads")
+	cmd.Flags().StringVar(&filter.namespace, "namespace", "", "with --cluster: only those of this namespace")
+	cmd.Flags().StringVar(&filter.serviceAccount, "service-account", "", "with --namespace: only those of this service account")
+	cmd.Flags().StringVar(&filter.trusted, "issuer", "", "only grants of those whom this trusted issuer vouches for, by its name")
+	_ = cmd.RegisterFlagCompletionFunc("cluster", a.completeIDs("/clusters", "name"))
+	_ = cmd.RegisterFlagCompletionFunc("issuer", a.completeIDs("/trusted-issuers", "name"))
 	cmd.Flags().BoolVar(&filter.active, "active", false, "only grants that can still give tokens")
 	_ = cmd.RegisterFlagCompletionFunc("client", a.completeIDs("/clients", "client_id"))
 	_ = cmd.RegisterFlagCompletionFunc("user", a.completeIDs("/users", "username"))

@@ -15,29 +15,35 @@ import (
 )
 
 func (a *adminCLI) panicCommand() *cobra.Command {
-	var user, client string
+	var user, client, cluster, issuer, workload string
 	var everything, yes, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "panic",
 		Short: "Show the blast radius, then end everything older than now",
 		Long: `Show how much would end, then end every token, grant and session that is older
-than now: of one user, of one client, or all of them. Whoever is still entitled
-signs in again or asks for a new token.`,
+than now: of one user, of one client, of workloads, or all of them. Whoever is
+still entitled signs in again or asks for a new token.
+
+--workload takes a namespace, cluster:hub:ns:shop, one service account of it,
+cluster:hub:ns:shop:sa:web, or one subject of a trusted issuer,
+issuer:github:SUBJECT.`,
 		Example: `  signalbox panic --client night-job           # its secret leaked
   signalbox panic --user ada --yes             # in a script
+  signalbox panic --workload cluster:hub:ns:shop
+  signalbox panic --cluster hub                # it was taken over
   signalbox panic --everything --dry-run       # how much would that be?`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			named := 0
-			for _, given := range []bool{user != "", client != "", everything} {
+			for _, given := range []bool{user != "", client != "", cluster != "", issuer != "", workload != "", everything} {
 				if given {
 					named++
 				}
 			}
 			if named != 1 {
-				return &usageError{errors.New("say exactly one of --user, --client and --everything")}
+				return &usageError{errors.New("say exactly one of --user, --client, --cluster, --issuer, --workload and --everything")}
 			}
-			body := admin.Revoke{ClientID: client, Everything: everything}
+			body := admin.Revoke{ClientID: client, Cluster: cluster, Issuer: issuer, Workload: workload, Everything: everything}
 			if user != "" {
 				id, err := a.userID(cmd.Context(), user)
 				if err != nil && !isStatus(err, http.StatusForbidden) { // grants:write alone does not list users
@@ -52,6 +58,11 @@ signs in again or asks for a new token.`,
 	}
 	cmd.Flags().StringVar(&user, "user", "", "everything of this user, by username or id")
 	cmd.Flags().StringVar(&client, "client", "", "everything of this client")
+	cmd.Flags().StringVar(&cluster, "cluster", "", "everything of the workloads of this cluster, which may be gone")
+	cmd.Flags().StringVar(&issuer, "issuer", "", "everything of those whom this trusted issuer vouches for, by its name")
+	cmd.Flags().StringVar(&workload, "workload", "", "everything of this namespace, service account or subject")
+	_ = cmd.RegisterFlagCompletionFunc("cluster", a.completeIDs("/clusters", "name"))
+	_ = cmd.RegisterFlagCompletionFunc("issuer", a.completeIDs("/trusted-issuers", "name"))
 	cmd.Flags().BoolVar(&everything, "everything", false, "everything that this service ever issued")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show the blast radius")

@@ -83,7 +83,6 @@ var inWords = map[string]func(json.RawMessage) string{
 	"client_secret_expires_at": endText,
 	"public":                   publicKeyText,
 	"subject":                  subjectText,
-	"children":                 childrenText,
 }
 
 func secretsText(raw json.RawMessage) string {
@@ -138,18 +137,6 @@ func subjectText(raw json.RawMessage) string {
 		text += " of " + subject.Issuer
 	}
 	return text
-}
-
-func childrenText(raw json.RawMessage) string {
-	var children []admin.Grant
-	if json.Unmarshal(raw, &children) != nil {
-		return ""
-	}
-	ids := make([]string, len(children))
-	for i, child := range children {
-		ids[i] = child.GrantID
-	}
-	return strings.Join(ids, ", ")
 }
 
 // count is a number with its noun.

@@ -21,8 +21,7 @@ func TestTextHasNoJSON(t *testing.T) {
 		{admin.Key{Public: []byte(`{"kty":"EC","crv":"P-256","x":"a","y":"b"}`)}, "EC P-256 (in full with -o json)"},
 		{admin.Key{Public: []byte(`{"kty":"RSA","n":"a","e":"AQAB"}`)}, "RSA (in full with -o json)"},
 		{admin.Client{JWKS: []byte(`{"keys":[{"kid":"one","alg":"ES256","key_ops":["verify"]},{"kid":"two"}]}`)}, "keys 2: alg ES256, key_ops verify, kid one; kid two"},
-		{admin.GrantWithChildren{Grant: admin.Grant{Subject: admin.Subject{Issuer: "https://sts.example.com", ID: "u_1", Kind: "user"}}}, "user u_1 of https://sts.example.com"},
-		{admin.GrantWithChildren{Children: []admin.Grant{{GrantID: "g_1"}, {GrantID: "g_2"}}}, "g_1, g_2"},
+		{admin.GrantWithFamily{Grant: admin.Grant{Subject: admin.Subject{Issuer: "https://sts.example.com", ID: "u_1", Kind: "user"}}}, "user u_1 of https://sts.example.com"},
 		{struct {
 			Public string `json:"public"`
 		}{"text"}, "text"},

@@ -28,7 +28,7 @@ func (a *adminCLI) userCommand() *cobra.Command {
 			},
 			none: "no users",
 		}.command(a, "List users", "  signalbox user list -o json"),
-		a.userShow(), a.userCreate(), a.userPassword(), a.userHashPassword(),
+		a.userShow(), a.userCreate(), a.userGroups(), a.userPassword(), a.userHashPassword(),
 		a.changeCommand(disable), a.changeCommand(enable), a.changeCommand(remove),
 		a.revokeCommand("revoke USER", "bob", "End everything of a user that is older than now; the account itself stays", "/users", "username", everythingOfUser),
 	)
@@ -101,9 +101,35 @@ func (a *adminCLI) userCreate() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&user.Name, "name", "", "the person's name")
 	cmd.Flags().StringVar(&user.Email, "email", "", "e-mail address")
+	cmd.Flags().StringSliceVar(&user.Groups, "group", nil, "a group, for trust policies; may be repeated")
 	cmd.Flags().BoolVar(&user.EmailVerified, "email-verified", false, "the address is known to be the person's")
 	passwordFlag(cmd, &passwordFile)
 	return cmd
+}
+
+func (a *adminCLI) userGroups() *cobra.Command {
+	return &cobra.Command{
+		Use: "set-groups USER [GROUP…]", Short: "Set a user's groups; if one is taken away, tokens, grants and sessions end",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return &usageError{errors.New("give a user, and all groups that the user is to have")}
+			}
+			return nil
+		},
+		Example:           "  signalbox user set-groups bob sre on-call\n  signalbox user set-groups bob          # none",
+		ValidArgsFunction: a.completeIDs("/users", "username"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := a.userID(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			var user admin.User
+			if err := a.call(cmd.Context(), http.MethodPost, at("/users", id, "/groups"), nil, admin.SetGroups{Groups: args[1:]}, &user); err != nil {
+				return noSuchUser(err, args[0])
+			}
+			return a.show(user)
+		},
+	}
 }
 
 func (a *adminCLI) userPassword() *cobra.Command {

@@ -159,6 +159,9 @@ func digestsOf(d *authority.StaticObjects) map[authority.RevocationKind]map[stri
 	for id, u := range d.Users {
 		sum := sha256.Sum256(fmt.Appendf(nil, "%t %s", u.Disabled, u.PasswordHash))
 		users[id] = hex.EncodeToString(sum[:])
+		for _, group := range u.Groups {
+			users[id] += " " + hex.EncodeToString([]byte(group)) // none may go
+		}
 	}
 	clusters, issuers := map[string]string{}, map[string]string{}
 	for name, c := range d.Clusters {

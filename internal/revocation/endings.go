@@ -107,7 +107,7 @@ func (e *Endings) Declare(ctx context.Context, d authority.Declaration, ran int6
 		if _, there := d.Digests[r.Kind][r.Key]; there {
 			why = "changed in the configuration"
 			if r.Kind == authority.EpochUser || r.Kind == authority.EpochClient && !strings.HasPrefix(r.Key, authority.PolicyClientPrefix) {
-				why = "disabled or enabled in the configuration, or a new password there"
+				why = "disabled or enabled in the configuration, or a new password or a group less there"
 			}
 		}
 		failed = errors.Join(failed, e.record(ctx, authority.Event{

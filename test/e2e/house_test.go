@@ -86,7 +86,7 @@ clients:
   - client_id: admin
     client_secret_file: admin.secret
     grant_types: [client_credentials]
-    scope: clients:read clients:write users:read users:write keys:read keys:write grants:read grants:write resources:read resources:write journal:read journal:write
+    scope: clients:read clients:write users:read users:write keys:read keys:write grants:read grants:write resources:read resources:write clusters:read clusters:write journal:read journal:write
     resources: ["urn:signalbox:admin"]
 users:
   - {username: ada, password_file: ada.password, name: Ada Lovelace, email: ada@example.com, email_verified: true}

@@ -49,11 +49,14 @@ type API struct {
 
 	Refusals *refusals.Memory // of this node
 
+	// ClusterStatus says how a cluster is doing, as this node sees it.
+	ClusterStatus func(ctx context.Context, name string) ClusterStatus
+
 	Now func() time.Time
 }
 
 func (a *API) routes() []api.Route {
-	return slices.Concat(a.clientRoutes(), a.userRoutes(), a.resourceRoutes(), a.keyRoutes(), a.grantRoutes(), a.revokeRoutes(), a.journalRoutes(), a.nodeRoutes(), a.whyRoutes())
+	return slices.Concat(a.clientRoutes(), a.userRoutes(), a.resourceRoutes(), a.clusterRoutes(), a.keyRoutes(), a.grantRoutes(), a.revokeRoutes(), a.journalRoutes(), a.nodeRoutes(), a.whyRoutes())
 }
 
 // Mount hands every route to handle: its method, the template of its path, and

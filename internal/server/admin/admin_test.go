@@ -30,6 +30,9 @@ func (s *service) sample() map[string]struct {
 		path string
 		body any
 	}
+	for _, name := range []string{"sample", "doomed"} {
+		s.call(s.admin(), "POST", "/clusters", object{"name": name + "-cluster"}).wants(http.StatusCreated)
+	}
 	resource := "/resources/" + escape("https://sample.example.com")
 	return map[string]row{
 		"listClients": {"/clients", nil}, "createClient": {"/clients", object{"grant_types": []string{"client_credentials"}}},
@@ -41,6 +44,10 @@ func (s *service) sample() map[string]struct {
 		"disableUser": {"/users/" + user.UserID + "/disable", nil}, "enableUser": {"/users/" + user.UserID + "/enable", nil}, "deleteUser": {"/users/" + doomed.UserID, nil},
 		"listResources": {"/resources", nil}, "createResource": {"/resources", object{"id": "https://new.example.com"}},
 		"showResource": {resource, nil}, "updateResource": {resource, object{"token_format": "opaque"}}, "deleteResource": {"/resources/urn:doomed", nil},
+		"setGroups":    {"/users/" + user.UserID + "/groups", object{"groups": []string{"sre"}}},
+		"listClusters": {"/clusters", nil}, "createCluster": {"/clusters", object{"name": "new-cluster"}}, "showCluster": {"/clusters/sample-cluster", nil},
+		"updateCluster": {"/clusters/sample-cluster", object{"introspection_clients": []string{"web"}}}, "deleteCluster": {"/clusters/doomed-cluster", nil},
+		"listTrustedIssuers": {"/trusted-issuers", nil}, "listPolicies": {"/policies", nil},
 		"listKeys": {"/keys", nil}, "rotateKey": {"/keys/rotate", object{"alg": "ES256"}}, "removeKey": {"/keys/" + s.retiredKey(), nil},
 		"listGrants": {"/grants", nil}, "showGrant": {"/grants/" + grant.ID.String(), nil}, "endGrant": {"/grants/" + grant.ID.String() + "/end", nil},
 		"revoke":        {"/revocations", object{"user_id": user.UserID}},

@@ -343,9 +343,14 @@ func TestGrants(t *testing.T) {
 		}
 	}
 	s.call(s.admin(), "GET", "/grants?active=maybe", nil).wants(400)
-	var shown admin.GrantWithChildren
+	var shown admin.GrantWithFamily
 	s.call(s.admin(), "GET", "/grants/"+root.ID.String(), nil).wants(200).into(&shown)
-	if len(shown.Children) != 1 || shown.Children[0].GrantID != child.ID.String() || !shown.Alive {
+	if len(shown.Descendants) != 2 || shown.Descendants[0].GrantID != child.ID.String() || shown.Descendants[1].GrantID != grandchild.ID.String() || !shown.Alive || len(shown.Ancestors) != 0 {
+		t.Fatalf("%+v", shown)
+	}
+	shown = admin.GrantWithFamily{}
+	s.call(s.admin(), "GET", "/grants/"+grandchild.ID.String(), nil).wants(200).into(&shown)
+	if len(shown.Descendants) != 0 || len(shown.Ancestors) != 2 || shown.Ancestors[0].GrantID != root.ID.String() || shown.Ancestors[1].GrantID != child.ID.String() || !shown.Ancestors[0].Alive || shown.Ancestors[0].Rowless {
 		t.Fatalf("%+v", shown)
 	}
 	s.call(s.admin(), "GET", "/grants/"+authority.NewID(time.Now()).String(), nil).wants(404)

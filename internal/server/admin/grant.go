@@ -43,16 +43,30 @@ type Evidence struct {
 // Subject is whom a grant is about, as in the journal.
 type Subject = query.Subject
 
-// GrantWithChildren is a grant and what was derived from it.
-type GrantWithChildren struct {
+// GrantWithFamily is a grant, what it came from and what came from it.
+type GrantWithFamily struct {
 	Grant
-	Children []Grant `json:"children"`
-	Partial  bool    `json:"partial,omitempty" doc:"There may be more children: the subject has too many grants to look at all."`
+	Ancestors   []Ancestor `json:"ancestors,omitempty" doc:"What it came from, oldest first."`
+	Descendants []Grant    `json:"descendants" doc:"What came from it, oldest first: the last of each one's lineage is its parent."`
+	Partial     bool       `json:"partial,omitempty" doc:"There are or may be more descendants: too many to look at and show."`
+}
+
+// Ancestor is a grant that another came from.
+type Ancestor struct {
+	GrantID  string `json:"grant_id"`
+	ClientID string `json:"client_id"`
+	Rowless  bool   `json:"rowless,omitempty" doc:"It has no row: a machine got it for itself, or it was removed after its end."`
+	State    string `json:"state,omitempty" enum:"pending,active,ended"`
+	Alive    bool   `json:"alive" doc:"Nothing has ended it, nor what it depends on."`
 }
 
 var grantFilter = []api.Parameter{
 	api.Text("client_id", "Only grants of this client."),
-	api.Text("subject", "Only grants of this subject: a user's or a client's id."),
+	api.Text("subject", "Only grants of this subject: a user's or a client's id, or a workload's."),
+	api.Text("cluster", "Only grants of the workloads of this cluster."),
+	api.Text("namespace", "With cluster: only those of this namespace."),
+	api.Text("service_account", "With cluster and namespace: only those of this service account."),
+	api.Text("trusted_issuer", "Only grants of those whom this trusted issuer vouches for."),
 	api.Boolean("active", "true: only grants that can still give tokens."),
 }
 
@@ -64,7 +78,7 @@ func (a *API) grantRoutes() []api.Route {
 		},
 		{
 			Method: "GET", Path: "/grants/{id}", Name: "showGrant", Scope: "grants:read", Run: a.showGrant,
-			Summary: "Show a grant with its children.", Out: GrantWithChildren{},
+			Summary: "Show a grant, what it came from and what came from it.", Out: GrantWithFamily{},
 		},
 		{
 			Method: "POST", Path: "/grants/{id}/end", Name: "endGrant", Scope: "grants:write", Event: authority.EventGrantEnded, Run: a.endGrant,
@@ -79,6 +93,9 @@ func (a *API) listGrants(ctx context.Context, c *api.Call) (api.Plan, error) {
 		if id != "" && !api.Printable(id, api.MaxID) {
 			return api.Plan{}, api.Invalid("client_id or subject is not an id")
 		}
+	}
+	if err := filterWorkloads(&filter, c); err != nil {
+		return api.Plan{}, err
 	}
 	switch c.Query.Get("active") {
 	case "", "false":
@@ -114,14 +131,73 @@ func (a *API) showGrant(ctx context.Context, c *api.Call) (api.Plan, error) {
 	if err != nil {
 		return api.Plan{}, err
 	}
-	shown := GrantWithChildren{Grant: a.showing(g, c.Now), Children: []Grant{}}
-	partial, err := a.eachGrant(ctx, authority.GrantFilter{SubjectID: g.Subject.ID}, g.ID.String(), func(child authority.Grant) {
-		if n := len(child.Lineage); n > 0 && child.Lineage[n-1].GrantID == g.ID {
-			shown.Children = append(shown.Children, a.showing(child, c.Now))
+	shown := GrantWithFamily{Grant: a.showing(g, c.Now), Descendants: []Grant{}}
+	for i, ancestor := range g.Lineage {
+		one, err := a.ancestor(ctx, ancestor, g.Lineage[:i], c.Now)
+		if err != nil {
+			return api.Plan{}, err
+		}
+		shown.Ancestors = append(shown.Ancestors, one)
+	}
+	// A descendant is newer than its ancestors and about the same subject.
+	more := false
+	shown.Partial, err = a.eachGrant(ctx, authority.GrantFilter{SubjectID: g.Subject.ID}, g.ID.String(), func(other authority.Grant) {
+		switch {
+		case !other.ComesFrom(g.ID):
+		case len(shown.Descendants) == api.MaxPage:
+			more = true
+		default:
+			shown.Descendants = append(shown.Descendants, a.showing(other, c.Now))
 		}
 	})
-	shown.Partial = partial
+	shown.Partial = shown.Partial || more
 	return api.Reads(shown), err
+}
+
+// ancestor shows a grant of a lineage. Without a row its life is what is known to
+// have ended: it, what it came from, its client.
+func (a *API) ancestor(ctx context.Context, of authority.Ancestor, lineage []authority.Ancestor, now time.Time) (Ancestor, error) {
+	shown := Ancestor{GrantID: of.GrantID.String(), ClientID: of.ClientID}
+	g, err := a.Grants.Grant(ctx, of.GrantID)
+	switch {
+	case errors.Is(err, authority.ErrNotFound):
+		rowless := authority.Grant{ID: of.GrantID, ClientID: of.ClientID, Lineage: lineage, CreatedAt: of.GrantID.Time()}
+		shown.Rowless, shown.Alive = true, !a.Endings.Follower.View.Revoked(rowless.Links())
+	case err != nil:
+		return shown, err
+	default:
+		shown.State, shown.Alive = string(g.State), a.alive(g, now)
+	}
+	return shown, nil
+}
+
+// filterWorkloads reads the parameters that name workloads.
+func filterWorkloads(filter *authority.GrantFilter, c *api.Call) error {
+	cluster, namespace, account, issuer := c.Query.Get("cluster"), c.Query.Get("namespace"), c.Query.Get("service_account"), c.Query.Get("trusted_issuer")
+	var named authority.Workloads
+	var wrong *authority.Problem
+	switch {
+	case namespace != "" && cluster == "", account != "" && namespace == "":
+		return api.Invalid("namespace needs cluster, and service_account needs both")
+	case countTrue(filter.SubjectID != "", cluster != "", issuer != "") > 1:
+		return api.Invalid("name one of subject, cluster and trusted_issuer")
+	case namespace != "":
+		named, wrong = authority.WorkloadsOfNamespace(cluster, namespace, account)
+	case cluster != "":
+		named, wrong = authority.WorkloadsOfCluster(cluster)
+	case issuer != "":
+		named, wrong = authority.WorkloadsOfIssuer(issuer)
+	default:
+		return nil
+	}
+	if wrong != nil {
+		return api.Invalid("cluster, namespace, service_account or trusted_issuer: %v", wrong)
+	}
+	filter.SubjectPrefix = named.Grants.SubjectPrefix
+	if named.Grants.SubjectID != "" {
+		filter.SubjectID = named.Grants.SubjectID
+	}
+	return nil
 }
 
 func (a *API) endGrant(ctx context.Context, c *api.Call) (api.Plan, error) {

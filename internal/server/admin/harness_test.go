@@ -49,7 +49,12 @@ func declared() authority.StaticObjects {
 
 func newService(t *testing.T) *service {
 	t.Helper()
-	s := &service{T: t, Rig: nodetest.New(t, nodetest.Setup{Static: declared(), Now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)})}
+	return newServiceOf(t, declared())
+}
+
+func newServiceOf(t *testing.T, static authority.StaticObjects) *service {
+	t.Helper()
+	s := &service{T: t, Rig: nodetest.New(t, nodetest.Setup{Static: static, Now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)})}
 	w := httptest.NewRecorder()
 	s.Admin.ServeHTTP(w, httptest.NewRequest("GET", "/admin/v1/openapi.json", nil))
 	s.description = w.Body.Bytes()

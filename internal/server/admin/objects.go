@@ -25,6 +25,10 @@ func (a *API) references(ctx context.Context) authority.References {
 			r, err := a.Directory.Resource(ctx, id)
 			return r.Metadata(), err
 		},
+		Cluster: func(name string) (authority.ClusterMetadata, error) {
+			c, err := a.Directory.Cluster(ctx, name)
+			return c.Metadata(), err
+		},
 	}
 	for _, k := range a.Keys() {
 		if k.State == authority.KeyCurrent {
@@ -45,6 +49,20 @@ func set[T any](member *T, sent *T) {
 func listObjects[T, S any](ctx context.Context, c *api.Call, declared []T, id func(T) string, registry authority.Registry[T], show func(T) S) (api.Plan, error) {
 	stored := func(p authority.Page) ([]T, error) { return registry.List(ctx, p) }
 	items, next, err := api.List(declared, id, stored, c.Page)
+	if err != nil {
+		return api.Plan{}, err
+	}
+	page := api.Page[S]{Items: make([]S, 0, len(items)), Next: next}
+	for _, item := range items {
+		page.Items = append(page.Items, show(item))
+	}
+	return api.Reads(page), nil
+}
+
+// listDeclared pages through what only the file has.
+func listDeclared[T, S any](c *api.Call, declared []T, id func(T) string, show func(T) S) (api.Plan, error) {
+	none := func(authority.Page) ([]T, error) { return nil, nil }
+	items, next, err := api.List(declared, id, none, c.Page)
 	if err != nil {
 		return api.Plan{}, err
 	}

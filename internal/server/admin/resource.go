@@ -195,6 +195,9 @@ func (a *API) eachClient(ctx context.Context, yield func(authority.Client) bool)
 // resource finds a resource, also a stored one that breaks a rule and is off.
 func (a *API) resource(ctx context.Context, id string) (authority.Resource, error) {
 	resource, err := a.Directory.Resource(ctx, id)
+	if err == nil && strings.HasPrefix(id, authority.ClusterAudience(a.Settings().URL, "")) {
+		err = authority.ErrNotFound // a cluster is administered as one
+	}
 	if errors.Is(err, authority.ErrNotFound) {
 		resource, err = a.resources().Get(ctx, id)
 	}

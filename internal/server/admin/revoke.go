@@ -25,6 +25,9 @@ type Revoke struct {
 	ClientID   string `json:"client_id,omitempty" doc:"Everything of this client that is older than now."`
 	UserID     string `json:"user_id,omitempty" doc:"Everything of this user that is older than now."`
 	Username   string `json:"username,omitempty" doc:"The same, by name."`
+	Cluster    string `json:"cluster,omitempty" doc:"Everything older than now of the workloads that proved themselves in this cluster, which may be gone."`
+	Issuer     string `json:"trusted_issuer,omitempty" doc:"The same of a trusted issuer."`
+	Workload   string `json:"workload,omitempty" doc:"The same of one namespace or service account: cluster:NAME:ns:NAMESPACE or cluster:NAME:ns:NAMESPACE:sa:ACCOUNT; or of one subject of a trusted issuer: issuer:NAME:SUBJECT."`
 	Everything bool   `json:"everything,omitempty" doc:"Everything that is older than now, the caller's own token included."`
 	Force      bool   `json:"force,omitempty" doc:"With grant_id: end it although nothing of it is known here. What a machine got for itself is in the journal of the node that issued it alone."`
 	DryRun     bool   `json:"dry_run,omitempty" doc:"Change nothing, and say what would end."`
@@ -33,7 +36,7 @@ type Revoke struct {
 // Revoked says what has ended, or with dry_run what would.
 type Revoked struct {
 	DryRun       bool          `json:"dry_run"`
-	Kind         string        `json:"kind" enum:"token,grant,client,user,everything"`
+	Kind         string        `json:"kind" enum:"token,grant,client,user,cluster,issuer,workload,everything"`
 	Key          string        `json:"key,omitempty" doc:"The id of what was named."`
 	ActiveGrants int64         `json:"active_grants" doc:"Standing grants. Tokens that machines get for themselves have none, end too, and are not counted."`
 	AlreadyEnded bool          `json:"already_ended,omitempty" doc:"The grant had ended before: nothing is left to end."`
@@ -56,7 +59,7 @@ func (a *API) revokeRoutes() []api.Route {
 	return []api.Route{
 		{
 			Method: "POST", Path: "/revocations", Name: "revoke", Scope: "grants:write", Event: authority.EventEpochSet, Run: a.revoke,
-			Summary: "End a token, a grant, or everything older than now of a client, of a user, or at all. With dry_run: say what that would end.", In: Revoke{}, Out: Revoked{},
+			Summary: "End a token, a grant, or everything older than now of a client, a user, workloads, or at all. With dry_run: say what that would end.", In: Revoke{}, Out: Revoked{},
 		},
 	}
 }
@@ -67,9 +70,9 @@ func (a *API) revoke(ctx context.Context, c *api.Call) (api.Plan, error) {
 		return api.Plan{}, err
 	}
 	var p api.Plan
-	switch named := countTrue(body.Token != "", body.GrantID != "", body.ClientID != "", body.UserID != "", body.Username != "", body.Everything); {
+	switch named := countTrue(body.Token != "", body.GrantID != "", body.ClientID != "", body.UserID != "", body.Username != "", body.Cluster != "", body.Issuer != "", body.Workload != "", body.Everything); {
 	case named != 1:
-		return api.Plan{}, api.Invalid("name exactly one of token, grant_id, client_id, user_id, username and everything")
+		return api.Plan{}, api.Invalid("name exactly one of token, grant_id, client_id, user_id, username, cluster, trusted_issuer, workload and everything")
 	case body.WithGrant && body.Token == "":
 		return api.Plan{}, api.Invalid("with_grant has a meaning with token alone")
 	case body.Force && body.GrantID == "":
@@ -80,6 +83,15 @@ func (a *API) revoke(ctx context.Context, c *api.Call) (api.Plan, error) {
 		p, err = a.revokeGrant(ctx, c, body.GrantID, body.Force)
 	case body.ClientID != "":
 		p, err = a.revokeClient(ctx, c, body.ClientID)
+	case body.Cluster != "":
+		workloads, wrong := authority.WorkloadsOfCluster(body.Cluster)
+		p, err = a.revokeWorkloads(ctx, c, "cluster", workloads, wrong)
+	case body.Issuer != "":
+		workloads, wrong := authority.WorkloadsOfIssuer(body.Issuer)
+		p, err = a.revokeWorkloads(ctx, c, "trusted_issuer", workloads, wrong)
+	case body.Workload != "":
+		workloads, wrong := authority.ParseWorkloads(body.Workload)
+		p, err = a.revokeWorkloads(ctx, c, "workload", workloads, wrong)
 	case body.Everything:
 		p, err = a.revokeEpoch(ctx, c, authority.EpochEverything, "", authority.GrantFilter{}, authority.Event{Target: "everything"})
 	default:
@@ -223,6 +235,17 @@ func (a *API) revokeUser(ctx context.Context, c *api.Call, body Revoke) (api.Pla
 	}
 	filter := authority.GrantFilter{SubjectID: user.ID}
 	return a.revokeEpoch(ctx, c, authority.EpochUser, user.ID, filter, authority.Event{Subject: a.subject(user.ID), Target: user.ID})
+}
+
+// revokeWorkloads also ends those of a cluster or an issuer that is gone: one that
+// comes back under its name must not find them alive. A name that was never there
+// ends nothing, and the radius shows that.
+func (a *API) revokeWorkloads(ctx context.Context, c *api.Call, field string, w authority.Workloads, wrong *authority.Problem) (api.Plan, error) {
+	if wrong != nil {
+		wrong.Field = field
+		return api.Plan{}, authority.Problems{*wrong}
+	}
+	return a.revokeEpoch(ctx, c, w.Epoch, w.Key, w.Grants, authority.Event{Target: string(w.Epoch) + " " + w.Key})
 }
 
 func (a *API) revokeEpoch(ctx context.Context, c *api.Call, kind authority.RevocationKind, key string, f authority.GrantFilter, e authority.Event) (api.Plan, error) {

@@ -21,6 +21,7 @@ type User struct {
 	Name          string              `json:"name,omitempty"`
 	Email         string              `json:"email,omitempty"`
 	EmailVerified bool                `json:"email_verified"`
+	Groups        []string            `json:"groups,omitempty" doc:"What trust policies ask for (user_group)."`
 	Problems      []authority.Problem `json:"problems,omitempty" doc:"The rules that it breaks, since they have become stricter: it is off."`
 	Disabled      bool                `json:"disabled"`
 	Source        string              `json:"source" enum:"file,database"`
@@ -35,6 +36,13 @@ type NewUser struct {
 	Name          string `json:"name,omitempty"`
 	Email         string `json:"email,omitempty"`
 	EmailVerified bool   `json:"email_verified,omitempty"`
+
+	Groups []string `json:"groups,omitempty" doc:"What trust policies ask for (user_group)."`
+}
+
+// SetGroups is the body that sets a user's groups.
+type SetGroups struct {
+	Groups []string `json:"groups" doc:"All of them: those that are not here are taken away."`
 }
 
 // SetPassword is the body that sets a password.
@@ -63,6 +71,10 @@ func (a *API) userRoutes() []api.Route {
 		{
 			Method: "POST", Path: "/users/{id}/password", Name: "setPassword", Scope: "users:write", Event: authority.EventUserChanged, Run: a.setPassword,
 			Summary: "Set a user's password and end all tokens, grants and sessions.", In: SetPassword{}, Out: User{},
+		},
+		{
+			Method: "POST", Path: "/users/{id}/groups", Name: "setGroups", Scope: "users:write", Event: authority.EventUserChanged, Run: a.setGroups,
+			Summary: "Set a user's groups. If one is taken away, all tokens, grants and sessions end.", In: SetGroups{}, Out: User{},
 		},
 		{
 			Method: "POST", Path: "/users/{id}/disable", Name: "disableUser", Scope: "users:write", Event: authority.EventUserChanged, Run: a.disableUser,
@@ -107,7 +119,7 @@ func (a *API) createUser(ctx context.Context, c *api.Call) (api.Plan, error) {
 		return api.Plan{}, err
 	}
 	user, err := authority.NewUser(authority.UserProfile{
-		Sub: randomID("u_"), Username: body.Username, Name: body.Name, Email: body.Email, EmailVerified: body.EmailVerified,
+		Sub: randomID("u_"), Username: body.Username, Name: body.Name, Email: body.Email, EmailVerified: body.EmailVerified, Groups: body.Groups,
 	})
 	if err != nil {
 		return api.Plan{}, err
@@ -152,6 +164,32 @@ func (a *API) setPassword(ctx context.Context, c *api.Call) (api.Plan, error) {
 				return nil, err
 			}
 			return showUser(user), a.endUserTokens(ctx, c, user, "the password was set")
+		},
+	}, nil
+}
+
+// setGroups ends everything if a group goes: what came from it is not told apart.
+func (a *API) setGroups(ctx context.Context, c *api.Call) (api.Plan, error) {
+	body, err := api.Decode[SetGroups](c)
+	if err != nil {
+		return api.Plan{}, err
+	}
+	old, err := a.storedUser(ctx, c.ID)
+	if err != nil {
+		return api.Plan{}, err
+	}
+	user := old
+	user.Groups, user.UpdatedAt = body.Groups, c.Now
+	ends := slices.ContainsFunc(old.Groups, func(group string) bool { return !slices.Contains(body.Groups, group) })
+	return api.Plan{
+		EndsAccess: ends,
+		Events:     a.userChanged(old, user, "groups set"),
+		Apply: func(ctx context.Context) (any, error) {
+			user, err := a.users().Update(ctx, user)
+			if err == nil && ends {
+				err = a.endUserTokens(ctx, c, user, "a group was taken away")
+			}
+			return showUser(user), err
 		},
 	}, nil
 }
@@ -269,7 +307,7 @@ func randomID(prefix string) string {
 func showUser(u authority.User) User {
 	p := u.Profile()
 	return User{
-		UserID: u.ID, Username: p.Username, Name: p.Name, Email: p.Email, EmailVerified: p.EmailVerified, Problems: u.Problems,
+		UserID: u.ID, Username: p.Username, Name: p.Name, Email: p.Email, EmailVerified: p.EmailVerified, Groups: p.Groups, Problems: u.Problems,
 		Disabled: u.Disabled, Source: string(u.Source), CreatedAt: shownTime(u.CreatedAt), UpdatedAt: shownTime(u.UpdatedAt),
 	}
 }
