@@ -43,7 +43,6 @@ func adminCommands(env *Environment) []*cobra.Command {
 	add((*adminCLI).resourceCommand, nameForms)
 	add((*adminCLI).clusterCommand, nameForms)
 	add((*adminCLI).trustedIssuerCommand, nameForms)
-	add((*adminCLI).policyCommand, nameForms)
 	add((*adminCLI).auditCommand, dataForms)
 	add((*adminCLI).panicCommand, dataForms)
 	add((*adminCLI).whyCommand, dataForms)

@@ -236,15 +236,18 @@ func (a *adminCLI) trustedIssuerCommand() *cobra.Command {
 		}.command(a, "List trusted issuers", "  signalbox trusted-issuer list -o json"))
 }
 
-func (a *adminCLI) policyCommand() *cobra.Command {
-	return a.group("policy", "Look at the trust policies of the configuration file", "  signalbox policy list",
-		listing[admin.Policy]{
-			path: "/policies", columns: []string{"POLICY", "FROM", "WHEN", "TO", "GROUPS", "TTL", "MODE"},
-			row: func(p admin.Policy) []string {
-				return []string{p.Name, fromText(p.From), p.When, toText(p.To), strings.Join(p.Groups, " "), strconv.FormatInt(p.TTL, 10) + "s", p.Mode}
-			},
-			none: "no policies: nobody may exchange anything",
-		}.command(a, "List trust policies", "  signalbox policy list -o json"))
+// newPolicyList is over the admin API, unlike its siblings, which read a file.
+func newPolicyList(env *Environment) *cobra.Command {
+	a := &adminCLI{env: env, forms: nameForms}
+	cmd := listing[admin.Policy]{
+		path: "/policies", columns: []string{"POLICY", "FROM", "WHEN", "TO", "GROUPS", "TTL", "MODE"},
+		row: func(p admin.Policy) []string {
+			return []string{p.Name, fromText(p.From), p.When, toText(p.To), strings.Join(p.Groups, " "), strconv.FormatInt(p.TTL, 10) + "s", p.Mode}
+		},
+		none: "no policies: nobody may exchange anything",
+	}.command(a, "List the trust policies that are in force", "  signalbox policy list -o json")
+	a.flags(cmd)
+	return cmd
 }
 
 func fromText(f admin.PolicyFrom) string {

@@ -27,12 +27,12 @@ import (
 func newPolicy(env *Environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "policy",
-		Short:   "Test and explain trust policies",
+		Short:   "Test, explain and list trust policies",
 		Example: "  signalbox policy test policies_test.yaml --config signalbox.yaml\n  signalbox policy explain --config signalbox.yaml --cluster spoke-a",
 		Args:    noSubcommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newPolicyTest(env), newPolicyExplain(env))
+	cmd.AddCommand(newPolicyTest(env), newPolicyExplain(env), newPolicyList(env))
 	return cmd
 }
 
