@@ -40,6 +40,7 @@ type env struct {
 	issuer  string
 	dir     string
 	storage string // storage.url
+	extra   string // configuration beyond what all have
 	secret  string // of every client, and the user's password
 	chains  []string
 }
@@ -59,6 +60,8 @@ func (b *bench) environment(ctx context.Context, name string) (*env, error) {
 		e, err = b.startStored(ctx, name, 1000)
 	case "postgres":
 		e, err = b.startStored(ctx, name, 1000)
+	case "workloads":
+		e, err = b.startWorkloads(ctx)
 	case "sqlite-full", "postgres-full":
 		e, err = b.startStored(ctx, name, b.stored)
 	default:
@@ -76,15 +79,21 @@ func (b *bench) startIdeal(ctx context.Context) (*env, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(b.ideal, "-listen", e.addr, "-client", serviceID, "-secret", e.secret)
+	key, err := b.hub.publicKey()
+	if err := errors.Join(err, os.WriteFile(filepath.Join(e.dir, hubKeyFile), key, 0o644)); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(b.ideal, "-listen", e.addr, "-client", serviceID, "-secret", e.secret, "-proof-key", hubKeyFile, "-proof-issuer", hubIssuer, "-proof-audience", proofFor)
 	return e, e.start(ctx, cmd, e.issuer+"/ready")
 }
+
+var errNoService = errors.New("./cmd/signalbox does not build")
 
 // startStored starts Signalbox on a database that holds count grants. The
 // service makes its database and keys itself in a first start.
 func (b *bench) startStored(ctx context.Context, name string, count int) (*env, error) {
 	if b.signalbox == "" {
-		return nil, errors.New("./cmd/signalbox does not build")
+		return nil, errNoService
 	}
 	e, err := b.newEnv(name)
 	if err != nil {
@@ -167,7 +176,7 @@ func (e *env) writeConfig() error {
 		"{jwt}", jwtAPI, "{opaque}", opaqueAPI, "{redirect}", redirectURI, "{user}", userName,
 		"{hash}", "sha256:"+hex.EncodeToString(sum[:]),
 		"{password_hash}", "$argon2id$v=19$m=19456,t=2,p=1$"+b64.EncodeToString(salt)+"$"+b64.EncodeToString(argon2.IDKey([]byte(e.secret), salt, 2, 19456, 1, 32)),
-	).Replace(configText)
+	).Replace(configText + e.extra)
 	return errors.Join(
 		os.WriteFile(filepath.Join(e.dir, "master.key"), []byte(base64.StdEncoding.EncodeToString(key)+"\n"), 0o600),
 		os.WriteFile(filepath.Join(e.dir, "signalbox.yaml"), []byte(text), 0o600))

@@ -81,7 +81,11 @@ func run(ctx context.Context) error {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return err
 	}
-	b := &bench{options: o, dir: dir, envs: map[string]*env{}}
+	hub, err := newHub()
+	if err != nil {
+		return err
+	}
+	b := &bench{options: o, dir: dir, envs: map[string]*env{}, hub: hub}
 	defer b.stop()
 	if err := b.build(ctx); err != nil {
 		return err
@@ -117,6 +121,7 @@ type bench struct {
 	ideal     string // program
 	signalbox string
 	envs      map[string]*env
+	hub       *hub
 	pg        *postgres
 }
 

@@ -216,7 +216,7 @@ func (b *bench) facts(ctx context.Context, rep *report) (facts []fact, missing [
 	if err != nil {
 		missing = append(missing, "start and idle memory: "+firstLine(err))
 	} else {
-		facts = append(facts, fact{"start to first 200 on discovery", "ms", starts, 150}, fact{"resident memory, idle", "MiB", idle, 40})
+		facts = append(facts, fact{"start to first 200 on discovery", "ms", starts, 150}, fact{"resident memory, idle", "MiB", idle, 45})
 	}
 	for _, m := range []struct {
 		name, env string

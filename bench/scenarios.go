@@ -53,6 +53,12 @@ var scenarios = []scenario{
 	{"ideal opaque handler, c=64", "ideal", 64, idealOpaque, goal{}},
 	{"opaque client credentials, c=16", "sqlite", 16, opaqueCredentials, goal{ideal: "ideal opaque handler, c=16", share: 0.50}},
 	{"opaque client credentials, c=64", "sqlite", 64, opaqueCredentials, goal{ideal: "ideal opaque handler, c=64", share: 0.60}},
+	{"ideal exchange handler, c=16", "ideal", 16, exchangeSeen("/exchange"), goal{}}, // it remembers no proof, so any is as good as new
+	{"ideal exchange handler, c=64", "ideal", 64, exchangeSeen("/exchange"), goal{}},
+	{"exchange of a pod token, c=16", "workloads", 16, exchangeFresh, goal{ideal: "ideal exchange handler, c=16", share: 0.60}},
+	{"exchange of a pod token, c=64", "workloads", 64, exchangeFresh, goal{ideal: "ideal exchange handler, c=64", share: 0.60}},
+	{"exchange, the same proof again, c=16", "workloads", 16, exchangeSeen("/token"), goal{ideal: "ideal exchange handler, c=16", share: 0.75}},
+	{"exchange, the same proof again, c=64", "workloads", 64, exchangeSeen("/token"), goal{ideal: "ideal exchange handler, c=64", share: 0.75}},
 	{"introspect a JWT seen the first time", "sqlite", 16, introspectFresh, goal{beyond: "introspect a JWT seen before", verify: 1.35}},
 	{"introspect a JWT seen before", "sqlite", 16, introspectSeen(jwtAPI), goal{perSecond: 25_000}},
 	{"introspect an opaque token", "sqlite", 16, introspectSeen(opaqueAPI), goal{perSecond: 25_000}},
