@@ -92,7 +92,7 @@ listen: {public: %q, admin: "127.0.0.1:0"}
 tls: {cert_file: tls.crt, key_file: tls.key}
 storage: {url: "sqlite:signalbox.db"}
 secrets: {master_key_file: master.key}
-resources: [{id: "https://billing.example.com", scopes: [invoices:read, invoices:write], introspection_clients: [%s]}]
+resources: [{id: "https://billing.example.com", scopes: [invoices:read, invoices:write], access_ttl: 1h, introspection_clients: [%s]}]
 clients:
   - {client_id: %s, grant_types: [], token_endpoint_auth_method: client_secret_basic, client_secret_hash: "SECRET-HASH"}
 `, s.Issuer, address, apiClient, apiClient) + more)),
@@ -145,6 +145,30 @@ func (s *service) start(t *testing.T) {
 		answer.Body.Close()
 		return answer.StatusCode == http.StatusOK
 	})
+}
+
+// edit changes the file, and returns when the service has taken it or refused it.
+func (s *service) edit(t *testing.T, change func(string) string) {
+	t.Helper()
+	path := filepath.Join(s.dir, "signalbox.yaml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := func() (n int) {
+		for _, r := range s.journal(t) {
+			if r["type"] == "config.loaded" || r["type"] == "config.refused" {
+				n++
+			}
+		}
+		return n
+	}
+	before := count()
+	if err := os.WriteFile(path, []byte(change(string(text))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_ = s.cmd.Process.Signal(syscall.SIGHUP)
+	until(t, 20*time.Second, "the service has taken the changed file", func() bool { return count() > before })
 }
 
 // stop ends the service in order.
@@ -274,7 +298,10 @@ func trustUs(t *testing.T, s *service, c *rig.Cluster) {
 kind: AuthenticationConfiguration
 jwt:
 - issuer: {url: %q, audiences: [%q], certificateAuthority: %s}
-  claimMappings: {username: {claim: sub, prefix: "signalbox:"}, groups: {claim: groups, prefix: "signalbox:"}}
+  claimMappings:
+    username: {claim: sub, prefix: "signalbox:"}
+    groups: {claim: groups, prefix: "signalbox:"}
+    extra: [{key: signalbox.dev/grant-id, valueExpression: claims.grant_id}, {key: signalbox.dev/policy, valueExpression: claims.policy}]
 `, s.Issuer, s.Issuer+"/clusters/"+c.Name, ca))
 }
 

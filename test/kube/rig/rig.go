@@ -20,6 +20,7 @@ package rig
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -156,6 +157,28 @@ func (r *Rig) startEtcd() error {
 		answer.Body.Close()
 		return answer.StatusCode == http.StatusOK
 	})
+}
+
+// Stored is everything that the clusters keep in etcd now, as etcd has it.
+func (r *Rig) Stored(t testing.TB) [][]byte {
+	t.Helper()
+	// All keys begin with "/", and "0" is what follows it.
+	answer, err := http.Post(r.etcdURL+"/v3/kv/range", "application/json", strings.NewReader(`{"key":"Lw==","range_end":"MA=="}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	var found struct {
+		KVs []struct{ Value []byte }
+	}
+	if err := json.NewDecoder(answer.Body).Decode(&found); err != nil || answer.StatusCode != http.StatusOK || len(found.KVs) == 0 {
+		t.Fatalf("etcd: %d, %d keys, %v", answer.StatusCode, len(found.KVs), err)
+	}
+	var values [][]byte
+	for _, kv := range found.KVs {
+		values = append(values, kv.Value)
+	}
+	return values
 }
 
 func (r *Rig) stop() {
