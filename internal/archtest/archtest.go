@@ -79,6 +79,7 @@ var mayImport = []struct {
 	{"internal/server/authorize", words(domain)},
 	{"internal/server/account", words(domain)},
 	{"internal/server/metadata", words(domain)},
+	{"internal/server/kubernetes", words(domain)},
 	{"internal/server/admin", words(domain + " internal/server/admin/api")},
 	{"internal/server/gate", words(domain)},
 

@@ -74,6 +74,11 @@ func (t Target) Audience(issuer string) []string {
 	return aud
 }
 
+// ForCluster says whether the token is for a Kubernetes cluster.
+func (t Target) ForCluster(issuer string) bool {
+	return slices.ContainsFunc(t.Resources, func(r Resource) bool { _, is := ClusterOf(r.ID, issuer); return is })
+}
+
 // ResourceIDs are the identifiers of the targeted resources.
 func (t Target) ResourceIDs() []string {
 	ids := make([]string, 0, len(t.Resources))

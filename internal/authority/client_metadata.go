@@ -229,7 +229,7 @@ func (m ClientMetadata) CheckReferences(r References) (_ []Problem, err error) {
 		if err != nil {
 			return nil, err
 		}
-		switch _, cluster := clusterOf(id, r.Issuer); {
+		switch _, cluster := ClusterOf(id, r.Issuer); {
 		case cluster:
 			found.add(member("resources", i), quote(id)+" is the place of a cluster, where trust policies alone lead", "write a policy")
 		case !there:

@@ -187,12 +187,33 @@ func (c Cluster) Accepts(aud, issuer string) bool {
 // ClusterAudience is the `aud` of tokens for a cluster.
 func ClusterAudience(issuer, name string) string { return issuer + "/clusters/" + name }
 
-// clusterOf names the cluster, registered or not, that an `aud` is kept for.
-func clusterOf(aud, issuer string) (name string, is bool) {
+// ClusterOf names the cluster, registered or not, that an `aud` is kept for.
+func ClusterOf(aud, issuer string) (name string, is bool) {
 	if issuer == "" {
 		return "", false
 	}
 	return strings.CutPrefix(aud, ClusterAudience(issuer, ""))
+}
+
+// ClustersVerify says whether a kube-apiserver verifies an algorithm: those of RSA and
+// the NIST curves, and not EdDSA.
+func ClustersVerify(alg jose.Algorithm) bool { return alg != jose.EdDSA }
+
+// CheckClusterAlgorithms refuses clusters where we sign with nothing that they verify.
+func CheckClusterAlgorithms(ours []string) *Problem {
+	if len(ours) == 0 || slices.ContainsFunc(ours, func(alg string) bool { return ClustersVerify(jose.Algorithm(alg)) }) {
+		return nil
+	}
+	return problem("a cluster's API server does not verify "+strings.Join(ours, ", ")+", and there is no other algorithm", "add ES256 to keys.algorithms")
+}
+
+// TokenReviewAudience is the `aud` of tokens for /kubernetes/tokenreview.
+func TokenReviewAudience(issuer string) string { return issuer + "/kubernetes/tokenreview" }
+
+// TokenReviewResource is the built-in resource of the token webhook, as a file would
+// write it.
+func TokenReviewResource(issuer string) ResourceMetadata {
+	return ResourceMetadata{ID: TokenReviewAudience(issuer), TokenFormat: string(FormatJWT)}
 }
 
 // Resource is the cluster as a place that tokens can be for.
@@ -205,6 +226,9 @@ func (c Cluster) Resource(issuer string) Resource {
 }
 
 const maxClusterName = 63
+
+// IsClusterName says whether a cluster may have this name.
+func IsClusterName(s string) bool { return checkClusterName(s) == nil }
 
 // checkClusterName: the name is a part of subjects, evidence and URLs.
 func checkClusterName(name string) *Problem {
@@ -287,6 +311,7 @@ func (m ClusterMetadata) Validate() []Problem {
 // failure to look at them.
 func (m ClusterMetadata) CheckReferences(r References) ([]Problem, error) {
 	var found Problems
+	found.at("name", CheckClusterAlgorithms(r.Algorithms))
 	if m.Issuer != "" && m.Issuer == r.Issuer {
 		found.add("issuer", "is our own", "name the issuer of the cluster's tokens")
 	}

@@ -64,6 +64,8 @@ func (d StaticObjects) Complete() (*StaticObjects, error) {
 		d.Resources = map[string]Resource{}
 	}
 	d.Resources[AdminResource] = Resource{ID: AdminResource, Scopes: AdminScopes, Format: FormatJWT, Source: FromFile}
+	review := TokenReviewAudience(d.Issuer)
+	d.Resources[review] = Resource{ID: review, Format: FormatJWT, Source: FromFile}
 	d.usersByName = map[string]string{}
 	for id, u := range d.Users {
 		d.usersByName[strings.ToLower(u.Username)] = id
@@ -368,6 +370,20 @@ func (d *Directory) Cluster(ctx context.Context, name string) (Cluster, error) {
 	return c, err
 }
 
+// CallsWebhook says whether a client may ask /kubernetes/tokenreview for any cluster.
+func (d *Directory) CallsWebhook(ctx context.Context, clientID string) (calls bool, err error) {
+	for _, c := range d.static().Clusters {
+		if c.WebhookCaller == clientID {
+			return true, nil
+		}
+	}
+	err = Clusters(d.store).All(ctx, func(c Cluster) bool {
+		calls = len(c.Problems) == 0 && c.WebhookCaller == clientID
+		return !calls
+	})
+	return calls, err
+}
+
 // Resource finds a resource; a cluster is one too, as a place that tokens can be
 // for. ErrNotFound.
 func (d *Directory) Resource(ctx context.Context, id string) (Resource, error) {
@@ -375,7 +391,7 @@ func (d *Directory) Resource(ctx context.Context, id string) (Resource, error) {
 	if r, ok := declared.Resources[id]; ok {
 		return r, nil
 	}
-	if name, is := clusterOf(id, declared.Issuer); is {
+	if name, is := ClusterOf(id, declared.Issuer); is {
 		c, err := d.Cluster(ctx, name)
 		if err != nil {
 			return Resource{}, err

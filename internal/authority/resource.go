@@ -113,8 +113,11 @@ func (m ResourceMetadata) CheckReferences(r References) ([]Problem, error) {
 	if m.ID == r.Issuer {
 		found.add("id", "is the issuer itself", "give the API an identifier of its own: a token for the issuer is something else")
 	}
-	if _, is := clusterOf(m.ID, r.Issuer); is {
+	if _, is := ClusterOf(m.ID, r.Issuer); is {
 		found.add("id", quote(m.ID)+" is the place of a cluster", "register the cluster instead")
+	}
+	if m.ID == TokenReviewAudience(r.Issuer) {
+		found.add("id", quote(m.ID)+" is built in", "omit it: clients may name it without")
 	}
 	_, taken, err := known(r.Client, m.ID)
 	if err != nil {

@@ -55,19 +55,26 @@ func (a *adminCLI) keyList() *cobra.Command {
 }
 
 func (a *adminCLI) keyRotate() *cobra.Command {
-	return &cobra.Command{
+	emergency := false
+	cmd := &cobra.Command{
 		Use: "rotate ALGORITHM", Short: "Sign with the next key from now on; no token fails", Args: oneArg("algorithm (ES256, RS256, EdDSA)"),
 		Long: `Sign with the next key from now on. Tokens of the old key stay good: it is
 published until the last of them has expired. For a key that has leaked use
-signalbox key remove.`,
+signalbox key remove.
+
+A next key that has been published for less than two minutes is refused, since
+verifiers may not have it yet. With --emergency it signs all the same, and they
+refuse its tokens until they have fetched the key set again.`,
 		Example:           "  signalbox key rotate ES256",
 		ValidArgsFunction: cobra.FixedCompletions([]string{"ES256", "RS256", "EdDSA"}, cobra.ShellCompDirectiveNoFileComp),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var key admin.Key
-			if err := a.call(cmd.Context(), http.MethodPost, "/keys/rotate", nil, admin.RotateKey{Algorithm: args[0]}, &key); err != nil {
+			if err := a.call(cmd.Context(), http.MethodPost, "/keys/rotate", nil, admin.RotateKey{Algorithm: args[0], Emergency: emergency}, &key); err != nil {
 				return err
 			}
 			return a.show(key)
 		},
 	}
+	cmd.Flags().BoolVar(&emergency, "emergency", false, "also if verifiers may not have the next key yet")
+	return cmd
 }

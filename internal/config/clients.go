@@ -47,6 +47,9 @@ func (d *document) references() authority.References {
 		resources[r.ID] = r.ResourceMetadata
 	}
 	resources[authority.AdminResource] = authority.AdminResourceMetadata()
+	if review := authority.TokenReviewResource(d.config.Issuer); d.config.Issuer != "" {
+		resources[review.ID] = review
+	}
 	clusters, issuers := map[string]int{}, map[string]authority.TrustedIssuerMetadata{}
 	for i, c := range slices.Backward(d.config.Clusters) { // of two with one name the first is meant
 		clusters[c.Name] = i
@@ -135,7 +138,7 @@ func (d *document) nearClient(id string) string {
 }
 
 func (d *document) nearResource(id string) string {
-	ids := []string{authority.AdminResource}
+	ids := []string{authority.AdminResource, authority.TokenReviewAudience(d.config.Issuer)}
 	for _, r := range d.config.Resources[:min(len(d.config.Resources), maxNear)] {
 		ids = append(ids, r.ID)
 	}

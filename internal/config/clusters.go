@@ -37,6 +37,10 @@ func (d *document) certificates(path, file string) []byte {
 func (d *document) clusters(refs authority.References) {
 	names, keys := map[string]int{}, map[string]string{}
 	refs.KeyOwner = among(keys)
+	refs.Algorithms = nil // told once
+	if p := authority.CheckClusterAlgorithms(d.config.Keys.Algorithms); p != nil && len(d.config.Clusters) > 0 && !d.Inside["keys.algorithms"] {
+		d.Fail("keys.algorithms", p.Text, p.Fix)
+	}
 	for i := range d.config.Clusters {
 		if len(d.Errors) >= source.MaxErrors {
 			return

@@ -114,6 +114,7 @@ func TestWorkloadsAreReadAsTheyAreWritten(t *testing.T) {
 // Each row changes one thing and gives exactly one error.
 func TestOneWrongThingAboutWorkloadsGivesOneError(t *testing.T) {
 	for _, row := range []struct{ name, old, new, key, want string }{
+		{"only EdDSA", "clusters:\n", "keys: {algorithms: [EdDSA]}\nclusters:\n", "keys.algorithms", "does not verify EdDSA"},
 		{"a cluster twice", "name: spoke-a", "name: hub", "clusters[1].name", "is also clusters[0]"},
 		{"a cluster with a colon", "name: spoke-a\n", "name: 'a:b'\n", "clusters[1].name", "not a name"},
 		{"one key in two clusters", "name: spoke-a\n", "name: spoke-a\n    issuer: https://kubernetes.default.svc\n    jwks_file: hub.jwks.json\n", "clusters[1].jwks_file", `"hub" has too`},

@@ -53,7 +53,7 @@ func clientFields() []field {
 		{key: "scope", at: in(func(c *Client) any { return &c.Scope }), sample: true, example: "openid profile email offline_access orders:read",
 			doc: "What the client may ask for, separated by spaces: openid, profile, email, offline_access, and the scopes of its resources."},
 		{key: "resources", at: in(func(c *Client) any { return &c.Resources }), sample: true, example: `["https://api.example.com"]`,
-			doc:    "The resources that the client may have tokens for: ids from resources, or the built-in " + authority.AdminResource + ".",
+			doc:    "The resources that the client may have tokens for: ids from resources, or one of the built-in: " + authority.AdminResource + ", and the issuer with /kubernetes/tokenreview for API servers that ask about tokens.",
 			danger: authority.AdminResource + " gives power over this service."},
 		{key: "allow_multiple_audiences", at: in(func(c *Client) any { return &c.AllowMultipleAudiences }), def: "false",
 			doc:    "true lets one access token of this client be good at several of its resources. Without it the client asks for a token for each, and names it with `resource`.",

@@ -56,6 +56,20 @@ func (p Params) All(name string) []string {
 // Has says whether a parameter was sent with a value.
 func (p Params) Has(name string) bool { return p.Get(name) != "" }
 
+// ReadJSON reads a body of JSON that is no longer than a form.
+func ReadJSON(r *http.Request) ([]byte, error) {
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || mediaType != "application/json" {
+		return nil, oauth.Errorf(oauth.InvalidRequest, "the request body must be application/json")
+	}
+	if r.Header.Get("Content-Encoding") != "" {
+		return nil, errCompressed
+	}
+	return readWithin(formTime, r, MaxForm, errFormTooLarge)
+}
+
+var errCompressed = oauth.Errorf(oauth.InvalidRequest, "the request body must not be compressed")
+
 // ReadForm reads the body of a POST. Parameters in the URL are refused: they
 // end up in logs and histories (RFC 6749 §2.3.1, §3.2).
 func ReadForm(r *http.Request) (Params, error) {
@@ -67,7 +81,7 @@ func ReadForm(r *http.Request) (Params, error) {
 		return Params{}, oauth.Errorf(oauth.InvalidRequest, "the request body must be application/x-www-form-urlencoded")
 	}
 	if r.Header.Get("Content-Encoding") != "" {
-		return Params{}, oauth.Errorf(oauth.InvalidRequest, "the request body must not be compressed")
+		return Params{}, errCompressed
 	}
 	body, err := readWithin(formTime, r, MaxForm, errFormTooLarge)
 	if err != nil {

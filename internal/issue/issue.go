@@ -27,6 +27,8 @@ type Issuer struct {
 	Revoked func([]authority.Link) bool
 	// Signer gives the current key of an algorithm; the empty algorithm is the default one.
 	Signer func(alg jose.Algorithm, typ string) (*jose.Signer, error)
+	// ClusterSigner gives the current key of the first algorithm that a kube-apiserver verifies.
+	ClusterSigner func(typ string) (*jose.Signer, error)
 	// Opaque seals the access tokens of resources that want opaque ones.
 	Opaque *seal.Box
 	// Record writes to the journal and returns when the entry is on disk.
@@ -108,7 +110,11 @@ func (i *Issuer) encode(t accessToken) (string, error) {
 	if t.Format == authority.FormatOpaque {
 		return oauth.EncodeOpaque(oauth.PrefixAccessToken, i.Opaque.Seal(body, t.expires)), nil
 	}
-	signer, err := i.Signer("", oauth.TypAccessToken)
+	sign := func(typ string) (*jose.Signer, error) { return i.Signer("", typ) }
+	if t.Target.ForCluster(t.issuer) {
+		sign = i.ClusterSigner
+	}
+	signer, err := sign(oauth.TypAccessToken)
 	if err != nil {
 		return "", err
 	}

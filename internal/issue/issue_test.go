@@ -94,6 +94,9 @@ func benchOf(t testing.TB, private *ecdsa.PrivateKey) *bench {
 			}
 			return jose.NewSigner("k1", jose.ES256, typ, private)
 		},
+		ClusterSigner: func(typ string) (*jose.Signer, error) {
+			return jose.NewSigner("for-clusters", jose.ES256, typ, private)
+		},
 		Opaque: box,
 		Record: func(_ context.Context, e authority.Event) error {
 			b.steps = append(b.steps, "journal")
@@ -630,6 +633,32 @@ func TestReaderRefuses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A kube-apiserver verifies no EdDSA, which may be the default.
+func TestATokenForAClusterIsSignedForIt(t *testing.T) {
+	for resource, want := range map[string]string{
+		testAPI: "k1", testIssuer + "/clusters/spoke-a": "for-clusters", testIssuer + "/clusters": "k1", "https://other.example.com/clusters/spoke-a": "k1",
+	} {
+		b := newBench(t)
+		a := b.decision()
+		a.Target.Resources[0].ID = resource
+		header, _, err := jose.InspectUnverified(b.issue(t, a).AccessToken)
+		if err != nil || header.KeyID != want {
+			t.Errorf("%s: %+v %v", resource, header, err)
+		}
+	}
+}
+
+// The groups and the policy of a token are read back, and only as we write them.
+func TestGroupsAndPolicyAreReadBack(t *testing.T) {
+	b := newBench(t)
+	a := b.decision()
+	a.Groups, a.Policy = []string{"deployers", "viewers"}, "deploy"
+	token, err := b.Authenticate(b.issue(t, a).AccessToken)
+	if err != nil || !slices.Equal(token.Groups, a.Groups) || token.Policy != a.Policy {
+		t.Errorf("%+v %v", token, err)
 	}
 }
 

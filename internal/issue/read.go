@@ -26,7 +26,9 @@ type AccessToken struct {
 	ClientID  string
 	Audience  []string
 	Scopes    oauth.Scopes
-	Bound     bool // to a key (`cnf`): who presents it must prove that key
+	Groups    []string
+	Policy    string // the trust policy that allowed it; empty where none was asked
+	Bound     bool   // to a key (`cnf`): who presents it must prove that key
 	Lineage   []authority.Ancestor
 	Expires   time.Time
 	Links     []authority.Link // what its life depends on
@@ -232,6 +234,12 @@ func (r *Reader) fromClaims(c jose.Claims, keyID string, now time.Time) (*Access
 	}
 	if c.Has("scope") {
 		token.Scopes = f.scopes("scope")
+	}
+	if c.Has("groups") {
+		token.Groups = f.list("groups")
+	}
+	if c.Has("policy") {
+		token.Policy = f.text("policy")
 	}
 	token.Lineage = f.lineage()
 	// The grant as far as the token tells of it: what it depends on, the token does.

@@ -239,12 +239,12 @@ func TestFirstStart(t *testing.T) {
 	if _, err := ring.Signer(jose.ES384, "JWT"); err == nil {
 		t.Error("a signer for an algorithm that is not configured")
 	}
-	body, etag := ring.JWKS()
+	body, etag, _ := ring.JWKS()
 	set, err := jose.ParseKeySet(body)
 	if err != nil || len(set) != 6 || len(etag) < 20 {
 		t.Error(len(set), etag, err)
 	}
-	if other := b.node(t); string(first(other.JWKS())) != string(body) {
+	if other := b.node(t); string(jwks(other)) != string(body) {
 		t.Error("two nodes publish different key sets")
 	}
 	if len(b.events) != 6 || b.events[0].Type != authority.EventKeyChanged || b.events[0].Target == "" || b.events[0].Actor != "service" {
@@ -253,6 +253,11 @@ func TestFirstStart(t *testing.T) {
 }
 
 func first[A, B any](a A, _ B) A { return a }
+
+func jwks(r *Ring) []byte {
+	body, _, _ := r.JWKS()
+	return body
+}
 
 func TestNodesStartingTogetherMakeOneKey(t *testing.T) {
 	b := newBench(jose.ES256)
@@ -341,25 +346,143 @@ func TestRotateByCommand(t *testing.T) {
 	made := b.clock.Now()
 
 	var early *TooEarlyError
-	if err := ring.Rotate(ctx, jose.ES256, "admin"); !errors.As(err, &early) || !early.Until.Equal(made.Add(Lead)) {
+	if err := ring.Rotate(ctx, jose.ES256, false, "admin"); !errors.As(err, &early) || !early.Until.Equal(made.Add(Lead)) {
 		t.Fatal("without a next key:", err)
 	}
 	b.clock.advance(Lead - time.Second)
-	if err := ring.Rotate(ctx, jose.ES256, "admin"); !errors.As(err, &early) || !early.Until.Equal(made.Add(Lead)) {
+	if err := ring.Rotate(ctx, jose.ES256, false, "admin"); !errors.As(err, &early) || !early.Until.Equal(made.Add(Lead)) {
 		t.Fatal("before the lead has passed:", err)
 	}
 	b.clock.advance(time.Second)
-	if err := ring.Rotate(ctx, jose.ES256, "admin"); err != nil {
+	if err := ring.Rotate(ctx, jose.ES256, false, "admin"); err != nil {
 		t.Fatal(err)
 	}
-	if err := ring.Rotate(ctx, jose.ES256, "admin"); !errors.As(err, &early) {
+	if err := ring.Rotate(ctx, jose.ES256, false, "admin"); !errors.As(err, &early) {
 		t.Fatal("twice in a row:", err)
 	}
-	if err := ring.Rotate(ctx, jose.ES384, "admin"); !errors.Is(err, authority.ErrNotFound) {
+	if err := ring.Rotate(ctx, jose.ES384, false, "admin"); !errors.Is(err, authority.ErrNotFound) {
 		t.Fatal("an algorithm without keys:", err)
 	}
 	if !slices.ContainsFunc(b.events, func(e authority.Event) bool { return e.Actor == "admin" && strings.Contains(e.Reason, "promoted") }) {
 		t.Errorf("%+v", b.events)
+	}
+}
+
+// Who hurries loses tokens at verifiers that do not have the key yet: that takes one more word, and is on record.
+func TestAnEmergencyDoesNotWaitForTheLead(t *testing.T) {
+	b := newBench(jose.ES256)
+	ring := b.node(t)
+	if err := ring.Rotate(ctx, jose.ES256, true, "admin"); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		before := b.only(t, jose.ES256, authority.KeyCurrent)
+		var early *TooEarlyError
+		if err := ring.Rotate(ctx, jose.ES256, false, "admin"); !errors.As(err, &early) {
+			t.Fatal("without an emergency:", err)
+		}
+		if err := ring.Rotate(ctx, jose.ES256, true, "admin"); err != nil {
+			t.Fatal(err)
+		}
+		if now := b.only(t, jose.ES256, authority.KeyCurrent); now == before || keyOf(t, sign(t, ring, "")) != now {
+			t.Fatal("the old key signs")
+		}
+	}
+	if !slices.ContainsFunc(b.events, func(e authority.Event) bool {
+		return e.Actor == "admin" && strings.HasSuffix(e.Reason, "promoted to current by command, in an emergency")
+	}) {
+		t.Errorf("%+v", b.events)
+	}
+	for range maxPublished {
+		_ = ring.Rotate(ctx, jose.ES256, true, "admin")
+	}
+	if published := len(ring.Keys()); published > maxPublished {
+		t.Errorf("emergencies have published %d keys", published)
+	}
+}
+
+// A key is published at least two max-ages before it signs, by every node.
+func TestAKeyIsPublishedTwoMaxAgesBeforeItSigns(t *testing.T) {
+	if Lead < 2*MaxAge || ReloadEvery > MaxAge/2 {
+		t.Fatal("the numbers do not fit", Lead, MaxAge, ReloadEvery)
+	}
+	b := newBench(jose.ES256)
+	ring := b.node(t)
+	tick(t, ring)
+	if err := ring.Rotate(ctx, jose.ES256, true, "admin"); err != nil {
+		t.Fatal(err)
+	}
+	next := b.only(t, jose.ES256, authority.KeyNext)
+	for range int(Lead/time.Second) - 1 {
+		b.clock.advance(time.Second)
+		tick(t, ring)
+		if !bytes.Contains(jwks(ring), []byte(next)) {
+			t.Fatal("the next key is not published")
+		}
+		if err := ring.Rotate(ctx, jose.ES256, false, "admin"); err == nil {
+			t.Fatal("it signs already")
+		}
+	}
+	b.clock.advance(time.Second)
+	if err := ring.Rotate(ctx, jose.ES256, false, "admin"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A node that cannot read the store may lack a key that signs soon: no copy of its key set outlives that key's first token.
+func TestCopiesOfAnOldViewLiveShorter(t *testing.T) {
+	b := newBench(jose.ES256)
+	ring := b.node(t)
+	for _, row := range []struct{ silent, want time.Duration }{
+		{0, MaxAge}, {ReloadEvery, MaxAge}, {MaxAge / 2, MaxAge}, {MaxAge, Lead - authority.Leeway - MaxAge}, {Lead - authority.Leeway, 0}, {time.Hour, 0},
+	} {
+		tick(t, ring)
+		b.clock.advance(row.silent)
+		if _, _, got := ring.JWKS(); got != row.want {
+			t.Errorf("silent for %v: %v, want %v", row.silent, got, row.want)
+		}
+	}
+}
+
+// Whatever a silent node hands out, it is over when a key that it lacks begins to sign.
+func TestACopyFromASilentNodeIsOverBeforeAnUnknownKeySigns(t *testing.T) {
+	b := newBench(jose.ES256)
+	busy, silent := b.node(t), b.node(t)
+	tick(t, busy)
+	tick(t, silent)
+	b.clock.advance(time.Millisecond)
+	if err := busy.Rotate(ctx, jose.ES256, true, "admin"); err != nil {
+		t.Fatal(err)
+	}
+	signs := b.clock.Now().Add(Lead)
+	for b.clock.Now().Before(signs) {
+		if _, _, maxAge := silent.JWKS(); b.clock.Now().Add(maxAge).After(signs) {
+			t.Fatalf("%v before the key signs, a copy without it is good for %v", signs.Sub(b.clock.Now()), maxAge)
+		}
+		b.clock.advance(time.Second)
+	}
+}
+
+func TestClusterSignerIsTheFirstThatAKubeAPIServerVerifies(t *testing.T) {
+	b := newBench(jose.EdDSA, jose.RS256, jose.ES256)
+	ring := b.node(t)
+	alg := func() jose.Algorithm {
+		t.Helper()
+		signer, err := ring.ClusterSigner("at+jwt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signer.Algorithm()
+	}
+	if got := alg(); got != jose.RS256 {
+		t.Errorf("%s", got)
+	}
+	b.settings.Algorithms = []jose.Algorithm{jose.EdDSA} // a reload while keys of the old list are there
+	if got := alg(); got == jose.EdDSA {
+		t.Errorf("%s", got)
+	}
+	if _, err := newBench(jose.EdDSA).node(t).ClusterSigner("at+jwt"); err == nil {
+		t.Error("EdDSA signs for clusters")
 	}
 }
 
@@ -371,7 +494,7 @@ func TestTheKeySetStaysSmallHoweverOftenOneRotates(t *testing.T) {
 	for range 2 * maxPublished {
 		tick(t, ring)
 		b.clock.advance(Lead)
-		if err := ring.Rotate(ctx, jose.ES256, "admin"); err != nil && !errors.As(err, &early) {
+		if err := ring.Rotate(ctx, jose.ES256, false, "admin"); err != nil && !errors.As(err, &early) {
 			t.Fatal(err)
 		}
 	}
@@ -383,7 +506,7 @@ func TestTheKeySetStaysSmallHoweverOftenOneRotates(t *testing.T) {
 	}
 	b.clock.advance(early.Until.Sub(b.clock.Now()))
 	tick(t, ring)
-	if err := ring.Rotate(ctx, jose.ES256, "admin"); err != nil {
+	if err := ring.Rotate(ctx, jose.ES256, false, "admin"); err != nil {
 		t.Fatal("when the error said that it could:", err)
 	}
 }
@@ -394,7 +517,7 @@ func TestRotateLosesToAnotherNode(t *testing.T) {
 	tick(t, one)
 	b.clock.advance(Lead)
 	once := sync.OnceFunc(func() {
-		if err := two.Rotate(ctx, jose.ES256, "two"); err != nil {
+		if err := two.Rotate(ctx, jose.ES256, false, "two"); err != nil {
 			t.Error(err)
 		}
 	})
@@ -408,7 +531,7 @@ func TestRotateLosesToAnotherNode(t *testing.T) {
 	}
 	tick(t, two)
 	// Node two promoted the key that node one wanted to promote: what node one asked for is done, and there is one successor.
-	if err := one.Rotate(ctx, jose.ES256, "one"); err != nil && !errors.Is(err, authority.ErrConflict) {
+	if err := one.Rotate(ctx, jose.ES256, false, "one"); err != nil && !errors.Is(err, authority.ErrConflict) {
 		t.Fatal(err)
 	}
 	b.store.before = nil
@@ -444,7 +567,7 @@ func TestEmergencyRemoval(t *testing.T) {
 			if err := ring.Remove(ctx, kid, "admin"); err != nil {
 				t.Fatal(err)
 			}
-			if _, ok := ring.Find(kid, jose.ES256); ok || bytes.Contains(first(ring.JWKS()), []byte(kid)) {
+			if _, ok := ring.Find(kid, jose.ES256); ok || bytes.Contains(jwks(ring), []byte(kid)) {
 				t.Error("still published")
 			}
 			if signer, err := ring.Signer("", "at+jwt"); err != nil || signer.KeyID() == kid {
@@ -555,10 +678,11 @@ func TestAddedAlgorithmWaitsForItsLead(t *testing.T) {
 func TestReloadFailureKeepsTheView(t *testing.T) {
 	b := newBench(jose.ES256)
 	ring := b.node(t)
-	loaded := ring.LoadedAt()
+	b.clock.advance(Lead / 2)
+	_, _, before := ring.JWKS()
 	raw := sign(t, ring, "")
 	b.store.broken = errors.New("database is away")
-	b.clock.advance(time.Hour)
+	b.clock.advance(time.Second)
 	if err := ring.Tick(ctx); !errors.Is(err, b.store.broken) {
 		t.Fatal(err)
 	}
@@ -566,7 +690,7 @@ func TestReloadFailureKeepsTheView(t *testing.T) {
 		t.Fatal(err)
 	}
 	sign(t, ring, "")
-	if !ring.LoadedAt().Equal(loaded) {
+	if _, _, after := ring.JWKS(); after >= before {
 		t.Error("a failed reload counts as one")
 	}
 }
@@ -594,15 +718,15 @@ func TestFirstRotationNeedsNoLead(t *testing.T) {
 	if err := ring.Open(ctx, b.master); err != nil {
 		t.Fatal(err)
 	}
-	published := string(first(ring.JWKS()))
-	if err := ring.Rotate(ctx, jose.ES256, "admin"); err != nil {
+	published := string(jwks(ring))
+	if err := ring.Rotate(ctx, jose.ES256, false, "admin"); err != nil {
 		t.Fatal(err)
 	}
 	if kid := b.only(t, jose.ES256, authority.KeyCurrent); !strings.Contains(published, kid) {
 		t.Fatal("the key set that was published first does not have the key that signs now")
 	}
 	var early *TooEarlyError
-	if err := ring.Rotate(ctx, jose.ES256, "admin"); !errors.As(err, &early) {
+	if err := ring.Rotate(ctx, jose.ES256, false, "admin"); !errors.As(err, &early) {
 		t.Fatal("the second rotation:", err)
 	}
 }

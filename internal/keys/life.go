@@ -29,6 +29,11 @@ func (r *Ring) ready(next authority.Key) error {
 	if until := next.CreatedAt.Add(Lead); r.Now().Before(until) && !r.first(next) {
 		return &TooEarlyError{"the next key has not been published long enough", until}
 	}
+	return r.room(next)
+}
+
+// room says why the key set may not grow by a successor of next; nil if it may.
+func (r *Ring) room(next authority.Key) error {
 	published, oldest := 0, time.Time{}
 	for _, row := range r.view.Load().rows {
 		if row.Algorithm != next.Algorithm {
@@ -113,9 +118,9 @@ func (r *Ring) Tick(ctx context.Context) error {
 	return nil
 }
 
-// Rotate promotes the next key of an algorithm ahead of schedule. *TooEarlyError if some verifier may not know it yet;
-// authority.ErrConflict if another node rotated at the same moment.
-func (r *Ring) Rotate(ctx context.Context, alg jose.Algorithm, actor string) error {
+// Rotate promotes the next key of an algorithm ahead of schedule. *TooEarlyError if some verifier may not know it yet, unless it is an emergency:
+// then tokens fail wherever the key is not known. authority.ErrConflict if another node rotated at the same moment.
+func (r *Ring) Rotate(ctx context.Context, alg jose.Algorithm, emergency bool, actor string) error {
 	r.writes.Lock()
 	defer r.writes.Unlock()
 	if err := r.load(ctx); err != nil {
@@ -134,11 +139,15 @@ func (r *Ring) Rotate(ctx context.Context, alg jose.Algorithm, actor string) err
 			return fmt.Errorf("%w: another node is rotating", authority.ErrConflict)
 		}
 	}
-	if err := r.ready(next); err != nil {
+	ready, why := r.ready, "by command"
+	if emergency {
+		ready, why = r.room, "by command, in an emergency"
+	}
+	if err := ready(next); err != nil {
 		return err
 	}
 	current, _ := r.row(alg, authority.KeyCurrent)
-	if err := r.promote(ctx, next, current.ID, actor, "by command"); err != nil {
+	if err := r.promote(ctx, next, current.ID, actor, why); err != nil {
 		return err
 	}
 	if row, _ := r.row(alg, authority.KeyCurrent); row.ID != next.ID {

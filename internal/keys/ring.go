@@ -1,8 +1,9 @@
 // Package keys creates, seals, rotates and publishes signing keys. It is the only holder of private keys.
 //
 // A key is published before it signs and after it has signed: next -> current -> retired -> removed. No verification ever fails, because of these
-// numbers: a node reads the store every 30 s (ReloadEvery), and verifiers keep a copy of the key set for at most 5 minutes (MaxAge). A key signs
-// 10 minutes (Lead) after it was stored. By then every copy in use holds it, even if a node could not read the store for 4 minutes.
+// numbers: a node reads the store every 10 s (ReloadEvery), verifiers keep a copy of the key set for at most a minute (MaxAge), and a key signs
+// 2 minutes (Lead) after it was stored. A node that cannot read the store lets its copies live shorter (JWKS), so however long that takes, no copy
+// in use is older than Lead. Verifiers that look for an unknown key only when their copy is over, as kube-apiserver does, have every key in time.
 package keys
 
 import (
@@ -26,12 +27,14 @@ import (
 )
 
 const (
-	// MaxAge is how long verifiers may keep a copy of the key set (Cache-Control: max-age).
-	MaxAge = 5 * time.Minute
-	// Lead is how long a key is published before it signs: two MaxAge, so that a slow node or a clock that is a little wrong does no harm.
+	// MaxAge is how long verifiers may keep a copy of the key set (Cache-Control: max-age). It is short because it decides how soon a rotation
+	// can follow another one.
+	MaxAge = time.Minute
+	// Lead is how long a key is published before it signs: two MaxAge, so that a cache in between, a slow node or a clock that is a little wrong
+	// does no harm.
 	Lead = 2 * MaxAge
 	// ReloadEvery is how often Run reads the store.
-	ReloadEvery = 30 * time.Second
+	ReloadEvery = 10 * time.Second
 	// keepRetired is how long a retired key stays published: until the last token that it signed has expired. The hour on top
 	// is for a node that is cut off from the database and still signs with it.
 	keepRetired = authority.MaxTokenTTL + authority.Leeway + time.Hour
@@ -116,7 +119,7 @@ func (r *Ring) Open(ctx context.Context, master MasterKey) error {
 func (r *Ring) Signer(alg jose.Algorithm, typ string) (*jose.Signer, error) {
 	view := r.view.Load()
 	if alg == "" {
-		return view.defaultSigner(r.Settings().Algorithms, typ)
+		return view.firstSigner(r.Settings().Algorithms, typ, func(jose.Algorithm) bool { return true })
 	}
 	key := view.current[alg]
 	if key == nil {
@@ -128,20 +131,25 @@ func (r *Ring) Signer(alg jose.Algorithm, typ string) (*jose.Signer, error) {
 	return key.signer(typ)
 }
 
-// defaultSigner uses the first algorithm of the list that has a current key: one that was just added does not sign before its key is known
-// everywhere. If the whole list is new, it uses an algorithm of the old list.
-func (view *view) defaultSigner(algorithms []jose.Algorithm, typ string) (*jose.Signer, error) {
+// ClusterSigner gives the signer of the default algorithm for those who verify as kube-apiserver does.
+func (r *Ring) ClusterSigner(typ string) (*jose.Signer, error) {
+	return r.view.Load().firstSigner(r.Settings().Algorithms, typ, authority.ClustersVerify)
+}
+
+// firstSigner uses the first algorithm of the list that is usable and has a current key: one that was just added does not sign before its key is
+// known everywhere. If the whole list is new, it uses an algorithm of the old list.
+func (view *view) firstSigner(algorithms []jose.Algorithm, typ string, usable func(jose.Algorithm) bool) (*jose.Signer, error) {
 	for _, alg := range algorithms {
-		if key := view.current[alg]; key != nil {
+		if key := view.current[alg]; key != nil && usable(alg) {
 			return key.signer(typ)
 		}
 	}
 	for _, row := range view.rows { // sorted, so that all nodes choose the same
-		if row.State == authority.KeyCurrent {
+		if row.State == authority.KeyCurrent && usable(jose.Algorithm(row.Algorithm)) {
 			return view.keys[row.ID].signer(typ)
 		}
 	}
-	return nil, errors.New("there is no current signing key")
+	return nil, errors.New("there is no current signing key of a usable algorithm")
 }
 
 func (e *entry) signer(typ string) (*jose.Signer, error) {
@@ -176,17 +184,16 @@ func (r *Ring) Find(kid string, alg jose.Algorithm) (jose.PublicKey, bool) {
 	return key.public, true
 }
 
-// JWKS is the published key set (RFC 7517 section 5) and its entity tag. The caller must not change the bytes.
-func (r *Ring) JWKS() (body []byte, etag string) {
+// JWKS is the published key set (RFC 7517 section 5), its entity tag, and for how long a copy of it is good: MaxAge, or less where this node has
+// not read the store for so long that a key which it lacks could sign meanwhile. The caller must not change the bytes.
+func (r *Ring) JWKS() (body []byte, etag string, maxAge time.Duration) {
 	view := r.view.Load()
-	return view.jwks, view.etag
+	complete := view.loadedAt.Add(Lead - authority.Leeway).Sub(r.Now())
+	return view.jwks, view.etag, max(0, min(MaxAge, complete))
 }
 
 // Keys lists the keys as last read, without their private parts.
 func (r *Ring) Keys() []authority.Key { return slices.Clone(r.view.Load().rows) }
-
-// LoadedAt is when the store was last read with success. A node whose view is older than Lead-MaxAge may lack the newest key.
-func (r *Ring) LoadedAt() time.Time { return r.view.Load().loadedAt }
 
 // Reload reads the store now, for instance when another node has changed a key.
 func (r *Ring) Reload(ctx context.Context) error {

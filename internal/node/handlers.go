@@ -12,12 +12,12 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/browser"
 	"github.com/signalbox-sts/signalbox/internal/clientauth"
 	"github.com/signalbox-sts/signalbox/internal/config"
-	"github.com/signalbox-sts/signalbox/internal/keys"
 	"github.com/signalbox-sts/signalbox/internal/password"
 	"github.com/signalbox-sts/signalbox/internal/seal"
 	"github.com/signalbox-sts/signalbox/internal/server"
 	"github.com/signalbox-sts/signalbox/internal/server/admin"
 	"github.com/signalbox-sts/signalbox/internal/server/authorize"
+	"github.com/signalbox-sts/signalbox/internal/server/kubernetes"
 	"github.com/signalbox-sts/signalbox/internal/server/token"
 	"github.com/signalbox-sts/signalbox/internal/signin"
 )
@@ -53,10 +53,22 @@ func (n *Node) publicHandler() http.Handler {
 			Settings: n.settings, Directory: n.directory, Pages: pages, Sessions: sessions, SignIn: signIn, Grants: n.store, Endings: n.endings,
 			Record: n.record, Epoch: n.follower.View.NewestEpoch, ReadIDToken: n.reader.IDToken, Now: n.now,
 		},
-		KeySet: n.ring.JWKS, KeySetMaxAge: int(keys.MaxAge / time.Second),
+		Kubernetes: &kubernetes.Handler{
+			Settings: n.settings, Directory: n.directory, Clients: clients, Tokens: n.reader, Record: n.record, Tally: n.tally, Now: n.now,
+		},
+		KeySet: n.ring.JWKS, Cluster: n.directory.Cluster, ClusterKeys: n.pastedKeys,
 		Supported: n.supported, AssertionAlgs: clientauth.AssertionAlgorithms(), Ready: n.ready,
 	}
 	return public.Handler(n.publicMiddleware())
+}
+
+// pastedKeys are those of a cluster whose key set is in the configuration.
+func (n *Node) pastedKeys(name string) ([]byte, error) {
+	cluster, err := n.directory.Cluster(n.life, name)
+	if err == nil && len(cluster.Keys) == 0 {
+		err = authority.ErrNotFound
+	}
+	return cluster.Keys, err
 }
 
 // adminHandler wires what the admin listener serves.

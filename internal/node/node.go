@@ -180,7 +180,7 @@ func (n *Node) openIssuer() {
 	})
 	n.issuer = &issue.Issuer{
 		Settings: n.settings, Account: n.directory.Account, Revoked: n.follower.View.Revoked,
-		Signer: n.ring.Signer, Opaque: opaque, Record: n.record,
+		Signer: n.ring.Signer, ClusterSigner: n.ring.ClusterSigner, Opaque: opaque, Record: n.record,
 	}
 }
 

@@ -7,12 +7,14 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/browser"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/server/authorize"
+	"github.com/signalbox-sts/signalbox/internal/server/kubernetes"
 	"github.com/signalbox-sts/signalbox/internal/server/metadata"
 	"github.com/signalbox-sts/signalbox/internal/server/token"
 	"github.com/signalbox-sts/signalbox/internal/signin"
@@ -26,16 +28,18 @@ type Public struct {
 	Sessions      *browser.Sessions
 	SignIn        *signin.Handler
 	Authorize     *authorize.Handler
-	KeySet        func() (body []byte, etag string)
-	KeySetMaxAge  int
-	Supported     func() metadata.Supported // as the configuration says now
-	AssertionAlgs []string                  // of client assertions
+	Kubernetes    *kubernetes.Handler
+	KeySet        func() (body []byte, etag string, maxAge time.Duration)
+	Cluster       func(ctx context.Context, name string) (authority.Cluster, error)
+	ClusterKeys   func(name string) ([]byte, error) // for their mirrors
+	Supported     func() metadata.Supported         // as the configuration says now
+	AssertionAlgs []string                          // of client assertions
 	Ready         func(ctx context.Context) error
 }
 
 // Handler builds the routes.
 func (p Public) Handler(middleware *Middleware) http.Handler {
-	discovery := &metadata.Handler{KeySet: p.KeySet, KeySetMaxAge: p.KeySetMaxAge}
+	discovery := &metadata.Handler{KeySet: p.KeySet, Cluster: p.Cluster, ClusterKeys: p.ClusterKeys}
 	routes := []route{
 		{method: "GET", path: "/.well-known/openid-configuration", serve: discovery.Discovery, crossOrigin: true},
 		{method: "GET", path: "/.well-known/oauth-authorization-server", serve: discovery.Discovery, crossOrigin: true},
@@ -45,6 +49,9 @@ func (p Public) Handler(middleware *Middleware) http.Handler {
 		{method: "POST", path: "/revoke", serve: p.Token.Revocation, crossOrigin: true},
 		{method: "GET", path: "/userinfo", serve: p.Token.UserInfo, crossOrigin: true},
 		{method: "POST", path: "/userinfo", serve: p.Token.UserInfo, crossOrigin: true},
+		{method: "POST", path: "/kubernetes/tokenreview", serve: p.Kubernetes.TokenReview},
+		{method: "GET", path: "/clusters/{name}/.well-known/openid-configuration", serve: discovery.ClusterDiscovery, crossOrigin: true},
+		{method: "GET", path: "/clusters/{name}/jwks", serve: discovery.ClusterKeySet, crossOrigin: true},
 		{method: "GET", path: readyPath, serve: ready(p.Ready)},
 	}
 	for _, page := range slices.Concat(p.Authorize.Routes(), p.SignIn.Routes(), p.Sessions.Routes()) {

@@ -305,6 +305,10 @@ func TestLogAndMetricsNameTheTemplateOfTheRoute(t *testing.T) {
 		{public, "GET", "/", "/"},
 		{public, "GET", "/nosuch", "other"},
 		{public, "GET", "//token", "other"},
+		{public, "GET", "/clusters/hub/jwks", "/clusters/{name}/jwks"},
+		{public, "GET", "/clusters/hub/.well-known/openid-configuration", "/clusters/{name}/.well-known/openid-configuration"},
+		{public, "GET", "/clusters/hub", "other"},
+		{public, "POST", "/kubernetes/tokenreview", "/kubernetes/tokenreview"},
 	} {
 		r := server.Ask(row.h, row.method, row.path, "")
 		var line struct{ Path string }

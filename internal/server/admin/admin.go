@@ -33,9 +33,9 @@ type API struct {
 	// GrantOf reads a refresh token of ours, of whatever generation.
 	GrantOf func(refreshToken string) (authority.ID, error)
 
-	Keys      func() []authority.Key                                            // keys.Ring.Keys
-	RotateKey func(ctx context.Context, alg jose.Algorithm, actor string) error // keys.Ring.Rotate
-	RemoveKey func(ctx context.Context, kid, actor string) error                // keys.Ring.Remove
+	Keys      func() []authority.Key                                                            // keys.Ring.Keys
+	RotateKey func(ctx context.Context, alg jose.Algorithm, emergency bool, actor string) error // keys.Ring.Rotate
+	RemoveKey func(ctx context.Context, kid, actor string) error                                // keys.Ring.Remove
 
 	HashPassword func(password string) (string, error) // password.Hash
 

@@ -29,6 +29,7 @@ type Key struct {
 // RotateKey is the body that rotates a key.
 type RotateKey struct {
 	Algorithm string `json:"alg" enum:"ES256,RS256,EdDSA"`
+	Emergency bool   `json:"emergency,omitempty" doc:"Also if verifiers may not have the next key yet: they refuse its tokens until they have."`
 }
 
 func (a *API) keyRoutes() []api.Route {
@@ -75,10 +76,14 @@ func (a *API) rotateKey(ctx context.Context, c *api.Call) (api.Plan, error) {
 	if !slices.ContainsFunc(a.Keys(), func(k authority.Key) bool { return k.Algorithm == body.Algorithm }) {
 		return api.Plan{}, api.Invalid("this service does not sign with %s: add it to keys.algorithms in the configuration file", body.Algorithm)
 	}
+	reason := "rotation asked for"
+	if body.Emergency {
+		reason += ", in an emergency"
+	}
 	return api.Plan{
-		Events: []authority.Event{{Target: body.Algorithm, Reason: "rotation asked for"}},
+		Events: []authority.Event{{Target: body.Algorithm, Reason: reason}},
 		Apply: func(ctx context.Context) (any, error) {
-			if err := a.RotateKey(ctx, alg, c.Actor()); err != nil {
+			if err := a.RotateKey(ctx, alg, body.Emergency, c.Actor()); err != nil {
 				return nil, tooEarly(err)
 			}
 			for _, k := range a.Keys() {

@@ -211,7 +211,7 @@ func (a *API) resource(ctx context.Context, id string) (authority.Resource, erro
 func (a *API) storedResource(ctx context.Context, id string) (authority.Resource, error) {
 	resource, err := a.resource(ctx, id)
 	switch {
-	case err == nil && id == authority.AdminResource:
+	case err == nil && (id == authority.AdminResource || id == authority.TokenReviewAudience(a.Settings().URL)):
 		return resource, api.Conflict("read_only", "resource %q is built in", id)
 	case err == nil && resource.Source == authority.FromFile:
 		return resource, api.ReadOnly("resource", id)

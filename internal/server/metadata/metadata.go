@@ -1,15 +1,17 @@
 // Package metadata publishes what the issuer is and its keys: OpenID Connect
-// Discovery, RFC 8414 and the JWKS. The document is built from the table that
+// Discovery, RFC 8414 and the JWKS; and mirrors those of registered clusters. The document is built from the table that
 // routes requests, so it lists exactly what is served.
 package metadata
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"time"
 
+	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
-
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
@@ -18,11 +20,14 @@ type Handler struct {
 	// Document gives the metadata as it is now: a reload of the configuration may
 	// change it.
 	Document func() Document
-	// KeySet returns the JWKS and a tag that changes with it.
-	KeySet func() (body []byte, etag string)
-	// KeySetMaxAge is for how many seconds a verifier may keep the JWKS. It is
-	// shorter than the time that a key is published before it signs.
-	KeySetMaxAge int
+	// KeySet returns the JWKS, a tag that changes with it, and for how long a
+	// verifier may keep it: less than a key is published before it signs.
+	KeySet func() (body []byte, etag string, maxAge time.Duration)
+	// Cluster finds a registered cluster; authority.ErrNotFound.
+	Cluster func(ctx context.Context, name string) (authority.Cluster, error)
+	// ClusterKeys gives the key set of a cluster; authority.ErrNotFound where it has
+	// none here.
+	ClusterKeys func(name string) ([]byte, error)
 }
 
 // Supported is the part of the metadata that the configuration decides.
@@ -87,7 +92,7 @@ func (d Document) With(s Supported) Document {
 	return d
 }
 
-const documentMaxAge = 300
+const documentMaxAge = 5 * time.Minute
 
 // Discovery is GET /.well-known/openid-configuration and
 // /.well-known/oauth-authorization-server.
@@ -102,19 +107,23 @@ func (h *Handler) Discovery(w http.ResponseWriter, r *http.Request) {
 
 // JWKS is GET /jwks (RFC 7517 §5).
 func (h *Handler) JWKS(w http.ResponseWriter, r *http.Request) {
-	body, etag := h.KeySet()
+	body, etag, maxAge := h.KeySet()
 	w.Header().Set("ETag", etag)
 	if r.Header.Get("If-None-Match") == etag {
-		w.Header().Set("Cache-Control", "public, max-age="+strconv.Itoa(h.KeySetMaxAge))
+		w.Header().Set("Cache-Control", cacheControl(maxAge))
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	cacheable(w, body, h.KeySetMaxAge)
+	cacheable(w, body, maxAge)
 }
 
-func cacheable(w http.ResponseWriter, body []byte, maxAge int) {
+func cacheable(w http.ResponseWriter, body []byte, maxAge time.Duration) {
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "public, max-age="+strconv.Itoa(maxAge))
+	w.Header().Set("Cache-Control", cacheControl(maxAge))
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	_, _ = w.Write(body)
+}
+
+func cacheControl(maxAge time.Duration) string {
+	return "public, max-age=" + strconv.Itoa(int(maxAge/time.Second))
 }

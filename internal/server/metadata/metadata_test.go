@@ -5,11 +5,12 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestKeySet(t *testing.T) {
 	body, tag := `{"keys":[1]}`, `"one"`
-	h := &Handler{KeySet: func() ([]byte, string) { return []byte(body), tag }, KeySetMaxAge: 300}
+	h := &Handler{KeySet: func() ([]byte, string, time.Duration) { return []byte(body), tag, 5 * time.Minute }}
 	ask := func(ifNoneMatch string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest("GET", "/jwks", nil)
 		if ifNoneMatch != "" {
