@@ -3,11 +3,16 @@ package node
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/kube"
 	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
+
+// reachWithin bounds how long somebody who looks at a cluster waits for it.
+const reachWithin = 5 * time.Second
 
 // clusterStatus is how a cluster is doing, as this node sees it.
 func (n *Node) clusterStatus(ctx context.Context, name string) admin.ClusterStatus {
@@ -20,17 +25,26 @@ func (n *Node) clusterStatus(ctx context.Context, name string) admin.ClusterStat
 	if i < 0 {
 		return status // it has no API server that we could ask
 	}
+	ctx, cancel := context.WithTimeout(ctx, reachWithin)
+	defer cancel()
 	if err := n.clusters.Reach(ctx, name); err != nil {
 		status.ReachFailure = err.Error()
 	} else {
 		status.Reachable = true
 	}
-	s := watched[i]
+	tellWatch(&status, watched[i])
+	return status
+}
+
+// tellWatch adds how the pods are watched. A watch that nobody has is down: it is
+// as blind as one that has broken.
+func tellWatch(status *admin.ClusterStatus, s kube.Status) {
 	status.Notes = s.Notes
-	if s.Holder == "" && s.Failure == "" && !s.Mine {
-		return status // nobody has to watch, or nobody does yet
+	if s.Pods != authority.PodsWatched {
+		return
 	}
-	status.Watcher, status.WatchFailure = s.Holder, s.Failure
+	status.Watcher, _, _ = strings.Cut(s.Holder, " ") // what follows tells one start of a node from the next
+	status.WatchFailure = s.Failure
 	switch {
 	case !s.Ready:
 		status.Watch = "down"
@@ -45,7 +59,6 @@ func (n *Node) clusterStatus(ctx context.Context, name string) admin.ClusterStat
 			status.WatchFailure = s.Watch.Failure
 		}
 	}
-	return status
 }
 
 // someTime is nil where there is none.

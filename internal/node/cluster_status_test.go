@@ -3,7 +3,13 @@ package node
 import (
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"testing"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/kube"
+	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
 // What a cluster's entry says is told even where nobody answers, and why.
@@ -33,5 +39,29 @@ clusters:
 	s := n.clusterStatus(t.Context(), "hub")
 	if s.Reachable || s.ReachFailure == "" || s.Watch == "up" || len(s.Keys) != 0 {
 		t.Errorf("an API server that nobody vouches for: %+v", s)
+	}
+}
+
+func TestHowAWatchIsDoing(t *testing.T) {
+	heard := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	watch := kube.WatchStatus{Pods: 3, Lag: 2 * time.Second, Heard: heard}
+	for _, row := range []struct {
+		name string
+		s    kube.Status
+		want admin.ClusterStatus
+	}{
+		{"pods are only reviewed", kube.Status{Pods: authority.PodsReviewed, Notes: []string{"weak"}}, admin.ClusterStatus{Notes: []string{"weak"}}},
+		{"it is ours and up", kube.Status{Pods: authority.PodsWatched, Holder: "n1 X", Mine: true, Ready: true, Watch: watch},
+			admin.ClusterStatus{Watch: "up", Watcher: "n1", Pods: 3, LagSeconds: 2, HeardAt: &heard}},
+		{"it is ours and down", kube.Status{Pods: authority.PodsWatched, Holder: "n1 X", Mine: true, Watch: kube.WatchStatus{Failure: "refused"}},
+			admin.ClusterStatus{Watch: "down", Watcher: "n1", WatchFailure: "refused"}},
+		{"it is another node's", kube.Status{Pods: authority.PodsWatched, Holder: "n2 Y", Ready: true}, admin.ClusterStatus{Watch: "elsewhere", Watcher: "n2"}},
+		{"it is another node's and down", kube.Status{Pods: authority.PodsWatched, Holder: "n2 Y"}, admin.ClusterStatus{Watch: "down", Watcher: "n2"}},
+		{"it is nobody's", kube.Status{Pods: authority.PodsWatched}, admin.ClusterStatus{Watch: "down"}},
+	} {
+		var got admin.ClusterStatus
+		if tellWatch(&got, row.s); !reflect.DeepEqual(got, row.want) {
+			t.Errorf("%s: %+v", row.name, got)
+		}
 	}
 }
