@@ -150,10 +150,8 @@ func removed(t *testing.T, r *rig.Rig, s *service, proof string) {
 		t.Errorf("kept for more than a day: %q", found)
 	}
 
-	s.edit(t, func(file string) string {
-		file = strings.Replace(file, clusterEntry(r.Hub, ""), "", 1)
-		return strings.Replace(file, deploys("hub", "scenario-22", "guest"), "", 1)
-	})
+	// Its policy stays in the file, so that it is the cluster that ends everything.
+	s.edit(t, func(file string) string { return strings.Replace(file, clusterEntry(r.Hub, ""), "", 1) })
 	took := until(t, 30*time.Second, "a token of the removed cluster is inactive", func() bool { return !s.isActive(t, token) })
 	t.Logf("inactive %s after the reload", took)
 	if a := s.exchange(t, proof, "guest"); a.Status != http.StatusBadRequest || a.Error != "invalid_request" {
@@ -164,7 +162,7 @@ func removed(t *testing.T, r *rig.Rig, s *service, proof string) {
 	}
 	// Whoever is registered again begins again: what was worthless stays so.
 	s.edit(t, func(file string) string {
-		return strings.Replace(file, "clusters:\n", "clusters:\n"+clusterEntry(r.Hub, ""), 1) + deploys("hub", "scenario-22", "guest")
+		return strings.Replace(file, "clusters:\n", "clusters:\n"+clusterEntry(r.Hub, ""), 1)
 	})
 	if s.isActive(t, token) {
 		t.Error("the old token lives again")

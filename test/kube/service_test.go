@@ -33,6 +33,7 @@ import (
 // service is the built binary, serving.
 type service struct {
 	Issuer string
+	Admin  string // the URL of its admin listener
 	CA     []byte // PEM, of its certificate
 	dir    string
 	cmd    *exec.Cmd
@@ -70,14 +71,18 @@ func startService(t *testing.T, more string) *service {
 // newService writes the files and starts nothing.
 func newService(t *testing.T, more string) *service {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var addresses [2]string
+	for i := range addresses {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		addresses[i] = listener.Addr().String()
 	}
-	address := listener.Addr().String()
-	listener.Close()
-	s := &service{Issuer: "https://" + address, dir: t.TempDir()}
+	s := &service{Issuer: "https://" + addresses[0], Admin: "http://" + addresses[1], dir: t.TempDir()}
 	var key []byte
+	var err error
 	if s.CA, key, err = pair(); err != nil {
 		t.Fatal(err)
 	}
@@ -88,14 +93,14 @@ func newService(t *testing.T, more string) *service {
 	for name, content := range map[string][]byte{
 		"tls.crt": s.CA, "tls.key": key, "master.key": []byte(base64.StdEncoding.EncodeToString(master)),
 		"signalbox.yaml": []byte(fill.Replace(fmt.Sprintf(`issuer: %s
-listen: {public: %q, admin: "127.0.0.1:0"}
+listen: {public: %q, admin: %q}
 tls: {cert_file: tls.crt, key_file: tls.key}
 storage: {url: "sqlite:signalbox.db"}
 secrets: {master_key_file: master.key}
 resources: [{id: "https://billing.example.com", scopes: [invoices:read, invoices:write], access_ttl: 1h, introspection_clients: [%s]}]
 clients:
   - {client_id: %s, grant_types: [], token_endpoint_auth_method: client_secret_basic, client_secret_hash: "SECRET-HASH"}
-`, s.Issuer, address, apiClient, apiClient) + more)),
+`, s.Issuer, addresses[0], addresses[1], apiClient, apiClient) + more)),
 	} {
 		if err := os.WriteFile(filepath.Join(s.dir, name), content, 0o600); err != nil {
 			t.Fatal(err)
