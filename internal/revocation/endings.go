@@ -42,6 +42,10 @@ type Endings struct {
 // it can have been issued.
 const remember = authority.MaxTokenTTL + authority.Leeway
 
+// rememberExchanged is the same for what comes from evidence: the token of an
+// exchange lives no longer than a trust policy may say.
+const rememberExchanged = authority.MaxAccessTTL + authority.Leeway
+
 // EndGrant ends a grant and all that came from it. It says whether this call
 // did: of several callers one does.
 func (e *Endings) EndGrant(ctx context.Context, id authority.ID, event authority.Event) (bool, error) {
@@ -57,12 +61,28 @@ func (e *Endings) EndSession(ctx context.Context, id authority.ID, event authori
 	})
 }
 
-// EndEvidence ends evidence for good and every grant that depends on it.
-// proofUntil is until when proof from it could still come; zero for now.
+// EndEvidence ends evidence for good and every grant that depends on it. It says
+// whether this call ended a grant. proofUntil is until when proof from the evidence
+// could still come; zero for now. Evidence that no grant depends on ends without a
+// record: pods come and go, and nobody has lost anything.
 func (e *Endings) EndEvidence(ctx context.Context, evidence authority.Evidence, proofUntil time.Time, event authority.Event) (bool, error) {
-	return e.end(ctx, name{evidence.Link().Kind, evidence.Key}, event, func(ctx context.Context, how authority.Ending) ([]authority.Revocation, error) {
-		return e.Store.EndEvidence(ctx, evidence, proofUntil, how)
-	})
+	ctx, cancel := authority.Settle(ctx)
+	defer cancel()
+	how := authority.Ending{Reason: event.Reason, At: e.Now(), Remember: rememberExchanged}
+	if evidence.Kind == authority.EvidenceSession {
+		how.Remember = remember
+	}
+	ended, err := e.Store.EndEvidence(ctx, evidence, proofUntil, how)
+	if err != nil {
+		return false, err
+	}
+	e.Follower.apply(ended...)
+	what := name{evidence.Link().Kind, evidence.Key}
+	if len(ended) == 1 && ended[0].Kind == what.kind {
+		e.recorded.add(what) // nor does anybody who asks again put it on record
+		return false, nil
+	}
+	return len(ended) > 0, e.recordEnd(ctx, what, event, len(ended) == 0)
 }
 
 // EndToken ends one access token, which would have expired at expires.

@@ -207,6 +207,10 @@ func TestEndsAreRememberedLongEnough(t *testing.T) {
 	if want := (authority.Ending{Reason: "why", At: start, Remember: authority.MaxTokenTTL + authority.Leeway}); b.store.how != want || !b.store.until.Equal(start.Add(time.Hour)) {
 		t.Errorf("%+v until %v", b.store.how, b.store.until)
 	}
+	_, _ = b.EndEvidence(t.Context(), authority.PodEvidence("hub", "uid"), start.Add(time.Hour), authority.Event{Reason: "why"})
+	if want := (authority.Ending{Reason: "why", At: start, Remember: authority.MaxAccessTTL + authority.Leeway}); b.store.how != want {
+		t.Errorf("a pod: %+v", b.store.how)
+	}
 	for name, want := range map[string]time.Time{
 		"end token": start.Add(time.Minute + authority.Leeway),
 		"end key":   start.Add(authority.MaxTokenTTL + authority.Leeway),
@@ -216,5 +220,22 @@ func TestEndsAreRememberedLongEnough(t *testing.T) {
 		if err := every[name](b.Endings, t.Context()); err != nil || !b.store.wrote[0].ExpiresAt.Equal(want) || !b.store.wrote[0].NotBefore.Equal(start) {
 			t.Errorf("%s: %+v %v", name, b.store.wrote, err)
 		}
+	}
+}
+
+// Pods come and go; only those that somebody got a token from are on record.
+func TestEvidenceThatNothingDependsOnEndsWithoutARecord(t *testing.T) {
+	b := newEndings()
+	pod := authority.PodEvidence("hub", "uid")
+	b.store.wrote = []authority.Revocation{{Kind: pod.Link().Kind, Key: pod.Key, ExpiresAt: start.Add(time.Hour)}}
+	for range 2 { // the second time it has ended
+		ended, err := b.EndEvidence(t.Context(), pod, start.Add(time.Hour), authority.Event{Type: authority.EventEvidenceEnded, Reason: "gone"})
+		if ended || err != nil || len(b.events) != 0 {
+			t.Errorf("%v %v, on record %+v", ended, err, b.events)
+		}
+		if !b.Follower.View.Revoked([]authority.Link{pod.Link()}) {
+			t.Error("it is not in the view")
+		}
+		b.store.isOver()
 	}
 }
