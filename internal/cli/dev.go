@@ -27,7 +27,7 @@ import (
 )
 
 func newDev(env *Environment) *cobra.Command {
-	var address, data, readyFile string
+	var o devOptions
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "The whole service in one command, for trying it and for tests",
@@ -40,18 +40,25 @@ the copy with signalbox serve.
 It speaks plain HTTP and listens on loopback only. The admin API is at
 127.0.0.1:9090. If that port is in use, it is at the first free one of 9091 to
 9099, or else at any; beside --listen with port 0 it is at any free one. Both
-the words on standard error and the ready file say where.`,
+the words on standard error and the ready file say where.
+
+With --kubernetes it registers the cluster of a kubeconfig's current context as
+dev, watches its pods, and prints a pod to try it with. The kubeconfig holds all
+that it names: kubectl config view --minify --flatten --raw > dev.kubeconfig.`,
 		Example: `  signalbox dev
   signalbox dev --listen 127.0.0.1:0 --ready-file ready.json   # any free port, for scripts
-  signalbox dev --data ./demo                                  # keeps its data`,
+  signalbox dev --data ./demo                                  # keeps its data
+  signalbox dev --kubernetes dev.kubeconfig                    # with the pods of a cluster`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return dev(cmd.Context(), env, address, data, readyFile)
+			return dev(cmd.Context(), env, o)
 		},
 	}
-	cmd.Flags().StringVar(&address, "listen", "127.0.0.1:8080", "loopback host:port to listen on; port 0 takes a free one")
-	cmd.Flags().StringVar(&data, "data", "", "folder for the data (default: a temporary one, removed at the end)")
-	cmd.Flags().StringVar(&readyFile, "ready-file", "", "write issuer, admin token, users and clients to this JSON file once it serves")
+	cmd.Flags().StringVar(&o.address, "listen", "127.0.0.1:8080", "loopback host:port to listen on; port 0 takes a free one")
+	cmd.Flags().StringVar(&o.data, "data", "", "folder for the data (default: a temporary one, removed at the end)")
+	cmd.Flags().StringVar(&o.readyFile, "ready-file", "", "write issuer, admin token, users and clients to this JSON file once it serves")
+	cmd.Flags().StringVar(&o.kubeconfig, "kubernetes", "", "kubeconfig of a cluster whose pods can get tokens")
+	_ = cmd.MarkFlagFilename("kubernetes")
 	return cmd
 }
 
@@ -76,19 +83,30 @@ type demoClient struct {
 	RedirectURIs []string `json:"redirect_uris"`
 }
 
-func dev(ctx context.Context, env *Environment, address, data, readyFile string) error {
+// devOptions are the flags of dev.
+type devOptions struct{ address, data, readyFile, kubeconfig string }
+
+func dev(ctx context.Context, env *Environment, o devOptions) error {
 	began := time.Now()
 	// Whoever reads what it prints may go, or close the terminal. That ends it as
 	// Ctrl-C does: with its folder removed.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGPIPE, syscall.SIGHUP)
 	defer stop()
-	if err := checkReadyFile(readyFile); err != nil { // before anything is started
+	if err := checkReadyFile(o.readyFile); err != nil { // before anything is started
 		return fmt.Errorf("--ready-file: %w", err)
 	}
-	ln, issuer, err := listenLoopback(address)
+	var cluster *clusterAtHand
+	if o.kubeconfig != "" {
+		var err error
+		if cluster, err = findCluster(ctx, env, o.kubeconfig); err != nil {
+			return err
+		}
+	}
+	ln, issuer, err := listenLoopback(o.address)
 	if err != nil {
 		return err
 	}
+	data := o.data
 	if data == "" {
 		if data, err = os.MkdirTemp("", "signalbox-dev-"); err != nil {
 			return err
@@ -96,12 +114,15 @@ func dev(ctx context.Context, env *Environment, address, data, readyFile string)
 		defer func() { _ = os.RemoveAll(data) }()
 	}
 	// What an earlier run left tells of another service, and may be taken for this one.
-	if err := os.Remove(readyFile); readyFile != "" && err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(o.readyFile); o.readyFile != "" && err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("--ready-file: %w", err)
 	}
 	d, text, err := prepareDemo(data, issuer, ln)
 	if err != nil {
 		return err
+	}
+	if cluster != nil {
+		text = append(text, cluster.config()...)
 	}
 	file := filepath.Join(data, "signalbox.yaml")
 	cfg, err := config.Parse(file, text, nil)
@@ -126,10 +147,10 @@ func dev(ctx context.Context, env *Environment, address, data, readyFile string)
 		if d.AdminToken, err = n.Mint(ctx, "demo-admin", authority.AdminResource, authority.MaxTokenTTL); err != nil {
 			return err
 		}
-		if err := welcome(ctx, env, n, d, address, data, began); err != nil {
+		if err := welcome(ctx, env, n, d, cluster, o.address, data, began); err != nil {
 			return err
 		}
-		return writeReadyFile(readyFile, d)
+		return writeReadyFile(o.readyFile, d)
 	})
 }
 
@@ -319,7 +340,7 @@ users:
 `
 
 // welcome prints the first token, explained, and what to try next.
-func welcome(ctx context.Context, env *Environment, n *node.Node, d *demo, address, dir string, began time.Time) error {
+func welcome(ctx context.Context, env *Environment, n *node.Node, d *demo, cluster *clusterAtHand, address, dir string, began time.Time) error {
 	token, err := n.Mint(ctx, "demo-service", "https://api.example.com", 0)
 	if err != nil {
 		return err
@@ -360,12 +381,18 @@ Look inside (in another terminal):
   signalbox client list
   signalbox audit tail
   signalbox panic --client %[2]s
-
-Pages: %[1]s/.well-known/openid-configuration, %[1]s/jwks; metrics: %[11]s/metrics
-Configuration and data: %[13]s
-Stop with Ctrl-C.
 `, d.Issuer, service.ClientID, service.ClientSecret, api.ClientID, api.ClientSecret,
-		d.Users[0].Username, d.Users[0].Password, web.ClientID, verifier[:8], challengeOf(verifier), d.AdminURL, config.ShellQuote(secretFile), dir)
+		d.Users[0].Username, d.Users[0].Password, web.ClientID, verifier[:8], challengeOf(verifier), d.AdminURL, config.ShellQuote(secretFile))
+	if cluster != nil {
+		if err := cluster.welcome(env.Err, d, api, dir); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(env.Err, `
+Pages: %[1]s/.well-known/openid-configuration, %[1]s/jwks; metrics: %[2]s/metrics
+Configuration and data: %[3]s
+Stop with Ctrl-C.
+`, d.Issuer, d.AdminURL, dir)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -66,6 +67,33 @@ func TestDevWritesItsConfigurationAgainAndSaysSo(t *testing.T) {
 	}
 	if help := newDev(&Environment{}).Long; !strings.Contains(help, "again at each start") {
 		t.Errorf("the help: %s", help)
+	}
+}
+
+func TestDevRefusesAKubeconfigThatItCannotUse(t *testing.T) {
+	dir := t.TempDir()
+	const head = "apiVersion: v1\nkind: Config\ncurrent-context: a\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n"
+	for _, row := range []struct{ sentence, file, want string }{
+		{"it is missing", "", "no such file"},
+		{"it is something else", "]", "is not a kubeconfig"},
+		{"its token is good for years", head + "clusters: [{name: a, cluster: {server: \"https://127.0.0.1:1\"}}]\nusers: [{name: a, user: {token: hunter2}}]\n", "token is not accepted"},
+		{"it names files", head + "clusters: [{name: a, cluster: {server: \"https://127.0.0.1:1\", certificate-authority: ca.crt}}]\nusers: [{name: a, user: {tokenFile: /t}}]\n", "kubectl config view --minify --flatten --raw"},
+		{"nobody answers", head + "clusters: [{name: a, cluster: {server: \"https://127.0.0.1:1\"}}]\nusers: [{name: a, user: {tokenFile: " + dir + "/token}}]\n", "ask the API server 127.0.0.1:1"},
+	} {
+		file, data := filepath.Join(dir, "kubeconfig"), filepath.Join(dir, "data")
+		_ = os.Remove(file)
+		if row.file != "" {
+			if err := os.WriteFile(file, []byte(row.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(dir, "token"), []byte("a.b.c"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := execute(t, t.Context(), nil, strings.NewReader(""), "dev", "--listen", "127.0.0.1:0", "--data", data, "--kubernetes", file).wants(1, "--kubernetes: ", row.want)
+		if _, err := os.Stat(data); r.out != "" || strings.Contains(r.err, "hunter2") || !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: it began all the same, or says too much: %s%s", row.sentence, r.out, r.err)
+		}
 	}
 }
 
@@ -149,7 +177,7 @@ func TestASecondDevLeavesTheFirstOnesFolderAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	err = dev(context.Background(), &Environment{Out: &out, Err: &out, Getenv: os.Getenv}, "127.0.0.1:0", filepath.Dir(file), ready)
+	err = dev(context.Background(), &Environment{Out: &out, Err: &out, Getenv: os.Getenv}, devOptions{address: "127.0.0.1:0", data: filepath.Dir(file), readyFile: ready})
 	if err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Fatalf("a second dev on the folder: %v", err)
 	}

@@ -262,6 +262,22 @@ func (c *Client) Keys(ctx context.Context) ([]byte, error) {
 	return c.call(ctx, request{method: http.MethodGet, path: "/openid/v1/jwks", accept: "application/jwk-set+json, application/json"}, maxKeys)
 }
 
+// Issuer fetches the `iss` of the cluster's service-account tokens.
+func (c *Client) Issuer(ctx context.Context) (string, error) {
+	const path = "/.well-known/openid-configuration"
+	body, err := c.call(ctx, request{method: http.MethodGet, path: path, accept: acceptJSON}, maxKeys)
+	if err != nil {
+		return "", fmt.Errorf("get %s: %w", path, err)
+	}
+	var metadata struct {
+		Issuer string `json:"issuer"`
+	}
+	if err := json.Unmarshal(body, &metadata); err != nil || metadata.Issuer == "" {
+		return "", fmt.Errorf("%s of the API server names no issuer", path)
+	}
+	return metadata.Issuer, nil
+}
+
 // Reach finds out whether all that we need of the API server is allowed and answers.
 func (c *Client) Reach(ctx context.Context) error {
 	_, _, err := c.list(ctx, 1, "", func(object) {})

@@ -134,6 +134,27 @@ func TestClientBoundsWhatItIsAnswered(t *testing.T) {
 	})
 }
 
+func TestAClusterSaysWhatItsIssuerIs(t *testing.T) {
+	for _, r := range []struct{ name, answer, want string }{
+		{"as Kubernetes does", `{"issuer":"https://kubernetes.default.svc","jwks_uri":"https://10.0.0.1/openid/v1/jwks"}`, "https://kubernetes.default.svc"},
+		{"without one", `{}`, ""},
+		{"another document", `<html>`, ""},
+	} {
+		bubble(t, r.name, func(t *testing.T, a *apiServer) {
+			a.on(func(w http.ResponseWriter, r2 *http.Request) bool {
+				if r2.URL.Path != "/.well-known/openid-configuration" {
+					return false
+				}
+				_, _ = io.WriteString(w, r.answer)
+				return true
+			})
+			if got, err := a.client(t, testCluster).Issuer(t.Context()); got != r.want || (err == nil) != (r.want != "") {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
+	}
+}
+
 func TestReach(t *testing.T) {
 	bubble(t, "an API server that allows all that we need", func(t *testing.T, a *apiServer) {
 		if err := a.client(t, testCluster).Reach(t.Context()); err != nil {
