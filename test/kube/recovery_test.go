@@ -16,13 +16,13 @@ import (
 	"github.com/signalbox-sts/signalbox/test/kube/rig"
 )
 
-// One cluster that trusts our keys serves three scenarios, one after the other: an API server
+// One cluster that trusts our keys serves four scenarios, one after the other: an API server
 // of its own is what costs most here.
-func TestScenarios22And10And19_ALogThatJoins_AnOutage_AClusterThatGoes(t *testing.T) {
+func TestScenarios22And10And19And9_OfAClusterThatVerifiesByItself(t *testing.T) {
 	t.Parallel()
 	r := rig.Start(t)
 	const namespace = "scenario-22"
-	s := startService(t, "clusters:\n"+clusterEntry(r.Hub, "")+"  - {name: guest, webhook: {caller: "+apiClient+"}}\n"+deploys("hub", namespace, "guest"))
+	s := startService(t, operator+"clusters:\n"+clusterEntry(r.Hub, "")+"  - {name: guest, webhook: {caller: "+apiClient+"}}\n"+deploys("hub", namespace, "guest"))
 	guest := r.Add(t, "guest", rig.Options{})
 	trustUs(t, s, guest)
 	const user = "signalbox:cluster:hub:ns:" + namespace + ":sa:orders"
@@ -32,6 +32,7 @@ func TestScenarios22And10And19_ALogThatJoins_AnOutage_AClusterThatGoes(t *testin
 	joined(t, r, s, guest, proof, user)
 	down(t, r, s, guest, proof, user)
 	removed(t, r, s, proof)
+	leaked(t, r, s, guest, pod, user)
 }
 
 // joined is scenario 22.
@@ -167,6 +168,40 @@ func removed(t *testing.T, r *rig.Rig, s *service, proof string) {
 	if s.isActive(t, token) {
 		t.Error("the old token lives again")
 	}
+}
+
+// leaked is scenario 9 where the spoke verifies by itself: the step is to write its authentication
+// configuration again.
+func leaked(t *testing.T, r *rig.Rig, s *service, guest *rig.Cluster, pod rig.Pod, user string) {
+	var proof string
+	until(t, 4*time.Second, "a proof that is newer than the cluster's removal is good", func() bool {
+		proof = r.Hub.Token(t, pod, s.Issuer, 0)
+		return s.exchange(t, proof, "guest").Status == http.StatusOK
+	})
+	token, unseen := s.token(t, proof, "guest"), s.token(t, proof, "guest")
+	if who, err := whoami(t, guest, token); err != nil || who != user {
+		t.Fatalf("%q, %v", who, err)
+	}
+	header, _ := unverified(t, token)
+	s.run(t, "key", "remove", header["kid"].(string), "--yes")
+	if s.isActive(t, token) {
+		t.Error("a token of the removed key is active")
+	}
+	if _, err := whoami(t, guest, unseen); err != nil {
+		t.Logf("Kubernetes has changed: without the step it refuses a key that is gone from the key set: %v", err)
+	}
+	began := time.Now()
+	trustUs(t, s, guest, "# the key has leaked\n")
+	until(t, 30*time.Second-time.Since(began), "the spoke refuses the tokens of the removed key", func() bool {
+		_, seen := whoami(t, guest, token)
+		_, other := whoami(t, guest, unseen)
+		return seen != nil && other != nil
+	})
+	t.Logf("refused %s after the step", time.Since(began))
+	until(t, 20*time.Second, "the spoke takes tokens of the next key", func() bool {
+		who, err := whoami(t, guest, s.token(t, proof, "guest"))
+		return err == nil && who == user
+	})
 }
 
 var jwts = regexp.MustCompile(`eyJ[\w-]+\.eyJ[\w-]+\.[\w-]*`)

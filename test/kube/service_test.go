@@ -295,8 +295,8 @@ func clusterEntry(c *rig.Cluster, more string) string {
 	return fmt.Sprintf("  - {name: %s, issuer: %q, api_server: %q, ca_file: %q, kubeconfig_file: %q%s}\n", c.Name, c.Issuer, c.Server, c.CA, c.Kubeconfig(), more)
 }
 
-// trustUs makes a cluster accept our tokens by our keys.
-func trustUs(t *testing.T, s *service, c *rig.Cluster) {
+// trustUs makes a cluster accept our tokens by our keys. With comments it is another file that says the same.
+func trustUs(t *testing.T, s *service, c *rig.Cluster, comments ...string) {
 	t.Helper()
 	ca, _ := json.Marshal(string(s.CA)) // JSON is YAML, on one line
 	c.SetAuthenticationConfig(t, fmt.Sprintf(`apiVersion: apiserver.config.k8s.io/v1
@@ -307,7 +307,7 @@ jwt:
     username: {claim: sub, prefix: "signalbox:"}
     groups: {claim: groups, prefix: "signalbox:"}
     extra: [{key: signalbox.dev/grant-id, valueExpression: claims.grant_id}, {key: signalbox.dev/policy, valueExpression: claims.policy}]
-`, s.Issuer, s.Issuer+"/clusters/"+c.Name, ca))
+`, s.Issuer, s.Issuer+"/clusters/"+c.Name, ca)+strings.Join(comments, ""))
 }
 
 // pair makes a certificate for 127.0.0.1 that signs itself.
