@@ -59,6 +59,8 @@ var scenarios = []scenario{
 	{"exchange of a pod token, c=64", "workloads", 64, exchangeFresh, goal{ideal: "ideal exchange handler, c=64", share: 0.60}},
 	{"exchange, the same proof again, c=16", "workloads", 16, exchangeSeen("/token"), goal{ideal: "ideal exchange handler, c=16", share: 0.75}},
 	{"exchange, the same proof again, c=64", "workloads", 64, exchangeSeen("/token"), goal{ideal: "ideal exchange handler, c=64", share: 0.75}},
+	{"TokenReview of a token seen the first time", "workloads", 16, reviewFresh, goal{perSecond: 10_000}},
+	{"TokenReview of a token seen before", "workloads", 16, reviewSeen, goal{perSecond: 20_000}},
 	{"introspect a JWT seen the first time", "sqlite", 16, introspectFresh, goal{beyond: "introspect a JWT seen before", verify: 1.35}},
 	{"introspect a JWT seen before", "sqlite", 16, introspectSeen(jwtAPI), goal{perSecond: 25_000}},
 	{"introspect an opaque token", "sqlite", 16, introspectSeen(opaqueAPI), goal{perSecond: 25_000}},
@@ -138,14 +140,18 @@ func (b *bench) measure(ctx context.Context, s scenario) (*measured, error) {
 	}, nil
 }
 
-// post builds a whole HTTP/1.1 request.
+// post builds a whole HTTP/1.1 request with a form.
 func post(e *env, path, basicUser string, form string) []byte {
+	return postAs(e, path, basicUser, "application/x-www-form-urlencoded", form)
+}
+
+func postAs(e *env, path, basicUser, contentType, body string) []byte {
 	auth := ""
 	if basicUser != "" {
 		auth = "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(basicUser)+":"+url.QueryEscape(e.secret))) + "\r\n"
 	}
-	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\n%sContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s",
-		path, e.addr, auth, len(form), form)
+	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\n%sContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
+		path, e.addr, auth, contentType, len(body), body)
 }
 
 func (e *env) credentialsRequest(resource string) []byte {
@@ -169,20 +175,42 @@ func idealOpaque(_ context.Context, _ *bench, e *env) (source, error) {
 
 // tokens sends one request again and again, and wants a token that begins so.
 func tokens(request []byte, prefix string) source {
-	return source{
-		next: func(int) []byte { return request },
-		check: func(_ int, r load.Response) error {
-			if !bytes.HasPrefix(field(r.Body, "access_token"), []byte(prefix)) {
-				return fmt.Errorf("no token that begins with %s in %.200q", prefix, withoutTokens(r.Body))
-			}
-			return nil
-		},
+	return source{next: func(int) []byte { return request }, check: hasToken(prefix)}
+}
+
+func hasToken(prefix string) func(int, load.Response) error {
+	return func(_ int, r load.Response) error {
+		if !bytes.HasPrefix(field(r.Body, "access_token"), []byte(prefix)) {
+			return fmt.Errorf("no token that begins with %s in %.200q", prefix, withoutTokens(r.Body))
+		}
+		return nil
 	}
 }
 
+// once sends a request for each token, and ends when there are no more.
+func once(tokens []string, request func(token string) []byte, check func(int, load.Response) error) source {
+	used := 0
+	return source{check: check, next: func(int) []byte {
+		if used == len(tokens) {
+			return nil
+		}
+		used++
+		return request(tokens[used-1])
+	}}
+}
+
+// inTurn sends the same requests in turn.
+func inTurn(tokens []string, request func(token string) []byte, check func(int, load.Response) error) source {
+	requests := make([][]byte, len(tokens))
+	for i, t := range tokens {
+		requests[i] = request(t)
+	}
+	n := 0
+	return source{check: check, next: func(int) []byte { n++; return requests[n%len(requests)] }}
+}
+
 // harvest gets count different tokens, as fast as the server makes them.
-func harvest(e *env, resource string, count int) ([]string, error) {
-	req := e.credentialsRequest(resource)
+func harvest(e *env, request func() []byte, count int) ([]string, error) {
 	sent := 0
 	tokens := make([]string, 0, count)
 	run := load.Run{
@@ -192,7 +220,7 @@ func harvest(e *env, resource string, count int) ([]string, error) {
 				return nil
 			}
 			sent++
-			return req
+			return request()
 		},
 		Check: func(_ int, r load.Response) error {
 			t := field(r.Body, "access_token")
@@ -221,42 +249,22 @@ func isActive(_ int, r load.Response) error {
 // introspectFresh asks for each token once. It gets more tokens than a server
 // of twice the target's speed could use.
 func introspectFresh(_ context.Context, b *bench, e *env) (source, error) {
-	tokens, err := harvest(e, jwtAPI, int(25_000*(b.duration+b.warmUp).Seconds()))
-	if err != nil {
-		return source{}, err
-	}
-	used := 0
-	return source{
-		next: func(int) []byte {
-			if used == len(tokens) {
-				return nil
-			}
-			used++
-			return e.introspectRequest(tokens[used-1])
-		},
-		check: isActive,
-	}, nil
+	req := e.credentialsRequest(jwtAPI)
+	tokens, err := harvest(e, func() []byte { return req }, int(25_000*(b.duration+b.warmUp).Seconds()))
+	return once(tokens, e.introspectRequest, isActive), err
 }
 
 // introspectSeen repeats a thousand tokens; the warm-up shows them all.
 func introspectSeen(resource string) func(context.Context, *bench, *env) (source, error) {
 	return func(_ context.Context, _ *bench, e *env) (source, error) {
-		tokens, err := harvest(e, resource, 1000)
-		if err != nil {
-			return source{}, err
-		}
-		requests := make([][]byte, len(tokens))
-		for i, t := range tokens {
+		req := e.credentialsRequest(resource)
+		tokens, err := harvest(e, func() []byte { return req }, 1000)
+		for _, t := range tokens {
 			if isJWT := strings.HasPrefix(t, "eyJ"); isJWT != (resource == jwtAPI) {
 				return source{}, fmt.Errorf("token for %s has the wrong format", resource)
 			}
-			requests[i] = e.introspectRequest(t)
 		}
-		n := 0
-		return source{
-			next:  func(int) []byte { n++; return requests[n%len(requests)] },
-			check: isActive,
-		}, nil
+		return inTurn(tokens, e.introspectRequest, isActive), err
 	}
 }
 

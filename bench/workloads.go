@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -22,6 +23,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/signalbox-sts/signalbox/bench/load"
 )
 
 const (
@@ -150,7 +153,7 @@ func (b *bench) writeWorkloads(e *env) error {
 
 const workloadText = `clusters:
   - {name: hub, issuer: "` + hubIssuer + `", jwks_file: hub.jwks.json, pods: offline, audiences: ["` + proofFor + `"]}
-  - {name: spoke-a}
+  - {name: spoke-a, webhook: {caller: {rs}}}
 policies:
   - name: orders-use-spoke-a
     from: {cluster: hub, namespace: shop, service_account: orders}
@@ -172,19 +175,7 @@ var exchangeForm = url.Values{
 // their kubelet each time.
 func exchangeFresh(_ context.Context, b *bench, e *env) (source, error) {
 	proofs, err := b.hub.proofs(int(exchanges * (b.duration + b.warmUp).Seconds()))
-	if err != nil {
-		return source{}, err
-	}
-	s := tokens(nil, "eyJ")
-	used := 0
-	s.next = func(int) []byte {
-		if used == len(proofs) {
-			return nil
-		}
-		used++
-		return e.exchangeRequest("/token", proofs[used-1])
-	}
-	return s, nil
+	return once(proofs, func(proof string) []byte { return e.exchangeRequest("/token", proof) }, hasToken("eyJ")), err
 }
 
 // exchangeSeen shows the same proofs in turn, as pods do that come again
@@ -192,12 +183,41 @@ func exchangeFresh(_ context.Context, b *bench, e *env) (source, error) {
 func exchangeSeen(path string) func(context.Context, *bench, *env) (source, error) {
 	return func(_ context.Context, b *bench, e *env) (source, error) {
 		proofs, err := b.hub.proofs(seenProofs)
-		if err != nil {
-			return source{}, err
-		}
-		s := tokens(nil, "eyJ")
-		n := 0
-		s.next = func(int) []byte { n++; return e.exchangeRequest(path, proofs[n%len(proofs)]) }
-		return s, nil
+		return inTurn(proofs, func(proof string) []byte { return e.exchangeRequest(path, proof) }, hasToken("eyJ")), err
 	}
+}
+
+// reviewFresh is an API server that asks about each token once: its own cache
+// answers the rest. There are enough for twice the target's speed.
+func reviewFresh(_ context.Context, b *bench, e *env) (source, error) {
+	tokens, err := b.exchanged(e, int(20_000*(b.duration+b.warmUp).Seconds()))
+	return once(tokens, e.reviewRequest, isAuthenticated), err
+}
+
+// reviewSeen repeats a thousand tokens; the warm-up shows them all.
+func reviewSeen(_ context.Context, b *bench, e *env) (source, error) {
+	tokens, err := b.exchanged(e, 1000)
+	return inTurn(tokens, e.reviewRequest, isAuthenticated), err
+}
+
+// exchanged gets count different tokens for the cluster spoke-a.
+func (b *bench) exchanged(e *env, count int) ([]string, error) {
+	proofs, err := b.hub.proofs(seenProofs)
+	if err != nil {
+		return nil, err
+	}
+	n := 0
+	return harvest(e, func() []byte { n++; return e.exchangeRequest("/token", proofs[n%len(proofs)]) }, count)
+}
+
+func (e *env) reviewRequest(token string) []byte {
+	return postAs(e, "/kubernetes/tokenreview", introspecID, "application/json",
+		`{"kind":"TokenReview","apiVersion":"authentication.k8s.io/v1","metadata":{"creationTimestamp":null},"spec":{"token":"`+token+`","audiences":["https://kubernetes.default.svc"]},"status":{"user":{}}}`)
+}
+
+func isAuthenticated(_ int, r load.Response) error {
+	if !bytes.Contains(r.Body, []byte(`"authenticated":true`)) {
+		return fmt.Errorf("not authenticated: %.200q", withoutTokens(r.Body))
+	}
+	return nil
 }
