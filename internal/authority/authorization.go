@@ -31,6 +31,22 @@ type Authorization struct {
 	IDToken      bool         // an ID token goes with it (OpenID Connect Core §3.1.3.3, §12.2)
 }
 
+// Links are what the life of the tokens depends on: the grant, and the trust
+// policy that allowed them, whoever the client is.
+func (a Authorization) Links() []Link {
+	links := a.Grant.Links()
+	if a.Policy != "" {
+		links = append(links, PolicyLink(a.Policy, a.At))
+	}
+	return links
+}
+
+// PolicyLink is what ends the tokens that a trust policy has allowed when it is
+// changed or removed.
+func PolicyLink(policy string, issued time.Time) Link {
+	return Link{Kind: EpochClient, Key: PolicyClientPrefix + policy, Born: issued}
+}
+
 // Spend makes the transition that pays for the tokens of an Authorization: it
 // redeems the code or rotates the refresh token. Nil where nothing is spent.
 type Spend func(ctx context.Context) error
@@ -45,14 +61,6 @@ type Origin struct {
 type Actor struct {
 	Subject string `json:"sub"`
 	Act     *Actor `json:"act,omitempty"` // who acted before; nil at the first actor
-}
-
-// Depth is how many act, one for another.
-func (a *Actor) Depth() (n int) {
-	for ; a != nil; a = a.Act {
-		n++
-	}
-	return n
 }
 
 // Target is where a token is good and for what.

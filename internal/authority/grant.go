@@ -102,7 +102,7 @@ func (g Grant) Links() []Link {
 	if g.CreatedAt.Before(born) {
 		born = g.CreatedAt
 	}
-	links := make([]Link, 0, 7+2*len(g.Lineage)) // a token adds itself and its key
+	links := make([]Link, 0, 8+2*len(g.Lineage)) // a token adds itself, its key and its policy
 	links = append(links, Link{Kind: RevokeGrant, Key: g.ID.String()}, Link{Kind: EpochClient, Key: g.ClientID, Born: born})
 	for _, a := range g.Lineage {
 		at := a.GrantID.Time()

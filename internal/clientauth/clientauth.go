@@ -71,11 +71,17 @@ func Names(r *http.Request, form httpx.Params) bool {
 	return slices.ContainsFunc([]string{"client_id", "client_secret", "client_assertion", "client_assertion_type"}, form.Has)
 }
 
-// Limited is the answer to somebody who names no client and was refused: the
-// reason, or that there were too many.
-func (a *Authenticator) Limited(r *http.Request, err error) error {
+// Limited is the answer to somebody who has proved to be no client and was
+// refused: the reason, or that there were too many. shown is the hash of the token
+// that was shown, if that is authentic: its failures are counted wherever they come
+// from. All others are counted by their address.
+func (a *Authenticator) Limited(r *http.Request, shown string, err error) error {
+	remote := httpx.RequestOf(r.Context()).Remote
+	if shown != "" {
+		remote = ""
+	}
 	var refused *oauth.Error
-	if errors.As(err, &refused) && !a.Limit.Failed("", httpx.RequestOf(r.Context()).Remote) {
+	if errors.As(err, &refused) && !a.Limit.Failed(shown, remote) {
 		return httpx.ErrTooMany
 	}
 	return err

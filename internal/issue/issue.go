@@ -54,7 +54,7 @@ func (i *Issuer) Issue(ctx context.Context, a authority.Authorization, spend aut
 	if err != nil {
 		return Response{}, err
 	}
-	if i.Revoked(a.Grant.Links()) {
+	if i.Revoked(a.Links()) {
 		return Response{}, oauth.Errorf(oauth.InvalidGrant, "the grant has been revoked")
 	}
 	issuer := i.Settings()

@@ -30,6 +30,8 @@ type AccessToken struct {
 	Policy    string // the trust policy that allowed it; empty where none was asked
 	Bound     bool   // to a key (`cnf`): who presents it must prove that key
 	Lineage   []authority.Ancestor
+	AuthTime  time.Time // when the person signed in: the last moment of that second; zero where nobody did
+	AMR       []string
 	Expires   time.Time
 	Links     []authority.Link // what its life depends on
 	Claims    string           // the JSON object, as it was signed or sealed; most other fields share its memory
@@ -241,14 +243,17 @@ func (r *Reader) fromClaims(c jose.Claims, keyID string, now time.Time) (*Access
 	if c.Has("policy") {
 		token.Policy = f.text("policy")
 	}
-	token.Lineage = f.lineage()
+	if c.Has("amr") {
+		token.AMR = f.list("amr")
+	}
+	token.Lineage, token.AuthTime = f.lineage(), f.authTime()
 	// The grant as far as the token tells of it: what it depends on, the token does.
 	grant := authority.Grant{
 		ID: token.GrantID, CreatedAt: token.GrantID.Time(), Lineage: token.Lineage, ClientID: token.ClientID, Subject: token.Subject,
-		AuthTime: f.signedIn(token.SessionID),
+		AuthTime: token.AuthTime,
 	}
-	if !token.SessionID.IsZero() {
-		grant.Evidence = authority.SessionEvidence(token.SessionID)
+	if !token.SessionID.IsZero() { // its id says when to the millisecond
+		grant.Evidence, grant.AuthTime = authority.SessionEvidence(token.SessionID), token.SessionID.Time()
 	}
 	if f.err != nil {
 		return nil, f.err
@@ -259,6 +264,9 @@ func (r *Reader) fromClaims(c jose.Claims, keyID string, now time.Time) (*Access
 	token.Links = append(grant.Links(), authority.Link{Kind: authority.RevokeToken, Key: token.ID.String()})
 	if keyID != "" {
 		token.Links = append(token.Links, authority.Link{Kind: authority.RevokeKey, Key: keyID})
+	}
+	if token.Policy != "" {
+		token.Links = append(token.Links, authority.PolicyLink(token.Policy, token.ID.Time()))
 	}
 	return token, nil
 }
@@ -323,13 +331,9 @@ func (f *fields) lineage() []authority.Ancestor {
 	return lineage
 }
 
-// signedIn is when the person signed in. A session's id says it to the
-// millisecond. auth_time has whole seconds: then its last millisecond, so that
-// a sign-in right after an epoch is not taken for older than it.
-func (f *fields) signedIn(session authority.ID) time.Time {
-	if !session.IsZero() {
-		return session.Time()
-	}
+// authTime is the last millisecond of the second that auth_time names, so that a
+// sign-in right after an epoch is not taken for older than it.
+func (f *fields) authTime() time.Time {
 	at, ok, err := f.claims.Time("auth_time")
 	if err != nil {
 		f.err = errNotOurs

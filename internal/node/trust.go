@@ -12,6 +12,7 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config"
+	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/kube"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/outbound"
@@ -132,7 +133,8 @@ func (n *Node) selfToken(ctx context.Context, name string) (string, time.Time, e
 	return response.AccessToken, now.Add(time.Duration(response.ExpiresIn) * time.Second), err
 }
 
-// prove verifies a token of another issuer, and that what it is bound to lives.
+// prove verifies a token of another issuer, and that what it is bound to lives. See
+// token.Handler for what comes with a refusal.
 func (n *Node) prove(ctx context.Context, raw string) (authority.Proof, error) {
 	proof, err := n.verifier.Verify(ctx, raw)
 	var refused *trust.Refusal
@@ -140,18 +142,28 @@ func (n *Node) prove(ctx context.Context, raw string) (authority.Proof, error) {
 	case errors.As(err, &refused) && refused.Unavailable:
 		return authority.Proof{}, fmt.Errorf("proof of another issuer: %w", err)
 	case errors.As(err, &refused):
-		return authority.Proof{}, oauth.Errorf(oauth.InvalidRequest, "%s", refused.Public).Because(err)
+		no := oauth.Errorf(oauth.InvalidRequest, "%s", refused.Public).Because(refused.Unwrap())
+		switch {
+		case refused.Cluster != "":
+			return authority.Proof{Hash: issue.HashOf(raw)}, no.Because(fmt.Errorf("cluster %s: %w", refused.Cluster, refused.Unwrap()))
+		case refused.TrustedIssuer != "":
+			return authority.Proof{Hash: issue.HashOf(raw)}, no.Because(fmt.Errorf("trusted issuer %s: %w", refused.TrustedIssuer, refused.Unwrap()))
+		}
+		return authority.Proof{}, no
 	}
 	if err != nil || proof.Cluster == "" {
 		return proof, err
 	}
 	cluster, err := n.directory.Cluster(ctx, proof.Cluster)
+	if errors.Is(err, authority.ErrNotFound) { // removed, and the verifier has not heard of it yet
+		return proof, oauth.Errorf(oauth.InvalidRequest, "the token's cluster is not trusted any more").Because(err)
+	}
 	if err != nil {
 		return authority.Proof{}, err
 	}
 	err = n.clusters.Check(ctx, cluster, proof, raw)
 	if errors.Is(err, kube.ErrDead) {
-		return authority.Proof{}, oauth.Errorf(oauth.InvalidRequest, "the pod that the token is bound to does not live").Because(err)
+		return proof, oauth.Errorf(oauth.InvalidRequest, "the pod that the token is bound to does not live").Because(err)
 	}
 	return proof, err
 }
@@ -162,7 +174,7 @@ func (n *Node) decide(req policy.Request) policy.Decision {
 	now := n.current.Load()
 	d := now.policies.Decide(req)
 	if _, in := now.static.Policies[d.Policy.Name]; !in {
-		d.Policy = authority.Policy{}
+		d.Policy, d.Outside = authority.Policy{}, ""
 	}
 	return d
 }

@@ -71,11 +71,15 @@ func (e *Error) Because(cause error) *Error {
 	return &Error{Code: e.Code, Description: e.Description, cause: cause}
 }
 
-func (e *Error) Error() string {
+func (e *Error) Error() string { return string(e.Code) + ": " + e.Reason() }
+
+// Reason is the description with the private cause, if there is one: for log and
+// journal, never for the answer.
+func (e *Error) Reason() string {
 	if e.cause != nil {
-		return string(e.Code) + ": " + e.Description + ": " + e.cause.Error()
+		return e.Description + ": " + e.cause.Error()
 	}
-	return string(e.Code) + ": " + e.Description
+	return e.Description
 }
 
 func (e *Error) Unwrap() error { return e.cause }

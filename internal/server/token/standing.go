@@ -41,10 +41,11 @@ const standingTries = 4
 
 // For returns the living grant that stands for the same as wanted, or makes
 // wanted that grant. A grant that is over, by its time or by an epoch, is ended
-// and never used again. oauth.InvalidRequest if the evidence has ended.
+// and never used again. oauth.InvalidRequest if the evidence has ended, or is
+// somebody else's.
 func (s *Standing) For(ctx context.Context, wanted authority.Grant, event authority.Event) (authority.Grant, error) {
 	key := standingKey(wanted)
-	if g, ok := s.known.GetIfPresent(key); ok && s.lives(g) {
+	if g, ok := s.known.GetIfPresent(key); ok && g.Subject == wanted.Subject && s.serves(g, wanted) {
 		return g, nil
 	}
 	for range standingTries {
@@ -54,7 +55,9 @@ func (s *Standing) For(ctx context.Context, wanted authority.Grant, event author
 			if g, err = wanted, s.make(ctx, wanted, event); errors.Is(err, authority.ErrExists) {
 				continue // somebody was faster
 			}
-		case err == nil && !s.lives(g):
+		case err == nil && g.Subject != wanted.Subject:
+			return authority.Grant{}, errForeign
+		case err == nil && !s.serves(g, wanted):
 			if err := s.end(ctx, g); err != nil {
 				return authority.Grant{}, err
 			}
@@ -74,8 +77,21 @@ func (s *Standing) For(ctx context.Context, wanted authority.Grant, event author
 
 var errEvidence = oauth.Errorf(oauth.InvalidRequest, "what the subject token comes from has ended")
 
-func (s *Standing) lives(g authority.Grant) bool {
-	return g.Alive(s.Now()) && !s.Endings.Follower.View.Revoked(g.Links())
+// errForeign: not every issuer keeps its promise that a jti is one token's alone. The
+// grant says who its tokens are about, so it must not be shared.
+var errForeign = oauth.Errorf(oauth.InvalidRequest, "the jti of the subject token is that of another subject's")
+
+// almostOver is how much of its life a grant must have left to be used once more,
+// where a new one would live longer: nobody can use a token of a moment. The other
+// way round, tokens of the old grant lose at most as much.
+const almostOver = 10 * time.Second
+
+func (s *Standing) serves(g, wanted authority.Grant) bool {
+	now := s.Now()
+	if g.ExpiresAt.Before(wanted.ExpiresAt) && g.ExpiresAt.Sub(now) < almostOver {
+		return false
+	}
+	return g.Alive(now) && !s.Endings.Follower.View.Revoked(g.Links())
 }
 
 // make stores and records a grant. One that could not be recorded stays: by

@@ -33,7 +33,9 @@ type Handler struct {
 	Tokens    *issue.Reader
 	Endings   *revocation.Endings
 	// Prove verifies a token of another issuer, and that the pod that it is bound to
-	// lives. Its refusals are oauth.InvalidRequest.
+	// lives. Its refusals are oauth.InvalidRequest. That of a token which is authentic, and
+	// no proof all the same, comes with the token's Hash, and with whose it is if that is
+	// certain: for the record alone.
 	Prove func(ctx context.Context, raw string) (authority.Proof, error)
 	// Decide asks the trust policies.
 	Decide   func(policy.Request) policy.Decision
@@ -53,7 +55,16 @@ type request struct {
 	form      httpx.Params
 	client    authority.Client // zero until it has proved itself, and for a workload
 	grantType oauth.GrantType
+
+	// Of an exchange, for the record.
+	subject authority.Subject // whom the subject token is about
+	origin  authority.Origin  // the subject token, once its issuer is known to have made it
+	target  string
 }
+
+// isKnown says whether the caller has proved to be a client: anybody can say that
+// they are a public one.
+func (req *request) isKnown() bool { return req.client.ID != "" && !req.client.IsPublic() }
 
 // grantFunc runs one grant type: it checks the proof and says what may be
 // issued, and how that is paid for. It changes nothing by itself.
@@ -89,7 +100,8 @@ func (h *Handler) token(r *http.Request, req *request) (issue.Response, error) {
 	req.now = h.Now() // a caller who sends its body slowly gains no time
 	asked := oauth.GrantType(req.form.Get("grant_type"))
 	// A workload needs no client: its proof is the subject token.
-	isWorkload := (asked == oauth.TokenExchange || asked == oauth.JWTBearer) && !clientauth.Names(r, req.form)
+	exchanges := asked == oauth.TokenExchange || asked == oauth.JWTBearer
+	isWorkload := exchanges && !clientauth.Names(r, req.form)
 	if !isWorkload {
 		if req.client, err = h.Clients.Authenticate(r, req.form); err != nil {
 			return issue.Response{}, err
@@ -107,28 +119,39 @@ func (h *Handler) token(r *http.Request, req *request) (issue.Response, error) {
 		return issue.Response{}, oauth.Errorf(oauth.UnauthorizedClient, "the client is not registered for %s", req.grantType)
 	}
 	authorization, spend, err := run(h, ctx, req)
-	if err != nil && isWorkload {
-		return issue.Response{}, h.Clients.Limited(r, err)
+	var response issue.Response
+	if err == nil {
+		response, err = h.Issue(ctx, authorization, spend)
 	}
-	if err != nil {
-		return issue.Response{}, err
+	if err != nil && exchanges {
+		err = h.refusedExchange(r, req, err)
 	}
-	return h.Issue(ctx, authorization, spend)
+	return response, err
 }
 
-// recordRefusal puts a refusal into the journal. One of a caller who is known
-// waits for the disk; if that fails there is nothing more to refuse.
+// recordRefusal puts a refusal into the journal. One of a caller who is known, or
+// who has shown an authentic token of somebody, waits for the disk; if that fails
+// there is nothing more to refuse.
 func (h *Handler) recordRefusal(ctx context.Context, req *request, err error) {
 	refused := oauth.AsError(err)
 	event := authority.Event{
-		Type: authority.EventTokenRefused, At: req.at, ClientID: req.client.ID,
+		Type: authority.EventTokenRefused, At: req.at, ClientID: req.client.ID, Subject: req.subject,
 		Error: string(refused.Code), Reason: refused.Description,
 	}
-	if req.client.ID == "" || req.client.IsPublic() { // anybody can say that they are a public client
+	var judged *oauth.Error // not a failure of ours, of which nobody counts how many there are
+	shown := req.origin.TokenHash != "" && errors.As(err, &judged) && judged != httpx.ErrTooMany
+	if !req.isKnown() && !shown {
 		h.Tally(ctx, event)
 		return
 	}
 	event.GrantType = string(req.grantType)
+	if shown {
+		// The answer does not say which policy was near: the record does.
+		event.Origin, event.Reason = req.origin, judged.Reason()
+		if req.target != "" {
+			event.Audience = []string{req.target}
+		}
+	}
 	_ = h.Record(ctx, event)
 }
 

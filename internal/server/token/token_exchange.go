@@ -7,14 +7,15 @@ package token
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/issue"
+	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/policy"
 )
@@ -32,7 +33,7 @@ func (h *Handler) tokenExchange(ctx context.Context, req *request) (authority.Au
 	if err != nil {
 		return authority.Authorization{}, nil, err
 	}
-	if err := h.actor(ctx, req, from, ask.actorToken, ask.actorType); err != nil {
+	if err := h.actor(ctx, req, ask.actorToken, ask.actorType); err != nil {
 		return authority.Authorization{}, nil, err
 	}
 	return h.exchange(ctx, req, ask, from)
@@ -48,16 +49,36 @@ func (h *Handler) jwtBearer(ctx context.Context, req *request) (authority.Author
 		return authority.Authorization{}, nil, oauth.Errorf(oauth.InvalidRequest, "assertion is missing")
 	}
 	from, err := h.subject(ctx, req, ask)
-	var refused *oauth.Error
-	if errors.As(err, &refused) && refused.Code == oauth.InvalidRequest {
-		invalid := *refused
-		invalid.Code = oauth.InvalidGrant // RFC 7521 §4.1.1
-		return authority.Authorization{}, nil, &invalid
-	}
 	if err != nil {
-		return authority.Authorization{}, nil, err
+		return authority.Authorization{}, nil, recode(err, oauth.InvalidRequest, oauth.InvalidGrant) // RFC 7521 §4.1.1
 	}
-	return h.exchange(ctx, req, ask, from)
+	a, spend, err := h.exchange(ctx, req, ask, from)
+	return a, spend, recode(err, oauth.InvalidRequest, oauth.InvalidGrant)
+}
+
+// refusedExchange is the answer to an exchange that got nothing. What has ended
+// since the subject token was accepted is refused like one that had ended before.
+// Who authenticates as no client may be told no more than that there were too many:
+// an authentic token is counted by itself, wherever it comes from.
+func (h *Handler) refusedExchange(r *http.Request, req *request, err error) error {
+	if req.grantType == oauth.TokenExchange {
+		err = recode(err, oauth.InvalidGrant, oauth.InvalidRequest)
+	}
+	if req.isKnown() {
+		return err
+	}
+	return h.Clients.Limited(r, req.origin.TokenHash, err)
+}
+
+// recode gives a refusal another code, if it has this one.
+func recode(err error, from, to oauth.Code) error {
+	var refused *oauth.Error
+	if !errors.As(err, &refused) || refused.Code != from {
+		return err
+	}
+	again := *refused
+	again.Code = to
+	return &again
 }
 
 // exchangeRequest is what is asked for (RFC 8693 §2.1).
@@ -134,17 +155,14 @@ type exchanged struct {
 	subject authority.Subject
 	proof   *authority.Proof   // of another issuer; nil where the token is ours
 	token   *issue.AccessToken // ours; nil where it is not
+	user    authority.User     // whom a token of ours is about, if it is a person
 	expires time.Time
-	origin  authority.Origin
 	act     *authority.Actor // who acts in the subject token
 	mayAct  *mayAct
 }
 
 // mayAct is who alone may act for the subject (RFC 8693 §4.4).
-type mayAct struct {
-	Issuer  string `json:"iss"`
-	Subject string `json:"sub"`
-}
+type mayAct struct{ issuer, subject string }
 
 // subject accepts the subject token: for what it says, not yet for what it may give.
 func (h *Handler) subject(ctx context.Context, req *request, ask exchangeRequest) (exchanged, error) {
@@ -164,18 +182,19 @@ func (h *Handler) proven(ctx context.Context, req *request, raw string) (exchang
 		return exchanged{}, err
 	}
 	proof, err := h.Prove(ctx, raw)
+	req.origin = authority.Origin{TokenID: proof.ID, TokenHash: proof.Hash}
+	if proof.Subject != "" {
+		req.subject = authority.Subject{Issuer: h.Settings().URL, ID: proof.WorkloadID(), Kind: authority.SubjectWorkload}
+	}
 	if err != nil {
 		return exchanged{}, err
 	}
-	from := exchanged{
-		subject: authority.Subject{Issuer: h.Settings().URL, ID: proof.WorkloadID(), Kind: authority.SubjectWorkload},
-		proof:   &proof, expires: proof.Expires, origin: authority.Origin{TokenID: proof.ID, TokenHash: proof.Hash},
-	}
+	from := exchanged{subject: req.subject, proof: &proof, expires: proof.Expires}
 	links := append(from.subject.Epochs(proof.IssuedAt), proof.Evidence().Link())
 	if h.Endings.Follower.View.Revoked(links) {
 		return exchanged{}, errEvidence
 	}
-	return from, from.readActors(proof.Claims)
+	return from, from.readClaims(proof.Claims, h.Settings().URL)
 }
 
 // ours accepts an access token of ours. It may be meant for anybody: that its
@@ -184,49 +203,109 @@ func (h *Handler) ours(ctx context.Context, req *request, raw string) (exchanged
 	if req.client.ID == "" {
 		return exchanged{}, oauth.Errorf(oauth.InvalidClient, "a client must authenticate to exchange an access token: whoever has the token is not yet who may")
 	}
-	token, _, err := h.Tokens.Accept(ctx, raw, issue.AnyAudience)
+	token, user, err := h.Tokens.Accept(ctx, raw, issue.AnyAudience)
 	if errors.Is(err, issue.ErrInactive) {
 		return exchanged{}, oauth.Errorf(oauth.InvalidRequest, "the subject token is not an active access token of this issuer").Because(err)
 	}
 	if err != nil {
 		return exchanged{}, err
 	}
+	req.subject, req.origin = token.Subject, authority.Origin{TokenID: token.ID.String(), TokenHash: issue.HashOf(raw)}
 	if token.Bound { // what comes from it would have to be bound to a key that nobody has proved
 		return exchanged{}, oauth.Errorf(oauth.InvalidRequest, "the subject token is bound to a key, and no proof of that key is accepted here")
 	}
-	from := exchanged{
-		subject: token.Subject, token: token, expires: token.Expires,
-		origin: authority.Origin{TokenID: token.ID.String(), TokenHash: issue.HashOf(raw)},
-	}
-	return from, from.readActors([]byte(token.Claims))
+	from := exchanged{subject: token.Subject, token: token, user: user, expires: token.Expires}
+	return from, from.readClaims([]byte(token.Claims), h.Settings().URL)
 }
 
-// actClaims are the claims of a subject token that are about actors.
-type actClaims struct {
-	Act          *authority.Actor `json:"act"`
-	MayAct       *mayAct          `json:"may_act"`
-	Confirmation json.RawMessage  `json:"cnf"`
-}
-
-func (e *exchanged) readActors(claims []byte) error {
-	var c actClaims
-	if err := json.Unmarshal(claims, &c); err != nil {
-		return oauth.Errorf(oauth.InvalidRequest, "the subject token's act or may_act cannot be read").Because(err)
+// readClaims reads what a subject token says beside who it is about. Names are
+// compared exactly: what reads like cnf is not cnf.
+func (e *exchanged) readClaims(body []byte, issuer string) error {
+	claims, err := jose.ParseClaims(body)
+	if err != nil {
+		return oauth.Errorf(oauth.InvalidRequest, "the subject token's claims cannot be read").Because(err)
 	}
-	if len(c.Confirmation) > 0 {
+	if claims.Has("cnf") {
 		return oauth.Errorf(oauth.InvalidRequest, "the subject token is bound to a key, and no proof of that key is accepted here")
 	}
-	if c.Act.Depth() >= authority.MaxLineage {
-		return oauth.Errorf(oauth.InvalidRequest, "the token has been exchanged too often: at most %d times in a row", authority.MaxLineage)
+	if e.proof != nil && claims.Has("act") {
+		// Its bearer is not its subject. Whoever acts there is no client of ours, and a
+		// policy about the subject says nothing about them.
+		return oauth.Errorf(oauth.InvalidRequest, "the subject token says in act that somebody acts for its subject: only the subject itself may show it here")
 	}
-	e.act, e.mayAct = c.Act, c.MayAct
+	if e.act, err = readActor(claims); err != nil {
+		return err
+	}
+	return e.readMayAct(claims, issuer)
+}
+
+// readActor reads the chain of those who act in a token of ours.
+func readActor(claims jose.Claims) (*authority.Actor, error) {
+	var first *authority.Actor
+	next := &first
+	for depth := 0; ; depth++ {
+		act, there, err := claims.Object("act")
+		if err != nil {
+			return nil, oauth.Errorf(oauth.InvalidRequest, "the subject token's act cannot be read").Because(err)
+		}
+		if !there {
+			return first, nil
+		}
+		if depth >= authority.MaxLineage {
+			return nil, errTooOften
+		}
+		sub, there, err := act.String("sub")
+		if err != nil || !there {
+			return nil, oauth.Errorf(oauth.InvalidRequest, "the subject token's act has no sub")
+		}
+		*next = &authority.Actor{Subject: sub}
+		next, claims = &(*next).Act, act
+	}
+}
+
+var errTooOften = oauth.Errorf(oauth.InvalidRequest, "the token has been exchanged too often: at most %d times in a row", authority.MaxLineage)
+
+// readMayAct reads who may act for the subject. Without an iss that is somebody
+// of the token's own issuer. What it names beside iss and sub cannot be compared.
+func (e *exchanged) readMayAct(claims jose.Claims, issuer string) error {
+	m, there, err := claims.Object("may_act")
+	if err != nil {
+		return oauth.Errorf(oauth.InvalidRequest, "the subject token's may_act cannot be read").Because(err)
+	}
+	if !there {
+		return nil
+	}
+	e.mayAct = &mayAct{}
+	if e.proof == nil {
+		e.mayAct.issuer = issuer
+	}
+	for _, name := range m.Names() {
+		switch value, _, err := m.String(name); {
+		case err != nil:
+			return oauth.Errorf(oauth.InvalidRequest, "the subject token's may_act cannot be read").Because(err)
+		case name == "iss":
+			e.mayAct.issuer = value
+		case name == "sub":
+			e.mayAct.subject = value
+		default:
+			return oauth.Errorf(oauth.InvalidRequest, "the subject token's may_act has a member that is not supported: only iss and sub are")
+		}
+	}
 	return nil
+}
+
+// allows says whether a client, or nobody, may show the token.
+func (m *mayAct) allows(client authority.Client, issuer string) error {
+	if m == nil || client.ID != "" && m.subject == client.ID && m.issuer == issuer {
+		return nil
+	}
+	return oauth.Errorf(oauth.InvalidRequest, "the subject token says in may_act that somebody else may act for it")
 }
 
 // actor accepts an actor token: it proves who the client is, once more, and
 // nobody else may act in its name (RFC 8693 §1.1: delegation; impersonation is
 // never given).
-func (h *Handler) actor(ctx context.Context, req *request, from exchanged, raw string, kind oauth.TokenType) error {
+func (h *Handler) actor(ctx context.Context, req *request, raw string, kind oauth.TokenType) error {
 	if raw == "" {
 		return nil
 	}
@@ -249,6 +328,17 @@ func (h *Handler) actor(ctx context.Context, req *request, from exchanged, raw s
 // exchange asks the policies, and says what may be issued.
 func (h *Handler) exchange(ctx context.Context, req *request, ask exchangeRequest, from exchanged) (authority.Authorization, authority.Spend, error) {
 	none := authority.Authorization{}
+	req.target = ask.target
+	if err := from.mayAct.allows(req.client, h.Settings().URL); err != nil {
+		return none, nil, err
+	}
+	left := from.expires.Sub(req.at) // its issuer's clock may be behind: it was accepted for a little longer
+	if left < time.Second {
+		return none, nil, oauth.Errorf(oauth.InvalidRequest, "the subject token has expired")
+	}
+	if ask.target == authority.AdminResource { // no policy leads there: see PolicyMetadata.Validate
+		return none, nil, errTarget.Because(errors.New("nothing is ever exchanged for the admin API"))
+	}
 	decision, err := h.decide(ctx, req, ask, from)
 	if err != nil {
 		return none, nil, err
@@ -268,20 +358,20 @@ func (h *Handler) exchange(ctx context.Context, req *request, ask exchangeReques
 	if err != nil {
 		return none, nil, err
 	}
-	life := p.TTL
+	groups, err := narrowedGroups(from, resource, p.Groups)
+	if err != nil {
+		return none, nil, err
+	}
+	life := min(p.TTL, left)
 	if resource.AccessTTL > 0 {
 		life = min(life, resource.AccessTTL)
 	}
 	a := authority.Authorization{
 		GrantType: req.grantType, Client: req.client, Target: authority.Target{Scopes: scopes, Resources: []authority.Resource{resource}},
-		Format: resource.Format, At: req.at, Policy: p.Name, Groups: p.Groups, Origin: from.origin, IssuedType: ask.issued,
+		Format: resource.Format, At: req.at, Policy: p.Name, Groups: groups, Origin: req.origin, IssuedType: ask.issued, Actor: from.act,
 	}
-	if p.From.Client != "" {
-		if a.Actor, err = from.actedBy(req.client, h.Settings().URL); err != nil {
-			return none, nil, err
-		}
-	} else {
-		a.Actor = from.act
+	if p.From.Client != "" { // the client, before whoever acted already (RFC 8693 §4.1)
+		a.Actor = &authority.Actor{Subject: req.client.ID, Act: from.act}
 	}
 	if from.proof != nil {
 		if a.Client.ID == "" {
@@ -292,16 +382,14 @@ func (h *Handler) exchange(ctx context.Context, req *request, ask exchangeReques
 			return none, nil, err
 		}
 		life = min(life, mode.MaxTTL())
-		a.Grant, err = h.Standing.For(ctx, h.standingGrant(req, a, from, p, mode), authority.Event{At: req.at, Policy: p.Name, Origin: from.origin})
+		a.Grant, err = h.Standing.For(ctx, h.standingGrant(req, a, from, p, mode), authority.Event{At: req.at, Policy: p.Name, Origin: req.origin})
 		if err != nil {
 			return none, nil, err
 		}
 	} else if a.Grant, err = childGrant(req, a, from); err != nil {
 		return none, nil, err
 	}
-	if a.Life = min(life, from.expires.Sub(req.at)); a.Life < time.Second {
-		return none, nil, oauth.Errorf(oauth.InvalidRequest, "the subject token has expired")
-	}
+	a.Life = life
 	return a, nil, nil
 }
 
@@ -313,21 +401,15 @@ func (h *Handler) decide(ctx context.Context, req *request, ask exchangeRequest,
 	}
 	if from.token != nil {
 		question.IssuedTo = from.token.ClientID
-		// A person's groups count for a token that was meant for us: an API that was
-		// sent one must not turn it into the person's rights elsewhere.
-		if from.subject.Kind == authority.SubjectUser && slices.Contains(from.token.Audience, h.Settings().URL) {
-			user, err := h.Directory.User(ctx, from.subject.ID)
-			if err != nil {
-				return policy.Decision{}, err
-			}
-			question.Groups = user.Groups
+		if from.subject.Kind == authority.SubjectUser && meantForUs(from.token, req.client, h.Settings().URL) {
+			question.Groups = from.user.Groups
 		}
 	}
 	d := h.Decide(question)
 	for _, name := range d.Trials {
 		err := h.Record(ctx, authority.Event{
 			Type: authority.EventPolicyTried, At: req.at, ClientID: req.client.ID, Subject: from.subject, GrantType: string(req.grantType),
-			Policy: name, Origin: from.origin, Audience: []string{ask.target}, Scope: ask.scopes.String(), Reason: "would have allowed it",
+			Policy: name, Origin: req.origin, Audience: []string{ask.target}, Scope: ask.scopes.String(), Reason: "would have allowed it",
 		})
 		if err != nil {
 			return d, err
@@ -342,6 +424,14 @@ func (h *Handler) decide(ctx context.Context, req *request, ask exchangeRequest,
 		return d, errTarget.Because(errors.New("anybody can ask in the name of a public client"))
 	}
 	return d, nil
+}
+
+// meantForUs says whether a person's groups count: an API that was sent a token
+// must not turn it into the person's rights elsewhere. It cannot say that it is a
+// client that has a secret. Anybody can say that they are a public client, so its
+// token must be for us alone.
+func meantForUs(token *issue.AccessToken, client authority.Client, issuer string) bool {
+	return slices.Contains(token.Audience, issuer) && (!client.IsPublic() || len(token.Audience) == 1)
 }
 
 func whyNot(d policy.Decision) error {
@@ -370,12 +460,21 @@ func narrowed(from exchanged, resource authority.Resource, ask exchangeRequest, 
 	return scopes, nil
 }
 
-// actedBy puts the client before whoever acted already (RFC 8693 §4.1).
-func (e exchanged) actedBy(client authority.Client, issuer string) (*authority.Actor, error) {
-	if m := e.mayAct; m != nil && (m.Subject != client.ID || m.Issuer != "" && m.Issuer != issuer) {
-		return nil, oauth.Errorf(oauth.InvalidRequest, "the subject token says in may_act that somebody else may act for it")
+// narrowedGroups does the same for the groups of a token for the same place.
+func narrowedGroups(from exchanged, resource authority.Resource, granted []string) ([]string, error) {
+	if from.token == nil || !slices.Contains(from.token.Audience, resource.ID) {
+		return granted, nil
 	}
-	return &authority.Actor{Subject: client.ID, Act: e.act}, nil
+	var left []string
+	for _, group := range granted {
+		if slices.Contains(from.token.Groups, group) {
+			left = append(left, group)
+		}
+	}
+	if len(left) == 0 && len(granted) > 0 {
+		return nil, errTarget.Because(errors.New("nothing is left of the policy's groups that the subject token has too"))
+	}
+	return left, nil
 }
 
 // podMode is how the end of the proof's pod is learned. A job has none: its
@@ -405,14 +504,20 @@ func (h *Handler) standingGrant(req *request, a authority.Authorization, from ex
 }
 
 // childGrant is a grant below that of the subject token. Nothing is stored: it
-// names its ancestors and dies with them.
+// names its ancestors, and dies with all that the subject token depends on.
 func childGrant(req *request, a authority.Authorization, from exchanged) (authority.Grant, error) {
-	if len(from.token.Lineage) >= authority.MaxLineage {
-		return authority.Grant{}, oauth.Errorf(oauth.InvalidRequest, "the token has been exchanged too often: at most %d times in a row", authority.MaxLineage)
+	token := from.token
+	if len(token.Lineage) >= authority.MaxLineage {
+		return authority.Grant{}, errTooOften
 	}
-	parent := authority.Ancestor{GrantID: from.token.GrantID, ClientID: from.token.ClientID}
-	return authority.Grant{
-		ID: authority.NewID(req.at), Lineage: append(slices.Clone(from.token.Lineage), parent), ClientID: a.Client.ID, Subject: from.subject,
-		Scopes: a.Target.Scopes, Resources: a.Target.ResourceIDs(), State: authority.GrantActive, CreatedAt: req.at, ExpiresAt: from.expires,
-	}, nil
+	g := authority.Grant{
+		ID: authority.NewID(req.at), Lineage: append(slices.Clone(token.Lineage), authority.Ancestor{GrantID: token.GrantID, ClientID: token.ClientID}),
+		ClientID: a.Client.ID, Subject: from.subject, Scopes: a.Target.Scopes, Resources: a.Target.ResourceIDs(),
+		SessionID: token.SessionID, AuthTime: token.AuthTime, AMR: token.AMR,
+		State: authority.GrantActive, CreatedAt: req.at, ExpiresAt: from.expires,
+	}
+	if !token.SessionID.IsZero() {
+		g.Evidence = authority.SessionEvidence(token.SessionID)
+	}
+	return g, nil
 }

@@ -78,9 +78,10 @@ func (h hub) pod(w *world, uid string, change ...any) string {
 }
 
 // exchangeWorld has a cluster hub, a cluster spoke-a, and policies between them.
-func exchangeWorld(t *testing.T) (*world, hub) {
+func exchangeWorld(t testing.TB, change ...func(*authority.StaticObjects)) (*world, hub) {
+	t.Helper()
 	h := newHub(t)
-	w := newWorld(t, func(d *authority.StaticObjects) {
+	w := newWorld(t, append([]func(*authority.StaticObjects){func(d *authority.StaticObjects) {
 		d.Clusters = map[string]authority.Cluster{
 			"hub":     {Name: "hub", Issuer: hubIssuer, Keys: h.jwks, Pods: authority.PodsOffline, Terminating: authority.TerminatingGrace},
 			"spoke-a": {Name: "spoke-a", WebhookCaller: "api"},
@@ -99,7 +100,7 @@ func exchangeWorld(t *testing.T) (*world, hub) {
 			},
 			"tries": {Name: "tries", From: controller, To: authority.PolicyTo{Resource: testAPI, Scopes: []string{"read"}}, Scopes: oauth.MustScopes("read"), TTL: 5 * time.Minute, Mode: authority.PolicyAudit},
 		}
-	})
+	}}, change...)...)
 	return w, h
 }
 
@@ -108,7 +109,7 @@ func exchangeForm(subject, kind string, pairs ...string) url.Values {
 }
 
 // claimsOf are the claims of a token of ours.
-func claimsOf(t *testing.T, token string) map[string]any {
+func claimsOf(t testing.TB, token string) map[string]any {
 	t.Helper()
 	_, claims, err := jose.InspectUnverified(token)
 	if err != nil {

@@ -32,7 +32,7 @@ const (
 // world is a node whose token endpoints a test calls.
 type world struct {
 	*nodetest.Rig
-	t *testing.T
+	t testing.TB
 }
 
 // The endpoints.
@@ -45,7 +45,7 @@ const (
 
 func secretOf(name string) string { return "secret-of-" + name }
 
-func newWorld(t *testing.T, change ...func(*authority.StaticObjects)) *world {
+func newWorld(t testing.TB, change ...func(*authority.StaticObjects)) *world {
 	t.Helper()
 	client := func(id string, method oauth.AuthMethod, scope string, grants ...oauth.GrantType) authority.Client {
 		scopes, err := oauth.ParseScopes(scope)

@@ -221,7 +221,7 @@ var ways = []struct {
 }
 
 // kidOf is the key that has signed a token.
-func kidOf(t *testing.T, token string) string {
+func kidOf(t testing.TB, token string) string {
 	t.Helper()
 	var header struct{ Kid string }
 	text, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[0])
