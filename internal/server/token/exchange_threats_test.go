@@ -559,4 +559,11 @@ func TestGrantsAtTheEndOfAProof(t *testing.T) {
 	if w.introspect("api", got.text("access_token")).body["active"] != true {
 		t.Error("the newer proof's token has ended")
 	}
+	if got := w.token("", form("grant_type", string(oauth.JWTBearer), "audience", "spoke-a", "assertion", old)); got.text("error") != "invalid_grant" {
+		t.Errorf("over, as an assertion: %d %v", got.status, got.body)
+	}
+	short := h.pod(w, "uid-1", "exp", w.Now().Truncate(time.Second).Add(time.Minute).Unix())
+	if got := ask(short); got.status != 200 || got.body["expires_in"].(float64) > 60 {
+		t.Errorf("a shorter proof under a longer grant: %d %v", got.status, got.body)
+	}
 }
