@@ -65,3 +65,24 @@ func TestHowAWatchIsDoing(t *testing.T) {
 		}
 	}
 }
+
+// The mirror of a cluster whose keys nobody has got yet is not there for a moment, and not unknown.
+func TestAMirrorWithoutKeysIsUnavailable(t *testing.T) {
+	file := testFile(t)
+	edit(t, file, "log: {level: warn}\n", `log: {level: warn}
+clusters: [{name: hub, issuer: "https://kubernetes.default.svc", jwks_uri: "https://127.0.0.1:1/jwks"}, {name: place}]
+`)
+	n, err := open(t, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]int{"/clusters/hub/jwks": 503, "/clusters/place/jwks": 404, "/clusters/nobody/jwks": 404} {
+		answer := httptest.NewRecorder()
+		request := httptest.NewRequest("GET", n.settings().URL+path, nil)
+		request.RemoteAddr = "127.0.0.1:1"
+		n.public.ServeHTTP(answer, request)
+		if answer.Code != want {
+			t.Errorf("%s: %d, want %d", path, answer.Code, want)
+		}
+	}
+}

@@ -56,19 +56,10 @@ func (n *Node) publicHandler() http.Handler {
 		Kubernetes: &kubernetes.Handler{
 			Settings: n.settings, Directory: n.directory, Clients: clients, Tokens: n.reader, Record: n.record, Tally: n.tally, Now: n.now,
 		},
-		KeySet: n.ring.JWKS, Cluster: n.directory.Cluster, ClusterKeys: n.pastedKeys,
+		KeySet: n.ring.JWKS, Cluster: n.directory.Cluster, ClusterKeys: n.verifier.Keys,
 		Supported: n.supported, AssertionAlgs: clientauth.AssertionAlgorithms(), Ready: n.ready,
 	}
 	return public.Handler(n.publicMiddleware())
-}
-
-// pastedKeys are those of a cluster whose key set is in the configuration.
-func (n *Node) pastedKeys(name string) ([]byte, error) {
-	cluster, err := n.directory.Cluster(n.life, name)
-	if err == nil && len(cluster.Keys) == 0 {
-		err = authority.ErrNotFound
-	}
-	return cluster.Keys, err
 }
 
 // adminHandler wires what the admin listener serves.
