@@ -30,6 +30,7 @@ func (a *adminCLI) clusterCommand() *cobra.Command {
 			none: "no clusters",
 		}.command(a, "List clusters", "  signalbox cluster list -o json"),
 		a.clusterShow(),
+		a.clusterTrust(),
 		a.changeCommand(change{
 			use: "remove CLUSTER", example: "hub", short: "Remove a cluster and end everything that its workloads have", path: "/clusters", member: "name", method: http.MethodDelete,
 			question: "Remove cluster %s and end everything of its workloads?", said: "cluster %s is removed", ends: func(name string) admin.Revoke { return admin.Revoke{Cluster: name} },

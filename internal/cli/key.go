@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -21,10 +22,7 @@ func (a *adminCLI) keyCommand() *cobra.Command {
   signalbox key remove `+exampleKey+`      # it has leaked`,
 		a.keyList(),
 		a.keyRotate(),
-		a.changeCommand(change{
-			use: "remove KID", example: exampleKey, short: "Emergency: remove a key now; every token that it signed is dead", path: "/keys", member: "kid", method: http.MethodDelete,
-			question: "Remove key %s? Every token that it signed is dead at once.", said: "key %s is removed",
-		}),
+		a.keyRemove(),
 	)
 }
 
@@ -54,6 +52,22 @@ func (a *adminCLI) keyList() *cobra.Command {
 	return cmd
 }
 
+func (a *adminCLI) keyRemove() *cobra.Command {
+	cmd := a.changeCommand(change{
+		use: "remove KID", example: exampleKey, short: "Emergency: remove a key now; every token that it signed is dead", path: "/keys", member: "kid", method: http.MethodDelete,
+		question: "Remove key %s? Every token that it signed is dead at once.", said: "key %s is removed",
+	})
+	remove := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		err := remove(cmd, args)
+		if err == nil {
+			a.tellClusters(cmd.Context())
+		}
+		return err
+	}
+	return cmd
+}
+
 func (a *adminCLI) keyRotate() *cobra.Command {
 	emergency := false
 	cmd := &cobra.Command{
@@ -72,9 +86,26 @@ refuse its tokens until they have fetched the key set again.`,
 			if err := a.call(cmd.Context(), http.MethodPost, "/keys/rotate", nil, admin.RotateKey{Algorithm: args[0], Emergency: emergency}, &key); err != nil {
 				return err
 			}
+			if emergency {
+				a.tellClusters(cmd.Context())
+			}
 			return a.show(key)
 		},
 	}
 	cmd.Flags().BoolVar(&emergency, "emergency", false, "also if verifiers may not have the next key yet")
 	return cmd
+}
+
+// tellClusters prints the one step for each cluster that verifies tokens by itself.
+func (a *adminCLI) tellClusters(ctx context.Context) {
+	clusters, _, err := readList[admin.Cluster](ctx, a, "/clusters", nil, 0)
+	if err != nil {
+		a.done("The clusters could not be listed (%v). Write the authentication configuration file of each that verifies by itself again: signalbox cluster trust NAME --mode jwt", err)
+		return
+	}
+	for _, c := range clusters {
+		if c.WebhookCaller == "" {
+			a.done("On the control plane of %s, write its authentication configuration file again: signalbox cluster trust %s --mode jwt > /etc/kubernetes/authentication.yaml", c.Name, c.Name)
+		}
+	}
 }
