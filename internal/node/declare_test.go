@@ -263,13 +263,15 @@ func TestAnEndedAccountMakesANodeLookForANewerFile(t *testing.T) {
 		t.Error("the end of a grant is none of an account")
 	default:
 	}
-	for range 3 { // nobody waits for whoever looks
-		n.revoked([]authority.Revocation{{Kind: authority.EpochClient, Key: "batch"}})
-	}
-	select {
-	case <-n.ended:
-	default:
-		t.Error("nobody looks")
+	for _, kind := range []authority.RevocationKind{authority.EpochClient, authority.EpochUser, authority.EpochCluster, authority.EpochIssuer} {
+		for range 3 { // nobody waits for whoever looks
+			n.revoked([]authority.Revocation{{Kind: kind, Key: "batch"}})
+		}
+		select {
+		case <-n.ended:
+		default:
+			t.Errorf("nobody looks after the end of a %s", kind)
+		}
 	}
 }
 
