@@ -197,7 +197,7 @@ jwt:
         message: the token is bound to a key, which nobody proves here
       - expression: "!claims.sub.startsWith('system:')"
         message: the subject begins with system
-      - expression: "!has(claims.groups) || claims.groups.all(group, !group.startsWith('system:'))"
+      - expression: "!has(claims.groups) || dyn(claims.groups).all(group, !group.startsWith('system:'))"
         message: a group begins with system
     claimMappings:
       username: {claim: sub, prefix: "signalbox:"}
