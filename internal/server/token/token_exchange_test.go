@@ -211,6 +211,7 @@ func TestEpochsOfWorkloads(t *testing.T) {
 		{authority.EpochWorkload, "cluster:hub:ns:argocd:sa:controller"},
 		{authority.EpochWorkload, "cluster:hub:ns:argocd"},
 		{authority.EpochCluster, "hub"},
+		{authority.EpochCluster, "spoke-a"}, // which the token is for
 		{authority.EpochClient, "policy:deploys"},
 		{authority.EpochEverything, ""},
 	} {
@@ -226,7 +227,7 @@ func TestEpochsOfWorkloads(t *testing.T) {
 		}
 		w.Pass(2 * time.Second)
 		got := w.token("", exchangeForm(proof, jwtType, "audience", "spoke-a"))
-		if isOfPolicy := epoch.kind == authority.EpochClient; (got.status == 200) != isOfPolicy {
+		if isNotOfProof := epoch.kind == authority.EpochClient || epoch.key == "spoke-a"; (got.status == 200) != isNotOfProof {
 			t.Errorf("%v: an older proof: %d %v", epoch, got.status, got.body)
 		}
 		if got := w.token("", exchangeForm(h.pod(w, "uid-1"), jwtType, "audience", "spoke-a")); got.status != 200 {
