@@ -269,7 +269,7 @@ func (r *Reader) fromClaims(c jose.Claims, keyID string, now time.Time) (*Access
 		token.Links = append(token.Links, authority.PolicyLink(token.Policy, token.ID.Time()))
 	}
 	for _, aud := range token.Audience {
-		if cluster, is := authority.ClusterOf(r.Issuer, aud); is { // a later cluster of the name is another one
+		if cluster, is := authority.ClusterOf(aud, r.Issuer); is { // a later cluster of the name is another one
 			token.Links = append(token.Links, authority.Link{Kind: authority.EpochCluster, Key: cluster, Born: token.ID.Time()})
 		}
 	}
