@@ -419,6 +419,22 @@ func TestWhatEndsDuringAnExchange(t *testing.T) {
 	}
 }
 
+// A client's grant names the client alone: the policy that it acts by is asked for too.
+func TestAPolicyThatEndsDuringAClientsExchange(t *testing.T) {
+	w, h, _ := hostile(t)
+	w.After(func(method string) {
+		if method == "CreateGrant" {
+			if err := w.Parts.Endings.SetEpoch(t.Context(), authority.EpochClient, "policy:deputy", authority.Event{}); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	got := w.token("", exchangeForm(h.pod(w, "uid-1"), jwtType, "audience", "spoke-a"), as("orders"))
+	if got.text("error") != "invalid_request" || w.count(authority.EventTokenIssued) != 0 {
+		t.Errorf("%d %v", got.status, got.body)
+	}
+}
+
 func TestEndedSubjectsGiveNothing(t *testing.T) {
 	w, h, _ := hostile(t)
 	ask := func(token string) reply {
