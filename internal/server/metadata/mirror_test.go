@@ -50,14 +50,14 @@ func TestMirrorsOfClusters(t *testing.T) {
 			t.Error(a.Header())
 		}
 	}
-	for _, name := range []string{"spoke-a", "bare", "nosuch", "HUB", "hub%2f..", "hub%00", strings.Repeat("a", 64), strings.Repeat("a", 4000), "h_b", "%20"} {
+	for _, name := range []string{"spoke-a", "nosuch", "HUB", "hub%2f..", "hub%00", strings.Repeat("a", 64), strings.Repeat("a", 4000), "h_b", "%20"} {
 		for _, path := range []string{"/jwks", "/.well-known/openid-configuration"} {
 			if a := get("/clusters/" + name + path); a.Code != 404 || strings.Contains(a.Body.String(), "kubernetes.default") {
 				t.Errorf("%.80s%s: %d %s", name, path, a.Code, a.Body)
 			}
 		}
 	}
-	for path, want := range map[string]int{"/clusters/hub": 404, "/clusters/hub/jwks/": 404, "/clusters/": 404} {
+	for path, want := range map[string]int{"/clusters/hub": 404, "/clusters/hub/jwks/": 404, "/clusters/": 404, "/clusters/bare/jwks": 503} {
 		if a := get(path); a.Code != want {
 			t.Errorf("%s: %d", path, a.Code)
 		}
