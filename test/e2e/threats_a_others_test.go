@@ -55,7 +55,7 @@ func TestThreatsA_NotOffered(t *testing.T) {
 	for name, want := range map[string][]string{
 		"response_types_supported":         {"code"},
 		"response_modes_supported":         {"query"},
-		"grant_types_supported":            {"authorization_code", "client_credentials", "refresh_token"},
+		"grant_types_supported":            {"authorization_code", "client_credentials", "refresh_token", "urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:ietf:params:oauth:grant-type:token-exchange"},
 		"code_challenge_methods_supported": {"S256"},
 	} {
 		var got []string
