@@ -63,7 +63,7 @@ type Manager struct {
 }
 
 // Use puts these clusters in the place of those before. A cluster that has not
-// changed goes on as it was. After an error nothing has changed.
+// changed stays as it was. After an error nothing has changed.
 func (m *Manager) Use(clusters []authority.Cluster) error {
 	m.using.Lock()
 	defer m.using.Unlock()
@@ -284,7 +284,7 @@ func (c *member) tend(ctx context.Context) {
 		case err == nil || errors.Is(err, authority.ErrConflict) || errors.Is(err, authority.ErrNotFound):
 			stopped() // somebody else watches, or may
 		case stopWatch != nil:
-			// The watch goes on: what it learns now can be told as soon as the
+			// The watch continues: what it learns now can be told as soon as the
 			// database is back. Until the lease is ours again it tells nothing.
 			wait, blindSince = leaseAgain, now
 		default:

@@ -7,7 +7,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/authority"
 )
 
-// storeClock is the store's own time in microseconds, read anew by every statement
+// storeClock is the store's own time in microseconds, read again by every statement
 // that has waited for a row.
 const storeClock = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
