@@ -3,6 +3,8 @@ package node
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
@@ -32,15 +34,17 @@ type current struct {
 // currentOf turns a valid configuration into what the node works with.
 func (n *Node) currentOf(cfg *config.Config) (*current, error) {
 	static, err := staticOf(cfg, n.master)
-	if err == nil && n.hooks.Static != nil {
-		declared := n.hooks.Static()
-		declared.Issuer = cfg.Issuer
-		static, err = declared.Complete()
-	}
 	if err != nil {
 		return nil, err
 	}
-	policies, err := compilePolicies(cfg, static)
+	policies, err := PoliciesOf(cfg)
+	if err == nil && n.hooks.Static != nil {
+		declared := n.hooks.Static()
+		declared.Issuer = cfg.Issuer
+		if static, err = declared.Complete(); err == nil {
+			policies, err = policy.Compile(cfg.Issuer, slices.Collect(maps.Values(static.Policies)))
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -6,8 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
@@ -20,19 +18,8 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/trust"
 )
 
-// compilePolicies compiles the trust policies that are declared.
-func compilePolicies(cfg *config.Config, static *authority.StaticObjects) (*policy.Set, error) {
-	var list []authority.Policy // in the order of the file, for the places of errors
-	for _, p := range cfg.Policies {
-		list = append(list, static.Policies[p.Name])
-	}
-	if len(list) != len(static.Policies) { // a test declares its own
-		list = slices.Collect(maps.Values(static.Policies))
-	}
-	return compileIn(cfg, list)
-}
-
-// PoliciesOf compiles the trust policies of a configuration.
+// PoliciesOf compiles the trust policies of a configuration. An error has its place
+// in the file.
 func PoliciesOf(cfg *config.Config) (*policy.Set, error) {
 	var list []authority.Policy
 	for _, p := range cfg.Policies {
@@ -42,11 +29,6 @@ func PoliciesOf(cfg *config.Config) (*policy.Set, error) {
 		}
 		list = append(list, one)
 	}
-	return compileIn(cfg, list)
-}
-
-// compileIn gives an error its place in the file.
-func compileIn(cfg *config.Config, list []authority.Policy) (*policy.Set, error) {
 	set, err := policy.Compile(cfg.Issuer, list)
 	var problems authority.Problems
 	if errors.As(err, &problems) {

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
@@ -157,15 +156,6 @@ func Compile(issuer string, policies []authority.Policy) (*Set, error) {
 }
 
 func at(i int, field string) string { return fmt.Sprintf("policies[%d].%s", i, field) }
-
-// For finds the policy of a client_id that a workload got its tokens under.
-func (s *Set) For(clientID string) (authority.Policy, bool) {
-	name, is := strings.CutPrefix(clientID, authority.PolicyClientPrefix)
-	if r := s.named[name]; is && r != nil {
-		return r.Policy, true
-	}
-	return authority.Policy{}, false
-}
 
 // Decide finds the policy that applies.
 func (s *Set) Decide(req Request) Decision {

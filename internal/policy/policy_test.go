@@ -364,18 +364,6 @@ func TestTwoPoliciesThatApplyTogetherAreRefusedAtRunTime(t *testing.T) {
 	}
 }
 
-func TestThePolicyOfAClientID(t *testing.T) {
-	set := compiled(t, argocd, ci)
-	if p, ok := set.For("policy:ci"); !ok || p.Name != "ci" {
-		t.Errorf("policy:ci is %v %v", p, ok)
-	}
-	for _, id := range []string{"ci", "policy:", "policy:c", "policy:ci ", "Policy:ci", ""} {
-		if p, ok := set.For(id); ok {
-			t.Errorf("%q is %q", id, p.Name)
-		}
-	}
-}
-
 // one draws policies and requests from a small world, so that they often meet.
 type world struct{ *rapid.T }
 

@@ -47,22 +47,16 @@ func set[T any](member *T, sent *T) {
 
 // listObjects pages through what the file declares and what the database holds.
 func listObjects[T, S any](ctx context.Context, c *api.Call, declared []T, id func(T) string, registry authority.Registry[T], show func(T) S) (api.Plan, error) {
-	stored := func(p authority.Page) ([]T, error) { return registry.List(ctx, p) }
-	items, next, err := api.List(declared, id, stored, c.Page)
-	if err != nil {
-		return api.Plan{}, err
-	}
-	page := api.Page[S]{Items: make([]S, 0, len(items)), Next: next}
-	for _, item := range items {
-		page.Items = append(page.Items, show(item))
-	}
-	return api.Reads(page), nil
+	return list(c, declared, id, func(p authority.Page) ([]T, error) { return registry.List(ctx, p) }, show)
 }
 
 // listDeclared pages through what only the file has.
 func listDeclared[T, S any](c *api.Call, declared []T, id func(T) string, show func(T) S) (api.Plan, error) {
-	none := func(authority.Page) ([]T, error) { return nil, nil }
-	items, next, err := api.List(declared, id, none, c.Page)
+	return list(c, declared, id, func(authority.Page) ([]T, error) { return nil, nil }, show)
+}
+
+func list[T, S any](c *api.Call, declared []T, id func(T) string, stored func(authority.Page) ([]T, error), show func(T) S) (api.Plan, error) {
+	items, next, err := api.List(declared, id, stored, c.Page)
 	if err != nil {
 		return api.Plan{}, err
 	}

@@ -58,18 +58,7 @@ func (h hub) job(w *world, sub, jti string, change ...any) string {
 		"iss": ciIssuer, "aud": testIssuer, "sub": sub, "jti": jti, "environment": "production",
 		"iat": now.Unix(), "exp": now.Add(10 * time.Minute).Unix(),
 	}
-	for i := 0; i < len(change); i += 2 {
-		claims[change[i].(string)] = change[i+1]
-	}
-	body, err := json.Marshal(claims)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	token, err := h.signer.Sign(body)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return token
+	return h.sign(w, claims, change)
 }
 
 // TestThreatsG_Exchange changes one thing of a good exchange (docs/security/threats.md G 84 to 91).

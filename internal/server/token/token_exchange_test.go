@@ -63,6 +63,11 @@ func (h hub) pod(w *world, uid string, change ...any) string {
 			"pod":            map[string]any{"name": "controller-0", "uid": uid},
 		},
 	}
+	return h.sign(w, claims, change)
+}
+
+// sign makes a token of claims, with some of them changed.
+func (h hub) sign(w *world, claims map[string]any, change []any) string {
 	for i := 0; i < len(change); i += 2 {
 		claims[change[i].(string)] = change[i+1]
 	}
