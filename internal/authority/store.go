@@ -47,7 +47,8 @@ type GrantStore interface {
 	// RedeemCode moves a grant from pending to active, and gives it its first
 	// refresh state and its expiry. Of several concurrent callers exactly one
 	// succeeds; the others get ErrSpent. Also ErrSpent if the code has expired
-	// at now, or the hash is not the row's.
+	// at now, or the hash is not the row's. Codes belong to people: a pending
+	// grant never has a workload's evidence.
 	RedeemCode(ctx context.Context, id ID, codeHash [32]byte, refresh Refresh, expiresAt, now time.Time) error
 
 	// RotateRefresh replaces the refresh state `from` with `to` if the row

@@ -51,7 +51,7 @@ func newHistory(ctx context.Context, r *rapid.T, s Store, tag string) *history {
 	}
 	h.sessions = []authority.ID{authority.NewID(start), authority.NewID(start)}
 	h.evidence = []authority.Evidence{
-		{Kind: authority.EvidencePod, Key: tag + "a"}, {Kind: authority.EvidencePod, Key: tag + "b"},
+		{Kind: authority.EvidencePod, Key: tag + "a"}, {Kind: authority.EvidencePod, Key: tag + "b"}, // workloads first: see grant
 		authority.SessionEvidence(h.sessions[0]), authority.SessionEvidence(h.sessions[1]),
 	}
 	return h
@@ -75,7 +75,11 @@ func (h *history) grant() authority.Grant {
 	for range pick(h, "height", 0, 0, 0, 1, 2) {
 		g.Lineage = append(g.Lineage, authority.Ancestor{GrantID: pick(h, "ancestor", h.ids...), ClientID: "web"})
 	}
-	g.Evidence = pick(h, "evidence", append([]authority.Evidence{{}, {}, {}}, h.evidence...)...)
+	evidence := h.evidence
+	if g.State == authority.GrantPending {
+		evidence = evidence[2:] // a code is given to a person in a session, never to a workload
+	}
+	g.Evidence = pick(h, "evidence", append([]authority.Evidence{{}, {}, {}}, evidence...)...)
 	g.SessionID = pick(h, "session", append([]authority.ID{{}}, h.sessions...)...)
 	g.ClientID = h.tag + pick(h, "client", "web", "cli")
 	g.RedirectDigest = pick(h, "redirect digest", hash(7), hash(7), hash(8), [32]byte{})
