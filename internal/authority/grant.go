@@ -140,32 +140,6 @@ func (g Grant) Narrow(scopes oauth.Scopes, resources []string) (oauth.Scopes, []
 	return scopes, slices.Clone(resources), nil
 }
 
-// Child derives a grant from g for a client. It has no more scope, no more
-// resources and no longer life than its parent, whatever the caller asks for,
-// and is bound to the same key. Its evidence is its own: it dies with its
-// parent, and so with its parent's evidence, in any case.
-func (g Grant) Child(id ID, clientID string, scopes oauth.Scopes, resources []string, now, until time.Time) (Grant, error) {
-	if !g.Alive(now) {
-		return Grant{}, ErrEnded
-	}
-	if len(g.Lineage) >= MaxLineage {
-		return Grant{}, oauth.Errorf(oauth.InvalidRequest, "the token has been exchanged too often: at most %d times in a row", MaxLineage)
-	}
-	scopes, resources, err := g.Narrow(scopes, resources)
-	if err != nil {
-		return Grant{}, err
-	}
-	if until.After(g.ExpiresAt) {
-		until = g.ExpiresAt
-	}
-	return Grant{
-		ID: id, Lineage: append(slices.Clone(g.Lineage), Ancestor{g.ID, g.ClientID}), ClientID: clientID, Subject: g.Subject,
-		Scopes: scopes, Resources: resources, Confirmation: g.Confirmation,
-		SessionID: g.SessionID, AuthTime: g.AuthTime, AMR: g.AMR,
-		State: GrantActive, CreatedAt: now, ExpiresAt: until,
-	}, nil
-}
-
 // AuthorizationCode is the secret that redeems a pending grant.
 type AuthorizationCode struct {
 	GrantID ID

@@ -25,6 +25,7 @@ type Proof struct {
 	Namespace      string // of a cluster's
 	ServiceAccount string
 	Pod            ObjectRef
+	Pods           PodMode // how the end of the pod is learned; empty for others
 	Node           ObjectRef
 }
 
@@ -90,6 +91,15 @@ func (p Proof) WorkloadID() string {
 	}
 	return issuerSubject + p.TrustedIssuer + ":" + p.Subject
 }
+
+// Workload is whoever has this proof, as the subject of tokens.
+func (p Proof) Workload(issuer string) Subject {
+	return Subject{Issuer: issuer, ID: p.WorkloadID(), Kind: SubjectWorkload}
+}
+
+// MaxLife bounds the life of what the proof gets at a moment: nothing outlives it, and
+// it is short where nobody hears of the end of the pod or the job.
+func (p Proof) MaxLife(at time.Time) time.Duration { return min(p.Expires.Sub(at), p.Pods.MaxTTL()) }
 
 // Evidence is what a grant that comes from the proof dies with: the pod, or
 // the one job that the token was made for.

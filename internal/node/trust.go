@@ -115,9 +115,14 @@ func (n *Node) selfToken(ctx context.Context, name string) (string, time.Time, e
 	return response.AccessToken, now.Add(time.Duration(response.ExpiresIn) * time.Second), err
 }
 
-// prove verifies a token of another issuer, and that what it is bound to lives. See
-// token.Handler for what comes with a refusal.
+// prove is the one way to accept a token of another issuer: this node knows what has
+// ended, the token is authentic, in time and for us, the pod that it is bound to lives,
+// and no epoch has ended what is as old as it. See token.Handler for what comes with a
+// refusal.
 func (n *Node) prove(ctx context.Context, raw string) (authority.Proof, error) {
+	if err := n.follower.Fresh(); err != nil {
+		return authority.Proof{}, err
+	}
 	proof, err := n.verifier.Verify(ctx, raw)
 	var refused *trust.Refusal
 	switch {
@@ -133,21 +138,33 @@ func (n *Node) prove(ctx context.Context, raw string) (authority.Proof, error) {
 		}
 		return authority.Proof{}, no
 	}
-	if err != nil || proof.Cluster == "" {
-		return proof, err
-	}
-	cluster, err := n.directory.Cluster(ctx, proof.Cluster)
-	if errors.Is(err, authority.ErrNotFound) { // removed, and the verifier has not heard of it yet
-		return proof, oauth.Errorf(oauth.InvalidRequest, "the token's cluster is not trusted any more").Because(err)
+	if err == nil && proof.Cluster != "" {
+		proof.Pods, err = n.living(ctx, proof, raw)
 	}
 	if err != nil {
-		return authority.Proof{}, err
+		return proof, err
+	}
+	links := append(proof.Workload(n.config().Issuer).Epochs(proof.IssuedAt), proof.Evidence().Link())
+	if n.follower.View.Revoked(links) {
+		return proof, oauth.Errorf(oauth.InvalidRequest, "what the token comes from has ended")
+	}
+	return proof, nil
+}
+
+// living asks whether the pod of a proof lives, and says how its end is learned.
+func (n *Node) living(ctx context.Context, proof authority.Proof, raw string) (authority.PodMode, error) {
+	cluster, err := n.directory.Cluster(ctx, proof.Cluster)
+	if errors.Is(err, authority.ErrNotFound) { // removed, and the verifier has not heard of it yet
+		return "", oauth.Errorf(oauth.InvalidRequest, "the token's cluster is not trusted any more").Because(err)
+	}
+	if err != nil {
+		return "", err
 	}
 	err = n.clusters.Check(ctx, cluster, proof, raw)
 	if errors.Is(err, kube.ErrDead) {
-		return proof, oauth.Errorf(oauth.InvalidRequest, "the pod that the token is bound to does not live").Because(err)
+		return "", oauth.Errorf(oauth.InvalidRequest, "the pod that the token is bound to does not live").Because(err)
 	}
-	return proof, err
+	return cluster.Pods, err
 }
 
 // decide asks the trust policies. One that a newer file of another node has

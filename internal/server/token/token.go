@@ -32,8 +32,8 @@ type Handler struct {
 	Issue     func(ctx context.Context, a authority.Authorization, spend authority.Spend) (issue.Response, error)
 	Tokens    *issue.Reader
 	Endings   *revocation.Endings
-	// Prove verifies a token of another issuer, and that the pod that it is bound to
-	// lives. Its refusals are oauth.InvalidRequest. That of a token which is authentic, and
+	// Prove verifies a token of another issuer, that the pod that it is bound to lives,
+	// and that no epoch has ended what is as old as it. Its refusals are oauth.InvalidRequest. That of a token which is authentic, and
 	// no proof all the same, comes with the token's Hash, and with whose it is if that is
 	// certain: for the record alone.
 	Prove func(ctx context.Context, raw string) (authority.Proof, error)

@@ -175,25 +175,17 @@ func (h *Handler) subject(ctx context.Context, req *request, ask exchangeRequest
 	return exchanged{}, oauth.Errorf(oauth.InvalidRequest, "subject_token_type must be %s for another issuer's token, or %s for one of ours", oauth.TokenTypeJWT, oauth.TokenTypeAccessToken)
 }
 
-// proven accepts another issuer's token, and asks whether its pod still lives
-// and whether what is older than an epoch would end.
+// proven accepts another issuer's token.
 func (h *Handler) proven(ctx context.Context, req *request, raw string) (exchanged, error) {
-	if err := h.Tokens.Fresh(); err != nil {
-		return exchanged{}, err
-	}
 	proof, err := h.Prove(ctx, raw)
 	req.origin = authority.Origin{TokenID: proof.ID, TokenHash: proof.Hash}
 	if proof.Subject != "" {
-		req.subject = authority.Subject{Issuer: h.Settings().URL, ID: proof.WorkloadID(), Kind: authority.SubjectWorkload}
+		req.subject = proof.Workload(h.Settings().URL)
 	}
 	if err != nil {
 		return exchanged{}, err
 	}
 	from := exchanged{subject: req.subject, proof: &proof, expires: proof.Expires}
-	links := append(from.subject.Epochs(proof.IssuedAt), proof.Evidence().Link())
-	if h.Endings.Follower.View.Revoked(links) {
-		return exchanged{}, errEvidence
-	}
 	return from, from.readClaims(proof.Claims, h.Settings().URL)
 }
 
@@ -377,12 +369,8 @@ func (h *Handler) exchange(ctx context.Context, req *request, ask exchangeReques
 		if a.Client.ID == "" {
 			a.Client = authority.Client{ID: p.ClientID()}
 		}
-		mode, err := h.podMode(ctx, *from.proof)
-		if err != nil {
-			return none, nil, err
-		}
-		life = min(life, mode.MaxTTL())
-		a.Grant, err = h.Standing.For(ctx, h.standingGrant(req, a, from, p, mode), authority.Event{At: req.at, Policy: p.Name, Origin: req.origin})
+		life = min(life, from.proof.MaxLife(req.at))
+		a.Grant, err = h.Standing.For(ctx, h.standingGrant(req, a, from, p), authority.Event{At: req.at, Policy: p.Name, Origin: req.origin})
 		if err != nil {
 			return none, nil, err
 		}
@@ -477,24 +465,11 @@ func narrowedGroups(from exchanged, resource authority.Resource, granted []strin
 	return left, nil
 }
 
-// podMode is how the end of the proof's pod is learned. A job has none: its
-// tokens end with the proof.
-func (h *Handler) podMode(ctx context.Context, proof authority.Proof) (authority.PodMode, error) {
-	if proof.Cluster == "" {
-		return authority.PodsOffline, nil
-	}
-	cluster, err := h.Directory.Cluster(ctx, proof.Cluster)
-	if errors.Is(err, authority.ErrNotFound) {
-		return "", oauth.Errorf(oauth.InvalidRequest, "the subject token's cluster is no longer trusted").Because(err)
-	}
-	return cluster.Pods, err
-}
-
 // standingGrant is the grant of a workload. Where nobody hears of the end of
 // its pod it lives no longer than the proof.
-func (h *Handler) standingGrant(req *request, a authority.Authorization, from exchanged, p authority.Policy, mode authority.PodMode) authority.Grant {
+func (h *Handler) standingGrant(req *request, a authority.Authorization, from exchanged, p authority.Policy) authority.Grant {
 	expires := from.expires
-	if mode == authority.PodsWatched {
+	if from.proof.Pods == authority.PodsWatched {
 		expires = req.at.Add(h.Settings().RefreshTTL)
 	}
 	return authority.Grant{
