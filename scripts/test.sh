@@ -8,6 +8,8 @@ cd "$(dirname "$0")/.."
 raced='^(internal/(authority|issue|journal|keys|node|revocation|server|store)|verify)(/|$)'
 # What starts the built binary.
 outside='^(internal/cli|test)/'
+# What waits for minutes and works for seconds: it runs beside everything else.
+waits='^TestScenario8_'
 
 step() { printf '\n== %s (%ds)\n' "$*" "$SECONDS"; }
 missing() {
@@ -86,6 +88,11 @@ run() { # NAME of the array of packages, then flags
 	go test -json -timeout=20m "$@" "${packages[@]}" || status=1
 }
 all_tests() {
+	set -m # a process group, so that all of it ends with this
+	go test -json -timeout=20m -count=1 -run "$waits" ./test/kube >"$work/waits.json" &
+	set +m
+	waiting=$!
+	trap 'kill -- -$waiting 2>/dev/null || true' EXIT
 	step "tests" >&2
 	run plain $fresh
 	step "tests under the race detector" >&2
@@ -93,7 +100,10 @@ all_tests() {
 	# One package at a time, since the binary needs the whole machine, and never
 	# from go's cache, which ignores the binary.
 	step "tests of the built binary" >&2
-	run binary -p=1 -count=1
+	run binary -p=1 -count=1 -skip "$waits"
+	step "what has waited beside them" >&2
+	wait $waiting || status=1
+	cat "$work/waits.json"
 	return $status
 }
 go build -o "$work/testsum" ./scripts/testsum

@@ -18,8 +18,18 @@ import (
 const operator = `  - {client_id: operator, grant_types: [client_credentials], token_endpoint_auth_method: client_secret_basic, client_secret_hash: "SECRET-HASH", scope: "grants:read grants:write keys:read keys:write", resources: ["urn:signalbox:admin"]}
 `
 
-// run runs the command as the operator.
+// run runs the command as the operator. It must succeed.
 func (s *service) run(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := s.try(t, args...)
+	if err != nil {
+		t.Fatalf("signalbox %q: %v\n%s", args, err, out)
+	}
+	return out
+}
+
+// try is run for a command that may be refused.
+func (s *service) try(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	command, err := binary()
 	if err != nil {
@@ -32,10 +42,7 @@ func (s *service) run(t *testing.T, args ...string) string {
 	cmd := exec.CommandContext(t.Context(), command, args...)
 	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "XDG_CONFIG_HOME="+t.TempDir(), "SIGNALBOX_ADMIN_URL="+s.Admin, "SIGNALBOX_ADMIN_TOKEN="+a.AccessToken)
 	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("signalbox %q: %v\n%s", args, err, out)
-	}
-	return string(out)
+	return string(out), err
 }
 
 func TestScenario7_EverythingOfAServiceAccountANamespaceOrAClusterEndsAtOnce(t *testing.T) {
