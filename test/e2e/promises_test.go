@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/signalbox-sts/signalbox/test/proxy"
 )
 
 // Promises that no other test of this package is about: docs/explanation/promises.md.
@@ -167,9 +169,9 @@ func TestAnyNodeServesAnyRequest(t *testing.T) {
 func TestCutOffNodeRefuses(t *testing.T) {
 	t.Parallel() // it waits
 	database := newDatabase(t)
-	proxy := newProxy(t, database.Host)
+	between := proxy.Start(t, database.Host)
 	behind := *database
-	behind.Host = proxy.Addr().String()
+	behind.Host = between.Addr().String()
 	w := startPostgres(t, database, "")
 	other := runServe(t, t.TempDir(), w.Issuer, serveHead+onPostgres(&behind)+houseBody, houseFiles())
 	t.Cleanup(other.stop)
@@ -177,7 +179,7 @@ func TestCutOffNodeRefuses(t *testing.T) {
 	if !other.active(t, tokens.str("access_token")) {
 		t.Fatal("a good token is not active at the other node")
 	}
-	proxy.hang()
+	between.Hang()
 	w.manage(t, "POST", "/revocations", map[string]any{"username": ada.Username})
 	time.Sleep(within) // the promise is a time
 	introspected := other.post(t, "/introspect", params("token", tokens.str("access_token")), basic(apiServer))
@@ -187,7 +189,7 @@ func TestCutOffNodeRefuses(t *testing.T) {
 	if r := other.get(t, "/userinfo", bearer(tokens.str("access_token"))); r.Status == http.StatusOK {
 		t.Errorf("UserInfo %v after the revocation: %s", within, r)
 	}
-	proxy.restore()
+	between.Restore()
 }
 
 // TestRestore: docs/how-to/back-up.md. A backup brings old tokens back, and ending

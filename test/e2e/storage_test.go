@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"net/url"
 	"sync"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/journal/query"
+	"github.com/signalbox-sts/signalbox/test/proxy"
 )
 
 // E69 and the promise about failing storage: 503 with Retry-After, never a token for which
@@ -20,9 +20,9 @@ import (
 // open transactions break at any point, and new connections are refused.
 func TestStorageGone(t *testing.T) {
 	database := newDatabase(t)
-	proxy := newProxy(t, database.Host)
+	between := proxy.Start(t, database.Host)
 	behind := *database
-	behind.Host = proxy.Addr().String()
+	behind.Host = between.Addr().String()
 	w := startPostgres(t, &behind, "tokens: {refresh_grace: 60s}\n")
 	w.open(t, "pgx", database.String()) // past the proxy
 
@@ -47,14 +47,14 @@ func TestStorageGone(t *testing.T) {
 		if code == nil {
 			t.Fatal("no code")
 		}
-		proxy.cut()
+		between.Cut()
 		answers.expectRefusals.Store(true)
 		answers.await(t, "refusals without it", func() bool { return answers.refused.Load() > 50 })
 		machine := answers.machines.Load()
 		answers.await(t, "tokens for machines without the database", func() bool { return answers.machines.Load() > machine+100 })
 		refusedWhileAway(t, w, sessions[0], code)
 
-		proxy.restore()
+		between.Restore()
 		w.proc.wait(t, "recovery", func() bool { return sessions[0].works(ctx) })
 		good := answers.good.Load()
 		answers.await(t, "answers with the database again", func() bool { return answers.good.Load() > good+200 })
@@ -180,122 +180,16 @@ func (s *session) works(ctx context.Context) bool {
 	return resp.StatusCode == http.StatusOK && ctx.Err() == nil
 }
 
-// proxy is between the service and PostgreSQL.
-type proxy struct {
-	net.Listener
-	target string
-	mu     sync.Mutex
-	away   bool
-	open   map[net.Conn]bool
-	hung   chan struct{} // not nil: nothing passes until it is closed
-}
-
-func newProxy(t *testing.T, target string) *proxy {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{Listener: l, target: target, open: map[net.Conn]bool{}}
-	go p.serve()
-	t.Cleanup(func() {
-		l.Close()
-		p.cut()
-	})
-	return p
-}
-
-func (p *proxy) serve() {
-	for {
-		in, err := p.Accept()
-		if err != nil {
-			return
-		}
-		p.mu.Lock()
-		away := p.away
-		p.mu.Unlock()
-		out, err := net.Dial("tcp", p.target)
-		if err != nil || away {
-			in.Close()
-			continue
-		}
-		p.mu.Lock()
-		p.open[in], p.open[out] = true, true
-		p.mu.Unlock()
-		go p.pipe(in, out)
-		go p.pipe(out, in)
-	}
-}
-
-func (p *proxy) pipe(to, from net.Conn) {
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(buf)
-		p.mu.Lock()
-		hung := p.hung
-		p.mu.Unlock()
-		if hung != nil {
-			<-hung
-		}
-		if n > 0 {
-			if _, err := to.Write(buf[:n]); err != nil {
-				break
-			}
-		}
-		if err != nil {
-			break
-		}
-	}
-	to.Close()
-	from.Close()
-	p.mu.Lock()
-	delete(p.open, to)
-	delete(p.open, from)
-	p.mu.Unlock()
-}
-
-// cut breaks every connection and refuses new ones.
-func (p *proxy) cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.away = true
-	for c := range p.open {
-		c.Close()
-	}
-	p.release()
-}
-
-func (p *proxy) restore() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.away = false
-	p.release()
-}
-
-// hang keeps every connection and forwards nothing, like a network that drops packets.
-func (p *proxy) hang() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.hung = make(chan struct{})
-}
-
-func (p *proxy) release() {
-	if p.hung != nil {
-		close(p.hung)
-		p.hung = nil
-	}
-}
-
 // TestStorageHangs: a database that does not answer must not make the service hang.
 func TestStorageHangs(t *testing.T) {
 	t.Parallel() // it waits for time-outs
 	database := newDatabase(t)
-	proxy := newProxy(t, database.Host)
+	between := proxy.Start(t, database.Host)
 	behind := *database
-	behind.Host = proxy.Addr().String()
+	behind.Host = between.Addr().String()
 	w := startPostgres(t, &behind, "tokens: {refresh_grace: 60s}\n")
 	tokens := w.signedIn(t, webTwo, ada)
-	proxy.hang()
+	between.Hang()
 	var wg sync.WaitGroup
 	ask := func(what string, f func() reply, ok func(reply) bool) {
 		wg.Go(func() {
@@ -321,7 +215,7 @@ func TestStorageHangs(t *testing.T) {
 	w.proc.wait(t, "a refusal to introspect", func() bool {
 		return unavailable(w.post(t, "/introspect", params("token", tokens.str("access_token")), basic(apiServer)))
 	})
-	proxy.restore()
+	between.Restore()
 	w.proc.wait(t, "recovery", func() bool { return w.get(t, "/readyz").Status == http.StatusOK })
 	if w.number(t, "SELECT count(*) FROM grants WHERE state = 'active'") == 1 {
 		r := w.refresh(t, webTwo, tokens.str("refresh_token"))
