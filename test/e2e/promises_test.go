@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/test/postgres"
 	"github.com/signalbox-sts/signalbox/test/proxy"
 )
 
@@ -96,7 +97,7 @@ func TestStolenDatabase(t *testing.T) {
 // TestAnyNodeServesAnyRequest: promise 6. A load balancer that sends each request to
 // another node disturbs nobody, and what is spent at one node is spent at the other.
 func TestAnyNodeServesAnyRequest(t *testing.T) {
-	storage := onPostgres(newDatabase(t))
+	storage := onPostgres(postgres.New(t))
 	var nodes []*server
 	var turn atomic.Int64
 	balancer := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
@@ -168,7 +169,7 @@ func TestAnyNodeServesAnyRequest(t *testing.T) {
 // accept a token for longer than one that can.
 func TestCutOffNodeRefuses(t *testing.T) {
 	t.Parallel() // it waits
-	database := newDatabase(t)
+	database := postgres.New(t)
 	between := proxy.Start(t, database.Host)
 	behind := *database
 	behind.Host = between.Addr().String()

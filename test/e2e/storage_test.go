@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/journal/query"
+	"github.com/signalbox-sts/signalbox/test/postgres"
 	"github.com/signalbox-sts/signalbox/test/proxy"
 )
 
@@ -19,7 +20,7 @@ import (
 // TestStorageGone cuts the connection to PostgreSQL under load, like a server that stops:
 // open transactions break at any point, and new connections are refused.
 func TestStorageGone(t *testing.T) {
-	database := newDatabase(t)
+	database := postgres.New(t)
 	between := proxy.Start(t, database.Host)
 	behind := *database
 	behind.Host = between.Addr().String()
@@ -183,7 +184,7 @@ func (s *session) works(ctx context.Context) bool {
 // TestStorageHangs: a database that does not answer must not make the service hang.
 func TestStorageHangs(t *testing.T) {
 	t.Parallel() // it waits for time-outs
-	database := newDatabase(t)
+	database := postgres.New(t)
 	between := proxy.Start(t, database.Host)
 	behind := *database
 	behind.Host = between.Addr().String()

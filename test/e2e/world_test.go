@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"crypto/rand"
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
@@ -11,7 +10,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	_ "github.com/jackc/pgx/v5/stdlib"
@@ -19,6 +17,7 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/journal/query"
 	"github.com/signalbox-sts/signalbox/internal/journal/verify"
+	"github.com/signalbox-sts/signalbox/test/postgres"
 )
 
 // world is a house of the test's own on one of the engines, with a second connection to
@@ -48,7 +47,7 @@ func newSQLite(t *testing.T, more string) *world {
 
 func newPostgres(t *testing.T, more string) *world {
 	t.Helper()
-	return startPostgres(t, newDatabase(t), more)
+	return startPostgres(t, postgres.New(t), more)
 }
 
 // startPostgres starts the first node on a database.
@@ -62,33 +61,6 @@ func startPostgres(t *testing.T, database *url.URL, more string) *world {
 
 func onPostgres(database *url.URL) string {
 	return "storage: {url: \"" + database.String() + "\"}\njournal: {dir: \"{{.Dir}}/journal\"}\n"
-}
-
-// newDatabase makes an empty PostgreSQL database that goes with the test.
-func newDatabase(t *testing.T) *url.URL {
-	t.Helper()
-	address := os.Getenv("SIGNALBOX_TEST_POSTGRES")
-	need(t, address != "", "PostgreSQL (SIGNALBOX_TEST_POSTGRES)")
-	u, err := url.Parse(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	super, err := sql.Open("pgx", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := "e2e_" + strings.ToLower(rand.Text())
-	if _, err := super.Exec("CREATE DATABASE " + name); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if _, err := super.Exec("DROP DATABASE " + name + " WITH (FORCE)"); err != nil {
-			t.Error(err)
-		}
-		super.Close()
-	})
-	u.Path = "/" + name
-	return u
 }
 
 // node starts another node of the same issuer on the same PostgreSQL.

@@ -33,6 +33,7 @@ import (
 // service is the built binary, serving.
 type service struct {
 	Issuer string
+	URL    string // where it listens; of the first node of an issuer that is Issuer
 	Admin  string // the URL of its admin listener
 	CA     []byte // PEM, of its certificate
 	dir    string
@@ -71,6 +72,13 @@ func startService(t *testing.T, more string) *service {
 // newService writes the files and starts nothing.
 func newService(t *testing.T, more string) *service {
 	t.Helper()
+	return newNode(t, nil, "sqlite:signalbox.db", more)
+}
+
+// newNode is newService on a database that may be shared. A second node has the issuer
+// and the master key of the first.
+func newNode(t *testing.T, first *service, storage, more string) *service {
+	t.Helper()
 	var addresses [2]string
 	for i := range addresses {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -80,27 +88,36 @@ func newService(t *testing.T, more string) *service {
 		defer listener.Close()
 		addresses[i] = listener.Addr().String()
 	}
-	s := &service{Issuer: "https://" + addresses[0], Admin: "http://" + addresses[1], dir: t.TempDir()}
+	at := "https://" + addresses[0]
+	s := &service{Issuer: at, URL: at, Admin: "http://" + addresses[1], dir: t.TempDir()}
 	var key []byte
 	var err error
 	if s.CA, key, err = pair(); err != nil {
 		t.Fatal(err)
 	}
-	master := make([]byte, 32)
-	_, _ = rand.Read(master)
+	random := make([]byte, 32)
+	_, _ = rand.Read(random)
+	master := []byte(base64.StdEncoding.EncodeToString(random))
+	if first != nil {
+		s.Issuer = first.Issuer
+		if master, err = os.ReadFile(filepath.Join(first.dir, "master.key")); err != nil {
+			t.Fatal(err)
+		}
+	}
 	hash := sha256.Sum256([]byte(apiSecret))
 	fill := strings.NewReplacer("ISSUER", s.Issuer, "SECRET-HASH", "sha256:"+hex.EncodeToString(hash[:]))
 	for name, content := range map[string][]byte{
-		"tls.crt": s.CA, "tls.key": key, "master.key": []byte(base64.StdEncoding.EncodeToString(master)),
+		"tls.crt": s.CA, "tls.key": key, "master.key": master,
 		"signalbox.yaml": []byte(fill.Replace(fmt.Sprintf(`issuer: %s
 listen: {public: %q, admin: %q}
 tls: {cert_file: tls.crt, key_file: tls.key}
-storage: {url: "sqlite:signalbox.db"}
+storage: {url: %q}
+journal: {dir: journal}
 secrets: {master_key_file: master.key}
 resources: [{id: "https://billing.example.com", scopes: [invoices:read, invoices:write], access_ttl: 1h, introspection_clients: [%s]}]
 clients:
   - {client_id: %s, grant_types: [], token_endpoint_auth_method: client_secret_basic, client_secret_hash: "SECRET-HASH"}
-`, s.Issuer, addresses[0], addresses[1], apiClient, apiClient) + more)),
+`, s.Issuer, addresses[0], addresses[1], storage, apiClient, apiClient) + more)),
 	} {
 		if err := os.WriteFile(filepath.Join(s.dir, name), content, 0o600); err != nil {
 			t.Fatal(err)
@@ -143,7 +160,7 @@ func (s *service) start(t *testing.T) {
 			t.Fatalf("the service ended:\n%s", text)
 		default:
 		}
-		answer, err := s.client.Get(s.Issuer + "/readyz")
+		answer, err := s.client.Get(s.URL + "/readyz")
 		if err != nil {
 			return false
 		}
@@ -218,7 +235,7 @@ type answer struct {
 
 func (s *service) post(t *testing.T, path string, form url.Values, client ...string) answer {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), "POST", s.Issuer+path, strings.NewReader(form.Encode()))
+	request, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+path, strings.NewReader(form.Encode()))
 	if err != nil {
 		t.Fatal(err)
 	}
