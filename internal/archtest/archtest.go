@@ -87,7 +87,7 @@ var mayImport = []struct {
 	{".", words("internal/jose internal/dpop internal/oauth")},
 	{"verify", words("internal/jose internal/dpop internal/oauth")},
 	{"signalboxtest", words("...")},
-	{"internal/agent", words(". internal/kube")},
+	{"internal/agent", words(". internal/config internal/kube")}, // config reads its file
 
 	{"internal/node", words("...")},
 	{"internal/cli", words("...")},

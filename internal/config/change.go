@@ -30,7 +30,7 @@ const (
 
 // keysThatChange visits every key with a value of its own, and what a new value
 // of it needs.
-func keysThatChange(visit func(path string, f field, c change)) {
+func keysThatChange(fields []field, visit func(path string, f field, c change)) {
 	var walk func(fields []field, prefix string, c change)
 	walk = func(fields []field, prefix string, c change) {
 		for _, f := range fields {
@@ -41,13 +41,15 @@ func keysThatChange(visit func(path string, f field, c change)) {
 			}
 		}
 	}
-	walk(table, "", atRestart)
+	walk(fields, "", atRestart)
 }
 
 // NeedRestart lists the keys that only a restart can change, for documents.
-func NeedRestart() []string {
+func NeedRestart() []string { return needRestart(table) }
+
+func needRestart(fields []field) []string {
 	var keys []string
-	keysThatChange(func(path string, _ field, c change) {
+	keysThatChange(fields, func(path string, _ field, c change) {
 		if c == atRestart {
 			keys = append(keys, path)
 		}
@@ -57,10 +59,12 @@ func NeedRestart() []string {
 
 // Fixed lists the keys in which next differs from c although they cannot change
 // while the service runs.
-func (c *Config) Fixed(next *Config) []string {
+func (c *Config) Fixed(next *Config) []string { return fixed(table, c, next) }
+
+func fixed(fields []field, old, next any) []string {
 	var keys []string
-	keysThatChange(func(path string, f field, change change) {
-		if change == atRestart && !reflect.DeepEqual(f.at(c), f.at(next)) {
+	keysThatChange(fields, func(path string, f field, change change) {
+		if change == atRestart && !reflect.DeepEqual(f.at(old), f.at(next)) {
 			keys = append(keys, path)
 		}
 	})
@@ -74,7 +78,7 @@ func (c *Config) Fixed(next *Config) []string {
 // over secrets too: it must not leave the process as it is.
 func (c *Config) Declaration() [32]byte {
 	all := map[string]any{}
-	keysThatChange(func(path string, f field, change change) {
+	keysThatChange(table, func(path string, f field, change change) {
 		d := c.origin
 		switch {
 		case change != declared || !d.IsSet(path):

@@ -20,7 +20,7 @@ func TestEveryKeyThatNeedsARestartIsCompared(t *testing.T) {
 		}
 	}
 	seen := 0
-	keysThatChange(func(path string, f field, c change) {
+	keysThatChange(table, func(path string, f field, c change) {
 		if c != atRestart {
 			return
 		}

@@ -235,6 +235,20 @@ func Default() *Config {
 // Load reads, completes and validates the file at path. env is os.Environ().
 // A wrong file gives Errors; FilesOf tells which files they depend on. Relative paths in the file are relative to it.
 func Load(path string, env []string) (*Config, error) {
+	data, files, err := readConfiguration(path)
+	if err != nil {
+		return nil, err
+	}
+	d := evaluate(path, data, env)
+	files = append(files, d.config.Files...)
+	if len(d.Errors) > 0 {
+		return nil, &refused{d.Errors.Sorted(), files}
+	}
+	d.config.Files = files
+	return d.config, nil
+}
+
+func readConfiguration(path string) ([]byte, []File, error) {
 	files := []File{look(path)}
 	f, err := os.Open(path)
 	if err != nil {
@@ -244,22 +258,16 @@ func Load(path string, env []string) (*Config, error) {
 		}
 		if errors.Is(err, fs.ErrPermission) {
 			m := forbidden(path, userName())
-			return nil, &refused{fmt.Errorf("configuration %s: %s", m.problem, m.fix), files}
+			return nil, nil, &refused{fmt.Errorf("configuration %s: %s", m.problem, m.fix), files}
 		}
-		return nil, &refused{fmt.Errorf("configuration %s: %w", path, err), files}
+		return nil, nil, &refused{fmt.Errorf("configuration %s: %w", path, err), files}
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, source.MaxSize+1))
 	if err != nil {
-		return nil, &refused{fmt.Errorf("configuration %s: %w", path, err), files}
+		return nil, nil, &refused{fmt.Errorf("configuration %s: %w", path, err), files}
 	}
-	d := evaluate(path, data, env)
-	files = append(files, d.config.Files...)
-	if len(d.Errors) > 0 {
-		return nil, &refused{d.Errors.Sorted(), files}
-	}
-	d.config.Files = files
-	return d.config, nil
+	return data, files, nil
 }
 
 // Parse is Load for a document at hand. name is in errors, and its folder
@@ -273,7 +281,7 @@ func Parse(name string, data []byte, env []string) (*Config, error) {
 }
 
 func evaluate(name string, data []byte, env []string) *document {
-	d := newDocument(name, data)
+	d := newDocument(name, data, table)
 	setDefaults(table, d.config)
 	if root := d.Root(data); root != nil {
 		d.mapping(root, "", table, d.config)

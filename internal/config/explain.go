@@ -13,10 +13,11 @@ import (
 
 // Keys lists every key in the order of the file, for completion and lookup.
 // Members of lists have no index: "clients.redirect_uris".
-func Keys() []string {
-	var keys []string
-	walk(table, "", func(path string, _ field) { keys = append(keys, path) })
-	return keys
+func Keys() []string { return paths(table) }
+
+func paths(fields []field) (all []string) {
+	walk(fields, "", func(path string, _ field) { all = append(all, path) })
+	return all
 }
 
 var index = regexp.MustCompile(`\[[0-9]*\]`)
@@ -24,24 +25,28 @@ var index = regexp.MustCompile(`\[[0-9]*\]`)
 // Explain tells in words what a key means. It takes a path as error messages
 // write it ("clients[0].scope"), without indexes, or a variable's name.
 func Explain(key string) (string, error) {
+	return explainOf(table, key, func(path string, f field) string { return f.env(path) })
+}
+
+func explainOf(fields []field, key string, env func(path string, f field) string) (string, error) {
 	want := index.ReplaceAllString(strings.TrimSpace(key), "")
 	var b strings.Builder
-	walk(table, "", func(path string, f field) {
-		if path == want || (f.env(path) != "" && f.env(path) == want) {
-			explain(&b, path, f)
+	walk(fields, "", func(path string, f field) {
+		if name := env(path, f); path == want || (name != "" && name == want) {
+			explain(&b, fields, path, name, f)
 		}
 	})
 	if b.Len() > 0 {
 		return b.String(), nil
 	}
-	fix := elsewhere(want, table)
+	fix := elsewhere(want, fields, fields)
 	if strings.Contains(want, ".") {
-		fix = cmpOr(suggest.DidYouMean(want, Keys()), "`signalbox config explain` lists every key")
+		fix = cmpOr(suggest.DidYouMean(want, paths(fields)), "`signalbox config explain` lists every key")
 	}
 	return "", errors.New("there is no key " + source.Quote(key) + ": " + fix)
 }
 
-func explain(b *strings.Builder, path string, f field) {
+func explain(b *strings.Builder, fields []field, path, env string, f field) {
 	line := func(name, value string) {
 		if value != "" {
 			fmt.Fprintf(b, "  %-12s %s\n", name, strings.Join(wrap(value, 64), "\n"+strings.Repeat(" ", 15)))
@@ -56,26 +61,26 @@ func explain(b *strings.Builder, path string, f field) {
 		line("required", "in every member of the list")
 	}
 	line("default", f.def)
-	line("example", f.shownExample(path))
-	line("environment", f.env(path))
-	if f.secret && f.env(path) != "" {
-		line("", f.env(path)+"_FILE names a file that holds it")
+	line("example", f.shownExample(fields, path))
+	line("environment", env)
+	if f.secret && env != "" {
+		line("", env+"_FILE names a file that holds it")
 	}
-	line("restart", restartNote(path))
+	line("restart", restartNote(fields, path))
 	line("danger", f.danger)
 	if f.fields != nil {
 		line("keys", strings.Join(keysOf(f.fields), ", "))
 	}
 }
 
-func restartNote(path string) string {
-	if slices.Contains(NeedRestart(), path) {
+func restartNote(fields []field, path string) string {
+	if slices.Contains(needRestart(fields), path) {
 		return "needed before a new value takes effect"
 	}
 	return ""
 }
 
-func (f field) shownExample(path string) string {
+func (f field) shownExample(fields []field, path string) string {
 	v := f.value()
 	if v == "" || f.envOnly || f.fields != nil {
 		return ""
@@ -84,7 +89,7 @@ func (f field) shownExample(path string) string {
 	if !nested {
 		return path + ": " + v
 	}
-	for _, top := range table {
+	for _, top := range fields {
 		if top.key == section && top.isList() {
 			path = key // of a member
 		}

@@ -17,13 +17,16 @@ import (
 // document is one file on its way to a Config.
 type document struct {
 	*source.Document
+	table  []field // its keys
 	config *Config
 	// contents are hashes of files, by the path of the key that names one
 	contents map[string]string
+	// written are the files that an agent writes, and by which key
+	written map[string]string
 }
 
-func newDocument(file string, data []byte) *document {
-	return &document{Document: source.New(file, data), config: new(Config), contents: map[string]string{}}
+func newDocument(file string, data []byte, keys []field) *document {
+	return &document{Document: source.New(file, data), table: keys, config: new(Config), contents: map[string]string{}}
 }
 
 // mistake is a problem and its cure, before it has a place.
@@ -49,7 +52,7 @@ func (d *document) mapping(n *yaml.Node, path string, fields []field, owner any)
 		seen[key.Value] = key.Line
 		f, ok := find(fields, key.Value)
 		if !ok {
-			d.FailNode(key, source.Clip(at), "unknown key", elsewhere(key.Value, fields))
+			d.FailNode(key, source.Clip(at), "unknown key", elsewhere(key.Value, fields, d.table))
 			continue
 		}
 		d.Where[at] = source.Place{Key: key, Value: value}
@@ -68,7 +71,7 @@ func find(fields []field, key string) (field, bool) {
 
 // elsewhere is the advice for an unknown key: a near name here, the same name
 // in another section, or all names.
-func elsewhere(key string, fields []field) string {
+func elsewhere(key string, fields, all []field) string {
 	var here []string
 	for _, f := range fields {
 		if !f.envOnly {
@@ -79,16 +82,16 @@ func elsewhere(key string, fields []field) string {
 		return s
 	}
 	var there []string
-	walk(table, "", func(path string, f field) {
+	walk(all, "", func(path string, f field) {
 		if strings.HasSuffix(path, "."+key) {
 			there = append(there, path)
 		}
 	})
 	if len(there) == 0 {
 		var last []string
-		walk(table, "", func(path string, _ field) { last = append(last, path[strings.LastIndexByte(path, '.')+1:]) })
+		walk(all, "", func(path string, _ field) { last = append(last, path[strings.LastIndexByte(path, '.')+1:]) })
 		if near := suggest.Nearest(key, last); near != "" {
-			walk(table, "", func(path string, _ field) {
+			walk(all, "", func(path string, _ field) {
 				if strings.HasSuffix(path, "."+near) {
 					there = append(there, path)
 				}
@@ -164,11 +167,19 @@ func (d *document) texts(n *yaml.Node, path string, f field, to any) {
 		return
 	}
 	empty(to)
+	tag, want := "!!str", "text"
+	if _, numbers := to.(*[]uint32); numbers {
+		tag, want = "!!int", "a number"
+	}
 	for i, item := range n.Content {
 		at := path + "[" + strconv.Itoa(i) + "]"
 		d.Where[at] = source.Place{Value: item}
-		if item.Kind != yaml.ScalarNode || item.Tag != "!!str" {
-			d.Fail(at, "expected text, found "+source.Found(item), source.QuoteAdvice(item))
+		if item.Kind != yaml.ScalarNode || item.Tag != tag {
+			fix := source.QuoteAdvice(item)
+			if tag == "!!int" {
+				fix = "write it like " + f.example
+			}
+			d.Fail(at, "expected "+want+", found "+source.Found(item), fix)
 			continue
 		}
 		if m := appendText(f, to, item.Value); m != nil {

@@ -15,11 +15,13 @@ const SchemaID = "https://raw.githubusercontent.com/signalbox-sts/signalbox/main
 
 // Schema is the JSON Schema (2020-12) of the file, for editors. It knows the
 // shape; what one key means for another only validation knows.
-func Schema() []byte {
-	s := section(table)
+func Schema() []byte { return schemaOf(table, SchemaID, "Signalbox configuration") }
+
+func schemaOf(fields []field, id, title string) []byte {
+	s := section(fields)
 	s["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-	s["$id"] = SchemaID
-	s["title"] = "Signalbox configuration"
+	s["$id"] = id
+	s["title"] = title
 	out, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		panic("config: schema: " + err.Error()) // only texts and maps are in it
@@ -79,6 +81,8 @@ func leaf(f field) object {
 			"keys": object{"type": "array", "minItems": 1, "items": object{"type": "object", "required": []string{"kty"}}}}}
 	case *map[string]string:
 		return object{"type": "object", "additionalProperties": text}
+	case *[]uint32:
+		return object{"type": "array", "uniqueItems": true, "items": object{"type": "integer", "minimum": 0}}
 	case *[]string, *[]netip.Prefix:
 		p := object{"type": "array", "uniqueItems": true, "items": text}
 		if f.def != "" {

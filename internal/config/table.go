@@ -62,6 +62,8 @@ func (f field) kind() string {
 		return "list of texts"
 	case *[]netip.Prefix:
 		return "list of networks (CIDR)"
+	case *[]uint32:
+		return "list of numbers"
 	case *json.RawMessage:
 		return "JSON Web Key Set"
 	case *map[string]string:
@@ -82,7 +84,7 @@ func (f field) isTexts() bool {
 		return false
 	}
 	switch f.at(nil).(type) {
-	case *[]string, *[]netip.Prefix:
+	case *[]string, *[]netip.Prefix, *[]uint32:
 		return true
 	}
 	return false

@@ -79,6 +79,8 @@ func empty(list any) {
 		*list = nil
 	case *[]netip.Prefix:
 		*list = nil
+	case *[]uint32:
+		*list = nil
 	}
 }
 
@@ -101,6 +103,17 @@ func appendText(f field, to any, s string) *mistake {
 			return &mistake{source.Quote(s) + " is in the list twice", "keep one of the two"}
 		}
 		*to = append(*to, s)
+	case *[]uint32:
+		n, err := strconv.ParseUint(s, 10, 32)
+		switch {
+		case err != nil || n == 1<<32-1:
+			return &mistake{"expected a number from 0, found " + source.Quote(s), "write it like " + f.example}
+		case slices.Contains(*to, uint32(n)):
+			return &mistake{s + " is in the list twice", "keep one of the two"}
+		case len(*to) >= maxTexts:
+			return &mistake{"has more than " + strconv.Itoa(maxTexts) + " members", "split it"}
+		}
+		*to = append(*to, uint32(n))
 	case *[]netip.Prefix:
 		p, err := netip.ParsePrefix(s)
 		if a, aerr := netip.ParseAddr(s); err != nil && aerr == nil && a.Zone() == "" {
