@@ -55,6 +55,7 @@ type Spend func(ctx context.Context) error
 type Origin struct {
 	TokenID   string // `jti`: other issuers write what they like
 	TokenHash string
+	Pod       string // the name of the pod that it was bound to; empty for none
 }
 
 // Actor is who acts for a subject, and for whom that one acts (RFC 8693 §4.1).

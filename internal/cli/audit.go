@@ -333,6 +333,7 @@ func (a *adminCLI) recordText(r query.Record) string {
 	add("grant", r.GrantID)
 	add("jti", r.TokenID)
 	add("from", r.OriginID)
+	add("pod", r.OriginPod)
 	add("remote", r.Remote)
 	add("request", r.RequestID)
 	if r.Count > 1 {

@@ -19,6 +19,7 @@ import (
 
 func (a *adminCLI) whyCommand() *cobra.Command {
 	tokenFile := ""
+	var auditLogs []string
 	cmd := &cobra.Command{
 		Use:   "why REQUEST_ID|TOKEN|JTI|-",
 		Short: "Explain a request, a token, a grant or a session: what, whose, alive or dead, why, and what to do",
@@ -31,15 +32,24 @@ session.
 Give a token on standard input (-) or in a file (--token-file): other users of
 the machine see the command line, and the shell keeps it. The token goes to the
 service and is shown nowhere. A refused request is known for about an hour on
-the node that answered, and longer if the journal has it.`,
+the node that answered, and longer if the journal has it.
+
+With --audit-log the audit logs of Kubernetes API servers are read too, and joined
+with the journal by the credential id that they have in common, JTI= and the jti:
+who got the proof of a pod in the hub's log, what it was exchanged for here, and
+which requests were made with the token in the spoke's. The logs are JSON lines of
+audit.k8s.io/v1, in any order; one of them may be standard input (-). They are
+read on this machine and sent nowhere.`,
 		Example: `  signalbox why 66f1c0de5b0a9a3e4d2c1b0a          # the number on an error page
   signalbox why - < leaked-token.txt
-  signalbox why ` + exampleGrant + ` -o json`,
+  signalbox why ` + exampleGrant + ` -o json
+  signalbox why ` + exampleGrant + ` --audit-log hub-audit.log --audit-log spoke-audit.log
+  zcat spoke-audit-*.gz | signalbox why ` + exampleGrant + ` --audit-log hub-audit.log --audit-log -`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if (len(args) == 1) == (tokenFile != "") || len(args) > 1 {
 				return &usageError{errors.New("give one request id, token or jti, - for standard input, or --token-file; see " + cmd.CommandPath() + " --help")}
 			}
-			return nil
+			return checkAuditLogs(auditLogs, tokenFile == "-" || len(args) == 1 && args[0] == "-")
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -51,7 +61,9 @@ the node that answered, and longer if the journal has it.`,
 			if err != nil {
 				return err
 			}
-			if a.output != "text" {
+			if len(auditLogs) > 0 {
+				err = a.whyInLogs(cmd.Context(), why, auditLogs)
+			} else if a.output != "text" {
 				err = printData(a.env.Out, a.output, why)
 			} else {
 				err = a.printWhy(cmd.Context(), why)
@@ -63,7 +75,9 @@ the node that answered, and longer if the journal has it.`,
 		},
 	}
 	cmd.Flags().StringVar(&tokenFile, "token-file", "", "file with the token, - for standard input")
+	cmd.Flags().StringArrayVar(&auditLogs, "audit-log", nil, "audit log of a Kubernetes API server, - for standard input; may be repeated")
 	_ = cmd.MarkFlagFilename("token-file")
+	_ = cmd.MarkFlagFilename("audit-log")
 	return cmd
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 // operator is a client that may end things.
-const operator = `  - {client_id: operator, grant_types: [client_credentials], token_endpoint_auth_method: client_secret_basic, client_secret_hash: "SECRET-HASH", scope: "grants:read grants:write keys:read keys:write", resources: ["urn:signalbox:admin"]}
+const operator = `  - {client_id: operator, grant_types: [client_credentials], token_endpoint_auth_method: client_secret_basic, client_secret_hash: "SECRET-HASH", scope: "grants:read grants:write journal:read keys:read keys:write", resources: ["urn:signalbox:admin"]}
 `
 
 // run runs the command as the operator. It must succeed.

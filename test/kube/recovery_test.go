@@ -45,36 +45,49 @@ func joined(t *testing.T, r *rig.Rig, s *service, guest *rig.Cluster, proof, use
 		return err == nil
 	})
 
-	// From the spoke's log alone to the pod's: id by id.
-	const credential, issued = "authentication.kubernetes.io/credential-id", "authentication.kubernetes.io/issued-credential-id"
+	// From the id in the spoke's log to the pod's, with one command.
+	const credential = "authentication.kubernetes.io/credential-id"
 	spokes := slices.DeleteFunc(guest.AuditLog(t), func(e rig.AuditEvent) bool {
 		return e.ObjectRef.Resource != "configmaps" || e.ObjectRef.Name != "synced" || e.ResponseStatus.Code != http.StatusCreated
 	})
 	if len(spokes) != 1 || spokes[0].User.Username != user || len(spokes[0].User.Extra[credential]) != 1 {
 		t.Fatalf("the spoke's audit log: %+v", spokes)
 	}
-	id, isID := strings.CutPrefix(spokes[0].User.Extra[credential][0], "JTI=")
+	id, _ := strings.CutPrefix(spokes[0].User.Extra[credential][0], "JTI=")
+	said := s.run(t, "why", id, "--audit-log", r.Hub.AuditLogFile(), "--audit-log", guest.AuditLogFile())
+	_, claims := unverified(t, proof)
+	rest := said
+	for _, step := range []string{
+		"what happened, oldest first:",
+		fmt.Sprintf("issued to pod scenario-22/orders-1 of service account orders, asked for by admin: JTI=%s, from 127.0.0.1 (%s)\n", claims["jti"], r.Hub.AuditLogFile()),
+		"exchanged by pod orders-1 for cluster guest, allowed by policy scenario-22-to-guest: JTI=" + id + " (request ",
+		"used: create configmaps default/synced, answered 403, from 127.0.0.1 (" + guest.AuditLogFile() + ")\n",
+		"used: create configmaps default/synced, answered 201, from 127.0.0.1 (" + guest.AuditLogFile() + ")\n",
+	} {
+		_, after, told := strings.Cut(rest, step)
+		if !told && !strings.Contains(step, "answered 403") { // the bindings may have been faster
+			t.Errorf("why does not say %q, or not in its place:\n%s", step, said)
+			continue
+		}
+		if told {
+			rest = after
+		}
+	}
+	if strings.Contains(said, "cannot be read") || strings.Contains(said, "no log") {
+		t.Errorf("why misses something:\n%s", said)
+	}
 	records := slices.DeleteFunc(s.journal(t), func(record map[string]any) bool { return record["type"] != "token.issued" || record["jti"] != id })
-	if !isID || len(records) != 1 {
+	if len(records) != 1 {
 		t.Fatalf("%q is in %d records of the journal", id, len(records))
 	}
-	record := records[0]
-	for claim, want := range map[string]any{"signalbox.dev/grant-id": record["grant_id"], "signalbox.dev/policy": record["policy"]} {
+	for claim, want := range map[string]any{"signalbox.dev/grant-id": records[0]["grant_id"], "signalbox.dev/policy": records[0]["policy"]} {
 		if got := spokes[0].User.Extra[claim]; want == nil || len(got) != 1 || got[0] != want {
 			t.Errorf("%s is %q in the spoke's audit log, %v in the journal", claim, got, want)
 		}
 	}
-	origin := fmt.Sprint("JTI=", record["origin_jti"])
-	hubs := slices.DeleteFunc(r.Hub.AuditLog(t), func(e rig.AuditEvent) bool { return e.Annotations[issued] != origin })
-	if len(hubs) != 1 || hubs[0].ObjectRef.Resource != "serviceaccounts" || hubs[0].ObjectRef.Subresource != "token" || hubs[0].ObjectRef.Name != "orders" {
-		t.Errorf("%s in the hub's audit log: %+v", origin, hubs)
-	}
-	if _, claims := unverified(t, proof); origin != fmt.Sprint("JTI=", claims["jti"]) {
-		t.Errorf("the journal says that it came from %s, but the proof was %v", origin, claims["jti"])
-	}
 	// By the name of the hub's own field, as the API server reports it to whoever asks.
-	if got := r.Hub.TokenReview(t, proof, s.Issuer).User.Extra[credential]; !slices.Equal(got, []string{origin}) {
-		t.Errorf("the hub calls the proof %q, the journal %s", got, origin)
+	if got := r.Hub.TokenReview(t, proof, s.Issuer).User.Extra[credential]; !slices.Equal(got, []string{fmt.Sprint("JTI=", claims["jti"])}) {
+		t.Errorf("the hub calls the proof %q, and the proof itself %v", got, claims["jti"])
 	}
 }
 

@@ -33,6 +33,7 @@
 //	token_hash  hex of the first 16 bytes of the SHA-256 of the token's value
 //	origin_jti  the id of the token that was exchanged for it
 //	origin_hash the hash of that token's value
+//	origin_pod  the name of the pod that it was bound to
 //	policy      the trust policy that decided
 //	aud         list of strings
 //	scope

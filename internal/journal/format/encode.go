@@ -174,6 +174,7 @@ func AppendBody(b []byte, e *authority.Event, at time.Time, count uint64) []byte
 	b = appendMember(b, `,"token_hash":`, e.TokenHash, MaxShort)
 	b = appendMember(b, `,"origin_jti":`, e.Origin.TokenID, MaxShort)
 	b = appendMember(b, `,"origin_hash":`, e.Origin.TokenHash, MaxShort)
+	b = appendMember(b, `,"origin_pod":`, e.Origin.Pod, MaxName)
 	b = appendMember(b, `,"policy":`, e.Policy, MaxName)
 	b = appendAudience(b, e.Audience)
 	b = appendMember(b, `,"scope":`, e.Scope, maxScope)

@@ -25,6 +25,7 @@ type Record struct {
 	TokenHash  string    `json:"token_hash,omitempty"`
 	OriginID   string    `json:"origin_jti,omitempty"`
 	OriginHash string    `json:"origin_hash,omitempty"`
+	OriginPod  string    `json:"origin_pod,omitempty"`
 	Policy     string    `json:"policy,omitempty"`
 	Audience   []string  `json:"aud,omitempty"`
 	Scope      string    `json:"scope,omitempty"`

@@ -178,7 +178,7 @@ func (h *Handler) subject(ctx context.Context, req *request, ask exchangeRequest
 // proven accepts another issuer's token.
 func (h *Handler) proven(ctx context.Context, req *request, raw string) (exchanged, error) {
 	proof, err := h.Prove(ctx, raw)
-	req.origin = authority.Origin{TokenID: proof.ID, TokenHash: proof.Hash}
+	req.origin = authority.Origin{TokenID: proof.ID, TokenHash: proof.Hash, Pod: proof.Pod.Name}
 	if proof.Subject != "" {
 		req.subject = proof.Workload(h.Settings().URL)
 	}

@@ -160,7 +160,7 @@ func TestAPodGetsATokenForAnotherCluster(t *testing.T) {
 		t.Errorf("%d grants, %d made, %d tokens", len(w.Grants()), w.count(authority.EventGrantCreated), w.count(authority.EventTokenIssued))
 	}
 	event := w.Recorded()[1]
-	if event.Policy != "deploys" || event.Origin.TokenID != "jti-of-uid-1" || event.Origin.TokenHash == "" {
+	if event.Policy != "deploys" || event.Origin.TokenID != "jti-of-uid-1" || event.Origin.Pod != "controller-0" || event.Origin.TokenHash == "" {
 		t.Errorf("recorded %+v", event)
 	}
 }

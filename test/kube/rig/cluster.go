@@ -48,7 +48,14 @@ type Cluster struct {
 // noIssuers is the authentication configuration of a cluster that trusts nobody else.
 const noIssuers = "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\n"
 
-const auditPolicy = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n"
+// auditPolicy keeps the body of a TokenRequest, which names the pod; the token itself is in the answer, which it omits.
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - {level: Request, resources: [{group: "", resources: [serviceaccounts/token]}]}
+  - {level: Metadata}
+`
 
 func (r *Rig) newCluster(name string, options Options) (*Cluster, error) {
 	c := &Cluster{
