@@ -20,10 +20,11 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/test/postgres"
 )
 
-// exchangeNodes are two nodes on one database, and what signs the tokens of the cluster hub.
-func exchangeNodes(t *testing.T) (nodes [2]*Node, sign func(uid string) string) {
+// exchangeNodes are two nodes on one database, by default SQLite, and what signs the tokens of the cluster hub.
+func exchangeNodes(t *testing.T, database *url.URL) (nodes [2]*Node, sign func(uid string) string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -50,7 +51,14 @@ policies:
     from: {cluster: hub, namespace: argocd, service_account: controller}
     to: {cluster: spoke}
 `)
-	nodes = [2]*Node{mustOpen(t, file), mustOpen(t, secondFile(t, file))}
+	if database != nil {
+		edit(t, file, `storage: {url: "sqlite:signalbox.db"}`, fmt.Sprintf("storage: {url: %q}", database))
+	}
+	beside := secondFile(t, file)
+	if database != nil { // where nothing else says where the journal is
+		edit(t, file, "log: {level: warn}\n", "log: {level: warn}\njournal: {dir: first}\n")
+	}
+	nodes = [2]*Node{mustOpen(t, file), mustOpen(t, beside)}
 	return nodes, func(uid string) string {
 		now := time.Now()
 		claims, err := json.Marshal(map[string]any{
@@ -94,7 +102,12 @@ func exchange(n *Node, proof string) (token, code string) {
 // Pods end on one node while they exchange on two. Once an end has been acknowledged that node gives nothing for the pod, and
 // accepts none of its tokens, whoever gave them; and so does the other one once it has heard of the end.
 func TestAnAcknowledgedEndOfAPodIsTheEndOnBothNodes(t *testing.T) {
-	nodes, sign := exchangeNodes(t)
+	t.Run("SQLite", func(t *testing.T) { testAcknowledgedEnds(t, nil) })
+	t.Run("PostgreSQL", func(t *testing.T) { testAcknowledgedEnds(t, postgres.New(t)) })
+}
+
+func testAcknowledgedEnds(t *testing.T, database *url.URL) {
+	nodes, sign := exchangeNodes(t, database)
 	for round := range 8 {
 		uid := fmt.Sprintf("uid-%d", round)
 		var mu sync.Mutex

@@ -74,10 +74,11 @@ func openPostgres(ctx context.Context, url string) (*postgres, error) {
 // and an answer must not come before the commit is on disk; a stricter setting
 // than "on" stays. A node that is cut off in the middle of a transaction must not
 // commit it when its network comes back: the other nodes have looked past the
-// number of its revocation by then (see revocation.Follower).
+// number of its revocation by then (see revocation.Follower). Nor may it keep its
+// locks: whoever takes over its watch on pods, after at most 4 s, ends the same pods.
 func settle(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.Exec(ctx, `SELECT set_config('default_transaction_isolation', 'read committed', false),
-		set_config('idle_in_transaction_session_timeout', '15s', false),
+		set_config('idle_in_transaction_session_timeout', '4s', false),
 		set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)`)
 	return err
 }
