@@ -54,6 +54,7 @@ var mayImport = []struct {
 	{"internal/dpop", words("internal/jose")},
 	{"internal/authority", words("internal/jose internal/oauth")},
 	{"internal/httpx", words("internal/oauth")},
+	{"internal/scan", words("internal/jose internal/oauth")},
 	{"internal/explain", words("internal/jose internal/oauth")}, // `token inspect`, for the command alone
 	{"internal/keys", words("internal/authority internal/jose")},
 	{"internal/policy", words("internal/authority internal/jose internal/oauth")},

@@ -46,6 +46,7 @@ func adminCommands(env *Environment) []*cobra.Command {
 	add((*adminCLI).auditCommand, dataForms)
 	add((*adminCLI).panicCommand, dataForms)
 	add((*adminCLI).whyCommand, dataForms)
+	add((*adminCLI).scanCommand, dataForms)
 	return commands
 }
 

@@ -18,7 +18,7 @@ import (
 // Why is the answer to "what is this, and why does it not work?".
 type Why struct {
 	Key     string      `json:"key,omitempty" doc:"What was asked for. Of a token its jti, never the token itself."`
-	Kind    string      `json:"kind" enum:"request,token,id_token,grant,session,unknown"`
+	Kind    string      `json:"kind" enum:"request,token,id_token,client_secret,grant,session,unknown"`
 	Found   bool        `json:"found" doc:"false: this node knows nothing of it; summary says what to try, and nodes who may know."`
 	Summary string      `json:"summary" doc:"What it is, in one sentence."`
 	Alive   *bool       `json:"alive,omitempty" doc:"Whether the token, the grant or the session is still good. Missing for a request that was refused, for an ID token that names no session, and where this node cannot say."`
@@ -74,7 +74,7 @@ type WhyEnded struct {
 // AskWhy is a token to be explained. It is in the body and not in the URL, which
 // ends up in logs.
 type AskWhy struct {
-	Token string `json:"token" doc:"An access token, an ID token, a refresh token or an authorization code of this issuer."`
+	Token string `json:"token" doc:"An access token, an ID token, a refresh token, an authorization code or a client secret of this issuer."`
 }
 
 func (a *API) whyRoutes() []api.Route {
@@ -211,6 +211,9 @@ func (a *API) explain(ctx context.Context, c *api.Call, raw string) (Why, error)
 		w.Summary = what + " " + w.Summary
 		return w, err
 	}
+	if _, err := oauth.DecodeOpaque(oauth.PrefixClientSecret, raw, api.MaxToken); err == nil {
+		return a.whySecret(ctx, c, oauth.SecretOf(raw))
+	}
 	if token, err := a.Tokens.IDToken(raw); err == nil {
 		return a.whyIDToken(ctx, c, token)
 	}
@@ -235,6 +238,48 @@ func (a *API) grantOf(raw string) (id authority.ID, what string) {
 		return code.GrantID, "This is an authorization code."
 	}
 	return authority.ID{}, ""
+}
+
+// whySecret says whose client secret this is. No index finds a hash, so that
+// none can be tried against one: each client is asked, which only this does.
+func (a *API) whySecret(ctx context.Context, c *api.Call, secret oauth.Secret) (Why, error) {
+	accepts := func(client authority.Client) bool { return client.AcceptsSecret(secret, c.Now) }
+	alive := true
+	w := Why{Kind: "client_secret", Found: true, Alive: &alive}
+	declared := a.Directory.StaticClients()
+	if i := slices.IndexFunc(declared, accepts); i >= 0 {
+		w.Key, w.Action = declared[i].ID, "put another one into the configuration file"
+	} else {
+		stored, err := a.storedClient(ctx, accepts)
+		if errors.Is(err, authority.ErrNotFound) {
+			alive = false
+			return Why{Kind: "client_secret", Alive: &alive, Summary: "This is a client secret that no client of this issuer has now: it was rotated, its client is gone, or it is another installation's."}, nil
+		}
+		if err != nil {
+			return Why{}, err
+		}
+		w.Key, w.Action = stored.ID, "`signalbox client rotate "+stored.ID+"`"
+	}
+	w.Summary = "This is a secret of the client " + w.Key + ". It is no token."
+	w.Action = "If somebody has seen it: " + w.Action + ", then `signalbox panic --client " + w.Key + "`."
+	return w, nil
+}
+
+func (a *API) storedClient(ctx context.Context, is func(authority.Client) bool) (authority.Client, error) {
+	const page = 1000
+	for after := ""; ; {
+		clients, err := a.clients().List(ctx, authority.Page{After: after, Limit: page})
+		if err != nil {
+			return authority.Client{}, err
+		}
+		if i := slices.IndexFunc(clients, is); i >= 0 {
+			return clients[i], nil
+		}
+		if len(clients) < page {
+			return authority.Client{}, authority.ErrNotFound
+		}
+		after = clients[page-1].ID
+	}
 }
 
 // whyIssued explains a token from the record of its issue, which does not tell

@@ -259,6 +259,26 @@ func TestATokenStaysOutOfURLsAndAnswers(t *testing.T) {
 	s.call(s.token("grants:read"), "GET", "/why/x", nil).wants(http.StatusForbidden)
 }
 
+func TestAClientSecretIsTheClients(t *testing.T) {
+	s := newService(t)
+	var made struct {
+		Secret string `json:"client_secret"`
+	}
+	create := func(id string) string {
+		s.call(s.token("clients:write"), "POST", "/clients", object{"client_id": id, "grant_types": []string{"client_credentials"}}).wants(http.StatusCreated).into(&made)
+		return made.Secret
+	}
+	create("another")
+	secret := create("night-job")
+	if w := s.whyToken(secret); !w.Found || w.Kind != "client_secret" || w.Key != "night-job" || w.Alive == nil || !*w.Alive || !strings.Contains(w.Action, "client rotate night-job") {
+		t.Errorf("%+v", w)
+	}
+	s.call(s.token("clients:write"), "POST", "/clients/night-job/secret", object{}).wants(http.StatusOK)
+	if w := s.whyToken(secret); w.Found || w.Kind != "client_secret" || w.Alive == nil || *w.Alive || strings.Contains(w.Summary, secret) {
+		t.Errorf("after its rotation: %+v", w)
+	}
+}
+
 // session signs a person in, as the sign-in page does.
 func (s *service) session(userID string) authority.Session {
 	s.Helper()

@@ -81,8 +81,6 @@ func actionFor(code string) string {
 
 func unknownToken(raw string) string {
 	switch {
-	case strings.HasPrefix(raw, "sbx_cs_"):
-		return "This is a client secret and not a token. If it was seen by somebody, rotate it: `signalbox client rotate ID`."
 	case strings.HasPrefix(raw, "sbx_"):
 		return "This looks like a value of ours. It is damaged, or comes from another installation, or is long over."
 	default:
