@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"text/template"
 	"time"
@@ -31,8 +32,12 @@ type trusting struct {
 	admin.Cluster
 	Us       string // our issuer
 	IssuerCA string // PEM; empty: the system's
+	CAFile   string // where IssuerCA is for kube-credential
 	At       string
 }
+
+// caInPods is where a pod has IssuerCA, from whatever volume it mounts.
+const caInPods = "/etc/signalbox/ca.crt"
 
 var (
 	trustModes = []string{"jwt", "webhook"}
@@ -51,8 +56,11 @@ verifies tokens by itself, and an ended one is good until it expires. --mode web
 prints the kubeconfig of a token webhook: it asks this service, and an ended token is
 dead within 15 seconds. The default is webhook for a cluster with a webhook caller.
 
-For argocd it is a cluster Secret, for flux a ConfigMap, for kubeconfig the file of a
-person or a program; all need the URL of the API server.
+For argocd it is a cluster Secret, for kubeconfig the file of a person or a program,
+for flux a ConfigMap, the Secret that signalbox agent fills, and as comments what a
+Git repository and a Receiver need; all need the URL of the API server. With
+--issuer-ca-file they name a file for kube-credential: that file in a kubeconfig,
+` + caInPods + ` in a pod.
 
 With --check nothing is printed for the other side: what can be proved from here is.`,
 		Example: `  signalbox cluster trust spoke-a --mode jwt > /etc/kubernetes/authentication.yaml
@@ -71,6 +79,12 @@ With --check nothing is printed for the other side: what can be proved from here
 			t.APIServer = cmp.Or(server, t.APIServer)
 			for file, to := range map[string]*string{issuerCA: &t.IssuerCA, serverCA: &t.CA} {
 				if err := readCertificates(file, to); err != nil {
+					return err
+				}
+			}
+			if issuerCA != "" {
+				var err error
+				if t.CAFile, err = filepath.Abs(issuerCA); err != nil {
 					return err
 				}
 			}
@@ -131,6 +145,8 @@ func (t trusting) yaml(mode, audience string) (string, error) {
 		}
 	case t.APIServer == "":
 		return "", &usageError{fmt.Errorf("nobody has said where the API server of %s is: --server URL", t.Name)}
+	case audience == "argocd":
+		t.CAFile = caInPods
 	}
 	var text strings.Builder
 	err := trustTemplates.ExecuteTemplate(&text, name, t)
@@ -139,7 +155,11 @@ func (t trusting) yaml(mode, audience string) (string, error) {
 
 // Exec is the credential plugin for client-go.
 func (t trusting) Exec() []string {
-	return []string{"kube-credential", "--issuer", t.Us, "--cluster", t.Name}
+	args := []string{"kube-credential", "--issuer", t.Us, "--cluster", t.Name}
+	if t.IssuerCA != "" {
+		args = append(args, "--ca-file", t.CAFile)
+	}
+	return args
 }
 
 // ArgoConfig is the member config of a cluster Secret of Argo CD.
@@ -236,7 +256,10 @@ contexts:
 current-context: signalbox
 {{end -}}
 {{define "argocd"}}# A cluster of Argo CD. The binary signalbox must be in its application controller and its
-# server, and their pods need a projected token at /var/run/secrets/signalbox/token.
+# server, and their pods need a projected token at /var/run/secrets/signalbox/token
+{{- if .IssuerCA}},
+# and the certificates of this service's issuer at {{.CAFile}}
+{{- end}}.
 apiVersion: v1
 kind: Secret
 metadata:
@@ -250,9 +273,12 @@ stringData:
   config: |
     {{indent 4 .ArgoConfig}}
 {{end -}}
-{{define "flux"}}# For kubeConfig.configMapRef of Flux. Its controllers send a token of their service account,
-# which the cluster accepts where it trusts the issuer of the cluster that Flux runs in:
-# this service mirrors its discovery below {{.Us}}/clusters/.
+{{define "flux"}}# What Flux can use. The first two are two ways to the cluster: a Kustomization or a HelmRelease
+# of the same namespace names one of them in spec.kubeConfig.
+#
+# configMapRef: {name: cluster-{{.Name}}}. The controllers send a token of their service account, which
+# the cluster accepts where it trusts the issuer of the cluster that Flux runs in: this service mirrors
+# its discovery below {{.Us}}/clusters/. Such a token lives for an hour, and is not ended with its pod.
 apiVersion: v1
 kind: ConfigMap
 metadata:
@@ -266,6 +292,40 @@ data:
   ca.crt: |
     {{indent 4 .CA}}
 {{- end}}
+---
+# secretRef: {name: cluster-{{.Name}}-kubeconfig}. signalbox agent fills it with a short-lived token for the
+# cluster, in an entry of its tokens with:
+#   to: {cluster: {{.Name}}}
+#   secret: {namespace: flux-system, name: cluster-{{.Name}}-kubeconfig, kind: flux-kubeconfig}
+# With the label Flux looks as soon as it changes.
+apiVersion: v1
+kind: Secret
+metadata:
+  name: {{q (print "cluster-" .Name "-kubeconfig")}}
+  namespace: flux-system
+  labels: {reconcile.fluxcd.io/watch: Enabled}
+type: Opaque
+# For a Git server that accepts our tokens: the agent fills the key bearerToken of a Secret, in an entry with
+#   to: {resource: "https://git.example.com", scopes: [repo:read]}
+#   secret: {namespace: flux-system, name: git-signalbox, kind: git}
+# and the repository names it:
+#   apiVersion: source.toolkit.fluxcd.io/v1
+#   kind: GitRepository
+#   metadata: {name: apps, namespace: flux-system}
+#   spec: {interval: 1m, url: "https://git.example.com/apps.git", ref: {branch: main}, secretRef: {name: git-signalbox}}
+#
+# For whoever may tell Flux to look at once, with a token for a resource of its own and no shared secret (a
+# token for the cluster would open the API server too):
+#   apiVersion: notification.toolkit.fluxcd.io/v1
+#   kind: Receiver
+#   metadata: {name: signalbox, namespace: flux-system}
+#   spec:
+#     type: generic-oidc
+#     oidcProviders:
+#       - issuerURL: {{q .Us}}
+#         audience: "https://flux.example.com"
+#         validations: [{expression: "claims.sub == 'issuer:github:repo:acme/apps:ref:refs/heads/main'", message: this workload may not notify Flux}]
+#     resources: [{apiVersion: source.toolkit.fluxcd.io/v1, kind: GitRepository, name: apps}]
 {{end -}}
 {{define "kubeconfig"}}apiVersion: v1
 kind: Config

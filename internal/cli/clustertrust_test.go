@@ -1,11 +1,17 @@
 package cli
 
 import (
+	"encoding/pem"
 	"flag"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v4"
 
 	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
@@ -19,10 +25,10 @@ func TestWhatTheOtherSideGets(t *testing.T) {
 	t.Parallel()
 	good := trusting{
 		Cluster: admin.Cluster{Name: "spoke-a", Audience: "https://sts.example.com/clusters/spoke-a", APIServer: "https://10.0.1.1:6443", CA: madeUpCertificate, WebhookCaller: "spoke-a-apiserver"},
-		Us:      "https://sts.example.com", IssuerCA: madeUpCertificate, At: "2026-03-01T12:00:00Z",
+		Us:      "https://sts.example.com", IssuerCA: madeUpCertificate, CAFile: "/home/me/ca.crt", At: "2026-03-01T12:00:00Z",
 	}
 	public := good
-	public.IssuerCA, public.CA = "", ""
+	public.IssuerCA, public.CAFile, public.CA = "", "", ""
 	for _, row := range []struct {
 		file           string
 		t              trusting
@@ -33,8 +39,10 @@ func TestWhatTheOtherSideGets(t *testing.T) {
 		{"webhook", good, "webhook", "kube-apiserver"},
 		{"webhook-public", public, "webhook", "kube-apiserver"},
 		{"argocd", good, "jwt", "argocd"},
+		{"argocd-public", public, "jwt", "argocd"},
 		{"flux", good, "jwt", "flux"},
 		{"kubeconfig", good, "jwt", "kubeconfig"},
+		{"kubeconfig-public", public, "jwt", "kubeconfig"},
 	} {
 		text, err := row.t.yaml(row.mode, row.audience)
 		if err != nil {
@@ -64,6 +72,40 @@ func TestWhatTheOtherSideGets(t *testing.T) {
 	}
 }
 
+// What Flux gets is applied as it is, and what stands there as comments is YAML for whoever needs it.
+func TestWhatFluxGetsIsYAML(t *testing.T) {
+	t.Parallel()
+	text, err := trusting{Cluster: admin.Cluster{Name: "spoke-a", Audience: "https://sts.example.com/clusters/spoke-a", APIServer: "https://10.0.1.1:6443"}, Us: "https://sts.example.com"}.yaml("jwt", "flux")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := func(text string) (kinds []string) {
+		for document := range strings.SplitSeq(text, "\n---\n") {
+			var object struct {
+				APIVersion string `yaml:"apiVersion"`
+				Kind       string
+				Metadata   struct{ Name, Namespace string }
+			}
+			if err := yaml.Load([]byte(document), &object); err != nil || object.APIVersion == "" || object.Metadata.Name == "" || object.Metadata.Namespace != "flux-system" {
+				t.Errorf("%v: %+v in\n%s", err, object, document)
+			}
+			kinds = append(kinds, object.Kind)
+		}
+		return kinds
+	}
+	if got := kinds(text); !slices.Equal(got, []string{"ConfigMap", "Secret"}) {
+		t.Error(got)
+	}
+	var meant []string
+	for block := range strings.SplitSeq(text, "#   apiVersion: ") {
+		comment, _, _ := strings.Cut("#   apiVersion: "+block, "\n#\n")
+		meant = append(meant, strings.ReplaceAll(strings.TrimPrefix(comment, "#   "), "\n#   ", "\n"))
+	}
+	if got := kinds(strings.Join(meant[1:], "\n---\n")); !slices.Equal(got, []string{"GitRepository", "Receiver"}) {
+		t.Error(got)
+	}
+}
+
 func TestClusterTrust(t *testing.T) {
 	s := newShell(t)
 	s.run("cluster", "add", "spoke-a", "--webhook-caller", "demo-service").wants(0)
@@ -73,6 +115,11 @@ func TestClusterTrust(t *testing.T) {
 	s.run("cluster", "trust", "spoke-b", "--mode", "webhook").wants(1, "no webhook caller")
 	s.run("cluster", "trust", "spoke-b", "--for", "argocd").wants(2, "--server")
 	s.run("cluster", "trust", "spoke-b", "--for", "argocd", "--server", "https://10.0.0.1:6443").wants(0, "execProviderConfig", "kube-credential")
+	private := httptest.NewTLSServer(nil)
+	defer private.Close()
+	ca := s.file("issuer.crt", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: private.Certificate().Raw})))
+	s.run("cluster", "trust", "spoke-b", "--for", "argocd", "--server", "https://10.0.0.1:6443", "--issuer-ca-file", ca).wants(0, `"--ca-file"`, `"/etc/signalbox/ca.crt"`)
+	s.run("cluster", "trust", "spoke-b", "--for", "kubeconfig", "--server", "https://10.0.0.1:6443", "--issuer-ca-file", ca).wants(0, `"--ca-file",`+strconv.Quote(ca))
 	s.run("cluster", "trust", "spoke-b", "--mode", "magic").wants(2, "--mode")
 	s.run("cluster", "trust", "nosuch").wants(1, "no cluster")
 	s.run("cluster", "trust", "spoke-b", "--issuer-ca-file", s.file("x.crt", "none")).wants(1, "no certificate")

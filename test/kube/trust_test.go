@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -76,5 +77,25 @@ func TestAnAPIServerTakesWhatClusterTrustPrints(t *testing.T) {
 				t.Errorf("%s takes a token for %s, as %q", other.Name, c.Name, who)
 			}
 		}
+	}
+	// A program gets its kubeconfig from the same command, with the certificate of a private issuer.
+	proofFile := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(proofFile, []byte(proof), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	printed := strings.NewReplacer("command: signalbox", fmt.Sprintf("command: %q", command), `"--cluster"`, fmt.Sprintf(`"--subject-token-file",%q,"--cluster"`, proofFile),
+		"interactiveMode: IfAvailable", fmt.Sprintf("interactiveMode: Never\n        env: [{name: XDG_CACHE_HOME, value: %q}]", t.TempDir())).
+		Replace(clusterTrust(t, s, "guest-t", "--for", "kubeconfig", "--server", verifies.Server, "--server-ca-file", verifies.CA))
+	if err := os.WriteFile(kubeconfig, []byte(printed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	who, err := verifies.KubectlAs(t, kubeconfig, "auth", "whoami", "-o", "jsonpath={.status.userInfo.username} {.status.userInfo.groups[0]}")
+	if err != nil || who != want {
+		t.Errorf("with the kubeconfig that cluster trust prints: %q, %v\n%s", who, err, printed)
 	}
 }
