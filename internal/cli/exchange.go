@@ -90,7 +90,8 @@ a client asks that acts for whom it is about: the context's, or --client-id.`,
 	return cmd
 }
 
-// exchange is a request for a token exchange (RFC 8693 §2.1).
+// exchange is a request for a token exchange (RFC 8693 §2.1), or without a proof one
+// with client credentials (RFC 6749 §4.4).
 type exchange struct {
 	client                   client // who asks; without an id it is the workload itself
 	secret                   string
@@ -225,6 +226,9 @@ func (x *exchange) run(ctx context.Context, env *Environment) (exchanged, error)
 	}
 	form := url.Values{
 		"grant_type": {string(oauth.TokenExchange)}, "subject_token": {x.subjectToken}, "subject_token_type": {string(x.subjectType)},
+	}
+	if x.subjectToken == "" { // the client asks for itself
+		form = url.Values{"grant_type": {string(oauth.ClientCredentials)}}
 	}
 	for name, value := range map[string]string{"audience": x.cluster, "resource": x.resource, "scope": x.scope} {
 		if value != "" {

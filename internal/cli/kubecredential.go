@@ -118,17 +118,38 @@ func (x *exchange) ask(ctx context.Context, env *Environment) (tokencache.Token,
 
 // sharedToken is a token that all programs of one user share.
 func sharedToken(ctx context.Context, env *Environment, want tokencache.Want) (tokencache.Token, error) {
-	warn := func(err error) { fmt.Fprintf(env.Err, "signalbox: warning: %s\n", explain.Printable(err.Error())) }
-	if env.CacheDir == nil {
+	cache, err := exchangedTokens(env)
+	if err != nil { // a user without a home
+		cache.Warn(fmt.Errorf("the token is not kept for the next command: %w", err))
+	}
+	if cache.Dir == "" {
 		return want.Ask(ctx)
+	}
+	return cache.Get(ctx, want)
+}
+
+// forgetExchanged makes the next command ask for the token again, if this one is kept.
+func forgetExchanged(env *Environment, want tokencache.Want, value string) error {
+	cache, err := exchangedTokens(env)
+	if err != nil || cache.Dir == "" {
+		return nil // nothing is kept
+	}
+	return cache.Forget(want, value)
+}
+
+// exchangedTokens is where they are kept. Its Dir is empty where nothing can be.
+func exchangedTokens(env *Environment) (tokencache.Cache, error) {
+	cache := tokencache.Cache{Now: env.now, Warn: func(err error) {
+		fmt.Fprintf(env.Err, "signalbox: warning: %s\n", explain.Printable(err.Error()))
+	}}
+	if env.CacheDir == nil {
+		return cache, nil
 	}
 	dir, err := env.CacheDir()
-	if err != nil { // a user without a home
-		warn(fmt.Errorf("the token is not kept for the next command: %w", err))
-		return want.Ask(ctx)
+	if err == nil {
+		cache.Dir = filepath.Join(dir, "signalbox", "exchanged")
 	}
-	cache := tokencache.Cache{Dir: filepath.Join(dir, "signalbox", "exchanged"), Now: env.now, Warn: warn}
-	return cache.Get(ctx, want)
+	return cache, err
 }
 
 // renewed are the claims that change when the same proof is made again.

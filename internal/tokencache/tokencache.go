@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -136,6 +137,21 @@ func (c *Cache) Get(ctx context.Context, want Want) (Token, error) {
 		return kept, nil
 	}
 	return got, err
+}
+
+// Forget removes the token that is kept, if it is this one: whoever it was for has
+// refused it. A newer one stays.
+func (c *Cache) Forget(want Want, value string) error {
+	dir, err := c.open()
+	if err != nil {
+		return nil // nothing is kept there
+	}
+	defer dir.Close()
+	key := want.key()
+	if subtle.ConstantTimeCompare([]byte(c.read(dir, key).Value), []byte(value)) != 1 || value == "" {
+		return nil
+	}
+	return dir.Remove(key + ".json")
 }
 
 func (c *Cache) ask(ctx context.Context, want Want, kept Token) (Token, error) {
