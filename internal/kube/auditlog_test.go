@@ -62,7 +62,7 @@ func TestWhatIsNoEventIsCounted(t *testing.T) {
 		{"a torn line", useLine[:len(useLine)-10], 1, 0},
 		{"the other half", useLine[40:], 1, 0},
 		{"two in one", useLine + useLine, 1, 0},
-		{"text", "I0301 12:00:00 started JTI=" + ourID, 1, 0},
+		{"text", "12:00:00 started JTI=" + ourID, 1, 0},
 		{"JSON of something else", `{"msg":"JTI=` + ourID + `"}`, 1, 0},
 		{"another kind", strings.Replace(useLine, `"Event"`, `"EventList"`, 1), 1, 0},
 		{"an older version", strings.Replace(useLine, `k8s.io/v1"`, `k8s.io/v1beta1"`, 1), 1, 0},
