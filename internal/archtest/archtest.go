@@ -46,6 +46,7 @@ var mayImport = []struct {
 	{"internal/refusals", nil},
 	{"internal/version", nil},
 	{"internal/outbound", nil},
+	{"internal/systemd", nil},
 	{"internal/archtest", nil},
 	{"scripts", nil},
 	{"examples", words(". verify")}, // what others may import

@@ -7,11 +7,13 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/signalbox-sts/signalbox/internal/config"
 	"github.com/signalbox-sts/signalbox/internal/node"
+	"github.com/signalbox-sts/signalbox/internal/systemd"
 	"github.com/signalbox-sts/signalbox/internal/version"
 )
 
@@ -56,24 +58,43 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
+// patience is how long callers may still use a connection that they have open
+// when the service stops. A proxy in front asks again well within it.
+const patience = time.Second
+
 func serve(ctx context.Context, env *Environment, file string, acceptLoss bool) error {
 	load := func() (*config.Config, error) { return config.Load(file, os.Environ()) }
 	cfg, err := load()
 	if err != nil {
 		return err
 	}
-	n, err := node.Open(ctx, cfg, node.Options{Log: env.Err, Version: version.Get(), AcceptJournalLoss: acceptLoss})
+	n, err := node.Open(ctx, cfg, node.Options{Log: env.Err, Version: version.Get(), AcceptJournalLoss: acceptLoss, Patience: patience})
 	if err != nil {
 		return err
 	}
 	defer n.Close()
-	ln, err := node.Listen(cfg)
+	manager := systemd.Find(env.Getenv)
+	ln, err := node.Listen(cfg, manager.Listen)
 	if err != nil {
 		return err
 	}
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	go n.Follow(ctx, hangup, load)
-	return n.Serve(ctx, ln, nil)
+	// From here on systemd is only told. That it does not hear is its trouble.
+	reload := func() (*config.Config, error) {
+		_ = manager.Notify(systemd.Reloading()...)
+		return load()
+	}
+	go n.Follow(ctx, hangup, reload, func(err error) { _ = manager.Notify(systemd.Ready, statusAfter(err)) })
+	defer context.AfterFunc(ctx, func() { _ = manager.Notify(systemd.Stopping) })()
+	return n.Serve(ctx, ln, func() error { return manager.Notify(systemd.Ready) })
+}
+
+// statusAfter is what systemctl status says after a reload.
+func statusAfter(err error) string {
+	if err != nil {
+		return "STATUS=The new configuration was refused, see the log. The one before it is in use."
+	}
+	return "STATUS="
 }

@@ -12,13 +12,14 @@ import (
 // Listeners are the two addresses of a node.
 type Listeners struct{ Public, Admin net.Listener }
 
-// Listen opens what the configuration names.
-func Listen(cfg *config.Config) (Listeners, error) {
-	public, err := net.Listen("tcp", cfg.Listen.Public)
+// Listen opens what the configuration names, with a function that opens the
+// listener of a name at an address.
+func Listen(cfg *config.Config, listen func(name, address string) (net.Listener, error)) (Listeners, error) {
+	public, err := listen("public", cfg.Listen.Public)
 	if err != nil {
 		return Listeners{}, fmt.Errorf("listen.public: %w", err)
 	}
-	private, err := net.Listen("tcp", cfg.Listen.Admin)
+	private, err := listen("admin", cfg.Listen.Admin)
 	if err != nil {
 		return Listeners{}, errors.Join(fmt.Errorf("listen.admin: %w", err), public.Close())
 	}

@@ -79,19 +79,18 @@ func TestMetricsOfANode(t *testing.T) {
 
 func TestARefusedConfigurationShowsUntilAGoodOneComes(t *testing.T) {
 	n, file := openTest(t)
-	asked, loaded := make(chan os.Signal), make(chan struct{})
+	asked, told := make(chan os.Signal), make(chan error)
 	next := errors.New("line 3: a mistake")
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		n.Follow(ctx, asked, func() (*config.Config, error) {
-			defer func() { loaded <- struct{}{} }()
 			if next != nil {
 				return nil, next
 			}
 			return config.Load(file, nil)
-		})
+		}, func(err error) { told <- err })
 	}()
 	for _, row := range []struct {
 		err  error
@@ -99,9 +98,9 @@ func TestARefusedConfigurationShowsUntilAGoodOneComes(t *testing.T) {
 	}{{next, 0}, {nil, 1}} {
 		next = row.err
 		asked <- syscall.SIGHUP
-		<-loaded
-		asked <- syscall.SIGHUP // taken only when the one before is done
-		<-loaded
+		if err := <-told; !errors.Is(err, row.err) {
+			t.Errorf("it tells %v of %v", err, row.err)
+		}
 		if got := metric(t, n, `signalbox_config_last_reload_successful`); got != row.want {
 			t.Errorf("after %v it is %v", row.err, got)
 		}

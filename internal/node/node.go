@@ -40,6 +40,9 @@ type Options struct {
 	// AcceptJournalLoss starts a node whose journal lacks records, and puts that on
 	// record forever.
 	AcceptJournalLoss bool
+	// Patience is how long a node that stops waits for callers to come back on
+	// connections that they have open. Zero closes these at once.
+	Patience time.Duration
 	// Hooks are for tests alone.
 	Hooks Hooks
 }
@@ -74,6 +77,7 @@ type Node struct {
 	endTracer func(context.Context) error
 	readyMemo readyMemo
 	served    bool
+	patience  time.Duration
 	refused   atomic.Bool // a newer configuration than that in force was refused
 
 	life      context.Context // ends with Close
@@ -142,7 +146,7 @@ func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Node, er
 }
 
 func newNode(cfg *config.Config, options Options) *Node {
-	n := &Node{now: options.Now, version: options.Version, hooks: options.Hooks, level: new(slog.LevelVar), refusals: refusals.NewMemory(), ended: make(chan struct{}, 1)}
+	n := &Node{now: options.Now, version: options.Version, hooks: options.Hooks, patience: options.Patience, level: new(slog.LevelVar), refusals: refusals.NewMemory(), ended: make(chan struct{}, 1)}
 	n.life, n.die = context.WithCancel(context.Background())
 	if n.now == nil {
 		n.now = time.Now

@@ -16,8 +16,8 @@ import (
 const watchEvery = 2 * time.Second
 
 // Follow reloads the configuration when one of its files has changed, and when
-// asked (SIGHUP), until ctx ends.
-func (n *Node) Follow(ctx context.Context, asked <-chan os.Signal, load func() (*config.Config, error)) {
+// asked (SIGHUP), until ctx ends. It tells after each attempt how it ended.
+func (n *Node) Follow(ctx context.Context, asked <-chan os.Signal, load func() (*config.Config, error), tell func(error)) {
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
 	files, again := n.config().Files, false
@@ -45,6 +45,7 @@ func (n *Node) Follow(ctx context.Context, asked <-chan os.Signal, load func() (
 			n.log.Error("the new configuration is refused, the one before it stays", "error", err)
 			_ = n.record(ctx, authority.Event{Type: authority.EventConfigRefused, Target: n.config().Name(), Reason: err.Error()})
 		}
+		tell(err)
 	}
 }
 

@@ -19,8 +19,8 @@ const (
 	maxAdmin  = 256
 )
 
-// Serve runs the node until ctx ends, then drains: it stops listening and lets
-// requests finish. It calls started, if not nil, once requests are answered,
+// Serve runs the node until ctx ends, then drains: it stops listening, takes its
+// leave of connections that are open, and lets requests finish. It calls started, if not nil, once requests are answered,
 // and ends if that fails.
 func (n *Node) Serve(ctx context.Context, ln Listeners, started func() error) error {
 	n.served = true
@@ -51,10 +51,23 @@ func (n *Node) Serve(ctx context.Context, ln Listeners, started func() error) er
 	}
 	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
+	n.leave(drain, public, private)
 	err = errors.Join(err, public.Shutdown(drain), private.Shutdown(drain))
 	stop()
 	background.Wait() // whatever it changes last is still recorded
 	return errors.Join(err, n.record(drain, authority.Event{Type: authority.EventServiceStopped}))
+}
+
+// leave stops listening, and waits for callers whose connections are open for as
+// long as Options say.
+func (n *Node) leave(ctx context.Context, servers ...*server.HTTPServer) {
+	ctx, cancel := context.WithTimeout(ctx, n.patience)
+	defer cancel()
+	var group sync.WaitGroup
+	for _, s := range servers {
+		group.Go(func() { s.Leave(ctx) })
+	}
+	group.Wait()
 }
 
 // background runs what a node does by itself until ctx ends. The returned

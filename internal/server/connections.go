@@ -2,12 +2,14 @@ package server
 
 import (
 	"container/list"
+	"context"
 	"crypto/tls"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,16 +23,57 @@ const (
 
 // NewHTTPServer is http.Server with limits on all that a caller can hold: time,
 // header and connections, of which there are at most most.
-func NewHTTPServer(handler http.Handler, most int, count ConnectionMetrics) *http.Server {
-	c := &connections{most: most, count: count, open: map[net.Conn]*list.Element{}}
+func NewHTTPServer(handler http.Handler, most int, count ConnectionMetrics) *HTTPServer {
+	c := &connections{most: most, count: count, open: map[net.Conn]*list.Element{}, none: make(chan struct{}, 1)}
 	srv := &http.Server{
-		Handler: handler, MaxHeaderBytes: maxHeader - 4096, // net/http adds 4096
+		Handler: c.sayingGoodbye(handler), MaxHeaderBytes: maxHeader - 4096, // net/http adds 4096
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 60 * time.Second, IdleTimeout: 75 * time.Second,
 		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), ConnState: c.track,
 	}
 	srv.RegisterOnShutdown(c.closeWaiting)
-	return srv
+	return &HTTPServer{Server: srv, connections: c}
+}
+
+// HTTPServer is an http.Server that can take its leave.
+type HTTPServer struct {
+	*http.Server
+	connections *connections
+	ln          atomic.Pointer[listener]
+}
+
+// Serve serves one listener.
+func (s *HTTPServer) Serve(ln net.Listener) error {
+	s.ln.Store(&listener{Listener: ln})
+	return s.Server.Serve(s.ln.Load())
+}
+
+// Leave stops listening and lets callers go without a failure: who asks on a
+// connection that is open is answered, and told that it is the last answer. It
+// returns when no connection is left, or when ctx ends. Shutdown follows: it
+// closes what has not asked, and an HTTP/1.1 caller who asks at that moment
+// cannot tell that from an answer that was lost.
+func (s *HTTPServer) Leave(ctx context.Context) {
+	if ln := s.ln.Load(); ln != nil {
+		_ = ln.Close() // Shutdown reports it
+	}
+	s.connections.leave()
+	select {
+	case <-s.connections.none:
+	case <-ctx.Done():
+	}
+}
+
+// listener can be closed twice.
+type listener struct {
+	net.Listener
+	once sync.Once
+	err  error
+}
+
+func (l *listener) Close() error {
+	l.once.Do(func() { l.err = l.Listener.Close() })
+	return l.err
 }
 
 // connections bounds how many connections a listener holds. One connection more
@@ -44,6 +87,36 @@ type connections struct {
 	mu      sync.Mutex
 	open    map[net.Conn]*list.Element // in waiting; nil while a request is under way
 	waiting list.List                  // of net.Conn, the longest first
+
+	leaving atomic.Bool
+	none    chan struct{} // told, while leaving, that no connection is open
+}
+
+func (c *connections) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leaving.Store(true)
+	c.tellNone()
+}
+
+func (c *connections) tellNone() {
+	if c.leaving.Load() && len(c.open) == 0 {
+		select {
+		case c.none <- struct{}{}:
+		default: // it is told already
+		}
+	}
+}
+
+// sayingGoodbye ends a connection with its next answer. net/http makes a GOAWAY
+// of it for HTTP/2.
+func (c *connections) sayingGoodbye(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c.leaving.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // track is http.Server.ConnState. For a new connection it is called before any
@@ -74,6 +147,7 @@ func (c *connections) track(conn net.Conn, state http.ConnState) {
 			c.waiting.Remove(place)
 		}
 		delete(c.open, conn)
+		c.tellNone()
 	}
 }
 

@@ -10,13 +10,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"testing"
 	"time"
 )
 
 // listen serves with at most two connections. A request to /wait is under way
 // until release is called.
-func listen(t *testing.T, wrap func(net.Listener) net.Listener) (srv *http.Server, metrics *Metrics, dial func() net.Conn, release func()) {
+func listen(t *testing.T, wrap func(net.Listener) net.Listener) (srv *HTTPServer, metrics *Metrics, dial func() net.Conn, release func()) {
 	t.Helper()
 	metrics = NewMetrics()
 	under := make(chan struct{})
@@ -171,5 +172,36 @@ func TestShutdownDoesNotWaitForConnectionsThatWait(t *testing.T) {
 	}
 	if n := sumOf(t, metrics, "signalbox_connections"); n != 0 {
 		t.Fatalf("%v connections are counted", n)
+	}
+}
+
+func TestWhoAsksWhileTheServerLeavesIsAnsweredAndToldToGo(t *testing.T) {
+	srv, _, dial, _ := listen(t, nil)
+	fresh, idle := dial(), dial() // in this order, so that both are accepted once the second is answered
+	if status, err := get(t, idle, "/"); status != 200 {
+		t.Fatal(status, err)
+	}
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		srv.Leave(t.Context())
+	}()
+	for !srv.connections.leaving.Load() {
+		runtime.Gosched()
+	}
+	if late, err := net.Dial("tcp", idle.RemoteAddr().String()); err == nil {
+		_ = late.Close()
+		t.Error("a server that leaves still listens")
+	}
+	for name, conn := range map[string]net.Conn{"a connection that was idle": idle, "a connection on which nothing was asked": fresh} {
+		if status, err := get(t, conn, "/"); status != 200 {
+			t.Errorf("%s: %d %v", name, status, err)
+		} else if !isClosed(conn) {
+			t.Errorf("%s is kept open", name)
+		}
+	}
+	<-left // although its context has not ended: nobody is there any more
+	if err := srv.Shutdown(t.Context()); err != nil {
+		t.Errorf("the listener that was closed already: %v", err)
 	}
 }
