@@ -21,9 +21,13 @@ func newServe(env *Environment) *cobra.Command {
 	var file string
 	var acceptLoss bool
 	cmd := &cobra.Command{
-		Use:   "serve --config FILE",
+		Use:   "serve [--config FILE]",
 		Short: "Run the service",
-		Long: `Run the service with a configuration file (signalbox init writes one).
+		Long: `Run the service with a configuration file (signalbox init writes one), or
+without one: then environment variables say all that has no default, which is
+SIGNALBOX_ISSUER, SIGNALBOX_SECRETS_MASTER_KEY_FILE, and where TLS ends. Clients,
+users and resources are then made over the admin API, by the client ops whose
+secret is in SIGNALBOX_SECRETS_OPERATOR_SECRET_FILE.
 
 A changed file, or SIGHUP, reloads clients, users, resources, lifetimes,
 algorithms and the log level. A file with a mistake is refused and the
@@ -36,16 +40,18 @@ The service does not start when its journal lacks records that the database
 remembers: the folder was cut, emptied, or replaced by an older copy. Bring it
 back. If that is not possible, start once with --accept-journal-loss: the
 missing records stay on record, in the database and in the journal.`,
-		Example: "  signalbox serve --config /etc/signalbox/signalbox.yaml",
-		Args:    noArgs,
+		Example: `  signalbox serve --config /etc/signalbox/signalbox.yaml
+  SIGNALBOX_ISSUER=http://127.0.0.1:8443 SIGNALBOX_LISTEN_PUBLIC=127.0.0.1:8443 \
+    SIGNALBOX_SECRETS_MASTER_KEY_FILE=master.key signalbox serve`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if file == "" {
-				return &usageError{errors.New("--config is needed; signalbox init writes a configuration to start from")}
+			if file == "" && cmd.Flags().Changed("config") {
+				return &usageError{errors.New("--config needs the name of a file")}
 			}
 			return serve(cmd.Context(), env, file, acceptLoss)
 		},
 	}
-	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file (YAML)")
+	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file (YAML); without it the environment says all")
 	cmd.Flags().BoolVar(&acceptLoss, "accept-journal-loss", false, "start although records of the journal are missing, and record that forever")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
 	return cmd

@@ -84,6 +84,8 @@ func (c *Config) Declaration() [32]byte {
 		case change != declared || !d.IsSet(path):
 		case f.isList() || f.unsupported:
 			all[path] = d.canonical(path, d.Where[path].Value)
+		case f.secret:
+			all[path] = f.at(c).(*Secret).Reveal()
 		default:
 			all[path] = fmt.Sprint(reflect.ValueOf(f.at(c)).Elem())
 		}

@@ -137,10 +137,12 @@ type ACME struct {
 // Storage says where grants, keys and sessions live.
 type Storage struct{ URL StorageURL }
 
-// Secrets holds the master key, read from MasterKeyFile or the environment.
+// Secrets holds the master key, read from MasterKeyFile or the environment, and
+// the secret of the client Operator, if the environment has one.
 type Secrets struct {
-	MasterKeyFile string // empty when the environment gave the key itself
-	MasterKey     Secret
+	MasterKeyFile  string // empty when the environment gave the key itself
+	MasterKey      Secret
+	OperatorSecret Secret
 }
 
 // SigningKeys: how tokens are signed. The first algorithm is the default.
@@ -232,20 +234,52 @@ func Default() *Config {
 	return c
 }
 
-// Load reads, completes and validates the file at path. env is os.Environ().
+// Load reads, completes and validates the file at path. env is os.Environ(). An
+// empty path means that there is no file and the environment says all.
 // A wrong file gives Errors; FilesOf tells which files they depend on. Relative paths in the file are relative to it.
 func Load(path string, env []string) (*Config, error) {
-	data, files, err := readConfiguration(path)
+	d, files, err := load(path, env)
 	if err != nil {
 		return nil, err
 	}
-	d := evaluate(path, data, env)
-	files = append(files, d.config.Files...)
 	if len(d.Errors) > 0 {
 		return nil, &refused{d.Errors.Sorted(), files}
 	}
 	d.config.Files = files
 	return d.config, nil
+}
+
+// AdminAddress is where the admin listener is of a service that runs with this
+// configuration. Nothing else in it matters, right or wrong: a file with a mistake
+// is not in use yet.
+func AdminAddress(path string, env []string) (string, error) {
+	d, _, err := load(path, env)
+	if err != nil {
+		return "", err
+	}
+	if d.Broken {
+		d.environment(env)
+	}
+	for _, e := range d.Errors {
+		if e.Key == "listen.admin" || e.Key == "listen" {
+			return "", Errors{e}
+		}
+	}
+	return d.config.Listen.Admin, nil
+}
+
+// load reads and judges a configuration. The files are those that it depends on.
+func load(path string, env []string) (*document, []File, error) {
+	if path == "" {
+		d := evaluate("", nil, env)
+		return d, d.config.Files, nil
+	}
+	data, files, err := readConfiguration(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	d := evaluate(path, data, env)
+	return d, append(files, d.config.Files...), nil
 }
 
 func readConfiguration(path string) ([]byte, []File, error) {
@@ -280,8 +314,10 @@ func Parse(name string, data []byte, env []string) (*Config, error) {
 	return d.config, nil
 }
 
+// evaluate judges the text of a file; without a name there is none.
 func evaluate(name string, data []byte, env []string) *document {
-	d := newDocument(name, data, table)
+	d := newDocument(cmpOr(name, "environment"), data, table)
+	d.Absent = name == ""
 	setDefaults(table, d.config)
 	if root := d.Root(data); root != nil {
 		d.mapping(root, "", table, d.config)
@@ -293,6 +329,14 @@ func evaluate(name string, data []byte, env []string) *document {
 	}
 	d.config.origin = d
 	return d
+}
+
+// advice is what to do about something that is missing, where the configuration is.
+func (d *document) advice(file, environment string) string {
+	if d.Absent {
+		return environment
+	}
+	return file
 }
 
 // path resolves a path written in the file.

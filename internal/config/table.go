@@ -185,6 +185,9 @@ func init() {
 			{key: "master_key", at: in(func(c *Config) any { return &c.Secrets.MasterKey }), secret: true, envOnly: true,
 				doc:    "The master key itself. Only through the environment; it must not be in the file.",
 				danger: "Other processes of the same user can read the environment: prefer master_key_file."},
+			{key: "operator_secret", at: in(func(c *Config) any { return &c.Secrets.OperatorSecret }), secret: true, envOnly: true, change: declared,
+				doc:    "The secret of a client `" + Operator + "` that may administer, for a service without a file. Only through the environment: SIGNALBOX_SECRETS_OPERATOR_SECRET_FILE names the file that holds it.",
+				danger: "Whoever has it rules this service."},
 		}},
 		{key: "keys", doc: "The keys that sign tokens.", sample: true, change: declared, fields: []field{
 			{key: "algorithms", at: in(func(c *Config) any { return &c.Keys.Algorithms }), def: "[ES256]", example: "[ES256, RS256]", sample: true,

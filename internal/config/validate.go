@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config/source"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
 // validate checks what no single key can tell. It runs after the environment.
@@ -23,6 +25,7 @@ func (d *document) validate() {
 	d.listen()
 	d.tls()
 	d.secrets()
+	d.operator()
 	d.keys()
 	d.lifetimes()
 	d.journal()
@@ -45,7 +48,8 @@ func (d *document) issuer() {
 	switch {
 	case d.Failed["issuer"]:
 	case !d.IsSet("issuer"):
-		d.Fail("issuer", "is missing", "add `issuer: https://…`, the URL under which clients reach this service")
+		d.Fail("issuer", "is missing", d.advice("add `issuer: https://…`, the URL under which clients reach this service",
+			"set SIGNALBOX_ISSUER to the URL under which clients reach this service, https://…"))
 	default:
 		if p := authority.CheckIssuer(c.Issuer); p != nil {
 			d.Fail("issuer", p.Text, p.Fix)
@@ -111,7 +115,8 @@ func (d *document) tls() {
 	case n == 0 && loopbackHTTP:
 		t.Off = true
 	case n == 0:
-		d.Fail("tls", "says nowhere where the certificate comes from", "add cert_file and key_file, or acme, or `off: true` with trusted_proxies")
+		d.Fail("tls", "says nowhere where the certificate comes from", d.advice("add cert_file and key_file, or acme, or `off: true` with trusted_proxies",
+			"set SIGNALBOX_TLS_CERT_FILE and SIGNALBOX_TLS_KEY_FILE, or SIGNALBOX_TLS_ACME_ACCEPT_TOS=true, or SIGNALBOX_TLS_OFF=true with SIGNALBOX_TLS_TRUSTED_PROXIES"))
 		return
 	case loopbackHTTP && !t.Off:
 		d.Fail("tls", "the issuer is http, but TLS is on", "make the issuer https, or remove this section")
@@ -130,7 +135,8 @@ func (d *document) tls() {
 	default:
 		t.Mode = TLSOff
 		if !loopbackHTTP && len(t.TrustedProxies) == 0 && !d.Failed["issuer"] && !d.Inside["tls.trusted_proxies"] {
-			d.Fail("tls.off", "needs trusted_proxies", "add `trusted_proxies: [10.0.0.0/8]` with the network of the proxy that ends TLS")
+			d.Fail("tls.off", "needs trusted_proxies", d.advice("add `trusted_proxies: [10.0.0.0/8]` with the network of the proxy that ends TLS",
+				"set SIGNALBOX_TLS_TRUSTED_PROXIES to the network of the proxy that ends TLS, such as 10.0.0.0/8"))
 		}
 		if loopbackHTTP && !OnLoopback(c.Listen.Public) && !d.Failed["listen.public"] {
 			d.warn("listen.public", c.Listen.Public+" is open to other machines, which are refused: plain HTTP is for this machine and trusted_proxies; use 127.0.0.1")
@@ -150,11 +156,11 @@ func count(bs ...bool) (n int) {
 func (d *document) certificate() {
 	t := d.config.TLS
 	if t.CertFile == "" {
-		d.Fail("tls.cert_file", "is missing beside key_file", "add it")
+		d.Fail("tls.cert_file", "is missing beside key_file", d.advice("add it", "set SIGNALBOX_TLS_CERT_FILE"))
 		return
 	}
 	if t.KeyFile == "" {
-		d.Fail("tls.key_file", "is missing beside cert_file", "add it")
+		d.Fail("tls.key_file", "is missing beside cert_file", d.advice("add it", "set SIGNALBOX_TLS_KEY_FILE"))
 		return
 	}
 	cert, _, ok := d.read("tls.cert_file", t.CertFile)
@@ -220,7 +226,8 @@ func (d *document) secrets() {
 	case byEnv != "":
 		path, s.MasterKeyFile = "secrets.master_key", ""
 	case s.MasterKeyFile == "":
-		d.Fail(path, "is missing", "make one with `openssl rand -base64 32`, in a file that only this service may read, and name it here")
+		d.Fail(path, "is missing", "make one with `openssl rand -base64 32`, in a file that only this service may read, and "+
+			d.advice("name it here", "set SIGNALBOX_SECRETS_MASTER_KEY_FILE to its name"))
 		return
 	default:
 		v, ok := d.secretFile(path, s.MasterKeyFile)
@@ -232,6 +239,29 @@ func (d *document) secrets() {
 	if len(s.MasterKey.Reveal()) < minMasterKey {
 		d.Fail(path, fmt.Sprintf("the master key has fewer than %d characters", minMasterKey), "make one with: openssl rand -base64 32")
 	}
+}
+
+// operator adds the client that administers a service that has no file to name one.
+func (d *document) operator() {
+	const path = "secrets.operator_secret"
+	secret := d.config.Secrets.OperatorSecret
+	switch {
+	case !d.IsSet(path) || d.Failed[path]:
+		return
+	case slices.ContainsFunc(d.config.Clients, func(c Client) bool { return c.ClientID == Operator }):
+		d.Fail(path, "is beside a client "+Operator+" in the file", "keep one of the two")
+		return
+	case len(secret.Reveal()) < minClientSecret:
+		d.Fail(path, fmt.Sprintf("the secret has fewer than %d characters", minClientSecret), "make one with: openssl rand -hex 32")
+		return
+	}
+	sum := sha256.Sum256([]byte(secret.Reveal()))
+	var client Client
+	setDefaults(clientFields(), &client)
+	client.ClientID, client.ClientName = Operator, "Operators"
+	client.GrantTypes, client.Scope, client.Resources = []string{string(oauth.ClientCredentials)}, authority.AdminScopes.String(), []string{authority.AdminResource}
+	client.Secret, client.SecretHash, client.ClientSecrets = secret, sum[:], []authority.ClientSecret{{Hash: sum}}
+	d.config.Clients = append(d.config.Clients, client)
 }
 
 func (d *document) keys() {

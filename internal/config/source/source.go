@@ -25,6 +25,7 @@ type Document struct {
 	Failed map[string]bool  // one complaint per key; the rest would only follow from it
 	Inside map[string]bool  // keys with a complaint about them or about something in them
 	Broken bool             // not YAML: nothing more can be said
+	Absent bool             // there is no file: whatever is set comes from the environment
 	Errors Errors
 
 	lines  []string
@@ -67,6 +68,9 @@ func (d *Document) Fail(path, problem, fix string) {
 		d.Inside[p] = true
 	}
 	e := Error{File: d.File, Line: 1, Column: 1, Key: path, Problem: problem, Fix: fix}
+	if d.Absent {
+		e.Line, e.Column = 0, 0
+	}
 	for p := path; p != ""; p = Parent(p) {
 		w, ok := d.Where[p]
 		if !ok {
