@@ -140,7 +140,7 @@ func TestPolicyExplain(t *testing.T) {
 		{"an expired token", signedBy(t, key, with(podToken("argocd", "controller", "c"), "exp", 1)), cluster, 1, []string{"no proof", "has expired"}},
 		{"a token for somebody else", signedBy(t, key, with(podToken("argocd", "controller", "c"), "aud", "https://other.example")), cluster, 1, []string{"no proof", "not for this service"}},
 		{"an issuer without a key set", signedBy(t, other, job), resource, 0, []string{"allowed by the policy publishes", "decoded only, NOT verified", "scope    orders:write"}},
-		{"a scope too many", signedBy(t, other, job), append([]string{"--scope", "orders:read"}, resource...), 1, []string{"does not give the scope orders:read", "NO  to.scopes: wanted orders:write, found asked for \"orders:read\""}},
+		{"a scope too many", signedBy(t, other, job), append([]string{"--scope", "orders:read"}, resource...), 1, []string{"does not give the scope orders:read", "NO  to.scopes: wanted orders:write, found \"orders:read\""}},
 		{"an issuer of nobody", signedBy(t, other, with(job, "iss", "https://evil.example")), resource, 1, []string{"no proof"}},
 		{"an environment in an array", signedBy(t, other, with(job, "environment", []string{"production"})), resource, 1, []string{"from.claims.environment: wanted \"production\", found an array"}},
 		{"a person of the file's group", signedBy(t, other, ours), cluster, 0, []string{"allowed by the policy people", "one of our own tokens"}},

@@ -97,7 +97,7 @@ func (r *rule) verdict(v *view) Verdict {
 	}
 	out.Applies = !slices.ContainsFunc(out.Checks, func(c Check) bool { return !c.OK })
 	if _, outside := r.grants(v); outside != "" {
-		check("to.scopes", r.Scopes.String(), "asked for "+shown(outside), false)
+		check("to.scopes", cmp.Or(r.Scopes.String(), "none"), shown(outside), false)
 	}
 	return out
 }

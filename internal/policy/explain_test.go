@@ -67,7 +67,7 @@ func TestAnExplanationNamesKeyFoundWantedAndTheSmallestChange(t *testing.T) {
 		{name: "a claim of a condition that is missing", req: pod(in("gap")), policy: "gap", key: "when", wanted: `claims.nothing == "x"`, found: "no such key: nothing", change: "meet it"},
 		{name: "a condition without end", req: pod(func(r *Request) { in("heavy")(r); r.Proof.Subject = strings.Repeat("a", 60<<10) }), policy: "heavy", key: "when", found: "operation cancelled: actual cost limit exceeded", change: "meet it"},
 		{name: "a trial", req: pod(in("trial")), policy: "trial", change: `set mode: enforce in "trial"`},
-		{name: "a scope too many", req: job(func(r *Request) { r.Scopes, r.Explicit = oauth.MustScopes("orders:admin"), true }), policy: "ci", key: "to.scopes", wanted: "orders:read orders:write", found: `asked for "orders:admin"`, change: `ask without "orders:admin", or add it`},
+		{name: "a scope too many", req: job(func(r *Request) { r.Scopes, r.Explicit = oauth.MustScopes("orders:admin"), true }), policy: "ci", key: "to.scopes", wanted: "orders:read orders:write", found: `"orders:admin"`, change: `ask without "orders:admin", or add it`},
 		{name: "a person of no group", req: person(func(r *Request) { r.Groups = nil }), policy: "sre", key: "from.user_group", wanted: `"sre"`, found: "a person without groups", change: `a member of "sre"`},
 		{name: "an API with a person's token", req: person(func(r *Request) { r.ClientID = "api" }), policy: "sre", key: "from.user_group", wanted: `"sre"`, found: "a person's token that was issued to another client"},
 		{

@@ -29,7 +29,7 @@ var (
 // marks are all there are. The value says whether something must follow.
 var marks = map[string]bool{
 	"run": false, "background": true, "dev": false, "output": false, "config": false, "file": true,
-	"illustration": false, "skip": true, "tree": false, "imports": false,
+	"apiserver": false, "illustration": false, "skip": true, "tree": false, "imports": false,
 }
 
 // parse finds the blocks of a page. Every mistake in the marks is an error.

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-sts/signalbox/test/kube/rig"
 )
 
 var update = flag.Bool("update", false, "write the generated pages of docs/reference")
@@ -53,7 +55,7 @@ func runAll(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "go build ./cmd/signalbox: %v\n%s", err, out)
 		return 1
 	}
-	return m.Run()
+	return rig.Main(m)
 }
 
 // pages are all documents, relative to the checkout.
@@ -158,9 +160,16 @@ func runPage(t *testing.T, blocks []block) {
 		case "config":
 			w.validate(t, b)
 		case "dev":
-			if text := strings.TrimSpace(b.text); !devCommand.MatchString(text) {
+			text := strings.TrimSpace(b.text)
+			if !devCommand.MatchString(text) {
 				t.Errorf("%s: %q is not the dev that this test starts", b, text)
 			}
+			if w.kubernetes != nil { // its kubeconfig is made by a block before
+				w.dev(t, devKubernetes)
+			}
+			last = w.banner
+		case "apiserver":
+			w.apiserver(t, b)
 		}
 		if t.Failed() {
 			return // what follows builds on it
@@ -168,7 +177,9 @@ func runPage(t *testing.T, blocks []block) {
 	}
 }
 
-var devCommand = regexp.MustCompile(`^(go run \./cmd/signalbox|signalbox) dev( --data demo)?$`)
+var devCommand = regexp.MustCompile(`^(go run \./cmd/signalbox|signalbox) dev( --data demo( --kubernetes demo/dev.kubeconfig)?)?$`)
+
+const devKubernetes = " --kubernetes demo/dev.kubeconfig"
 
 const readersDatabase = "postgres://signalbox@db.example.com/signalbox?sslmode=verify-full"
 
@@ -210,7 +221,11 @@ type workplace struct {
 	ports *strings.Replacer // from a default dev's addresses to those of this test
 	// database is this page's own, if it needs one.
 	database string
-	shell    *shell
+	// kubernetes are the clusters of a page that has some.
+	kubernetes *rig.Rig
+	demo       *process // the dev
+	banner     string   // what dev has printed
+	shell      *shell
 }
 
 func newWorkplace(t *testing.T, blocks []block) *workplace {
@@ -227,15 +242,44 @@ func newWorkplace(t *testing.T, blocks []block) *workplace {
 	}) {
 		w.database = ownDatabase(t)
 	}
+	if slices.ContainsFunc(blocks, func(b block) bool { return b.mark == "dev" && strings.Contains(b.text, devKubernetes) }) {
+		w.clusters(t)
+		return w
+	}
 	// A page about `serve` has its own service; the others meet a dev.
 	if slices.ContainsFunc(blocks, func(b block) bool {
 		return (b.mark == "background" || b.mark == "file") && strings.Contains(b.text, " serve ")
 	}) {
 		w.ownService(t)
 	} else if slices.ContainsFunc(blocks, func(b block) bool { return strings.Contains(b.text, "127.0.0.1") || strings.Contains(b.text, "demo/") }) {
-		w.dev(t)
+		w.dev(t, "")
 	}
 	return w
+}
+
+// clusters gives the page two clusters: that of the reader's kubeconfig, and a second one whose administrator's kubeconfig is in the variable SPOKE.
+func (w *workplace) clusters(t *testing.T) {
+	t.Helper()
+	w.kubernetes = rig.Start(t)
+	w.kubernetes.Hub.Namespace(t, "default")
+	w.env = append(w.env, "PATH="+binDir+":"+w.kubernetes.Programs+":"+os.Getenv("PATH"),
+		"KUBECONFIG="+w.kubernetes.Hub.Kubeconfig(), "SPOKE="+w.kubernetes.SpokeA.Kubeconfig())
+}
+
+var authenticationFile = regexp.MustCompile(`--authentication-config=(\S+)`)
+
+// apiserver gives the second cluster the file that the block names.
+func (w *workplace) apiserver(t *testing.T, b block) {
+	t.Helper()
+	m := authenticationFile.FindStringSubmatch(b.text)
+	if m == nil || w.kubernetes == nil {
+		t.Fatalf("%s: no --authentication-config, or no cluster", b)
+	}
+	text, err := os.ReadFile(filepath.Join(w.dir, m[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.kubernetes.SpokeA.SetAuthenticationConfig(t, string(text))
 }
 
 var goCaches = sync.OnceValue(func() []string {
@@ -256,11 +300,12 @@ func cleanEnv() []string {
 }
 
 // dev starts `signalbox dev --data demo`, as the page tells its reader.
-func (w *workplace) dev(t *testing.T) {
+func (w *workplace) dev(t *testing.T, more string) {
 	t.Helper()
 	ready := filepath.Join(w.dir, "ready.json")
-	p := w.start(t, "signalbox dev --data demo --listen 127.0.0.1:0 --ready-file ready.json")
-	p.await(t, "Stop with Ctrl-C")
+	w.demo = w.start(t, "signalbox dev --data demo --listen 127.0.0.1:0 --ready-file ready.json"+more)
+	w.demo.await(t, "Stop with Ctrl-C")
+	w.banner = w.demo.text()
 	// The file comes last; the banner is printed just before it.
 	var urls struct{ Issuer, AdminURL string }
 	for deadline := time.Now().Add(limit); ; {
@@ -281,8 +326,12 @@ func (w *workplace) dev(t *testing.T) {
 	w.ports = strings.NewReplacer(
 		"127.0.0.1:8080", strings.TrimPrefix(urls.Issuer, "http://"),
 		"127.0.0.1:9090", strings.TrimPrefix(urls.AdminURL, "http://"),
+		"127.0.0.1:8443", "127.0.0.1:"+freePort(t),
 		"127%3A8080", "127%3A8080")
 	w.env = append(w.env, "SIGNALBOX_ADMIN_URL="+urls.AdminURL)
+	if w.shell != nil { // which has started with what was there
+		w.run(t, block{page: "dev", text: "export SIGNALBOX_ADMIN_URL=" + urls.AdminURL + "\n"})
+	}
 }
 
 // ownService gives the page's `serve` free ports, by the variables that
@@ -421,6 +470,10 @@ func (w *workplace) background(t *testing.T, b block) {
 	command := w.local(b.text)
 	if strings.HasPrefix(command, "systemctl ") {
 		command = w.systemctl(t)
+	}
+	if w.demo != nil && strings.Contains(command, " serve ") { // the reader has stopped it
+		_ = w.demo.cmd.Process.Signal(syscall.SIGINT)
+		<-w.demo.ended
 	}
 	w.start(t, command).await(t, b.more)
 }

@@ -15,7 +15,7 @@ import (
 func TestListsAreComplete(t *testing.T) {
 	w := &workplace{dir: t.TempDir()}
 	w.env = append(cleanEnv(), "PATH="+binDir+":"+os.Getenv("PATH"))
-	w.dev(t)
+	w.dev(t, "")
 	get := func(address, path string) string {
 		response, err := http.Get("http://" + w.ports.Replace(address) + path)
 		if err != nil {

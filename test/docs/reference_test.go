@@ -157,7 +157,7 @@ func pathOf(line string) string {
 func adminAPI(t *testing.T) string {
 	w := &workplace{dir: t.TempDir()}
 	w.env = append(cleanEnv(), "PATH="+binDir+":"+os.Getenv("PATH"))
-	w.dev(t)
+	w.dev(t, "")
 	response, err := http.Get("http://" + w.ports.Replace("127.0.0.1:9090") + "/admin/v1/openapi.json")
 	if err != nil {
 		t.Fatal(err)

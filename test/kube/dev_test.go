@@ -22,10 +22,6 @@ func TestDevShowsAPodsTokensDie(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	programs, err := exec.Command("../../scripts/kube.sh", "path").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	ready, words := filepath.Join(dir, "ready.json"), filepath.Join(dir, "words")
 	log, err := os.Create(words)
@@ -72,7 +68,7 @@ func TestDevShowsAPodsTokensDie(t *testing.T) {
 	script := strings.Join(commands[:len(commands)-1], "\n") + "\nfor i in $(seq 80); do { " + last + "; } | grep -F '\"active\":false' && exit 0; sleep 0.05; done; exit 1"
 	shell := exec.CommandContext(t.Context(), "bash", "-e", "-o", "pipefail", "-c", script)
 	shell.Dir = dir
-	shell.Env = append(os.Environ(), "HOME="+dir, "PATH="+filepath.Dir(command)+":"+strings.TrimSpace(string(programs))+":"+os.Getenv("PATH"))
+	shell.Env = append(os.Environ(), "HOME="+dir, "PATH="+filepath.Dir(command)+":"+r.Programs+":"+os.Getenv("PATH"))
 	var complaints strings.Builder
 	shell.Stderr = &complaints
 	out, err := shell.Output()

@@ -151,7 +151,7 @@ func (c *Cluster) start() error {
 			"--authentication-token-webhook-cache-ttl=1s", "--authentication-token-webhook-version=v1")
 	}
 	var err error
-	c.server, err = startProcess(c.file("kube-apiserver.log"), exec.Command(filepath.Join(c.rig.programs, "kube-apiserver"), args...))
+	c.server, err = startProcess(c.file("kube-apiserver.log"), exec.Command(filepath.Join(c.rig.Programs, "kube-apiserver"), args...))
 	if err != nil {
 		return err
 	}

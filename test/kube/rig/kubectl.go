@@ -64,7 +64,7 @@ func (c *Cluster) Kubectl(t testing.TB, args ...string) string {
 // KubectlAs runs kubectl with a kubeconfig. The error holds what it wrote to standard error.
 func (c *Cluster) KubectlAs(t testing.TB, kubeconfig string, args ...string) (string, error) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(c.rig.programs, "kubectl"), append([]string{"--kubeconfig", kubeconfig}, args...)...)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(c.rig.Programs, "kubectl"), append([]string{"--kubeconfig", kubeconfig}, args...)...)
 	// Neither the caches nor the preferences of whoever runs the tests.
 	cmd.Env = append(os.Environ(), "HOME="+c.dir, "KUBECACHEDIR="+c.file("kubectl-cache"))
 	var out, complaint bytes.Buffer

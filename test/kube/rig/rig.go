@@ -40,10 +40,11 @@ type Rig struct {
 	// Hub and SpokeA have the issuer that most clusters have, SpokeB has its own.
 	Hub, SpokeA, SpokeB *Cluster
 
-	programs string // the directory of kube-apiserver, etcd and kubectl
-	dir      string // of everything that the rig writes
-	etcd     *process
-	etcdURL  string
+	Programs string // the directory of kube-apiserver, etcd and kubectl
+
+	dir     string // of everything that the rig writes
+	etcd    *process
+	etcdURL string
 }
 
 // shared is the rig of this test binary.
@@ -106,7 +107,7 @@ func start() (*Rig, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Rig{programs: programs, dir: dir}
+	r := &Rig{Programs: programs, dir: dir}
 	if err := r.startAll(); err != nil {
 		r.stop()
 		return nil, err
@@ -140,7 +141,7 @@ func (r *Rig) startEtcd() error {
 	client, peer := freeAddress(), freeAddress()
 	r.etcdURL = "http://" + client
 	var err error
-	r.etcd, err = startProcess(filepath.Join(r.dir, "etcd.log"), exec.Command(filepath.Join(r.programs, "etcd"),
+	r.etcd, err = startProcess(filepath.Join(r.dir, "etcd.log"), exec.Command(filepath.Join(r.Programs, "etcd"),
 		"--data-dir", filepath.Join(r.dir, "etcd"),
 		"--listen-client-urls", r.etcdURL, "--advertise-client-urls", r.etcdURL,
 		"--listen-peer-urls", "http://"+peer, "--initial-advertise-peer-urls", "http://"+peer,
