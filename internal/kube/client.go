@@ -9,6 +9,7 @@ package kube
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -121,6 +122,20 @@ func NewClient(cluster authority.Cluster, self SelfToken) (*Client, error) {
 	return c, nil
 }
 
+// NewOwnClient makes the client of the cluster that we are at home in: of the
+// kubeconfig, or of the pod that we run in if that is empty. It calls nobody.
+func NewOwnClient(kubeconfig []byte) (*Client, error) {
+	own := authority.Cluster{Name: "of our own", Credential: authority.CredentialKubeconfig, Kubeconfig: kubeconfig}
+	if len(kubeconfig) == 0 {
+		host, port := os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT")
+		if host == "" || port == "" {
+			return nil, errors.New("we run in no pod (KUBERNETES_SERVICE_HOST is not set), so a kubeconfig is needed")
+		}
+		own.Credential, own.APIServer = authority.CredentialInCluster, "https://"+net.JoinHostPort(host, port)
+	}
+	return NewClient(own, nil)
+}
+
 // Notes are what an operator should know about how we prove ourselves.
 func (c *Client) Notes() []string { return slices.Clone(c.notes) }
 
@@ -183,7 +198,9 @@ type request struct {
 	method, path string
 	query        url.Values
 	accept       string
+	content      string // the type of body; empty: JSON
 	body         []byte
+	code         *int // gets the status of a success
 }
 
 // send asks and gives an answer that is a success. The caller closes its body.
@@ -205,7 +222,7 @@ func (c *Client) once(ctx context.Context, r request, fresh bool) (*http.Respons
 	req.Header.Set("User-Agent", "signalbox")
 	req.Header.Set("Accept", r.accept)
 	if r.body != nil {
-		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Type", cmp.Or(r.content, "application/json"))
 	}
 	if c.credential != nil {
 		token, err := c.credential.token(ctx, fresh)
@@ -247,6 +264,9 @@ func (c *Client) call(ctx context.Context, r request, limit int64) ([]byte, erro
 		return nil, err
 	}
 	defer answer.Body.Close()
+	if r.code != nil {
+		*r.code = answer.StatusCode
+	}
 	body, err := io.ReadAll(io.LimitReader(answer.Body, limit+1))
 	switch {
 	case err != nil:
@@ -380,7 +400,10 @@ type object struct {
 	Grace    int64     `json:"deletionGracePeriodSeconds"`
 }
 
-const metadataOnly = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+const (
+	metadataOnly = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+	metadataList = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+)
 
 // pod asks for one pod as it is now: no cache is between us and it. There is none
 // with this name if found is false.
@@ -407,27 +430,34 @@ func (c *Client) pod(ctx context.Context, namespace, name string) (pod object, f
 // list asks for one page of all pods as they are now. It returns the version of the
 // list and where the next page begins.
 func (c *Client) list(ctx context.Context, limit int, after string, each func(object)) (version, next string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, pageTimeout)
-	defer cancel()
 	query := url.Values{"limit": {strconv.Itoa(limit)}}
 	if after != "" {
 		query.Set("continue", after)
 	}
-	answer, err := c.send(ctx, request{method: http.MethodGet, path: "/api/v1/pods", query: query,
-		accept: "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"})
-	if err != nil {
-		return "", "", err
-	}
-	defer answer.Body.Close()
-	return parseList(io.LimitReader(answer.Body, maxPage), each)
+	return c.page(ctx, request{method: http.MethodGet, path: "/api/v1/pods", query: query, accept: metadataList}, eachPod(each))
 }
 
 // pageTimeout is for a page of 500 pods: the API server may be busy.
 const pageTimeout = 20 * time.Second
 
-// parseList reads a list one item at a time, so that a page is never in memory as a whole.
-func parseList(r io.Reader, each func(object)) (version, next string, err error) {
-	broken := errors.New("the API server's answer is not a list of pods")
+// eachPod reads one item of a list of pods.
+func eachPod(each func(object)) func(*json.Decoder) error {
+	return func(d *json.Decoder) error {
+		var item struct {
+			Metadata object `json:"metadata"`
+		}
+		if err := d.Decode(&item); err != nil {
+			return err
+		}
+		each(item.Metadata)
+		return nil
+	}
+}
+
+// parseItems reads a list one item at a time, so that a page is never in memory as a
+// whole. each takes one item from the decoder.
+func parseItems(r io.Reader, each func(*json.Decoder) error) (version, next string, err error) {
+	broken := errors.New("the API server's answer is not a list")
 	d := json.NewDecoder(r)
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return "", "", broken
@@ -453,13 +483,9 @@ func parseList(r io.Reader, each func(object)) (version, next string, err error)
 				return "", "", broken
 			}
 			for t != nil && d.More() {
-				var item struct {
-					Metadata object `json:"metadata"`
-				}
-				if err := d.Decode(&item); err != nil {
+				if each(d) != nil {
 					return "", "", broken
 				}
-				each(item.Metadata)
 			}
 			if t != nil {
 				if _, err := d.Token(); err != nil {

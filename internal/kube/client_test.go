@@ -341,7 +341,7 @@ func FuzzList(f *testing.F) {
 	f.Add(`{"items":null,"metadata":{"resourceVersion":"7"}}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		n := 0
-		version, _, err := parseList(strings.NewReader(text), func(object) { n++ })
+		version, _, err := parseItems(strings.NewReader(text), eachPod(func(object) { n++ }))
 		if err == nil && version == "" {
 			t.Error("a list without a version")
 		}

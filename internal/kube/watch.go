@@ -509,12 +509,15 @@ func newEvents(r io.Reader) *events {
 }
 
 func (e *events) next() (v event, err error) {
+	err = e.decode(&v)
+	return v, err
+}
+
+func (e *events) decode(v any) error {
 	e.budget.N = maxObject
-	if err := e.json.Decode(&v); err != nil {
-		if e.budget.N <= 0 {
-			return v, errors.New("an event has no end")
-		}
-		return v, err
+	err := e.json.Decode(v)
+	if err != nil && e.budget.N <= 0 {
+		return errors.New("an event has no end")
 	}
-	return v, nil
+	return err
 }
