@@ -279,3 +279,203 @@ func TestASignalboxTokenLivesWithAPodOfItsServiceAccount(t *testing.T) {
 	becomes(t, r.Hub, namespace, "t", "False NoPod")
 	until(t, 20*time.Second, "the Secret is gone with the last pod's token", func() bool { return !isThere(t, r.Hub, "secret", "t", "-n", namespace) })
 }
+
+func TestTheSchemaOfASignalboxTokenRefusesWhatCannotBeKept(t *testing.T) {
+	t.Parallel()
+	r := rig.Start(t)
+	const namespace = "sbt-schema"
+	install(t, r.Hub, namespace)
+	const good = `apiVersion: signalbox.dev/v1alpha1
+kind: SignalboxToken
+metadata: {name: x, namespace: ` + namespace + `}
+spec: {to: {cluster: spoke-a}, secret: {name: x, kind: opaque}}
+`
+	mustApply(t, r.Hub, good)
+	if got := r.Hub.Kubectl(t, "get", "sbt", "x", "-n", namespace, "-o", "jsonpath={.spec.serviceAccountName}"); got != "default" {
+		t.Errorf("the service account is %q", got)
+	}
+	for _, row := range []struct{ sentence, old, new, want string }{
+		{"no target", "{cluster: spoke-a}", "{}", "one of the two"},
+		{"two targets", "{cluster: spoke-a}", `{cluster: spoke-a, resource: "https://a"}`, "one of the two"},
+		{"scopes for a cluster", "{cluster: spoke-a}", "{cluster: spoke-a, scopes: [a]}", "no scopes"},
+		{"a resource that is no URI", "{cluster: spoke-a}", "{resource: spoke-a}", "spec.to.resource"},
+		{"no Secret", ", secret: {name: x, kind: opaque}", "", "spec.secret"},
+		{"a Secret without a name", "name: x, kind", "kind", "spec.secret.name"},
+		{"a Secret in another namespace", "kind: opaque", "kind: opaque, namespace: kube-system", "unknown field"},
+		{"a kind that is none", "kind: opaque", "kind: argocd", "spec.secret.kind"},
+		{"a kubeconfig without a server", "kind: opaque", "kind: flux-kubeconfig", "needs server"},
+		{"a kubeconfig for a resource", "{cluster: spoke-a}, secret: {name: x, kind: opaque}", `{resource: "https://a"}, secret: {name: x, kind: flux-kubeconfig, server: "https://a"}`, "for a cluster"},
+		{"a server in the clear", "kind: opaque", `kind: flux-kubeconfig, server: "http://a"`, "spec.secret.server"},
+		{"a repository without a URL", "kind: opaque", "kind: argocd-repository", "needs url"},
+		{"a chart repository without a user", "kind: opaque", "kind: argocd-repository, url: a/b, type: helm", "needs username"},
+		{"a registry for Git", "kind: opaque", "kind: git, registry: a", "needs registry, and no other"},
+		{"templates for Git", "kind: opaque", "kind: git, data: {a: b}", "only opaque"},
+		{"a user of a Secret without one", "kind: opaque", "kind: opaque, username: a", "no username"},
+		{"a service account with a slash", "spec: {", "spec: {serviceAccountName: a/b, ", "spec.serviceAccountName"},
+	} {
+		if !strings.Contains(good, row.old) {
+			t.Fatalf("%s: nothing is changed", row.sentence)
+		}
+		if err := apply(t, r.Hub, strings.Replace(good, row.old, row.new, 1)); err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: %v", row.sentence, err)
+		}
+	}
+}
+
+func TestASecretOfSomebodyElseIsNeverTouched(t *testing.T) {
+	t.Parallel()
+	r := rig.Start(t)
+	const namespace = "sbt-conflict"
+	s := startService(t, "clusters:\n"+clusterEntry(r.Hub, "")+"  - {name: spoke-a}\n"+policyFor(namespace))
+	config := install(t, r.Hub, namespace)
+	runs(t, r.Hub, namespace, "orders", "orders-1")
+	startAgent(t, s, config, namespace)
+
+	// One that was there, with other keys and with the same.
+	r.Hub.Kubectl(t, "create", "secret", "generic", "theirs", "-n", namespace, "--from-literal=password=hunter2")
+	r.Hub.Kubectl(t, "create", "secret", "generic", "same", "-n", namespace, "--from-literal=token=hunter2")
+	mustApply(t, r.Hub, tokenManifest(namespace, "theirs", "{name: theirs, kind: opaque}"))
+	mustApply(t, r.Hub, tokenManifest(namespace, "same", "{name: same, kind: opaque}"))
+	becomes(t, r.Hub, namespace, "theirs", "False Conflict")
+	becomes(t, r.Hub, namespace, "same", "False Conflict")
+	r.Hub.Kubectl(t, "delete", "sbt", "theirs", "same", "-n", namespace, "--timeout=20s")
+	if data(t, r.Hub, namespace, "theirs", "password") != "hunter2" || data(t, r.Hub, namespace, "same", "token") != "hunter2" {
+		t.Error("a Secret that was there has changed")
+	}
+
+	// Two objects that want the same name: the second waits for the first.
+	mustApply(t, r.Hub, tokenManifest(namespace, "first", "{name: shared, kind: opaque}"))
+	becomes(t, r.Hub, namespace, "first", "True Fresh")
+	mustApply(t, r.Hub, tokenManifest(namespace, "second", "{name: shared, kind: git}"))
+	becomes(t, r.Hub, namespace, "second", "False Conflict")
+	if data(t, r.Hub, namespace, "shared", "bearerToken") != "" {
+		t.Error("both have written it")
+	}
+	r.Hub.Kubectl(t, "delete", "sbt", "first", "-n", namespace, "--timeout=20s")
+	becomes(t, r.Hub, namespace, "second", "True Fresh")
+
+	// Somebody who takes a value over keeps it.
+	r.Hub.Kubectl(t, "patch", "secret", "shared", "-n", namespace, "--field-manager=somebody", "--type=merge", "-p", `{"stringData":{"bearerToken":"mine"}}`)
+	becomes(t, r.Hub, namespace, "second", "False Conflict")
+	if got := data(t, r.Hub, namespace, "shared", "bearerToken"); got != "mine" {
+		t.Errorf("the value is %q", got)
+	}
+	message := r.Hub.Kubectl(t, "get", "sbt", "second", "-n", namespace, "-o", `jsonpath={.status.conditions[0].message}`)
+	if !strings.Contains(message, "somebody") {
+		t.Errorf("it is not said who: %s", message)
+	}
+
+	// Another kind under the same name: the type of a Secret cannot be changed.
+	mustApply(t, r.Hub, tokenManifest(namespace, "kinds", "{name: kinds, kind: opaque}"))
+	becomes(t, r.Hub, namespace, "kinds", "True Fresh")
+	mustApply(t, r.Hub, tokenManifest(namespace, "kinds", "{name: kinds, kind: docker, registry: registry.example.com}"))
+	until(t, 20*time.Second, "it is a pull secret", func() bool {
+		return r.Hub.Kubectl(t, "get", "secret", "-n", namespace, "--field-selector=type=kubernetes.io/dockerconfigjson", "-o", "name") == "secret/kinds\n"
+	})
+	// And another name: the Secret of the old one goes.
+	mustApply(t, r.Hub, tokenManifest(namespace, "kinds", "{name: renamed, kind: opaque}"))
+	until(t, 20*time.Second, "the new one is there and the old one is not", func() bool {
+		return data(t, r.Hub, namespace, "renamed", "token") != "" && !isThere(t, r.Hub, "secret", "kinds", "-n", namespace)
+	})
+}
+
+func TestWhatTheAgentMayDoIsWhatItNeeds(t *testing.T) {
+	t.Parallel()
+	r := rig.Start(t)
+	const namespace = "sbt-rights"
+	config := install(t, r.Hub, namespace)
+	r.Hub.Namespace(t, "sbt-elsewhere")
+	for _, denied := range [][]string{
+		{"list", "secrets", "-n", namespace}, {"get", "secrets", "-n", "sbt-elsewhere"}, {"create", "serviceaccounts/token", "-n", "sbt-elsewhere"}, {"create", "serviceaccounts/token", "-n", "kube-system"},
+		{"create", "pods", "-n", namespace}, {"delete", "signalboxtokens", "-n", namespace}, {"update", "leases", "-n", namespace},
+		{"patch", "leases/another", "-n", "signalbox"}, {"list", "namespaces"},
+	} {
+		if out, err := r.Hub.KubectlAs(t, config, append([]string{"auth", "can-i"}, denied...)...); err == nil || !strings.HasPrefix(out, "no") {
+			t.Errorf("it may %s: %s", strings.Join(denied, " "), out)
+		}
+	}
+}
+
+// The API server is killed and comes back; meanwhile the agent is too, and what is
+// deleted meanwhile waits for it.
+func TestTheAgentSurvivesItsAPIServerAndKeepsItsPromiseAfterAnAbsence(t *testing.T) {
+	t.Parallel()
+	r := rig.Start(t)
+	const namespace = "sbt-chaos"
+	hub := r.Add(t, "hub", rig.Options{})
+	s := startService(t, "clusters:\n"+clusterEntry(hub, "")+"  - {name: spoke-a}\n"+policyFor(namespace))
+	config := install(t, hub, namespace)
+	runs(t, hub, namespace, "orders", "orders-1")
+	stop := startAgent(t, s, config, namespace)
+	mustApply(t, hub, tokenManifest(namespace, "a", "{name: a, kind: opaque}"))
+	becomes(t, hub, namespace, "a", "True Fresh")
+	before := data(t, hub, namespace, "a", "token")
+
+	hub.Stop(t)
+	time.Sleep(12 * time.Second) // longer than a token lives: nothing that could be waited for happens
+	hub.Restart(t)
+	until(t, 60*time.Second, "the Secret has a good token again", func() bool {
+		now := data(t, hub, namespace, "a", "token")
+		return now != "" && now != before && ready(t, hub, namespace, "a") == "True Fresh"
+	})
+
+	stop()
+	hub.Kubectl(t, "delete", "sbt", "a", "-n", namespace, "--wait=false")
+	mustApply(t, hub, tokenManifest(namespace, "b", "{name: b, kind: opaque}"))
+	if !isThere(t, hub, "sbt", "a", "-n", namespace) {
+		t.Fatal("nothing holds the object until its Secret is gone")
+	}
+	startAgent(t, s, config, namespace)
+	until(t, 20*time.Second, "object and Secret are gone", func() bool {
+		return !isThere(t, hub, "sbt", "a", "-n", namespace) && !isThere(t, hub, "secret", "a", "-n", namespace)
+	})
+	becomes(t, hub, namespace, "b", "True Fresh")
+}
+
+func TestOneOfTwoAgentsWorksAndTheOtherTakesOver(t *testing.T) {
+	t.Parallel()
+	r := rig.Start(t)
+	config := install(t, r.Hub, "sbt-lease")
+	client, err := ourkube.NewOwnClient([]byte(read(t, config)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var working sync.Map
+	count := func() (n int, who string) {
+		working.Range(func(k, _ any) bool { n++; who = k.(string); return true })
+		return n, who
+	}
+	start := func(name string) (stop func()) {
+		l := &controller.Lease{Client: client, Namespace: "signalbox", Name: "signalbox-agent", Holder: name, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			l.Run(ctx, func(ctx context.Context) {
+				working.Store(name, true)
+				if n, _ := count(); n > 1 {
+					t.Error("both work")
+				}
+				<-ctx.Done()
+				working.Delete(name)
+			})
+		}()
+		stop = sync.OnceFunc(func() { cancel(); <-done })
+		t.Cleanup(stop)
+		return stop
+	}
+	stops := map[string]func(){"one": start("one"), "two": start("two")}
+	until(t, 20*time.Second, "one works", func() bool { n, _ := count(); return n == 1 })
+	_, first := count()
+	stops[first]() // it gives the lease back
+	until(t, 10*time.Second, "the other one works", func() bool { n, who := count(); return n == 1 && who != first })
+	// One that is killed gives nothing back: here somebody else's mark, which nobody renews.
+	_, second := count()
+	stops[second]()
+	r.Hub.Kubectl(t, "patch", "lease", "signalbox-agent", "-n", "signalbox", "--type=merge", "-p", `{"spec":{"holderIdentity":"killed"}}`)
+	start("three")
+	took := until(t, 40*time.Second, "the third one works", func() bool { n, who := count(); return n == 1 && who == "three" })
+	if took < 10*time.Second {
+		t.Errorf("it was taken after %s from somebody who may live", took)
+	}
+}
