@@ -91,6 +91,8 @@ var mayImport = []struct {
 	{"verify", words("internal/jose internal/dpop internal/oauth")},
 	{"signalboxtest", words("...")},
 	{"internal/agent", words(". internal/config internal/kube")}, // config reads its file
+	{"internal/agent/secret", nil},
+	{"internal/agent/controller", words("internal/agent internal/agent/secret internal/kube")},
 
 	{"internal/node", words("...")},
 	{"internal/cli", words("...")},
