@@ -226,10 +226,14 @@ func TestTheSecretOfASignalboxTokenIsFreshUntilItsPolicyGoes(t *testing.T) {
 	})
 
 	// Scenario 16F: the binding is deleted, the Secret is gone; it comes back with it.
-	s.edit(t, func(text string) string { return strings.Replace(text, "service_account: orders", "service_account: others", 1) })
+	s.edit(t, func(text string) string {
+		return strings.Replace(text, "service_account: orders", "service_account: others", 1)
+	})
 	becomes(t, r.Hub, namespace, "spoke-a", "False Refused")
 	until(t, 20*time.Second, "the Secret is gone", func() bool { return !isThere(t, r.Hub, "secret", "spoke-a-kubeconfig", "-n", namespace) })
-	s.edit(t, func(text string) string { return strings.Replace(text, "service_account: others", "service_account: orders", 1) })
+	s.edit(t, func(text string) string {
+		return strings.Replace(text, "service_account: others", "service_account: orders", 1)
+	})
 	until(t, 60*time.Second, "it is there again", func() bool { return ready(t, r.Hub, namespace, "spoke-a") == "True Fresh" })
 
 	r.Hub.Kubectl(t, "delete", "signalboxtoken", "spoke-a", "-n", namespace, "--timeout=20s")
