@@ -28,7 +28,10 @@ type Agent struct {
 
 	turns chan struct{}
 
-	mu      sync.Mutex
+	// one Set at a time; it waits for entries that stop, and nobody else waits for it
+	setting sync.Mutex
+
+	mu      sync.Mutex // for both maps, where others than Set read them
 	entries map[string]*running
 	keepers map[string]*tended
 }
@@ -42,12 +45,16 @@ type tended struct {
 
 // Set makes these the entries that run. What is no longer there is stopped, and
 // what its outlets have put anywhere is removed, unless another entry has the same
-// outlet now. The context is that of all that it starts.
-func (a *Agent) Set(ctx context.Context, entries []Entry) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+// outlet now. The context is that of all that it starts. It returns the outlets of
+// the entries that were left alone, by their names.
+func (a *Agent) Set(ctx context.Context, entries []Entry) (kept map[string][]Outlet) {
+	kept = map[string][]Outlet{}
+	a.setting.Lock()
+	defer a.setting.Unlock()
 	if a.entries == nil {
+		a.mu.Lock()
 		a.entries, a.keepers, a.turns = map[string]*running{}, map[string]*tended{}, make(chan struct{}, maxAsking)
+		a.mu.Unlock()
 		go a.watchClock(ctx)
 	}
 	wanted := map[string]string{}
@@ -58,6 +65,7 @@ func (a *Agent) Set(ctx context.Context, entries []Entry) {
 	var unused []*running
 	for name, r := range a.entries {
 		if definition, is := wanted[name]; is && definition == r.Definition {
+			kept[name] = r.Outlets
 			continue
 		}
 		r.end()
@@ -65,14 +73,19 @@ func (a *Agent) Set(ctx context.Context, entries []Entry) {
 		for _, s := range r.slots {
 			left[s.String()] = s
 		}
+		a.mu.Lock()
 		delete(a.entries, name)
+		a.mu.Unlock()
 		unused = append(unused, r)
 	}
 	for _, e := range entries {
 		if a.entries[e.Name] != nil {
 			continue
 		}
-		a.entries[e.Name] = a.start(ctx, e, left)
+		r := a.start(ctx, e, left)
+		a.mu.Lock()
+		a.entries[e.Name] = r
+		a.mu.Unlock()
 	}
 	for _, r := range unused { // at last, so that a token that another entry has too is not asked for again
 		a.leave(r.Identity)
@@ -84,6 +97,16 @@ func (a *Agent) Set(ctx context.Context, entries []Entry) {
 		}
 		a.Log.Info("removed: it is no longer configured", "output", name)
 	}
+	return kept
+}
+
+// Wait returns when all that Set has started has ended, which its context does.
+func (a *Agent) Wait() {
+	a.setting.Lock()
+	defer a.setting.Unlock()
+	for _, r := range a.entries {
+		<-r.ended
+	}
 }
 
 func (a *Agent) start(ctx context.Context, e Entry, left map[string]*slot) *running {
@@ -92,7 +115,9 @@ func (a *Agent) start(ctx context.Context, e Entry, left map[string]*slot) *runn
 		k = &tended{keeper: newKeeper(e.Ask, a.Clock, a.Random, a.turns, a.Log.With("token", e.Name))}
 		var own context.Context
 		own, k.end = context.WithCancel(ctx)
+		a.mu.Lock()
 		a.keepers[e.Identity] = k
+		a.mu.Unlock()
 		go k.run(own)
 	}
 	k.users++
@@ -156,7 +181,9 @@ func (a *Agent) leave(identity string) {
 	k := a.keepers[identity]
 	if k.users--; k.users == 0 {
 		k.end()
+		a.mu.Lock()
 		delete(a.keepers, identity)
+		a.mu.Unlock()
 	}
 }
 

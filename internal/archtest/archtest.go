@@ -111,11 +111,11 @@ var fences = []struct {
 	{"cel.dev", words("internal/policy")},
 	{"k8s.io", nil}, // docs/decisions/0021
 	{"sigs.k8s.io", nil},
-	{"github.com/prometheus", words("internal/server internal/node internal/cli")},
+	{"github.com/prometheus", words("internal/server internal/node internal/cli internal/agent")},
 	{"go.opentelemetry.io", words("internal/server internal/node internal/cli")},
 	{"golang.org/x/mod", words("internal/journal/witness")},
 	{"go.yaml.in/yaml", words("internal/config internal/cli internal/kube")}, // the one file, -o yaml, a kubeconfig
-	{"gopkg.in/yaml.v3", nil},                                                // one YAML parser is enough
+	{"gopkg.in/yaml.v3", nil}, // one YAML parser is enough
 }
 
 // exempt folders hold no code that ships.

@@ -86,7 +86,7 @@ func TestForbiddenImportIsFound(t *testing.T) {
 		{"CEL elsewhere", ours("internal/config"), "cel.dev/cel-go/common/types", "belongs only in internal/policy"},
 		{"the Kubernetes client, also in kube", ours("internal/kube"), "k8s.io/client-go/rest", "belongs only in tests"},
 		{"metrics in the server", ours("internal/server"), "github.com/prometheus/client_golang/prometheus", ""},
-		{"metrics in the store", ours("internal/store/sqldb"), "github.com/prometheus/client_golang/prometheus", "belongs only in internal/server, internal/node, internal/cli"},
+		{"metrics in the store", ours("internal/store/sqldb"), "github.com/prometheus/client_golang/prometheus", "belongs only in internal/server, internal/node, internal/cli, internal/agent"},
 		{"traces in the domain", ours("internal/issue"), "go.opentelemetry.io/otel/trace", "belongs only in internal/server, internal/node, internal/cli"},
 		{"YAML in config", ours("internal/config"), "go.yaml.in/yaml/v4", ""},
 		{"YAML in kube, for a kubeconfig", ours("internal/kube"), "go.yaml.in/yaml/v4", ""},

@@ -235,7 +235,12 @@ func (x *exchange) run(ctx context.Context, env *Environment) (exchanged, error)
 			form.Set(name, value)
 		}
 	}
-	body, err := post(ctx, env, metadata.TokenEndpoint, x.client.id, x.secret, form)
+	return postForToken(ctx, env, metadata.TokenEndpoint, x.client.id, x.secret, form)
+}
+
+// postForToken asks a token endpoint, and takes no answer that is not a whole one.
+func postForToken(ctx context.Context, env *Environment, endpoint, clientID, secret string, form url.Values) (exchanged, error) {
+	body, err := post(ctx, env, endpoint, clientID, secret, form)
 	if err != nil {
 		return exchanged{}, err
 	}
@@ -244,11 +249,11 @@ func (x *exchange) run(ctx context.Context, env *Environment) (exchanged, error)
 	unfit := func(r rune) bool { return r <= ' ' || r > '~' }
 	switch {
 	case err != nil || got.AccessToken == "" || strings.ContainsFunc(got.AccessToken, unfit) || len(got.AccessToken) > maxSecretFile:
-		return exchanged{}, errAsk("%s answered no token: is --issuer right?", metadata.TokenEndpoint)
+		return exchanged{}, errAsk("%s answered no token: is --issuer right?", endpoint)
 	case !strings.EqualFold(got.TokenType, "Bearer"):
-		return exchanged{}, errAsk("%s answered a token of a type other than Bearer, which cannot be used here", metadata.TokenEndpoint)
+		return exchanged{}, errAsk("%s answered a token of a type other than Bearer, which cannot be used here", endpoint)
 	case got.ExpiresIn <= 0 || got.ExpiresIn > 24*60*60:
-		return exchanged{}, errAsk("%s did not say how long the token lives", metadata.TokenEndpoint)
+		return exchanged{}, errAsk("%s did not say how long the token lives", endpoint)
 	}
 	return got, nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/signalbox-sts/signalbox/internal/agent"
 	"github.com/signalbox-sts/signalbox/internal/explain"
 	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
@@ -45,9 +46,18 @@ func (e *Environment) trusting(caFile string) (*Environment, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--ca-file: %w", err)
 	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(data) {
+	own, err := e.trustingCertificates(data)
+	if err != nil {
 		return nil, fmt.Errorf("--ca-file: there is no PEM certificate in %s", caFile)
+	}
+	return own, nil
+}
+
+// trustingCertificates asks the issuer with these certificate authorities alone.
+func (e *Environment) trustingCertificates(text []byte) (*Environment, error) {
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, errors.New("there is no PEM certificate")
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
@@ -237,7 +247,7 @@ func (r *errorAnswer) Error() string { return r.words }
 // Is says that the service has decided, and does not only have no time.
 func (r *errorAnswer) Is(target error) bool {
 	decided := r.status >= 400 && r.status < 500 && r.status != http.StatusTooManyRequests && r.code != "" && r.code != oauth.TemporarilyUnavailable
-	return target == tokencache.ErrRefused && decided
+	return (target == tokencache.ErrRefused || target == agent.ErrRefused) && decided
 }
 
 // errAsk is about the issuer. It says nothing of a token.

@@ -1,0 +1,163 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/signalbox-sts/signalbox/internal/agent"
+	"github.com/signalbox-sts/signalbox/internal/config"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+)
+
+func newAgent(env *Environment) *cobra.Command {
+	var file string
+	var once, check bool
+	cmd := &cobra.Command{
+		Use:   "agent --config FILE",
+		Short: "Keep tokens fresh in files and on a socket, for programs that cannot ask",
+		Long: `Keep tokens fresh for programs that cannot ask for themselves: in files, in
+kubeconfigs, and on a Unix socket. The file says which; its keys are in
+docs/reference/agent.md.
+
+A token is renewed when two thirds of its life are over. While the service is
+away the last good one stays. A file is replaced in one step, and only while its
+token is good. If the service refuses a token, because its pod has ended or its
+policy is gone, the files are removed when the last token has ended. A changed
+file, or SIGHUP, reloads: what left the configuration is removed. A file with a
+mistake is refused, and the configuration before it stays.
+
+With --once everything is written once, for an init container; the exit code is
+1 if anything failed. With --check the file is checked and nothing is started.`,
+		Example: `  signalbox agent --config /etc/signalbox/agent.yaml
+  signalbox agent --config /etc/signalbox/agent.yaml --once
+  signalbox agent --config agent.yaml --check`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case file == "":
+				return &usageError{errors.New("--config is needed: the agent's file, not the service's")}
+			case once && check:
+				return &usageError{errors.New("give --once or --check, not both")}
+			}
+			load := func() (*config.Agent, error) { return config.LoadAgent(file) }
+			c, err := load()
+			if err != nil {
+				return err
+			}
+			if check {
+				fmt.Fprintf(env.Err, "%s is valid: issuer %s, %s\n", file, c.Issuer, count(len(c.Tokens), "token"))
+				return nil
+			}
+			d := &agent.Daemon{
+				Connect: func(issuer string, ca []byte) (agent.Service, error) { return env.connect(issuer, ca) },
+				Log:     slog.New(slog.NewJSONHandler(env.Err, nil)),
+			}
+			if once {
+				return d.Once(cmd.Context(), c)
+			}
+			hangup := make(chan os.Signal, 1)
+			signal.Notify(hangup, syscall.SIGHUP)
+			defer signal.Stop(hangup)
+			return d.Run(cmd.Context(), c, load, hangup)
+		},
+	}
+	cmd.Flags().StringVarP(&file, "config", "c", "", "the agent's configuration file (YAML)")
+	cmd.Flags().BoolVar(&once, "once", false, "write everything once, and end")
+	cmd.Flags().BoolVar(&check, "check", false, "check the file, and end")
+	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
+	return cmd
+}
+
+// connect is the way of the agent to ask an issuer.
+func (e *Environment) connect(issuer string, ca []byte) (agent.Service, error) {
+	asking := e
+	if ca != nil {
+		var err error
+		if asking, err = e.trustingCertificates(ca); err != nil {
+			return nil, err
+		}
+	}
+	found := &discovered{issuer: issuer}
+	return func(ctx context.Context, r agent.Request) (string, time.Duration, error) {
+		got, err := askAsAgent(ctx, asking, found, r)
+		if err != nil {
+			return "", 0, inTheFile{err}
+		}
+		return got.AccessToken, got.life(), nil
+	}, nil
+}
+
+func askAsAgent(ctx context.Context, env *Environment, found *discovered, r agent.Request) (exchanged, error) {
+	endpoint, err := found.tokenEndpoint(ctx, env)
+	if err != nil {
+		return exchanged{}, err
+	}
+	form := url.Values{"grant_type": {string(oauth.ClientCredentials)}}
+	if r.SubjectToken != "" {
+		form = url.Values{
+			"grant_type": {string(oauth.TokenExchange)}, "subject_token": {r.SubjectToken}, "subject_token_type": {string(oauth.TokenTypeJWT)},
+		}
+	}
+	for name, value := range map[string]string{"audience": r.Cluster, "resource": r.Resource, "scope": strings.Join(r.Scopes, " ")} {
+		if value != "" {
+			form.Set(name, value)
+		}
+	}
+	got, err := postForToken(ctx, env, endpoint, r.ClientID, r.ClientSecret, form)
+	if err != nil && !errors.Is(err, agent.ErrRefused) {
+		found.forget() // it may have moved
+	}
+	return got, err
+}
+
+// inTheFile: what is a flag of other commands is a key of the agent's file.
+type inTheFile struct{ error }
+
+func (e inTheFile) Error() string { return strings.ReplaceAll(e.error.Error(), "--issuer", "issuer") }
+func (e inTheFile) Unwrap() error { return e.error }
+
+// metadataLife is how long the issuer's metadata is believed.
+const metadataLife = 10 * time.Minute
+
+// discovered is where an issuer is asked for tokens.
+type discovered struct {
+	issuer string
+
+	mu       sync.Mutex
+	endpoint string
+	until    time.Time
+}
+
+func (d *discovered) tokenEndpoint(ctx context.Context, env *Environment) (string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.endpoint != "" && env.now().Before(d.until) {
+		return d.endpoint, nil
+	}
+	metadata, err := discover(ctx, env, d.issuer)
+	if err != nil {
+		return "", err
+	}
+	if err := takesSecrets(d.issuer, metadata.TokenEndpoint, false); err != nil {
+		return "", err
+	}
+	d.endpoint, d.until = metadata.TokenEndpoint, env.now().Add(metadataLife)
+	return d.endpoint, nil
+}
+
+func (d *discovered) forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.endpoint = ""
+}
