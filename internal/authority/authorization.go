@@ -25,6 +25,7 @@ type Authorization struct {
 	Policy     string          // the trust policy that allowed it; empty where none was asked
 	Groups     []string        // what the policy gives besides scopes: `groups`
 	Origin     Origin          // what was exchanged for the token; zero for none
+	Assertion  Origin          // of another issuer, by which the client has proved itself; zero for none
 	IssuedType oauth.TokenType // what the answer calls it (RFC 8693 §2.2.1); empty for other grant types
 
 	RefreshToken oauth.Secret // handed out with the access token; zero for none
@@ -51,7 +52,7 @@ func PolicyLink(policy string, issued time.Time) Link {
 // redeems the code or rotates the refresh token. Nil where nothing is spent.
 type Spend func(ctx context.Context) error
 
-// Origin is the token that another one was exchanged for, as the journal knows it.
+// Origin is a token that was shown for another one, as the journal knows it.
 type Origin struct {
 	TokenID   string // `jti`: other issuers write what they like
 	TokenHash string

@@ -20,7 +20,8 @@ type Client struct {
 	GrantTypes             []oauth.GrantType
 	AuthMethod             oauth.AuthMethod
 	Secrets                []ClientSecret
-	JWKS                   []byte // JSON Web Key Set, for private_key_jwt
+	JWKS                   []byte              // JSON Web Key Set, for private_key_jwt
+	Federated              FederatedCredential // for federated_jwt
 	Scopes                 oauth.Scopes
 	Resources              []string
 	AllowMultipleAudiences bool   // each API of a token can use it at the others

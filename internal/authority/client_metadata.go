@@ -14,24 +14,25 @@ import (
 // ClientMetadata is a client as somebody writes it: in the file, to the admin
 // API, in a stored row. NewClient turns it into a Client.
 type ClientMetadata struct {
-	ClientID                 string          `json:"client_id"`
-	ClientName               string          `json:"client_name,omitempty"`
-	RedirectURIs             []string        `json:"redirect_uris,omitempty"`
-	PostLogoutRedirectURIs   []string        `json:"post_logout_redirect_uris,omitempty"`
-	GrantTypes               []string        `json:"grant_types"`
-	TokenEndpointAuthMethod  string          `json:"token_endpoint_auth_method"`
-	JWKS                     json.RawMessage `json:"jwks,omitempty"`
-	Scope                    string          `json:"scope"`
-	Resources                []string        `json:"resources,omitempty"`
-	IDTokenSignedResponseAlg string          `json:"id_token_signed_response_alg,omitempty"`
-	AllowMultipleAudiences   bool            `json:"allow_multiple_audiences,omitempty"` // not of RFC 7591
+	ClientID                 string              `json:"client_id"`
+	ClientName               string              `json:"client_name,omitempty"`
+	RedirectURIs             []string            `json:"redirect_uris,omitempty"`
+	PostLogoutRedirectURIs   []string            `json:"post_logout_redirect_uris,omitempty"`
+	GrantTypes               []string            `json:"grant_types"`
+	TokenEndpointAuthMethod  string              `json:"token_endpoint_auth_method"`
+	JWKS                     json.RawMessage     `json:"jwks,omitempty"`
+	FederatedCredential      FederatedCredential `json:"federated_credential,omitzero"` // not of RFC 7591
+	Scope                    string              `json:"scope"`
+	Resources                []string            `json:"resources,omitempty"`
+	IDTokenSignedResponseAlg string              `json:"id_token_signed_response_alg,omitempty"`
+	AllowMultipleAudiences   bool                `json:"allow_multiple_audiences,omitempty"` // not of RFC 7591
 
 	// ClientSecrets never travel with the rest: a secret is shown once, and its
 	// hash never.
 	ClientSecrets []ClientSecret `json:"-"`
 }
 
-var authMethods = []oauth.AuthMethod{oauth.AuthNone, oauth.AuthClientSecretBasic, oauth.AuthClientSecretPost, oauth.AuthPrivateKeyJWT}
+var authMethods = []oauth.AuthMethod{oauth.AuthNone, oauth.AuthClientSecretBasic, oauth.AuthClientSecretPost, oauth.AuthPrivateKeyJWT, oauth.AuthFederatedJWT}
 
 // GrantTypes lists what grant_types may hold.
 func GrantTypes() []string { return texts(oauth.GrantTypes) }
@@ -64,7 +65,7 @@ func (m *ClientMetadata) client() (Client, Problems) {
 	}
 	c := Client{
 		ID: m.ClientID, Name: m.ClientName, AuthMethod: oauth.AuthMethod(m.TokenEndpointAuthMethod), Secrets: m.ClientSecrets,
-		JWKS: m.JWKS, Scopes: scopes, Resources: m.Resources, IDTokenAlg: m.IDTokenSignedResponseAlg, AllowMultipleAudiences: m.AllowMultipleAudiences,
+		JWKS: m.JWKS, Federated: m.FederatedCredential, Scopes: scopes, Resources: m.Resources, IDTokenAlg: m.IDTokenSignedResponseAlg, AllowMultipleAudiences: m.AllowMultipleAudiences,
 	}
 	for _, s := range m.RedirectURIs {
 		c.RedirectURIs = append(c.RedirectURIs, RedirectURI{s})
@@ -85,7 +86,7 @@ func (c Client) Metadata() ClientMetadata {
 	}
 	m := ClientMetadata{
 		ClientID: c.ID, ClientName: c.Name, GrantTypes: texts(c.GrantTypes), TokenEndpointAuthMethod: string(c.AuthMethod),
-		JWKS: slices.Clone(c.JWKS), Scope: c.Scopes.String(), Resources: slices.Clone(c.Resources),
+		JWKS: slices.Clone(c.JWKS), FederatedCredential: c.Federated, Scope: c.Scopes.String(), Resources: slices.Clone(c.Resources),
 		IDTokenSignedResponseAlg: c.IDTokenAlg, AllowMultipleAudiences: c.AllowMultipleAudiences, ClientSecrets: slices.Clone(c.Secrets),
 	}
 	for _, u := range c.RedirectURIs {
@@ -121,6 +122,7 @@ func (m *ClientMetadata) parse() (scopes oauth.Scopes, found Problems) {
 	m.validateURIs(&found, "post_logout_redirect_uris", m.PostLogoutRedirectURIs)
 	m.validateGrantTypes(&found)
 	m.validateCredentials(&found)
+	m.validateFederatedCredential(&found)
 	scopes = m.validateScope(&found)
 	if found.list("resources", m.Resources, maxMembers) {
 		found.each("resources", m.Resources, checkResourceID)
@@ -247,6 +249,9 @@ func (m ClientMetadata) CheckReferences(r References) (_ []Problem, err error) {
 	}
 	if alg := m.IDTokenSignedResponseAlg; alg != "" && !slices.Contains(r.Algorithms, alg) {
 		found.add("id_token_signed_response_alg", quote(alg)+" is not an algorithm that this service signs with", "write one of "+strings.Join(r.Algorithms, ", "))
+	}
+	if err := m.checkFederatedCredential(r, &found); err != nil {
+		return nil, err
 	}
 	// The aud of an ID token is the client, that of an access token a resource: one
 	// name for both would let a careless API take the one for the other.

@@ -31,7 +31,8 @@ type StaticObjects struct {
 	TrustedIssuers map[string]TrustedIssuer
 	Policies       map[string]Policy
 
-	usersByName map[string]string
+	usersByName    map[string]string
+	clientsByProof map[string]string // the ids of those with a federated credential, by its workload
 }
 
 // AdminScopes are the scopes of the admin API.
@@ -69,6 +70,17 @@ func (d StaticObjects) Complete() (*StaticObjects, error) {
 	d.usersByName = map[string]string{}
 	for id, u := range d.Users {
 		d.usersByName[strings.ToLower(u.Username)] = id
+	}
+	d.clientsByProof = map[string]string{}
+	for id, c := range d.Clients {
+		workload := c.Federated.WorkloadID()
+		if workload == "" {
+			continue
+		}
+		if other, taken := d.clientsByProof[workload]; taken {
+			return nil, fmt.Errorf("the clients %q and %q have one federated_credential: %s is one client", min(id, other), max(id, other), workload)
+		}
+		d.clientsByProof[workload] = id
 	}
 	return &d, nil
 }
@@ -110,6 +122,11 @@ func (d *Directory) Check(ctx context.Context, next *StaticObjects) error {
 		}
 		if _, err := Users(d.store).Get(ctx, id); !errors.Is(err, ErrNotFound) {
 			return overlap(err, "id", id)
+		}
+	}
+	for workload := range next.clientsByProof {
+		if _, err := Clients(d.store).ByName(ctx, workload); !errors.Is(err, ErrNotFound) {
+			return overlap(err, "federated_credential", workload)
 		}
 	}
 	for id, u := range next.Users {
@@ -256,6 +273,15 @@ func (d *Directory) Client(ctx context.Context, id string) (Client, error) {
 		return c, nil
 	}
 	return Clients(d.store).Get(ctx, id)
+}
+
+// ClientOf finds the client whose federated credential is a workload's. ErrNotFound.
+func (d *Directory) ClientOf(ctx context.Context, workload string) (Client, error) {
+	file := d.static()
+	if c, ok := file.Clients[file.clientsByProof[workload]]; ok {
+		return c, nil
+	}
+	return Clients(d.store).ByName(ctx, workload)
 }
 
 // EvenOut makes a refused client id cost the same whether it was declared, stored or

@@ -81,6 +81,7 @@ type Event struct {
 	TokenID   ID     // jti
 	TokenHash string // hex SHA-256 of the token's value, the first 16 bytes
 	Origin    Origin // what the token was exchanged for
+	Assertion Origin // of another issuer, by which the client has proved itself
 	Policy    string // the trust policy that decided
 	Audience  []string
 	Scope     string

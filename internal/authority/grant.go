@@ -42,7 +42,10 @@ type Grant struct {
 	Resources    []string
 	Confirmation Confirmation // the key that the client must prove; zero for bearer tokens
 	Evidence     Evidence     // what the grant dies with; zero for none
-	SessionID    ID           // the browser session in which a person approved; zero for none
+	// Workloads are those by whose proof a client that acts here has proved itself, in this grant and
+	// those that it came from. No row has them: they are of tokens.
+	Workloads []string
+	SessionID ID // the browser session in which a person approved; zero for none
 	// RedirectDigest is Client.RedirectDigest when the person consented; zero if
 	// nobody was asked.
 	RedirectDigest [32]byte
@@ -116,6 +119,9 @@ func (g Grant) Links() []Link {
 	}
 	if !g.AuthTime.IsZero() && g.AuthTime.Before(born) {
 		born = g.AuthTime
+	}
+	for _, id := range g.Workloads {
+		links = append(links, Subject{ID: id, Kind: SubjectWorkload}.Epochs(born)...)
 	}
 	return append(links, g.Subject.Epochs(born)...)
 }

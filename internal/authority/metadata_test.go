@@ -155,8 +155,11 @@ func references() References {
 			return ClusterMetadata{}, ErrNotFound
 		},
 		TrustedIssuer: func(name string) (TrustedIssuerMetadata, error) {
-			if name == "github" {
+			switch name {
+			case "github":
 				return TrustedIssuerMetadata{Name: name}, nil
+			case "mesh":
+				return TrustedIssuerMetadata{Name: name, TrustDomain: "prod.example.com"}, nil
 			}
 			return TrustedIssuerMetadata{}, ErrNotFound
 		},

@@ -59,7 +59,8 @@ type Registry[T any] struct {
 	decoy *Object // read where none is found, so that an unknown id costs what a known one does
 }
 
-// Clients are the clients of the database.
+// Clients are the clients of the database. Their second key is the workload of
+// their federated credential: one workload is one client.
 func Clients(s ObjectStore) Registry[Client] {
 	return Registry[Client]{s, KindClient, Client.object, readClient, &nobody}
 }

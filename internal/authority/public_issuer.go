@@ -96,10 +96,23 @@ func (m PolicyMetadata) Warnings(issuer string) []Problem {
 			found = append(found, Problem{Field: "from", Text: "lets in too many of " + public.name + ": " + pin.text, Fix: pin.fix})
 		}
 	}
-	if strings.HasSuffix(m.From.Subject, ":pull_request") {
-		found = append(found, Problem{Field: "from.subject", Text: "is that of every pull request, which nobody has reviewed yet", Fix: "pin a branch or an environment"})
+	found.pullRequests("from.subject", m.From.Subject)
+	return found
+}
+
+// Warnings does the same for a client. issuer is the `iss` of its trusted issuer.
+func (f FederatedCredential) Warnings(issuer string) []Problem {
+	var found Problems
+	if _, public := publicIssuerOf(issuer); public {
+		found.pullRequests("federated_credential.subject", f.Subject)
 	}
 	return found
+}
+
+func (p *Problems) pullRequests(field, subject string) {
+	if strings.HasSuffix(subject, ":pull_request") {
+		p.add(field, "is that of every pull request, which nobody has reviewed yet", "pin a branch or an environment")
+	}
 }
 
 // Warnings finds what breaks no rule and lets in more than was meant.

@@ -30,7 +30,7 @@ func (c Client) object() (Object, []Problem) {
 	for _, s := range m.ClientSecrets {
 		stored.Secrets = append(stored.Secrets, storedSecret{hex.EncodeToString(s.Hash[:]), s.CreatedAt, s.ExpiresAt})
 	}
-	return Object{Kind: KindClient, ID: c.ID, Body: marshal(stored), Revision: c.Revision, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt}, m.Validate()
+	return Object{Kind: KindClient, ID: c.ID, Name: m.FederatedCredential.WorkloadID(), Body: marshal(stored), Revision: c.Revision, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt}, m.Validate()
 }
 
 func readClient(o Object) (Client, error) {

@@ -528,3 +528,21 @@ func TestCompletionOffersIDs(t *testing.T) {
 	s.run("__complete", "panic", "--user", "a").wants(0, "ada")
 	s.run("__complete", "key", "rotate", "").wants(0, "ES256")
 }
+
+func TestAClientThatAWorkloadProves(t *testing.T) {
+	s := newShell(t)
+	keys := filepath.Join(s.dir, "hub.jwks.json")
+	if err := os.WriteFile(keys, []byte(`{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.run("cluster", "add", "hub", "--issuer", "https://kubernetes.default.svc", "--jwks-file", keys).wants(0)
+	const workload = "cluster:hub:ns:argocd:sa:argocd-server"
+	made := s.run("client", "create", "argocd", "--grant-type", "none", "--federated-credential", workload).wants(0, "federated_jwt", "argocd-server")
+	if strings.Contains(made.out+made.err, "sbx_cs_") {
+		t.Error("it has a secret")
+	}
+	s.run("client", "create", "again", "--grant-type", "none", "--federated-credential", workload).wants(1, "one workload is one client")
+	s.run("client", "create", "x", "--grant-type", "none", "--federated-credential", "argocd-server").wants(2, "--federated-credential", "cluster:NAME:ns:NAMESPACE:sa:ACCOUNT")
+	s.run("client", "create", "x", "--redirect-uri", "https://app.example.com/cb", "--auth-method", "none", "--federated-credential", workload).wants(1, "no use")
+	s.run("client", "show", "argocd").wants(0, "federated_credential", "hub")
+}

@@ -334,6 +334,7 @@ func (a *adminCLI) recordText(r query.Record) string {
 	add("jti", r.TokenID)
 	add("from", r.OriginID)
 	add("pod", r.OriginPod)
+	add("assertion", r.AssertionID)
 	add("remote", r.Remote)
 	add("request", r.RequestID)
 	if r.Count > 1 {

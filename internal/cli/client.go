@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
@@ -154,7 +155,7 @@ var (
 
 // clientFlags are the members of a client that may be set.
 type clientFlags struct {
-	name, method, alg, jwksFile                      string
+	name, method, alg, jwksFile, workload            string
 	redirects, postLogout, grants, scopes, resources []string
 	audiences                                        bool
 }
@@ -162,11 +163,12 @@ type clientFlags struct {
 func (f *clientFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.name, "name", "", "the name that people see")
-	flags.StringVar(&f.method, "auth-method", "", "none, client_secret_basic, client_secret_post or private_key_jwt (default client_secret_basic)")
+	flags.StringVar(&f.method, "auth-method", "", "none, client_secret_basic, client_secret_post, private_key_jwt or federated_jwt (default client_secret_basic; federated_jwt with --federated-credential)")
 	flags.StringArrayVar(&f.scopes, "scope", nil, "scopes that it may ask for, parted by spaces; may be repeated")
 	flags.StringVar(&f.alg, "id-token-alg", "", "algorithm of its ID tokens (default: the service's first)")
 	flags.BoolVar(&f.audiences, "allow-multiple-audiences", false, "dangerous: one token may be good at several of its APIs, and each can use it at the others")
 	flags.StringVar(&f.jwksFile, "jwks-file", "", "file with its public keys (JSON Web Key Set), for private_key_jwt")
+	flags.StringVar(&f.workload, "federated-credential", "", "the workload whose tokens prove it, so that it has no secret: cluster:NAME:ns:NAMESPACE:sa:ACCOUNT or issuer:NAME:SUBJECT")
 	flags.StringArrayVar(&f.redirects, "redirect-uri", nil, "where its users come back to; may be repeated")
 	flags.StringArrayVar(&f.postLogout, "post-logout-redirect-uri", nil, "where its users go after signing out; may be repeated")
 	flags.StringSliceVar(&f.grants, "grant-type", nil, strings.Join(grantTypes, ", ")+"; may be repeated; none for a client that only introspects")
@@ -214,6 +216,17 @@ func (f *clientFlags) fields(cmd *cobra.Command) (admin.ClientFields, error) {
 		IDTokenAlg:   given(cmd, "id-token-alg", &f.alg),
 		Audiences:    given(cmd, "allow-multiple-audiences", &f.audiences),
 	}
+	if cmd.Flags().Changed("federated-credential") {
+		credential, err := authority.ParseFederatedCredential(f.workload)
+		if err != nil {
+			return fields, &usageError{fmt.Errorf("--federated-credential %q: %w", f.workload, err)}
+		}
+		fields.Federated = &credential
+		if fields.AuthMethod == nil {
+			method := string(oauth.AuthFederatedJWT)
+			fields.AuthMethod = &method
+		}
+	}
 	if cmd.Flags().Changed("jwks-file") {
 		text, err := os.ReadFile(f.jwksFile)
 		if err != nil {
@@ -247,6 +260,7 @@ no grant type: --grant-type none, as "grant_types: []" in the configuration file
 		Example: `  signalbox client create night-job --grant-type client_credentials --resource https://api.example.com --scope orders:read
   signalbox client create web --grant-type authorization_code,refresh_token --redirect-uri https://app.example.com/callback --scope "openid profile"
   signalbox client create app --auth-method none --redirect-uri com.example.app:/callback
+  signalbox client create argocd --redirect-uri https://argocd.example.com/auth/callback --scope "openid profile" --federated-credential cluster:hub:ns:argocd:sa:argocd-server
   signalbox client create orders-api --grant-type none --secret-file orders-api.secret   # an API that only introspects`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {

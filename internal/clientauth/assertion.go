@@ -1,4 +1,5 @@
-// RFC 7523 §2.2 and §3: client assertions, private_key_jwt.
+// RFC 7523 §2.2 and §3: client assertions. private_key_jwt: the client has signed it;
+// federated_jwt: another issuer has made it for the client's workload.
 package clientauth
 
 import (
@@ -10,6 +11,7 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/jose"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
 const maxAssertionLife = 5 * time.Minute
@@ -22,23 +24,51 @@ var assertionJWT = jose.Expect{
 // assertion is a client assertion, and what it says of itself before any of it is believed.
 type assertion struct {
 	raw       string
-	subject   string
 	algorithm jose.Algorithm
 }
 
-func readAssertion(raw string) (assertion, error) {
+// readAssertion says whose assertion it claims to be, and of which kind. A client's own has
+// the client's id as iss and sub. Another issuer knows nothing of our ids: its assertion comes
+// with client_id.
+func readAssertion(raw, clientID string) (proof, error) {
 	header, claims, err := jose.InspectUnverified(raw)
 	if err != nil {
-		return assertion{}, err
+		return proof{}, err
+	}
+	iss, _, err := claims.String("iss")
+	if err != nil {
+		return proof{}, err
 	}
 	sub, ok, err := claims.String("sub")
 	if err != nil || !ok {
-		return assertion{}, errors.New("the assertion has no sub")
+		return proof{}, errors.New("the assertion has no sub")
+	}
+	if clientID != "" && iss != clientID && iss != sub {
+		return proof{method: oauth.AuthFederatedJWT, clientID: clientID, assertion: assertion{raw: raw}}, nil
 	}
 	if !slices.Contains(assertionJWT.Algorithms, header.Algorithm) {
-		return assertion{}, jose.ErrAlgorithm
+		return proof{}, jose.ErrAlgorithm
 	}
-	return assertion{raw, sub, header.Algorithm}, nil
+	return proof{method: oauth.AuthPrivateKeyJWT, clientID: sub, assertion: assertion{raw, header.Algorithm}}, nil
+}
+
+// vouches says why a proof of another issuer does not prove the client. It may be shown again until
+// it expires: a pod reads one token from its file for every request (docs/decisions/0022).
+func (a *Authenticator) vouches(proof authority.Proof, client authority.Client) error {
+	claims, err := jose.ParseClaims(proof.Claims)
+	switch {
+	case err != nil:
+		return err
+	case proof.WorkloadID() != client.Federated.WorkloadID():
+		return errors.New("the assertion is of " + proof.WorkloadID() + ", which is not the client's federated_credential")
+	case claims.Has("cnf"):
+		return errors.New("the assertion is bound to a key, and no proof of that key is accepted here")
+	case claims.Has("act"), claims.Has("may_act"):
+		return errors.New("the assertion says that somebody else acts for its subject, or may")
+	case proof.Expires.Sub(a.Now()) < time.Second: // its issuer's clock may be behind, and nothing would be left for a token
+		return errors.New("the assertion has expired")
+	}
+	return nil
 }
 
 // verify checks a client assertion (RFC 7523 §3) and returns the ticket that

@@ -1,11 +1,11 @@
 // Package clientauth turns a request into the client that has proved itself
-// (RFC 6749 §2.3): by its secret, or by an assertion that it has signed
-// (RFC 7523 §2.2).
+// (RFC 6749 §2.3): by its secret, or by an assertion (RFC 7523 §2.2) that it has
+// signed, or that another issuer has made for its workload.
 //
 // A refusal never says which part was wrong, and costs the same whether the
 // client is declared, stored, disabled, of another method or unknown
-// (docs/security/threats.md C 39): one question to the database, and one secret
-// or one signature checked.
+// (docs/security/threats.md C 39): one question to the database, and one secret,
+// one signature or one proof checked. What is checked, the request alone decides.
 package clientauth
 
 import (
@@ -30,8 +30,10 @@ type Authenticator struct {
 	Issuer    string
 	Directory *authority.Directory
 	Tickets   authority.TicketStore
-	Limit     *Limiter
-	Now       func() time.Time
+	// Prove is the one way to accept a token of another issuer: see token.Handler.
+	Prove func(ctx context.Context, raw string) (authority.Proof, error)
+	Limit *Limiter
+	Now   func() time.Time
 }
 
 // One answer for every way of not being a client: which part was wrong is
@@ -44,23 +46,22 @@ const (
 )
 
 // Authenticate returns the client that has proved itself by the one method
-// that it is registered for.
-func (a *Authenticator) Authenticate(r *http.Request, form httpx.Params) (authority.Client, error) {
-	proof, err := readProof(r, form)
+// that it is registered for, and what another issuer says of it: zero for a client
+// with a credential of its own. An assertion that is authentic comes with a refusal
+// too, for the record alone.
+func (a *Authenticator) Authenticate(r *http.Request, form httpx.Params) (authority.Client, authority.Proof, error) {
+	presented, err := readProof(r, form)
 	if err != nil {
-		return authority.Client{}, err
+		return authority.Client{}, authority.Proof{}, err
 	}
-	req := httpx.RequestOf(r.Context())
-	client, err := a.check(r.Context(), proof)
+	client, proof, err := a.check(r.Context(), presented)
 	if err != nil {
-		var refused *oauth.Error
-		if errors.As(err, &refused) && !a.Limit.Failed(proof.clientID, req.Remote) {
-			return authority.Client{}, httpx.ErrTooMany
-		}
-		return authority.Client{}, err
+		// Whoever has an authentic assertion could try it as many clients.
+		return authority.Client{}, proof, a.limited(r, presented.clientID, proof.Hash, err)
 	}
-	req.Log.ClientID, req.Log.Proved = client.ID, !client.IsPublic()
-	return client, nil
+	log := &httpx.RequestOf(r.Context()).Log
+	log.ClientID, log.Proved = client.ID, !client.IsPublic()
+	return client, proof, nil
 }
 
 // Names says whether a request names a client, in whatever way.
@@ -76,12 +77,16 @@ func Names(r *http.Request, form httpx.Params) bool {
 // that was shown, if that is authentic: its failures are counted wherever they come
 // from. All others are counted by their address.
 func (a *Authenticator) Limited(r *http.Request, shown string, err error) error {
+	return a.limited(r, "", shown, err)
+}
+
+func (a *Authenticator) limited(r *http.Request, clientID, shown string, err error) error {
 	remote := httpx.RequestOf(r.Context()).Remote
 	if shown != "" {
-		remote = ""
+		clientID, remote = shown, ""
 	}
 	var refused *oauth.Error
-	if errors.As(err, &refused) && !a.Limit.Failed(shown, remote) {
+	if errors.As(err, &refused) && !a.Limit.Failed(clientID, remote) {
 		return httpx.ErrTooMany
 	}
 	return err
@@ -114,11 +119,11 @@ func readProof(r *http.Request, form httpx.Params) (proof, error) {
 		if form.Get("client_assertion_type") != oauth.AssertionTypeJWTBearer {
 			return proof{}, oauth.Errorf(oauth.InvalidRequest, "client_assertion_type must be %s", oauth.AssertionTypeJWTBearer)
 		}
-		assertion, err := readAssertion(signed)
+		p, err := readAssertion(signed, bodyID)
 		if err != nil {
 			return proof{}, errClient.Because(err)
 		}
-		found = append(found, proof{method: oauth.AuthPrivateKeyJWT, clientID: assertion.subject, assertion: assertion})
+		found = append(found, p)
 	}
 	switch {
 	case len(found) > 1:
@@ -165,16 +170,17 @@ func parseBasic(header string) (id, secret string, err error) {
 
 // check compares the proof with the client. Every refusal does the same work,
 // in the same order, so it looks at the whole proof before it refuses.
-func (a *Authenticator) check(ctx context.Context, p proof) (authority.Client, error) {
+func (a *Authenticator) check(ctx context.Context, p proof) (authority.Client, authority.Proof, error) {
 	client, err := a.Directory.Client(ctx, p.clientID)
 	if err != nil && !errors.Is(err, authority.ErrNotFound) {
-		return authority.Client{}, err
+		return authority.Client{}, authority.Proof{}, err
 	}
 	refusal := eligible(client, err, p.method)
 	if refusal != nil {
 		client.Secrets, client.JWKS = nil, nil // nothing proves what may not be proved
 	}
 	var ticket authority.Ticket
+	var proven authority.Proof
 	switch p.method {
 	case oauth.AuthClientSecretBasic, oauth.AuthClientSecretPost:
 		if !acceptsSecret(client, p.secret, a.Now()) && refusal == nil {
@@ -185,21 +191,32 @@ func (a *Authenticator) check(ctx context.Context, p proof) (authority.Client, e
 		if ticket, wrong = a.verify(client, p.assertion); refusal == nil {
 			refusal = wrong
 		}
+	case oauth.AuthFederatedJWT:
+		var wrong error
+		var judged *oauth.Error
+		if proven, wrong = a.Prove(ctx, p.assertion.raw); wrong == nil {
+			wrong = a.vouches(proven, client)
+		} else if !errors.As(wrong, &judged) {
+			return authority.Client{}, proven, wrong // nobody can say whether it is good
+		}
+		if refusal == nil {
+			refusal = wrong
+		}
 	}
 	if refusal != nil {
 		a.Directory.EvenOut(ctx, p.clientID)
-		return authority.Client{}, p.refused(refusal)
+		return authority.Client{}, proven, p.refused(refusal)
 	}
 	if p.method == oauth.AuthPrivateKeyJWT {
 		err := a.Tickets.TakeTicket(ctx, ticket)
 		if errors.Is(err, authority.ErrSpent) {
-			return authority.Client{}, p.refused(errors.New("the assertion has been used already"))
+			return authority.Client{}, proven, p.refused(errors.New("the assertion has been used already"))
 		}
 		if err != nil {
-			return authority.Client{}, err
+			return authority.Client{}, proven, err
 		}
 	}
-	return client, nil
+	return client, proven, nil
 }
 
 // refused tells the log which client was named, known or not: whoever runs it

@@ -35,7 +35,10 @@ type world struct {
 	mu      sync.Mutex
 	now     time.Time
 	lookups int
-	broken  error // what the ticket store answers, if it is not nil
+	proofs  int
+	vouched map[string]authority.Proof // what other issuers have made, by the token
+	shown   authority.Proof            // what the last Authenticate told of
+	broken  error                      // what the ticket store answers, if it is not nil
 }
 
 func secretOf(name string) string { return "secret-of-" + name }
@@ -54,11 +57,13 @@ func newWorld(t testing.TB) *world {
 		"post":    testClient("post", oauth.AuthClientSecretPost),
 		"spa":     testClient("spa", oauth.AuthNone),
 		"signed":  testClient("signed", oauth.AuthPrivateKeyJWT),
+		"argocd":  federatedClient("argocd", argocdServer),
+		"builder": federatedClient("builder", authority.FederatedCredential{TrustedIssuer: "ci", Subject: "repo:acme"}),
 	}
 	w.directory = authority.DirectoryOf(countedStore{db, w}, func() *authority.StaticObjects { return w.file })
 	w.declare()
 	w.Authenticator = &Authenticator{
-		Issuer: testIssuer, Directory: w.directory, Tickets: breakableTickets{db, w}, Limit: NewLimiter(w.clock), Now: w.clock,
+		Issuer: testIssuer, Directory: w.directory, Tickets: breakableTickets{db, w}, Prove: w.prove, Limit: NewLimiter(w.clock), Now: w.clock,
 	}
 	return w
 }
@@ -70,6 +75,26 @@ func testClient(id string, method oauth.AuthMethod) authority.Client {
 	}
 }
 
+var errNoProof = oauth.Errorf(oauth.InvalidRequest, "the token is not signed by an issuer that is trusted here")
+
+// prove does what a node does, with tokens that the test has made up.
+func (w *world) prove(_ context.Context, raw string) (authority.Proof, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.proofs++
+	if w.broken != nil {
+		return authority.Proof{}, w.broken
+	}
+	proof, ok := w.vouched[raw]
+	switch {
+	case !ok:
+		return authority.Proof{}, errNoProof
+	case proof.Subject == "": // authentic, and no proof all the same
+		return proof, errNoProof
+	}
+	return proof, nil
+}
+
 func (w *world) declare() {
 	w.t.Helper()
 	complete, err := w.declared.Complete()
@@ -77,6 +102,14 @@ func (w *world) declare() {
 		w.t.Fatal(err)
 	}
 	w.file = complete
+}
+
+var argocdServer = authority.FederatedCredential{Cluster: "hub", Namespace: "argocd", ServiceAccount: "server"}
+
+func federatedClient(id string, f authority.FederatedCredential) authority.Client {
+	c := testClient(id, oauth.AuthFederatedJWT)
+	c.Secrets, c.Federated = nil, f
+	return c
 }
 
 func (w *world) clock() time.Time {
@@ -148,7 +181,7 @@ func (w *world) ask(form url.Values, change ...func(*http.Request)) reply {
 	var client authority.Client
 	params, err := httpx.ReadForm(r)
 	if err == nil {
-		client, err = w.Authenticate(r, params)
+		client, w.shown, err = w.Authenticate(r, params)
 	}
 	answer := httptest.NewRecorder()
 	if err != nil {

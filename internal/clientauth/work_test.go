@@ -14,7 +14,7 @@ import (
 )
 
 // work is what a refusal has cost.
-type work struct{ lookups, secrets, signatures int }
+type work struct{ lookups, secrets, signatures, proofs int }
 
 // counted runs f and counts the work that it causes.
 func (w *world) counted(f func()) work {
@@ -35,12 +35,12 @@ func (w *world) counted(f func()) work {
 		})
 	}
 	w.mu.Lock()
-	w.lookups = 0
+	w.lookups, w.proofs = 0, 0
 	w.mu.Unlock()
 	f()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	done.lookups = w.lookups
+	done.lookups, done.proofs = w.lookups, w.proofs
 	return done
 }
 
@@ -54,7 +54,7 @@ func (w *world) everyKindOfClient() []string {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	for _, method := range []oauth.AuthMethod{oauth.AuthClientSecretBasic, oauth.AuthClientSecretPost, oauth.AuthNone, oauth.AuthPrivateKeyJWT} {
+	for _, method := range []oauth.AuthMethod{oauth.AuthClientSecretBasic, oauth.AuthClientSecretPost, oauth.AuthNone, oauth.AuthPrivateKeyJWT, oauth.AuthFederatedJWT} {
 		for _, disabled := range []bool{false, true} {
 			c := testClient(fmt.Sprintf("%s-%v", method, disabled), method)
 			c.Disabled, c.CreatedAt, c.UpdatedAt = disabled, w.clock(), w.clock()
@@ -66,6 +66,11 @@ func (w *world) everyKindOfClient() []string {
 				c.RedirectURIs = []authority.RedirectURI{redirect}
 			}
 			declared, stored := c, c
+			if method == oauth.AuthFederatedJWT {
+				declared.Secrets, stored.Secrets = nil, nil
+				declared.Federated = authority.FederatedCredential{TrustedIssuer: "ci", Subject: fmt.Sprint("declared", disabled)}
+				stored.Federated = authority.FederatedCredential{TrustedIssuer: "ci", Subject: fmt.Sprint("stored", disabled)}
+			}
 			declared.ID, declared.Source = "declared-"+c.ID, authority.FromFile
 			stored.ID, stored.Source = "stored-"+c.ID, authority.FromDatabase
 			w.declared.Clients[declared.ID] = declared
@@ -88,6 +93,8 @@ func (w *world) attempts(t testing.TB, id string) map[string][]func(*http.Reques
 	sameKid := newAssertionKey(t, "key of signed")
 	eddsa := assertionKey{"key of signed", jose.EdDSA, mustEd25519(t)}
 	claims := w.claims("iss", id, "sub", id)
+	foreign := stranger.sign(t, w.claims("iss", "https://ci.example.com", "sub", "repo:else"))
+	w.vouch(foreign, authority.Proof{TrustedIssuer: "ci", Subject: "repo:else"})
 	return map[string][]func(*http.Request){
 		"basic":                                {authorization(basic(url.QueryEscape(id) + ":guess"))},
 		"post":                                 {addForm("client_id", id, "client_secret", "guess")},
@@ -95,6 +102,8 @@ func (w *world) attempts(t testing.TB, id string) map[string][]func(*http.Reques
 		"an assertion under the client's kid":  {signedWith(sameKid.sign(t, claims))},
 		"an assertion of another algorithm":    {signedWith(eddsa.sign(t, claims))},
 		"an assertion of no algorithm of ours": {signedWith(unsigned(`{"alg":"none"}`, claims))},
+		"another issuer's assertion":           {addForm("client_id", id), signedWith(stranger.sign(t, w.claims("iss", "https://ci.example.com", "sub", "repo:acme")))},
+		"an assertion of another workload":     {addForm("client_id", id), signedWith(foreign)},
 		"nothing but the id":                   {addForm("client_id", id)},
 	}
 }
@@ -125,6 +134,10 @@ func TestEveryRefusalIsTheSameWork(t *testing.T) {
 		case attempt == "basic" || attempt == "post":
 			if want.secrets != 1 {
 				t.Errorf("%s: no secret is compared", attempt)
+			}
+		case attempt == "another issuer's assertion" || attempt == "an assertion of another workload":
+			if want != (work{lookups: 1, proofs: 1}) {
+				t.Errorf("%s: %+v", attempt, want)
 			}
 		case attempt != "nothing but the id" && want.signatures != 1:
 			t.Errorf("%s: no signature is verified", attempt)

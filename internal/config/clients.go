@@ -146,7 +146,7 @@ func (d *document) nearResource(id string) string {
 }
 
 func (d *document) clients(refs authority.References) {
-	seen := map[string]int{}
+	seen, workloads := map[string]int{}, map[string]int{}
 	for i := range d.config.Clients {
 		if len(d.Errors) >= source.MaxErrors {
 			return
@@ -158,6 +158,12 @@ func (d *document) clients(refs authority.References) {
 		if id := at("clients", i, "client_id"); d.IsSet(id) {
 			d.once(id, seen, c.ClientID, i, "clients")
 		}
+		if workload := c.FederatedCredential.WorkloadID(); workload != "" && !d.Inside[at("clients", i, "federated_credential")] {
+			d.once(at("clients", i, "federated_credential"), workloads, workload, i, "clients")
+		}
+		if issuer, err := refs.TrustedIssuer(c.FederatedCredential.TrustedIssuer); err == nil {
+			d.warnings("clients", i, c.FederatedCredential.Warnings(issuer.Issuer))
+		}
 		if alg := at("clients", i, "id_token_signed_response_alg"); !d.IsSet(alg) && len(refs.Algorithms) > 0 {
 			c.IDTokenSignedResponseAlg = refs.Algorithms[0]
 		}
@@ -168,10 +174,15 @@ func (d *document) clients(refs authority.References) {
 			continue // one wrong reference would make others look wrong
 		}
 		found, _ := c.CheckReferences(refs) // a map does not fail
-		for n, p := range found {
-			found[n].Fix = cmpOr(d.near(c, p.Field), p.Fix)
+		var told []authority.Problem
+		for _, p := range found {
+			if p.Field == "federated_credential.cluster" && d.keptElsewhere(at("clients", i, p.Field), c.FederatedCredential.Cluster, refs) {
+				continue
+			}
+			p.Fix = cmpOr(d.near(c, p.Field), p.Fix)
+			told = append(told, p)
 		}
-		d.rules("clients", i, found)
+		d.rules("clients", i, told)
 	}
 }
 
@@ -250,7 +261,11 @@ func (d *document) near(c *Client, field string) string {
 	if id, is := indexed(field, "resources", c.Resources); is {
 		return cmpOr(d.nearResource(id), "add it to resources")
 	}
-	if field != "scope" {
+	switch field {
+	case "federated_credential.trusted_issuer":
+		return d.nearTrustedIssuer(c.FederatedCredential.TrustedIssuer)
+	case "scope":
+	default:
 		return ""
 	}
 	mine := oauth.StandardScopes.List()

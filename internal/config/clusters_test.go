@@ -174,6 +174,10 @@ func TestAClusterOfTheAdminAPI(t *testing.T) {
 	if want := []Reference{{"policies[2].to.cluster", "spoke-b"}}; !slices.Equal(c.Elsewhere, want) {
 		t.Errorf("%v", c.Elsewhere)
 	}
+	withClient := strings.Replace(clustered, "clients:\n", "clients:\n  - {client_id: argocd, grant_types: [], token_endpoint_auth_method: federated_jwt, federated_credential: {cluster: spoke-b, namespace: a, service_account: b}}\n", 1)
+	if other, err := parseBeside(t, withClient, besideClustered); err != nil || !slices.Equal(other.Elsewhere, []Reference{{"clients[0].federated_credential.cluster", "spoke-b"}}) {
+		t.Errorf("%v", err)
+	}
 	if err := c.Alone([]string{"spoke-b"}); err != nil {
 		t.Error(err)
 	}

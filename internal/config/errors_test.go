@@ -16,6 +16,7 @@ func TestMistakesShowThePlaceAndTheCure(t *testing.T) {
 	rows := []struct {
 		name, doc string
 		env       []string
+		more      []string // clients
 	}{
 		{name: "unknown_key", doc: with(t, "redirect_uris", "redirect_urls")},
 		{name: "unknown_key_of_another_section", doc: good + "access_ttl: 5m\n"},
@@ -51,6 +52,17 @@ func TestMistakesShowThePlaceAndTheCure(t *testing.T) {
 		{name: "master_key_in_file", doc: good + "secrets: {master_key: hunter2hunter2hunter2}\n"},
 		{name: "not_in_this_version", doc: good + "identity_providers:\n  - name: company\n"},
 		{name: "policy_to_a_resource_of_nobody", doc: good + "policies:\n  - name: p\n    from: {user_group: sre}\n    to: {resource: 'https://api.example.org'}\n"},
+		{name: "federated_credential_of_nobody", doc: good + "clusters:\n  - name: hub\ntrusted_issuers:\n  - {name: github, issuer: https://token.actions.githubusercontent.com}\n", more: []string{
+			"{client_id: a, grant_types: [], token_endpoint_auth_method: federated_jwt}",
+			"{client_id: b, grant_types: [], token_endpoint_auth_method: federated_jwt, federated_credential: {cluster: hub, namespace: b, service_account: b}}",
+			"{client_id: c, grant_types: [], token_endpoint_auth_method: federated_jwt, federated_credential: {trusted_issuer: githup, subject: c}}",
+			"{client_id: d, grant_types: [], token_endpoint_auth_method: none, federated_credential: {trusted_issuer: github, subject: d}}",
+			"{client_id: e, grant_types: [], token_endpoint_auth_method: federated_jwt, federated_credential: {trusted_issuer: github, subject: 'repo:acme/*'}}",
+		}},
+		{name: "federated_credential_twice", doc: good + "trusted_issuers:\n  - {name: github, issuer: https://token.actions.githubusercontent.com}\n", more: []string{
+			"{client_id: a, grant_types: [], token_endpoint_auth_method: federated_jwt, federated_credential: {trusted_issuer: github, subject: x}}",
+			"{client_id: b, grant_types: [], token_endpoint_auth_method: federated_jwt, federated_credential: {subject: x, trusted_issuer: github}}",
+		}},
 		{name: "alias", doc: "a: &x [1, 2]\nb: *x\n"},
 		{name: "syntax_open_bracket", doc: "issuer: https://a.example.com\nlisten: {public: ':8443'\n"},
 		{name: "syntax_tab", doc: "listen:\n\tpublic: ':8443'\n"},
@@ -65,7 +77,11 @@ func TestMistakesShowThePlaceAndTheCure(t *testing.T) {
 	used := map[string]bool{}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			_, err := parse(t, row.doc, row.env...)
+			doc := row.doc
+			for _, c := range row.more {
+				doc = strings.Replace(doc, "clients:\n", "clients:\n  - "+c+"\n", 1)
+			}
+			_, err := parse(t, doc, row.env...)
 			var es Errors
 			if !errors.As(err, &es) {
 				t.Fatalf("want Errors, got %v", err)

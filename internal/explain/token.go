@@ -42,6 +42,7 @@ var meanings = map[string]string{
 	"sub_profile":        "what sub is: user, client or workload",
 	"lineage":            "the grants that this one came from, oldest first; it dies with each of them",
 	"lineage_clients":    "the clients of those grants; it dies with each of them",
+	"client_workloads":   "the workloads as which its clients have proved themselves, by tokens of other issuers; it dies with each of them",
 	"grant_id":           "the grant that it comes from and dies with",
 	"sid":                "the browser session that it depends on",
 	"auth_time":          "when the person signed in (OpenID Connect Core §2)",

@@ -49,6 +49,7 @@ func (t accessToken) claims() []byte {
 	ids, clients := ancestors(t.Grant.Lineage)
 	o.list("lineage", ids)
 	o.list("lineage_clients", clients)
+	o.list("client_workloads", t.Grant.Workloads)
 	if t.Grant.Evidence.Kind == authority.EvidenceSession {
 		o.text("sid", t.Grant.Evidence.Key)
 	}

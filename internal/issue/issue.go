@@ -89,7 +89,7 @@ func (i *Issuer) Issue(ctx context.Context, a authority.Authorization, spend aut
 		Type: authority.EventTokenIssued, At: a.At,
 		ClientID: a.Client.ID, Subject: a.Grant.Subject, GrantType: string(a.GrantType),
 		GrantID: a.Grant.ID, SessionID: a.Grant.SessionID, TokenID: token.id, TokenHash: HashOf(response.AccessToken),
-		Origin: a.Origin, Policy: a.Policy, Audience: token.audience, Scope: response.Scope, ExpiresAt: token.expires,
+		Origin: a.Origin, Assertion: a.Assertion, Policy: a.Policy, Audience: token.audience, Scope: response.Scope, ExpiresAt: token.expires,
 	}
 	if err := i.Record(ctx, event); err != nil {
 		return Response{}, err

@@ -30,6 +30,7 @@ type AccessToken struct {
 	Policy    string // the trust policy that allowed it; empty where none was asked
 	Bound     bool   // to a key (`cnf`): who presents it must prove that key
 	Lineage   []authority.Ancestor
+	Workloads []string  // by whose proof its clients have proved themselves: see authority.Grant
 	AuthTime  time.Time // when the person signed in: the last moment of that second; zero where nobody did
 	AMR       []string
 	Expires   time.Time
@@ -246,11 +247,14 @@ func (r *Reader) fromClaims(c jose.Claims, keyID string, now time.Time) (*Access
 	if c.Has("amr") {
 		token.AMR = f.list("amr")
 	}
+	if c.Has("client_workloads") {
+		token.Workloads = f.list("client_workloads")
+	}
 	token.Lineage, token.AuthTime = f.lineage(), f.authTime()
 	// The grant as far as the token tells of it: what it depends on, the token does.
 	grant := authority.Grant{
 		ID: token.GrantID, CreatedAt: token.GrantID.Time(), Lineage: token.Lineage, ClientID: token.ClientID, Subject: token.Subject,
-		AuthTime: token.AuthTime,
+		Workloads: token.Workloads, AuthTime: token.AuthTime,
 	}
 	if !token.SessionID.IsZero() { // its id says when to the millisecond
 		grant.Evidence, grant.AuthTime = authority.SessionEvidence(token.SessionID), token.SessionID.Time()

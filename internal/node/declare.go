@@ -110,14 +110,14 @@ func (n *Node) recordChanges(ctx context.Context, next, before *current) error {
 	return nil
 }
 
-// warnOfElsewhere tells of policies to or from a cluster that nobody keeps. They
-// give nothing, until somebody registers a cluster of that name.
+// warnOfElsewhere tells of policies to or from a cluster that nobody keeps, and of clients of
+// its pods. They give nothing, until somebody registers a cluster of that name.
 func (n *Node) warnOfElsewhere(ctx context.Context, next *current) error {
 	for _, r := range next.config.Elsewhere {
 		_, err := n.directory.Cluster(ctx, r.Name)
 		switch {
 		case errors.Is(err, authority.ErrNotFound):
-			n.log.Warn(r.Key + ": there is no cluster " + strconv.Quote(r.Name) + ", in this file or in the database; the policy gives nothing until there is one")
+			n.log.Warn(r.Key + ": there is no cluster " + strconv.Quote(r.Name) + ", in this file or in the database; nothing comes of it until there is one")
 		case err != nil:
 			return err
 		}

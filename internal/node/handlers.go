@@ -26,7 +26,7 @@ import (
 func (n *Node) publicHandler() http.Handler {
 	cfg := n.config()
 	clients := &clientauth.Authenticator{
-		Issuer: cfg.Issuer, Directory: n.directory, Tickets: n.store, Limit: clientauth.NewLimiter(n.now), Now: n.now,
+		Issuer: cfg.Issuer, Directory: n.directory, Tickets: n.store, Prove: n.prove, Limit: clientauth.NewLimiter(n.now), Now: n.now,
 	}
 	pages := &browser.Pages{
 		Settings: n.settings, State: seal.NewBox(n.master.Derive("page state"), "page state "+cfg.Issuer),

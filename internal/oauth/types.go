@@ -24,7 +24,8 @@ const (
 	AuthNone              AuthMethod = "none"                // a public client
 	AuthClientSecretBasic AuthMethod = "client_secret_basic" // RFC 6749 §2.3.1
 	AuthClientSecretPost  AuthMethod = "client_secret_post"  // RFC 6749 §2.3.1
-	AuthPrivateKeyJWT     AuthMethod = "private_key_jwt"     // RFC 7523 §2.2
+	AuthPrivateKeyJWT     AuthMethod = "private_key_jwt"     // RFC 7523 §2.2, signed with a key of the client's own
+	AuthFederatedJWT      AuthMethod = "federated_jwt"       // RFC 7523 §2.2, made by another issuer; the name is ours
 )
 
 // TokenType is a token type identifier (RFC 8693 §3).

@@ -72,7 +72,7 @@ func (p Public) notFound(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p Public) document(routes []route) metadata.Document {
-	confidential := []oauth.AuthMethod{oauth.AuthClientSecretBasic, oauth.AuthClientSecretPost, oauth.AuthPrivateKeyJWT}
+	confidential := []oauth.AuthMethod{oauth.AuthClientSecretBasic, oauth.AuthClientSecretPost, oauth.AuthPrivateKeyJWT, oauth.AuthFederatedJWT}
 	withPublic := append([]oauth.AuthMethod{oauth.AuthNone}, confidential...)
 	document := metadata.Document{
 		Issuer:                 p.Issuer.URL,

@@ -252,7 +252,7 @@ func TestDiscovery(t *testing.T) {
 		"response_types_supported":              {"code"},
 		"grant_types_supported":                 {"authorization_code", "refresh_token", "client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange", "urn:ietf:params:oauth:grant-type:jwt-bearer"},
 		"id_token_signing_alg_values_supported": {"ES256"},
-		"token_endpoint_auth_methods_supported": {"none", "client_secret_basic", "client_secret_post", "private_key_jwt"},
+		"token_endpoint_auth_methods_supported": {"none", "client_secret_basic", "client_secret_post", "private_key_jwt", "federated_jwt"},
 		"scopes_supported":                      {"openid", "profile", "email", "offline_access", "read"},
 	} {
 		if got := list(name); !slices.Equal(got, exact) {

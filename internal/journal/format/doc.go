@@ -34,6 +34,9 @@
 //	origin_jti  the id of the token that was exchanged for it
 //	origin_hash the hash of that token's value
 //	origin_pod  the name of the pod that it was bound to
+//	assertion_jti  the id of the token of another issuer by which the client has proved itself
+//	assertion_hash the hash of that token's value
+//	assertion_pod  the name of the pod that it was bound to
 //	policy      the trust policy that decided
 //	aud         list of strings
 //	scope

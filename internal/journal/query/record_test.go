@@ -179,7 +179,7 @@ func TestTheLongestLineCanBeRead(t *testing.T) {
 	dir := t.TempDir()
 	s := strings.Repeat("\x01", 10_000)
 	e := authority.Event{Type: authority.EventType(s), RequestID: s, Remote: s, Actor: s, ClientID: s, Subject: authority.Subject{Issuer: s, ID: s, Kind: authority.SubjectKind(s)},
-		GrantType: s, TokenHash: s, Scope: s, Error: s, Reason: s, Target: s, Policy: s, Origin: authority.Origin{TokenID: s, TokenHash: s, Pod: s}, ExpiresAt: day, GrantID: authority.NewID(day), SessionID: authority.NewID(day), TokenID: authority.NewID(day)}
+		GrantType: s, TokenHash: s, Scope: s, Error: s, Reason: s, Target: s, Policy: s, Origin: authority.Origin{TokenID: s, TokenHash: s, Pod: s}, Assertion: authority.Origin{TokenID: s, TokenHash: s, Pod: s}, ExpiresAt: day, GrantID: authority.NewID(day), SessionID: authority.NewID(day), TokenID: authority.NewID(day)}
 	for range 40 {
 		e.Audience = append(e.Audience, s)
 		e.Changes = append(e.Changes, authority.Change{Field: s, Old: s, New: s})
@@ -202,7 +202,7 @@ func TestTheLongestLineCanBeRead(t *testing.T) {
 func TestEveryMemberIsDecoded(t *testing.T) {
 	e := event(1)
 	e.SessionID, e.Actor, e.Error, e.Reason, e.Target = e.GrantID, "a", "e", "r", "t"
-	e.Origin, e.Policy = authority.Origin{TokenID: "j", TokenHash: "h", Pod: "p"}, "p"
+	e.Origin, e.Assertion, e.Policy = authority.Origin{TokenID: "j", TokenHash: "h", Pod: "p"}, authority.Origin{TokenID: "a", TokenHash: "b", Pod: "c"}, "p"
 	e.Changes = []authority.Change{{Field: "f", Old: "o", New: "n"}}
 	r, err := decode("", format.AppendLine(nil, 1, format.AppendBody(nil, &e, day, 2), [32]byte{1}))
 	if err != nil {

@@ -18,23 +18,24 @@ const maxOldSecret = 30 * 24 * time.Hour
 
 // Client is a client as the API shows it. Its secrets are never shown.
 type Client struct {
-	ClientID     string              `json:"client_id"`
-	ClientName   string              `json:"client_name,omitempty"`
-	RedirectURIs []string            `json:"redirect_uris,omitempty"`
-	PostLogout   []string            `json:"post_logout_redirect_uris,omitempty"`
-	GrantTypes   []string            `json:"grant_types"`
-	AuthMethod   string              `json:"token_endpoint_auth_method"`
-	JWKS         json.RawMessage     `json:"jwks,omitempty" doc:"JSON Web Key Set, for private_key_jwt."`
-	Scope        string              `json:"scope"`
-	Resources    []string            `json:"resources,omitempty"`
-	IDTokenAlg   string              `json:"id_token_signed_response_alg,omitempty"`
-	Audiences    bool                `json:"allow_multiple_audiences,omitempty" doc:"Each API of this client's tokens can use them at the others."`
-	Secrets      []LiveSecret        `json:"secrets,omitempty" doc:"One entry for each secret that works now."`
-	Problems     []authority.Problem `json:"problems,omitempty" doc:"The rules that it breaks, since they have become stricter: it is off until it is changed and enabled."`
-	Disabled     bool                `json:"disabled"`
-	Source       string              `json:"source" enum:"file,database"`
-	CreatedAt    *time.Time          `json:"created_at,omitempty"`
-	UpdatedAt    *time.Time          `json:"updated_at,omitempty"`
+	ClientID     string                         `json:"client_id"`
+	ClientName   string                         `json:"client_name,omitempty"`
+	RedirectURIs []string                       `json:"redirect_uris,omitempty"`
+	PostLogout   []string                       `json:"post_logout_redirect_uris,omitempty"`
+	GrantTypes   []string                       `json:"grant_types"`
+	AuthMethod   string                         `json:"token_endpoint_auth_method"`
+	JWKS         json.RawMessage                `json:"jwks,omitempty" doc:"JSON Web Key Set, for private_key_jwt."`
+	Federated    *authority.FederatedCredential `json:"federated_credential,omitempty" doc:"The workload whose tokens prove the client, for federated_jwt."`
+	Scope        string                         `json:"scope"`
+	Resources    []string                       `json:"resources,omitempty"`
+	IDTokenAlg   string                         `json:"id_token_signed_response_alg,omitempty"`
+	Audiences    bool                           `json:"allow_multiple_audiences,omitempty" doc:"Each API of this client's tokens can use them at the others."`
+	Secrets      []LiveSecret                   `json:"secrets,omitempty" doc:"One entry for each secret that works now."`
+	Problems     []authority.Problem            `json:"problems,omitempty" doc:"The rules that it breaks, since they have become stricter: it is off until it is changed and enabled."`
+	Disabled     bool                           `json:"disabled"`
+	Source       string                         `json:"source" enum:"file,database"`
+	CreatedAt    *time.Time                     `json:"created_at,omitempty"`
+	UpdatedAt    *time.Time                     `json:"updated_at,omitempty"`
 }
 
 // LiveSecret says since when there is a secret, and until when it works.
@@ -46,16 +47,17 @@ type LiveSecret struct {
 
 // ClientFields is what may be set. What is not sent stays as it is.
 type ClientFields struct {
-	ClientName   *string          `json:"client_name,omitempty"`
-	RedirectURIs *[]string        `json:"redirect_uris,omitempty" doc:"Compared character by character; only the port of a loopback address may differ."`
-	PostLogout   *[]string        `json:"post_logout_redirect_uris,omitempty"`
-	GrantTypes   *[]string        `json:"grant_types,omitempty" doc:"authorization_code, refresh_token, client_credentials"`
-	AuthMethod   *string          `json:"token_endpoint_auth_method,omitempty" enum:"none,client_secret_basic,client_secret_post,private_key_jwt" doc:"Default client_secret_basic."`
-	JWKS         *json.RawMessage `json:"jwks,omitempty" doc:"JSON Web Key Set with public keys, for private_key_jwt."`
-	Scope        *string          `json:"scope,omitempty" doc:"Values parted by spaces; each must belong to one of the resources, or to OpenID Connect."`
-	Resources    *[]string        `json:"resources,omitempty"`
-	IDTokenAlg   *string          `json:"id_token_signed_response_alg,omitempty"`
-	Audiences    *bool            `json:"allow_multiple_audiences,omitempty" doc:"Dangerous: lets one token be good at several resources, and then each of them can use it at the others."`
+	ClientName   *string                        `json:"client_name,omitempty"`
+	RedirectURIs *[]string                      `json:"redirect_uris,omitempty" doc:"Compared character by character; only the port of a loopback address may differ."`
+	PostLogout   *[]string                      `json:"post_logout_redirect_uris,omitempty"`
+	GrantTypes   *[]string                      `json:"grant_types,omitempty" doc:"authorization_code, refresh_token, client_credentials"`
+	AuthMethod   *string                        `json:"token_endpoint_auth_method,omitempty" enum:"none,client_secret_basic,client_secret_post,private_key_jwt,federated_jwt" doc:"Default client_secret_basic."`
+	JWKS         *json.RawMessage               `json:"jwks,omitempty" doc:"JSON Web Key Set with public keys, for private_key_jwt."`
+	Federated    *authority.FederatedCredential `json:"federated_credential,omitempty" doc:"For federated_jwt: cluster, namespace and service_account, or trusted_issuer and subject. One workload is one client."`
+	Scope        *string                        `json:"scope,omitempty" doc:"Values parted by spaces; each must belong to one of the resources, or to OpenID Connect."`
+	Resources    *[]string                      `json:"resources,omitempty"`
+	IDTokenAlg   *string                        `json:"id_token_signed_response_alg,omitempty"`
+	Audiences    *bool                          `json:"allow_multiple_audiences,omitempty" doc:"Dangerous: lets one token be good at several resources, and then each of them can use it at the others."`
 }
 
 // NewClient is the body that creates a client.
@@ -84,12 +86,16 @@ func (f ClientFields) onto(m *authority.ClientMetadata) {
 	set(&m.GrantTypes, f.GrantTypes)
 	set(&m.TokenEndpointAuthMethod, f.AuthMethod)
 	set(&m.JWKS, f.JWKS)
+	set(&m.FederatedCredential, f.Federated)
 	set(&m.Scope, f.Scope)
 	set(&m.Resources, f.Resources)
 	set(&m.IDTokenSignedResponseAlg, f.IDTokenAlg)
 	set(&m.AllowMultipleAudiences, f.Audiences)
 	if f.JWKS == nil && m.TokenEndpointAuthMethod != string(oauth.AuthPrivateKeyJWT) {
 		m.JWKS = nil // the keys of a method that was given up
+	}
+	if f.Federated == nil && m.TokenEndpointAuthMethod != string(oauth.AuthFederatedJWT) {
+		m.FederatedCredential = authority.FederatedCredential{}
 	}
 }
 
@@ -221,7 +227,27 @@ func (a *API) makeClient(ctx context.Context, m authority.ClientMetadata, now ti
 	if client, err = authority.NewClient(m); err != nil {
 		return client, secret, err
 	}
-	return client, secret, problems(m.CheckReferences(a.references(ctx)))
+	if err = problems(m.CheckReferences(a.references(ctx))); err == nil {
+		err = a.freeWorkload(ctx, client)
+	}
+	return client, secret, err
+}
+
+// freeWorkload refuses a federated credential that another client has. Of clients in the
+// database the store has the last word.
+func (a *API) freeWorkload(ctx context.Context, client authority.Client) error {
+	workload := client.Federated.WorkloadID()
+	if workload == "" {
+		return nil
+	}
+	other, err := a.Directory.ClientOf(ctx, workload)
+	if errors.Is(err, authority.ErrNotFound) || err == nil && other.ID == client.ID {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return api.Conflict("already_exists", "the federated_credential %s is that of the client %q: one workload is one client", api.Clip(workload), api.Clip(other.ID))
 }
 
 // rotateSecret leaves at most two secrets alive: the new one, and the newest
@@ -403,6 +429,9 @@ func showClient(c authority.Client, now time.Time) Client {
 	}
 	if shown.GrantTypes == nil {
 		shown.GrantTypes = []string{}
+	}
+	if !c.Federated.IsZero() {
+		shown.Federated = &m.FederatedCredential
 	}
 	for _, s := range liveSecrets(c, now) {
 		shown.Secrets = append(shown.Secrets, LiveSecret{s.ExpiresAt.IsZero(), shownTime(s.CreatedAt), shownTime(s.ExpiresAt)})

@@ -29,6 +29,14 @@ func (a *API) references(ctx context.Context) authority.References {
 			c, err := a.Directory.Cluster(ctx, name)
 			return c.Metadata(), err
 		},
+		TrustedIssuer: func(name string) (authority.TrustedIssuerMetadata, error) {
+			for _, t := range a.Directory.TrustedIssuers() {
+				if t.Name == name {
+					return t.Metadata(), nil
+				}
+			}
+			return authority.TrustedIssuerMetadata{}, authority.ErrNotFound
+		},
 	}
 	for _, k := range a.Keys() {
 		if k.State == authority.KeyCurrent {

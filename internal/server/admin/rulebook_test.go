@@ -9,6 +9,8 @@ import (
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/server/admin"
 	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
@@ -208,5 +210,44 @@ func TestEveryProblemIsTold(t *testing.T) {
 		wants(400, "and 2 more", `"problems":[`).into(&e)
 	if len(e.Problems) != 3 || e.Problems[2].Field != "redirect_uris[0]" || e.Problems[2].Fix == "" {
 		t.Errorf("%+v", e.Problems)
+	}
+}
+
+// A client that another issuer vouches for has no secret, and one workload is one client, wherever it is kept.
+func TestAClientWithAFederatedCredential(t *testing.T) {
+	static := declared()
+	ofTheFile := authority.FederatedCredential{TrustedIssuer: "ci", Subject: "repo:acme"}
+	static.TrustedIssuers = map[string]authority.TrustedIssuer{"ci": {Name: "ci", Issuer: "https://ci.example.com"}}
+	static.Clients["builder"] = authority.Client{ID: "builder", AuthMethod: oauth.AuthFederatedJWT, Federated: ofTheFile}
+	s := newServiceOf(t, static)
+	s.call(s.admin(), "POST", "/clusters", hub("hub")).wants(http.StatusCreated)
+	argocd := object{"cluster": "hub", "namespace": "argocd", "service_account": "argocd-server"}
+	client := func(id string, credential object) object {
+		return object{"client_id": id, "grant_types": []string{}, "token_endpoint_auth_method": "federated_jwt", "federated_credential": credential}
+	}
+	var made admin.ClientCredentials
+	s.call(s.admin(), "POST", "/clients", client("argocd", argocd)).wants(http.StatusCreated).into(&made)
+	if made.ClientSecret != "" || made.Federated == nil || *made.Federated != (authority.FederatedCredential{Cluster: "hub", Namespace: "argocd", ServiceAccount: "argocd-server"}) {
+		t.Errorf("%+v", made)
+	}
+	s.call(s.admin(), "POST", "/clients", client("again", argocd)).wants(http.StatusConflict, "already_exists", "argocd")
+	s.call(s.admin(), "POST", "/clients", client("again", object{"trusted_issuer": "ci", "subject": "repo:acme"})).wants(http.StatusConflict, "already_exists", "builder")
+	s.call(s.admin(), "POST", "/clients", client("other", object{"trusted_issuer": "cd", "subject": "x"})).wants(http.StatusBadRequest, "no trusted issuer")
+	s.call(s.admin(), "POST", "/clients", client("other", object{"cluster": "nowhere", "namespace": "a", "service_account": "b"})).wants(http.StatusBadRequest, "no cluster")
+	s.call(s.admin(), "POST", "/clients", client("other", nil)).wants(http.StatusBadRequest, "federated_credential", "missing")
+	s.call(s.admin(), "PATCH", "/clients/argocd", object{"resources": []string{authority.AdminResource}, "scope": "keys:read"}).wants(http.StatusBadRequest, "no proof of others leads there")
+	s.call(s.admin(), "PATCH", "/clients/argocd", object{"client_name": "Argo CD"}).wants(http.StatusOK, "argocd-server")
+	s.call(s.admin(), "POST", "/clients", client("job", object{"trusted_issuer": "ci", "subject": "repo:other"})).wants(http.StatusCreated)
+	s.call(s.admin(), "PATCH", "/clients/job", object{"federated_credential": argocd}).wants(http.StatusConflict, "already_exists")
+	s.call(s.admin(), "POST", "/clients/argocd/secret", object{}).wants(http.StatusBadRequest, "has no secret")
+	var back admin.ClientCredentials
+	s.call(s.admin(), "PATCH", "/clients/argocd", object{"token_endpoint_auth_method": "client_secret_basic"}).wants(http.StatusOK).into(&back)
+	if back.ClientSecret == "" || back.Federated != nil {
+		t.Errorf("%+v", back)
+	}
+	s.call(s.admin(), "PATCH", "/clients/job", object{"federated_credential": argocd}).wants(http.StatusOK)
+	last := s.events()[len(s.events())-1]
+	if len(last.Changes) != 1 || last.Changes[0].Field != "federated_credential" || last.Changes[0].New != `{"cluster":"hub","namespace":"argocd","service_account":"argocd-server"}` {
+		t.Errorf("recorded %+v", last)
 	}
 }

@@ -28,7 +28,7 @@ func (h *Handler) authenticate(r *http.Request) (clientID string, err error) {
 	}
 	scheme, raw, _ := strings.Cut(headers[0], " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		client, err := h.Clients.Authenticate(r, httpx.Params{})
+		client, _, err := h.Clients.Authenticate(r, httpx.Params{})
 		return client.ID, err
 	}
 	token, _, err := h.Tokens.Accept(r.Context(), raw, authority.TokenReviewAudience(h.Settings().URL))

@@ -1,5 +1,6 @@
 // RFC 6749 §4.4: the client acts for itself. Nothing is stored: the token is
-// its own grant, and dies with the client.
+// its own grant, and dies with the client. That of a client which another issuer
+// vouches for also dies with its pod or job: see vouched.go.
 package token
 
 import (
@@ -37,5 +38,6 @@ func (h *Handler) clientCredentials(ctx context.Context, req *request) (authorit
 		Scopes:   target.Scopes, Resources: target.ResourceIDs(),
 		State: authority.GrantActive, CreatedAt: req.at, ExpiresAt: req.at.Add(authority.MaxTokenTTL),
 	}
-	return h.authorization(req, grant, target), nil, nil
+	a := h.authorization(req, grant, target)
+	return a, nil, h.vouch(ctx, req, &a)
 }

@@ -37,15 +37,13 @@ func (h *Handler) introspect(r *http.Request, req *request) ([]byte, error) {
 		return nil, err
 	}
 	req.now = h.Now()
-	client, err := h.Clients.Authenticate(r, req.form)
-	if err != nil {
+	if err := h.authenticate(r, req); err != nil {
 		return nil, err
 	}
-	if client.IsPublic() {
+	if req.client.IsPublic() {
 		// Anybody can claim to be a public client (RFC 7662 §2.1).
 		return nil, oauth.Errorf(oauth.InvalidClient, "introspection needs a client that authenticates")
 	}
-	req.client = client
 	raw := req.form.Get("token")
 	if raw == "" {
 		return nil, oauth.Errorf(oauth.InvalidRequest, "token is missing")
@@ -60,7 +58,7 @@ func (h *Handler) introspect(r *http.Request, req *request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	may, err := h.mayIntrospect(ctx, client, token)
+	may, err := h.mayIntrospect(ctx, req.client, token)
 	if err != nil || !may {
 		return inactive, err
 	}

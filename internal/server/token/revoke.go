@@ -32,7 +32,7 @@ func (h *Handler) revoke(r *http.Request, req *request) error {
 	if req.form, err = httpx.ReadForm(r); err != nil {
 		return err
 	}
-	if req.client, err = h.Clients.Authenticate(r, req.form); err != nil {
+	if err := h.authenticate(r, req); err != nil {
 		return err
 	}
 	raw := req.form.Get("token")
@@ -57,7 +57,7 @@ func (h *Handler) revoke(r *http.Request, req *request) error {
 	}
 	return h.Endings.EndToken(ctx, token.ID, token.Expires, authority.Event{
 		Type: authority.EventTokenRevoked, At: req.at, ClientID: req.client.ID, Subject: token.Subject,
-		GrantID: token.GrantID, TokenID: token.ID, TokenHash: issue.HashOf(raw), Reason: "revoked by its client",
+		GrantID: token.GrantID, TokenID: token.ID, TokenHash: issue.HashOf(raw), Assertion: req.assertion, Reason: "revoked by its client",
 	})
 }
 

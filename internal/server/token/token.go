@@ -54,6 +54,8 @@ type request struct {
 	now       time.Time // after the body was read: what has run out by then is over
 	form      httpx.Params
 	client    authority.Client // zero until it has proved itself, and for a workload
+	proof     authority.Proof  // what another issuer says of the client; zero where none does
+	assertion authority.Origin // the token that says it, once its issuer is known to have made it
 	grantType oauth.GrantType
 
 	// Of an exchange, for the record.
@@ -103,7 +105,7 @@ func (h *Handler) token(r *http.Request, req *request) (issue.Response, error) {
 	exchanges := asked == oauth.TokenExchange || asked == oauth.JWTBearer
 	isWorkload := exchanges && !clientauth.Names(r, req.form)
 	if !isWorkload {
-		if req.client, err = h.Clients.Authenticate(r, req.form); err != nil {
+		if err := h.authenticate(r, req); err != nil {
 			return issue.Response{}, err
 		}
 	}
@@ -129,6 +131,17 @@ func (h *Handler) token(r *http.Request, req *request) (issue.Response, error) {
 	return response, err
 }
 
+// authenticate finds out who the client is.
+func (h *Handler) authenticate(r *http.Request, req *request) error {
+	client, proof, err := h.Clients.Authenticate(r, req.form)
+	req.assertion = authority.Origin{TokenID: proof.ID, TokenHash: proof.Hash, Pod: proof.Pod.Name}
+	if err != nil {
+		return err
+	}
+	req.client, req.proof = client, proof
+	return nil
+}
+
 // recordRefusal puts a refusal into the journal. One of a caller who is known, or
 // who has shown an authentic token of somebody, waits for the disk; if that fails
 // there is nothing more to refuse.
@@ -139,12 +152,12 @@ func (h *Handler) recordRefusal(ctx context.Context, req *request, err error) {
 		Error: string(refused.Code), Reason: refused.Description,
 	}
 	var judged *oauth.Error // not a failure of ours, of which nobody counts how many there are
-	shown := req.origin.TokenHash != "" && errors.As(err, &judged) && judged != httpx.ErrTooMany
+	shown := (req.origin.TokenHash != "" || req.assertion.TokenHash != "") && errors.As(err, &judged) && judged != httpx.ErrTooMany
 	if !req.isKnown() && !shown {
 		h.Tally(ctx, event)
 		return
 	}
-	event.GrantType = string(req.grantType)
+	event.GrantType, event.Assertion = string(req.grantType), req.assertion
 	if shown {
 		// The answer does not say which policy was near: the record does.
 		event.Origin, event.Reason = req.origin, judged.Reason()
@@ -202,7 +215,7 @@ func (h *Handler) resolveTarget(ctx context.Context, req *request, scopes oauth.
 // authorization puts together what every grant type says in the same way.
 func (h *Handler) authorization(req *request, grant authority.Grant, target authority.Target) authority.Authorization {
 	return authority.Authorization{
-		GrantType: req.grantType, Client: req.client, Grant: grant, Target: target, At: req.at,
+		GrantType: req.grantType, Client: req.client, Grant: grant, Target: target, At: req.at, Assertion: req.assertion,
 		Confirmation: grant.Confirmation, Format: target.Format(), Life: target.AccessTTL(h.Settings()),
 	}
 }

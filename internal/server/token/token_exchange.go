@@ -360,7 +360,7 @@ func (h *Handler) exchange(ctx context.Context, req *request, ask exchangeReques
 	}
 	a := authority.Authorization{
 		GrantType: req.grantType, Client: req.client, Target: authority.Target{Scopes: scopes, Resources: []authority.Resource{resource}},
-		Format: resource.Format, At: req.at, Policy: p.Name, Groups: groups, Origin: req.origin, IssuedType: ask.issued, Actor: from.act,
+		Format: resource.Format, At: req.at, Policy: p.Name, Groups: groups, Origin: req.origin, Assertion: req.assertion, IssuedType: ask.issued, Actor: from.act,
 	}
 	if p.From.Client != "" { // the client, before whoever acted already (RFC 8693 §4.1)
 		a.Actor = &authority.Actor{Subject: req.client.ID, Act: from.act}
@@ -370,7 +370,7 @@ func (h *Handler) exchange(ctx context.Context, req *request, ask exchangeReques
 			a.Client = authority.Client{ID: p.ClientID()}
 		}
 		life = min(life, from.proof.MaxLife(req.at))
-		a.Grant, err = h.Standing.For(ctx, h.standingGrant(req, a, from, p), authority.Event{At: req.at, Policy: p.Name, Origin: req.origin})
+		a.Grant, err = h.Standing.For(ctx, h.standingGrant(req, *from.proof, a.Client.ID, p.Scopes, a.Target.ResourceIDs()), authority.Event{At: req.at, Policy: p.Name, Origin: req.origin, Assertion: req.assertion})
 		if err != nil {
 			return none, nil, err
 		}
@@ -378,7 +378,7 @@ func (h *Handler) exchange(ctx context.Context, req *request, ask exchangeReques
 		return none, nil, err
 	}
 	a.Life = life
-	return a, nil, nil
+	return a, nil, h.vouch(ctx, req, &a)
 }
 
 // decide asks the policies, and records what those on trial would have said.
@@ -465,16 +465,16 @@ func narrowedGroups(from exchanged, resource authority.Resource, granted []strin
 	return left, nil
 }
 
-// standingGrant is the grant of a workload. Where nobody hears of the end of
-// its pod it lives no longer than the proof.
-func (h *Handler) standingGrant(req *request, a authority.Authorization, from exchanged, p authority.Policy) authority.Grant {
-	expires := from.expires
-	if from.proof.Pods == authority.PodsWatched {
+// standingGrant is the grant that whoever has a proof keeps as long as what it comes from lives.
+// Where nobody hears of the end of a pod it lives no longer than the proof.
+func (h *Handler) standingGrant(req *request, proof authority.Proof, clientID string, scopes oauth.Scopes, resources []string) authority.Grant {
+	expires := proof.Expires
+	if proof.Pods == authority.PodsWatched {
 		expires = req.at.Add(h.Settings().RefreshTTL)
 	}
 	return authority.Grant{
-		ID: authority.NewID(req.at), ClientID: a.Client.ID, Subject: from.subject, Scopes: p.Scopes, Resources: a.Target.ResourceIDs(),
-		Evidence: from.proof.Evidence(), State: authority.GrantActive, CreatedAt: req.at, ExpiresAt: expires,
+		ID: authority.NewID(req.at), ClientID: clientID, Subject: proof.Workload(h.Settings().URL), Scopes: scopes, Resources: resources,
+		Evidence: proof.Evidence(), State: authority.GrantActive, CreatedAt: req.at, ExpiresAt: expires,
 	}
 }
 
@@ -488,7 +488,7 @@ func childGrant(req *request, a authority.Authorization, from exchanged) (author
 	g := authority.Grant{
 		ID: authority.NewID(req.at), Lineage: append(slices.Clone(token.Lineage), authority.Ancestor{GrantID: token.GrantID, ClientID: token.ClientID}),
 		ClientID: a.Client.ID, Subject: from.subject, Scopes: a.Target.Scopes, Resources: a.Target.ResourceIDs(),
-		SessionID: token.SessionID, AuthTime: token.AuthTime, AMR: token.AMR,
+		Workloads: token.Workloads, SessionID: token.SessionID, AuthTime: token.AuthTime, AMR: token.AMR,
 		State: authority.GrantActive, CreatedAt: req.at, ExpiresAt: from.expires,
 	}
 	if !token.SessionID.IsZero() {
