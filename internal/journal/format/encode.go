@@ -19,7 +19,7 @@ const (
 	maxScope    = 2048
 	maxAudience = 16
 	MaxJWS      = 8 << 10
-	MaxLine     = 136 << 10
+	MaxLine     = 140 << 10
 )
 
 // TimeLayout is how `time` is written: of one length, so texts sort as times do.

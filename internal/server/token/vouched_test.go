@@ -65,7 +65,7 @@ func TestAPodIsAClientWithoutASecret(t *testing.T) {
 	}
 	events := w.Recorded()
 	if made, issued := events[0], events[1]; made.Type != authority.EventGrantCreated || made.Subject.ID != "cluster:hub:ns:argocd:sa:controller" || made.ClientID != "argocd" ||
-		issued.Type != authority.EventTokenIssued || issued.Assertion.TokenID != "jti-of-uid-1" || len(issued.Assertion.TokenHash) != 32 || issued.Assertion != made.Assertion || issued.Origin != (authority.Origin{}) {
+		issued.Type != authority.EventTokenIssued || issued.Assertion.TokenID != "jti-of-uid-1" || issued.Assertion.Pod != "controller-0" || len(issued.Assertion.TokenHash) != 32 || issued.Assertion != made.Assertion || issued.Origin != (authority.Origin{}) {
 		t.Errorf("recorded %+v", events)
 	}
 	// The other places where clients authenticate.
