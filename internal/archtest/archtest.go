@@ -57,6 +57,7 @@ var mayImport = []struct {
 	{"internal/authority", words("internal/jose internal/oauth")},
 	{"internal/httpx", words("internal/oauth")},
 	{"internal/scan", words("internal/jose internal/oauth")},
+	{"internal/doctor", words("internal/jose")},
 	{"internal/explain", words("internal/jose internal/oauth")}, // `token inspect`, for the command alone
 	{"internal/keys", words("internal/authority internal/jose")},
 	{"internal/policy", words("internal/authority internal/jose internal/oauth")},
@@ -114,7 +115,7 @@ var fences = []struct {
 	{"github.com/prometheus", words("internal/server internal/node internal/cli internal/agent")},
 	{"go.opentelemetry.io", words("internal/server internal/node internal/cli")},
 	{"golang.org/x/mod", words("internal/journal/witness")},
-	{"go.yaml.in/yaml", words("internal/config internal/cli internal/kube")}, // the one file, -o yaml, a kubeconfig
+	{"go.yaml.in/yaml", words("internal/config internal/cli internal/kube internal/doctor")}, // the one file, -o yaml, a kubeconfig
 	{"gopkg.in/yaml.v3", nil}, // one YAML parser is enough
 }
 

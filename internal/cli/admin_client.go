@@ -47,6 +47,7 @@ func adminCommands(env *Environment) []*cobra.Command {
 	add((*adminCLI).panicCommand, dataForms)
 	add((*adminCLI).whyCommand, dataForms)
 	add((*adminCLI).scanCommand, dataForms)
+	add((*adminCLI).doctorCommand, dataForms)
 	return commands
 }
 
