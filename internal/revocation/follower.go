@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,12 @@ const (
 	// that took its number early may commit late, but not later than the
 	// database's own time limits allow.
 	overlap = 30 * time.Second
+	// recent is what is read again at each wake-up: two transactions of one moment
+	// commit in any order. Reading all of the overlap each time would cost more than
+	// anything else where pods end by the hundred. That is for every lookBackEvery-th
+	// poll, so what commits later than recent is heard within half a second.
+	recent        = time.Second
+	lookBackEvery = 2
 	// staleAfter is how long a view may go without hearing from the database
 	// before the node must say that it does not know what is dead.
 	staleAfter = time.Second
@@ -40,6 +47,7 @@ type Follower struct {
 
 	heard  atomic.Pointer[time.Time] // the last successful read; keeps the monotonic clock
 	mu     sync.Mutex                // one reading at a time; guards what follows
+	full   time.Time                 // the last successful read of the whole overlap
 	marks  []mark                    // where the list stood, oldest first
 	seen   map[int64]struct{}        // what the overlap held the last time
 	sweeps int
@@ -77,14 +85,18 @@ func (f *Follower) Run(ctx context.Context, wake <-chan struct{}) {
 	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
 	failing := false
-	for {
+	for polls := 0; ; {
+		back := recent
 		select {
 		case <-ctx.Done():
 			return
 		case <-wake:
 		case <-ticker.C:
+			if polls++; polls%lookBackEvery == 0 {
+				back = overlap
+			}
 		}
-		err := f.Load(ctx)
+		err := f.load(ctx, back)
 		if err != nil && !failing && ctx.Err() == nil {
 			f.Log.Error("revocations cannot be read", "error", err)
 		}
@@ -100,14 +112,20 @@ func (f *Follower) Run(ctx context.Context, wake <-chan struct{}) {
 
 // Load reads what is new, and the whole list at first. A node must not serve
 // before this succeeded.
-func (f *Follower) Load(ctx context.Context) error {
+func (f *Follower) Load(ctx context.Context) error { return f.load(ctx, overlap) }
+
+// load reads what is new, and again what took its number at most back ago.
+func (f *Follower) load(ctx context.Context, back time.Duration) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	asked := f.Now()
 	if last := f.heard.Load(); last != nil && asked.Round(0).Before(last.Round(0)) {
-		f.marks, f.seen = nil, nil // the clock was set back: what was over by it may not be over
+		f.full, f.marks, f.seen = time.Time{}, nil, nil // the clock was set back: what was over by it may not be over
 	}
-	after := f.start()
+	if f.full.IsZero() {
+		back = overlap
+	}
+	after := f.start(back)
 	seen := make(map[int64]struct{})
 	for {
 		page, err := f.Store.Revocations(ctx, after, pageSize)
@@ -127,7 +145,11 @@ func (f *Follower) Load(ctx context.Context) error {
 			break
 		}
 	}
-	f.seen = seen // only the overlap is ever asked for again
+	if back < overlap {
+		maps.Copy(f.seen, seen)
+	} else {
+		f.full, f.seen = asked, seen // only the overlap is ever asked for again
+	}
 	if n := len(f.marks); n == 0 || f.marks[n-1].seq < after {
 		f.marks = append(f.marks, mark{asked, after})
 	}
@@ -135,18 +157,24 @@ func (f *Follower) Load(ctx context.Context) error {
 	return nil
 }
 
-// start is where the list stood an overlap before the last reading: what has
-// become visible since then had taken its number later than that.
-func (f *Follower) start() int64 {
-	last := f.heard.Load()
-	if last == nil || len(f.marks) == 0 {
+// start is where the list stood that long before the last reading of its kind: what has
+// become visible since then had taken its number later than that, or is for a look
+// further back.
+func (f *Follower) start(back time.Duration) int64 {
+	if len(f.marks) == 0 {
 		return 0
 	}
-	for len(f.marks) > 1 && last.Sub(f.marks[1].at) >= overlap {
-		f.marks = f.marks[1:]
+	last := *f.heard.Load()
+	if back == overlap {
+		last = f.full
+		for len(f.marks) > 1 && last.Sub(f.marks[1].at) >= overlap {
+			f.marks = f.marks[1:]
+		}
 	}
-	if last.Sub(f.marks[0].at) < overlap {
-		return 0
+	for i := len(f.marks) - 1; i >= 0; i-- {
+		if last.Sub(f.marks[i].at) >= back {
+			return f.marks[i].seq
+		}
 	}
-	return f.marks[0].seq
+	return 0
 }
