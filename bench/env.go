@@ -37,6 +37,7 @@ type env struct {
 	name    string
 	proc    *proc.Process
 	addr    string // host:port
+	admin   string // host:port of the admin listener, once there is a configuration
 	issuer  string
 	dir     string
 	storage string // storage.url
@@ -160,8 +161,8 @@ func (e *env) start(ctx context.Context, cmd *exec.Cmd, url string) error {
 }
 
 func (e *env) writeConfig() error {
-	admin, err := proc.FreePort()
-	if err != nil {
+	var err error
+	if e.admin, err = freeAddress(); err != nil {
 		return err
 	}
 	key := make([]byte, 32)
@@ -171,7 +172,7 @@ func (e *env) writeConfig() error {
 	sum := sha256.Sum256([]byte(e.secret))
 	b64 := base64.RawStdEncoding
 	text := strings.NewReplacer(
-		"{issuer}", e.issuer, "{public}", e.addr, "{admin}", fmt.Sprintf("127.0.0.1:%d", admin),
+		"{issuer}", e.issuer, "{public}", e.addr, "{admin}", e.admin,
 		"{storage}", e.storage, "{dir}", e.dir, "{service}", serviceID, "{web}", webID, "{rs}", introspecID,
 		"{jwt}", jwtAPI, "{opaque}", opaqueAPI, "{redirect}", redirectURI, "{user}", userName,
 		"{hash}", "sha256:"+hex.EncodeToString(sum[:]),

@@ -30,6 +30,8 @@ type options struct {
 	postgres string
 	flood    bool
 	signIns  bool
+	deaths   bool
+	watched  int // pods that are watched while others are deleted
 }
 
 func main() {
@@ -52,13 +54,15 @@ func run(ctx context.Context) error {
 	flag.StringVar(&o.out, "out", "bench/results/latest.json", "where the result goes; empty for nowhere")
 	flag.BoolVar(&o.flood, "flood", false, "only measure the memory under a flood of large bodies, and write no JSON")
 	flag.BoolVar(&o.signIns, "signins", false, "only flood the sign-in form, and write no JSON")
+	flag.BoolVar(&o.deaths, "deaths", false, "only measure how soon deleted pods have nothing, with a real API server, and write no JSON")
+	flag.IntVar(&o.watched, "watched", 10_000, "pods that are watched meanwhile")
 	flag.StringVar(&o.postgres, "postgres", "", "directory of initdb and postgres. Empty: the newest under /usr/lib/postgresql")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	}
 	if *short {
-		o.runs, o.duration, o.warmUp, o.stored = 1, time.Second, 300*time.Millisecond, 20_000
+		o.runs, o.duration, o.warmUp, o.stored, o.watched = 1, time.Second, 300*time.Millisecond, 20_000, 500
 	}
 	var err error
 	if o.only, err = regexp.Compile(*only); err != nil {
@@ -97,6 +101,9 @@ func run(ctx context.Context) error {
 	}
 	if o.signIns {
 		return b.signIns(ctx)
+	}
+	if o.deaths {
+		return b.measureDeaths(ctx)
 	}
 	report, err := b.measureAll(ctx)
 	if err != nil {

@@ -154,7 +154,9 @@ func (b *bench) writeWorkloads(e *env) error {
 const workloadText = `clusters:
   - {name: hub, issuer: "` + hubIssuer + `", jwks_file: hub.jwks.json, pods: offline, audiences: ["` + proofFor + `"]}
   - {name: spoke-a, webhook: {caller: {rs}}}
-policies:
+` + workloadPolicy
+
+const workloadPolicy = `policies:
   - name: orders-use-spoke-a
     from: {cluster: hub, namespace: shop, service_account: orders}
     to: {cluster: spoke-a}

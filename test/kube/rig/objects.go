@@ -126,13 +126,20 @@ func (c *Cluster) CreatePod(namespace, serviceAccount, name string) (Pod, error)
 // deletionTimestamp.
 func (c *Cluster) DeletePod(t testing.TB, pod Pod, grace time.Duration) time.Time {
 	t.Helper()
+	deadline, err := c.EndPod(pod, grace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return deadline
+}
+
+// EndPod is DeletePod for any goroutine, and for a request that may fail.
+func (c *Cluster) EndPod(pod Pod, grace time.Duration) (deadline time.Time, err error) {
 	var deleted struct {
 		Metadata struct{ DeletionTimestamp time.Time }
 	}
-	if err := c.Call(http.MethodDelete, pod.path(), deleteOptions(pod, grace), &deleted); err != nil {
-		t.Fatal(err)
-	}
-	return deleted.Metadata.DeletionTimestamp
+	err = c.Call(http.MethodDelete, pod.path(), deleteOptions(pod, grace), &deleted)
+	return deleted.Metadata.DeletionTimestamp, err
 }
 
 // deleteOptions name the uid: a pod of the same name that came later is not meant.

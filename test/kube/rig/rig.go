@@ -83,6 +83,28 @@ func Start(t testing.TB) *Rig {
 	return shared.rig
 }
 
+// Alone starts etcd and one API server for a program that is no test. The program
+// calls stop at its end.
+func Alone(name string) (c *Cluster, stop func(), err error) {
+	programs, err := programs()
+	if err != nil {
+		return nil, nil, err
+	}
+	dir, err := os.MkdirTemp("", "signalbox-kube")
+	if err != nil {
+		return nil, nil, err
+	}
+	r := &Rig{programs: programs, dir: dir}
+	if err = r.startEtcd(); err == nil {
+		r.Hub, err = r.newCluster(name, Options{})
+	}
+	if err != nil {
+		r.stop()
+		return nil, nil, err
+	}
+	return r.Hub, r.stop, nil
+}
+
 // Add starts one more API server, for this test alone.
 func (r *Rig) Add(t testing.TB, name string, options Options) *Cluster {
 	t.Helper()
