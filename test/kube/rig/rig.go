@@ -94,7 +94,7 @@ func Alone(name string) (c *Cluster, stop func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	r := &Rig{programs: programs, dir: dir}
+	r := &Rig{Programs: programs, dir: dir}
 	if err = r.startEtcd(); err == nil {
 		r.Hub, err = r.newCluster(name, Options{})
 	}
