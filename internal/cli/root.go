@@ -37,6 +37,7 @@ Start with: signalbox dev`,
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(newDev(env), newServe(env), newHealthcheck(env), newInit(env), newConfig(env), newToken(env), newPolicy(env), newKubeCredential(env), newGitCredential(env), newAgent(env), newContext(env), newVersion(env))
 	root.AddCommand(adminCommands(env)...)
+	root.AddCommand(newMan(root))
 	fixHelp(root)
 	fixCompletion(root)
 	return root
