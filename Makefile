@@ -3,7 +3,7 @@
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: help run build test lint fuzz bench vulncheck
+.PHONY: help run build release test lint fuzz bench vulncheck
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,6 +13,9 @@ run: ## start the whole service, ready to try: demo user, demo clients, a first 
 
 build: ## make bin/signalbox: static, stripped, the same bytes from the same source
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/signalbox ./cmd/signalbox
+
+release: ## make dist/: binaries, packages, image, bills of materials, checksums, of six systems; no daemon, no network
+	go run -C release .
 
 test: ## install what the tests need (PostgreSQL, Node.js, Pebble, Kubernetes) and run every test
 	scripts/test.sh

@@ -43,8 +43,8 @@ func (r *release) pack(t target, format string) error {
 			Depends:  map[string][]string{"deb": {"passwd"}, "rpm": {"/usr/sbin/useradd"}}[format],
 			// A trust store, to fetch keys of other issuers.
 			Recommends: []string{"ca-certificates"},
-			RPM:        nfpm.RPM{BuildHost: "localhost", Summary: "Security token service", Compression: "gzip"},
-			Deb:        nfpm.Deb{Compression: "gzip"},
+			RPM:        nfpm.RPM{BuildHost: "localhost", Summary: "Security token service", Compression: "zstd"},
+			Deb:        nfpm.Deb{Compression: "zstd"},
 		},
 	})
 	if err := nfpm.PrepareForPackager(info, format); err != nil {

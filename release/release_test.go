@@ -439,7 +439,9 @@ func (d *published) unit(t *testing.T, root string) {
 func (d *published) rpm(t *testing.T) {
 	need(t, "rpm")
 	rpm := filepath.Join(d.dist, "signalbox_"+d.version+"_linux_amd64.rpm")
-	query := func(format string) string { return sh(t, ".", "rpm", "-qp", "--dbpath", t.TempDir(), "--qf", format, rpm) }
+	query := func(format string) string {
+		return sh(t, ".", "rpm", "-qp", "--dbpath", t.TempDir(), "--qf", format, rpm)
+	}
 	modes := map[string]string{}
 	for line := range strings.Lines(query("[%{FILENAMES} %{FILEMODES:octal} %{FILEUSERNAME}\n]")) {
 		name, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
