@@ -229,7 +229,7 @@ func TestAnOutageIsSurvivedUntilTheLastGoodTokenEnds(t *testing.T) {
 		w.answers(nil)
 		time.Sleep(31 * time.Second) // longer than the wait between two attempts
 		s.has(w.last())
-		if last := w.last(); last != "token-10" {
+		if last := w.last(); last != "token-12" {
 			t.Errorf("the last attempt was for %s", last)
 		}
 	})

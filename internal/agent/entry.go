@@ -153,7 +153,7 @@ func (r *running) note(ctx context.Context, s *slot, held Token, changed bool, e
 		s.failed++
 		s.failures++
 		s.problem = err
-		s.retry = now.After(backoff(s.failures, r.random()))
+		s.retry = now.After(backoff(s.failures, r.random(), s.held.Life))
 		r.log.Error("an output keeps what it had", "output", s.String(), "error", err)
 		return false
 	}
@@ -179,7 +179,7 @@ func (r *running) noteHook(err error) (again bool) {
 	r.hook.failed++
 	r.hook.failures++
 	r.hook.problem = fmt.Errorf("on_change: %w", err)
-	r.hook.retry = r.clock().After(backoff(r.hook.failures, r.random()))
+	r.hook.retry = r.clock().After(backoff(r.hook.failures, r.random(), 0))
 	r.log.Error("on_change failed", "error", err)
 	return true
 }

@@ -112,7 +112,7 @@ func (k *keeper) once(ctx context.Context) error {
 			return err // we end
 		}
 		k.failures++
-		k.retry = k.clock().After(backoff(k.failures, k.random()))
+		k.retry = k.clock().After(backoff(k.failures, k.random(), k.token.Life))
 		refused := errors.Is(err, ErrRefused)
 		if news := refused != k.refused; news || k.failures&(k.failures-1) == 0 { // each time that the number has doubled
 			k.log.Warn("no new token", "error", err, "failures", k.failures, "last_one_is_good", !k.token.Ended(k.clock()))
@@ -141,8 +141,12 @@ func (k *keeper) tell() {
 }
 
 // backoff is how long to wait after so many failures: twice as long each time,
-// and by chance down to half of that.
-func backoff(failures int, random float64) time.Duration {
-	wait := firstRetry << min(failures-1, 10)
-	return time.Duration(float64(min(wait, lastRetry)) * (0.5 + random/2))
+// and by chance down to half of that. It is short beside the life of the token that
+// is used meanwhile: whoever reads should have the next one before that ends.
+func backoff(failures int, random float64, life time.Duration) time.Duration {
+	wait := min(firstRetry<<min(failures-1, 10), lastRetry)
+	if life > 0 {
+		wait = min(wait, max(firstRetry, life/20))
+	}
+	return time.Duration(float64(wait) * (0.5 + random/2))
 }

@@ -36,7 +36,9 @@ type pods struct {
 	signer *jose.Signer
 }
 
-func startPods(t *testing.T) pods {
+func startPods(t *testing.T) pods { return startPodsWith(t, kubeConfig) }
+
+func startPodsWith(t *testing.T, config string) pods {
 	t.Helper()
 	key := newECKey()
 	signer, err := jose.NewSigner("hub-1", jose.ES256, "", key)
@@ -51,7 +53,7 @@ func startPods(t *testing.T) pods {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pods{startServe(t, kubeConfig, map[string]string{"hub.jwks.json": string(keys)}), signer}
+	return pods{startServe(t, config, map[string]string{"hub.jwks.json": string(keys)}), signer}
 }
 
 // proof writes the token of a pod, as a kubelet does, and again when it renews it.
