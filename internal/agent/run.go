@@ -19,6 +19,9 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/config"
 )
 
+// startIsOver is when the first tokens have been written, usually.
+const startIsOver = 5 * time.Second
+
 // Daemon is an agent with its configuration.
 type Daemon struct {
 	// Connect gives the way to ask an issuer whose certificate comes from these
@@ -181,6 +184,7 @@ func (d *Daemon) Run(ctx context.Context, c *config.Agent, load func() (*config.
 	d.removeOthers(ctx, entries)
 	d.set(ctx, entries, onSockets)
 	d.Log.Info("the agent runs", "tokens", len(entries), "issuer", c.Issuer)
+	defer time.AfterFunc(startIsOver, trim).Stop()
 	d.follow(ctx, c, load, asked)
 	d.agent.Wait()
 	all.Wait()

@@ -22,21 +22,29 @@ func newConfig(env *Environment) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	validate := newConfigValidate(env)
+	var whose string
 	explain := &cobra.Command{
 		Use:     "explain KEY",
 		Short:   "Explain one configuration key",
-		Example: "  signalbox config explain tokens.refresh_grace",
+		Example: "  signalbox config explain tokens.refresh_grace\n  signalbox config explain --for agent tokens.file",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return &usageError{errors.New("name one key, for example tokens.access_ttl; the keys are: " + strings.Join(config.Keys(), ", "))}
+				return &usageError{errors.New("name one key, for example tokens.access_ttl; the keys are: " + strings.Join(keysOf(whose), ", "))}
 			}
 			return nil
 		},
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return config.Keys(), cobra.ShellCompDirectiveNoFileComp
+			return keysOf(whose), cobra.ShellCompDirectiveNoFileComp
 		},
-		RunE: func(_ *cobra.Command, args []string) error {
-			text, err := config.Explain(args[0])
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := oneOf(cmd, "for", whose, withFile); err != nil {
+				return err
+			}
+			explain := config.Explain
+			if whose == "agent" {
+				explain = config.ExplainAgent
+			}
+			text, err := explain(args[0])
 			if err != nil {
 				return err
 			}
@@ -47,15 +55,36 @@ func newConfig(env *Environment) *cobra.Command {
 	schema := &cobra.Command{
 		Use:     "schema",
 		Short:   "Print the JSON Schema of the configuration",
-		Example: "  signalbox config schema > signalbox.schema.json",
+		Example: "  signalbox config schema > signalbox.schema.json\n  signalbox config schema --for agent > agent.schema.json",
 		Args:    noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			_, err := env.Out.Write(append([]byte(strings.TrimSpace(string(config.Schema()))), '\n'))
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := oneOf(cmd, "for", whose, withFile); err != nil {
+				return err
+			}
+			text := config.Schema()
+			if whose == "agent" {
+				text = config.AgentSchema()
+			}
+			_, err := env.Out.Write(append([]byte(strings.TrimSpace(string(text))), '\n'))
 			return err
 		},
 	}
+	for _, c := range []*cobra.Command{explain, schema} {
+		c.Flags().StringVar(&whose, "for", "serve", "whose file: "+oneOfWords(withFile))
+		_ = c.RegisterFlagCompletionFunc("for", cobra.FixedCompletions(withFile, cobra.ShellCompDirectiveNoFileComp))
+	}
 	cmd.AddCommand(validate, explain, schema)
 	return cmd
+}
+
+// withFile are the commands that have a file.
+var withFile = []string{"serve", "agent"}
+
+func keysOf(whose string) []string {
+	if whose == "agent" {
+		return config.AgentKeys()
+	}
+	return config.Keys()
 }
 
 func newConfigValidate(env *Environment) *cobra.Command {

@@ -26,6 +26,8 @@ func TestReference(t *testing.T) {
 		"docs/reference/configuration.md":      configuration,
 		"docs/reference/admin-api.md":          adminAPI,
 		"docs/reference/signalbox.schema.json": func(*testing.T) string { return string(config.Schema()) },
+		"docs/reference/agent.md":              agent,
+		"docs/reference/agent.schema.json":     func(*testing.T) string { return string(config.AgentSchema()) },
 	} {
 		want := make(t)
 		file := filepath.Join(checkout, page)
@@ -107,8 +109,14 @@ prints a JSON Schema for editors, which is also [here](signalbox.schema.json). [
 A changed file takes effect by itself within seconds, or at once on SIGHUP. A file with a mistake is refused, and the old configuration stays in use.
 These need a restart: ` + strings.Join(config.NeedRestart(), ", ") + `.
 `)
-	for _, key := range config.Keys() {
-		text, err := config.Explain(key)
+	explained(t, &b, config.Keys(), config.Explain)
+	return b.String()
+}
+
+// explained is what the program says of each key.
+func explained(t *testing.T, b *strings.Builder, keys []string, explain func(string) (string, error)) {
+	for _, key := range keys {
+		text, err := explain(key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +126,7 @@ These need a restart: ` + strings.Join(config.NeedRestart(), ", ") + `.
 		}
 		title, rest, _ := strings.Cut(text, "\n")
 		sentence, details, _ := strings.Cut(rest, "\n\n")
-		fmt.Fprintf(&b, "\n%s `%s`\n\n%s\n", depth, title, strings.Join(strings.Fields(sentence), " "))
+		fmt.Fprintf(b, "\n%s `%s`\n\n%s\n", depth, title, strings.Join(strings.Fields(sentence), " "))
 		var lines []string
 		for _, m := range explainedLine.FindAllStringSubmatch(details, -1) {
 			value := strings.Join(strings.Fields(m[2]), " ")
@@ -145,6 +153,54 @@ These need a restart: ` + strings.Join(config.NeedRestart(), ", ") + `.
 			b.WriteString("\n" + strings.Join(lines, "\n") + "\n")
 		}
 	}
+}
+
+func agent(t *testing.T) string {
+	var b strings.Builder
+	b.WriteString(generated + `
+# Agent
+
+` + "`signalbox agent --config FILE`" + ` keeps tokens fresh in files, kubeconfigs and on a Unix socket. [How to use it](../how-to/agent.md). Its file is YAML, as strict as the service's: relative paths start at
+the file's folder, and no environment variable overrides it. ` + "`signalbox config explain --for agent KEY`" + ` prints what is below, and ` + "`signalbox config schema --for agent`" + ` a JSON Schema for
+editors, which is also [here](agent.schema.json). A changed file takes effect by itself within seconds, or at once on SIGHUP; a file with a mistake is refused, and the one before stays in use.
+
+## Socket
+
+HTTP over the Unix socket of ` + "`listen.socket`" + `. The kernel says which user asks. The answer is not to be cached.
+
+` + "`GET /token?name=NAME`" + ` answers 200 with ` + "`name`, `access_token`, `token_type` (`Bearer`) and `expires_in`" + ` in seconds. Without ` + "`name`" + ` it is the only token that the user may have.
+
+| status | ` + "`error`" + ` | why |
+| --- | --- | --- |
+| 400 | ` + "`invalid_request`" + ` | the user may have several tokens, and the request names none; or it names one twice |
+| 403 | ` + "`access_denied`" + ` | the user may not have this token, or there is none of this name |
+| 404 | ` + "`not_found`" + ` | another path |
+| 405 | ` + "`method_not_allowed`" + ` | another method than GET |
+| 503 | ` + "`temporarily_unavailable`" + ` | there is no good token now; with ` + "`Retry-After`" + ` |
+
+A user has at most 64 connections at the same time.
+
+## Health and metrics
+
+HTTP on ` + "`listen.health`" + `. ` + "`/livez`" + ` is 200 while the agent runs. ` + "`/readyz`" + ` is 503 while an output has no token, or one past 90 % of its life, with a line for each: the token's name, the output, why.
+` + "`/metrics`" + ` has, for each ` + "`token`" + ` and each ` + "`output`" + ` of it (` + "`file PATH`, `kubeconfig PATH`, `socket`, `on_change`" + `):
+
+| metric | type | what |
+| --- | --- | --- |
+`)
+	metrics := regexp.MustCompile(`prometheus\.NewDesc\("([a-z_]+)", "([^"]+)"`).FindAllStringSubmatch(read(t, "internal/agent/health.go"), -1)
+	if len(metrics) != 4 {
+		t.Errorf("found %d metrics in the program", len(metrics))
+	}
+	for _, m := range metrics {
+		kind := "gauge"
+		if strings.HasSuffix(m[1], "_total") {
+			kind = "counter"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", m[1], kind, m[2])
+	}
+	b.WriteString("\n# Keys\n")
+	explained(t, &b, config.AgentKeys(), config.ExplainAgent)
 	return b.String()
 }
 
