@@ -1,9 +1,11 @@
 package node
 
 import (
+	"encoding/base64"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,11 +38,27 @@ clusters:
 	if err := n.retrust(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if proof, err := n.verifier.Verify(t.Context(), serviceAccountToken); err == nil {
+		t.Fatalf("nobody has signed it: %+v", proof)
+	}
 	s := n.clusterStatus(t.Context(), "hub")
-	if s.Reachable || s.ReachFailure == "" || s.Watch == "up" || len(s.Keys) != 0 {
+	if s.Reachable || s.ReachFailure == "" || s.Watch != "down" || len(s.Keys) != 0 {
 		t.Errorf("an API server that nobody vouches for: %+v", s)
 	}
+	if !strings.Contains(s.KeysFailure, "certificate") || s.KeysFetchedAt != nil {
+		t.Errorf("it has no keys for us: %q, fetched at %v", s.KeysFailure, s.KeysFetchedAt)
+	}
+	if s.Refusal == "" || s.RefusedAt == nil {
+		t.Errorf("a token of it was refused: %+v", s)
+	}
+	if got := metric(t, n, `signalbox_cluster_watched{cluster="hub"}`); got != 0 {
+		t.Errorf("nobody watches it, and the alert sees %v", got)
+	}
 }
+
+// serviceAccountToken says that it is one of the cluster hub, and nobody has signed it.
+var serviceAccountToken = base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"RS256","kid":"k1"}`)) + "." +
+	base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"https://kubernetes.default.svc","sub":"system:serviceaccount:shop:orders"}`)) + ".c2lnbmF0dXJl"
 
 func TestHowAWatchIsDoing(t *testing.T) {
 	heard := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)

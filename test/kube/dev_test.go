@@ -17,7 +17,8 @@ import (
 func TestDevShowsAPodsTokensDie(t *testing.T) {
 	t.Parallel()
 	r := rig.Start(t)
-	r.Hub.Namespace(t, "default")
+	// Of the clusters this one has an issuer that nobody can guess.
+	r.SpokeB.Namespace(t, "default")
 	command, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -29,7 +30,7 @@ func TestDevShowsAPodsTokensDie(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	dev := exec.Command(command, "dev", "--kubernetes", r.Hub.Kubeconfig(), "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--ready-file", ready)
+	dev := exec.Command(command, "dev", "--kubernetes", r.SpokeB.Kubeconfig(), "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--ready-file", ready)
 	dev.Stderr = log
 	if err := dev.Start(); err != nil {
 		t.Fatal(err)
@@ -51,11 +52,15 @@ func TestDevShowsAPodsTokensDie(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, shown, ok := strings.Cut(string(text), "Your cluster is registered as dev, and its pods are watched (the issuer of their tokens is "+rig.DefaultIssuer+")")
+	_, shown, ok := strings.Cut(string(text), "Your cluster is registered as dev, and its pods are watched (the issuer of their tokens is "+r.SpokeB.Issuer+")")
 	if !ok || !strings.Contains(shown, "serviceAccountToken: {path: token, audience: \"http://127.0.0.1:") {
 		t.Fatalf("dev says:\n%s", text)
 	}
-	shown, _, _ = strings.Cut(shown, "\napiVersion:") // the pod, which is in a file too
+	shown, pod, _ := strings.Cut(shown, "\napiVersion:") // the pod, which is in a file too
+	// No kubelet mounts anything here, and the commands look for the proof at this path.
+	if !strings.Contains(pod, "mountPath: /var/run/secrets/signalbox,") || !strings.Contains(pod, "serviceAccountToken: {path: token,") {
+		t.Errorf("the pod's token is not where the commands look for it:\n%s", pod)
+	}
 	var commands []string
 	for _, m := range regexp.MustCompile(`(?m)^  (.+)$`).FindAllStringSubmatch(shown, -1) {
 		commands = append(commands, m[1])
