@@ -61,8 +61,10 @@ func (r *running) statuses() (all []status) {
 	return all
 }
 
-// Handler answers /livez, /readyz and /metrics. No token is in any of them.
-func (a *Agent) Handler() http.Handler {
+// Handler answers /livez, /readyz and /metrics. No token is in any of them. Ready is
+// whoever keeps what its own file says and hears what is declared elsewhere: what
+// comes of that is in the statuses there, and in the metrics.
+func (a *Agent) Handler(controller Controller) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -73,7 +75,8 @@ func (a *Agent) Handler() http.Handler {
 			}
 		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		if len(red) == 0 {
+		deaf := controller.Up()
+		if len(red) == 0 && deaf == nil {
 			fmt.Fprintln(w, "ok")
 			return
 		}
@@ -81,15 +84,21 @@ func (a *Agent) Handler() http.Handler {
 		for _, s := range red {
 			fmt.Fprintf(w, "%s: %s: %s\n", s.token, s.output, s.red)
 		}
+		if deaf != nil {
+			fmt.Fprintln(w, deaf)
+		}
 	})
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(metrics{a})
+	registry.MustRegister(metrics{a, controller})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	return mux
 }
 
 // metrics reads what is known when it is asked: nothing is counted twice.
-type metrics struct{ *Agent }
+type metrics struct {
+	*Agent
+	controller Controller
+}
 
 var (
 	labels   = []string{"token", "output"}
@@ -106,7 +115,11 @@ func (metrics) Describe(to chan<- *prometheus.Desc) {
 }
 
 func (m metrics) Collect(to chan<- prometheus.Metric) {
-	for _, s := range m.statuses() {
+	all := m.statuses()
+	if declared := m.controller.Tokens(); declared != nil {
+		all = append(all, declared.statuses()...)
+	}
+	for _, s := range all {
 		to <- prometheus.MustNewConstMetric(renewals, prometheus.CounterValue, float64(s.puts), s.token, s.output)
 		to <- prometheus.MustNewConstMetric(failures, prometheus.CounterValue, float64(s.failed), s.token, s.output)
 		if s.hasToken {

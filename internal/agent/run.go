@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -16,7 +17,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/internal/agent/secret"
 	"github.com/signalbox-sts/signalbox/internal/config"
+	"github.com/signalbox-sts/signalbox/internal/kube"
 )
 
 // startIsOver is when the first tokens have been written, usually.
@@ -28,13 +31,35 @@ type Daemon struct {
 	// authorities; nil: from the system's.
 	Connect func(issuer string, ca []byte) (Service, error)
 	Log     *slog.Logger
+	// Controller makes what serves the SignalboxTokens that the configuration names.
+	Controller func(c *config.Agent, service Service, client *kube.Client) (Controller, error)
 
+	client *kube.Client
 	agent  Agent
 	files  *Files
 	socket Socket
 }
 
+// Controller keeps outputs that are declared elsewhere.
+type Controller struct {
+	Run    func(ctx context.Context)
+	Up     func() error  // nil while it hears what is declared
+	Tokens func() *Agent // the outputs that it keeps now; nil: another one does
+}
+
+var noController = Controller{Up: func() error { return nil }, Tokens: func() *Agent { return nil }}
+
 func (d *Daemon) open(c *config.Agent) error {
+	needed := len(c.Kubernetes.Namespaces) > 0
+	for _, t := range c.Tokens {
+		needed = needed || t.Secret.Name != ""
+	}
+	if needed {
+		var err error
+		if d.client, err = kube.NewOwnClient(c.Kubernetes.Kubeconfig); err != nil {
+			return fmt.Errorf("kubernetes: %w", err)
+		}
+	}
 	state, err := OpenState(c.StateFile)
 	if err != nil {
 		return err
@@ -76,6 +101,13 @@ func (d *Daemon) entries(c *config.Agent) (entries []Entry, onSockets map[string
 		}
 		if t.Kubeconfig.Path != "" {
 			e.Outlets = append(e.Outlets, &file{Files: d.files, kind: "kubeconfig", path: t.Kubeconfig.Path, access: t.Kubeconfig.Access, content: kubeconfigOf(t)})
+		}
+		if t.Secret.Name != "" {
+			if d.client == nil {
+				return nil, nil, errors.New("the first secret cannot be added while the agent runs: restart it")
+			}
+			e.Outlets = append(e.Outlets, &Secret{Client: d.client, Namespace: t.Secret.Namespace, Name: t.Secret.Name, Spec: t.Secret.Spec,
+				To: secret.Target{Issuer: c.Issuer, Cluster: t.To.Cluster}, For: "token " + t.Name})
 		}
 		if len(t.Socket.UIDs) > 0 {
 			o := &onSocket{name: t.Name, uids: t.Socket.UIDs}
@@ -158,9 +190,22 @@ func (d *Daemon) Run(ctx context.Context, c *config.Agent, load func() (*config.
 	if err != nil {
 		return err
 	}
+	controller := noController
+	if len(c.Kubernetes.Namespaces) > 0 {
+		service, err := d.Connect(c.Issuer, c.CA)
+		if err != nil {
+			return err
+		}
+		if controller, err = d.Controller(c, service, d.client); err != nil {
+			return fmt.Errorf("kubernetes: %w", err)
+		}
+	}
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	var all sync.WaitGroup
+	if controller.Run != nil {
+		all.Go(func() { controller.Run(ctx) })
+	}
 	failed := make(chan error, 2)
 	serve := func(what string, f func() error) {
 		all.Go(func() {
@@ -172,7 +217,7 @@ func (d *Daemon) Run(ctx context.Context, c *config.Agent, load func() (*config.
 	}
 	if health != nil {
 		d.Log.Info("health and metrics", "address", health.Addr().String())
-		serve("listen.health", func() error { return serveHTTP(ctx, health, &http.Server{Handler: d.agent.Handler()}) })
+		serve("listen.health", func() error { return serveHTTP(ctx, health, &http.Server{Handler: d.agent.Handler(controller)}) })
 	}
 	if socket != nil {
 		d.Log.Info("tokens over a socket", "path", c.Listen.Socket)
@@ -242,6 +287,9 @@ func (d *Daemon) follow(ctx context.Context, c *config.Agent, load func() (*conf
 func (d *Daemon) reload(ctx context.Context, c, next *config.Agent) error {
 	if fixed := c.Fixed(next); len(fixed) > 0 {
 		return fmt.Errorf("%s cannot change while the agent runs: restart it", strings.Join(fixed, ", "))
+	}
+	if len(c.Kubernetes.Namespaces) > 0 && (c.Issuer != next.Issuer || !bytes.Equal(c.CA, next.CA)) {
+		return errors.New("issuer and ca_file cannot change while SignalboxTokens are served: restart it")
 	}
 	entries, onSockets, err := d.entries(next)
 	if err != nil {

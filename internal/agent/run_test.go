@@ -348,7 +348,7 @@ func TestReadyzIsRedPastNineTenthsOfALifeAndSaysWhich(t *testing.T) {
 			synctest.Wait()
 			answer := newRecorder()
 			request, _ := http.NewRequest(http.MethodGet, path, nil)
-			w.Handler().ServeHTTP(answer, request)
+			w.Handler(noController).ServeHTTP(answer, request)
 			return answer.status, answer.body.String()
 		}
 		a.answers(errors.New("no space left on device"))

@@ -51,7 +51,7 @@ var mayImport = []struct {
 	{"scripts", nil},
 	{"examples", words(". verify")}, // what others may import
 
-	{"internal/config", words("internal/authority internal/config/source internal/oauth internal/password internal/suggest")},
+	{"internal/config", words("internal/agent/secret internal/authority internal/config/source internal/oauth internal/password internal/suggest")},
 	{"internal/config/source", nil},
 	{"internal/dpop", words("internal/jose")},
 	{"internal/authority", words("internal/jose internal/oauth")},
@@ -91,7 +91,7 @@ var mayImport = []struct {
 	{".", words("internal/jose internal/dpop internal/oauth")},
 	{"verify", words("internal/jose internal/dpop internal/oauth")},
 	{"signalboxtest", words("...")},
-	{"internal/agent", words(". internal/config internal/kube")}, // config reads its file
+	{"internal/agent", words(". internal/agent/secret internal/config internal/kube")}, // config reads its file
 	{"internal/agent/secret", nil},
 	{"internal/agent/controller", words("internal/agent internal/agent/secret internal/kube")},
 

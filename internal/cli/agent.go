@@ -2,12 +2,15 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"net/url"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,7 +19,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/signalbox-sts/signalbox/internal/agent"
+	"github.com/signalbox-sts/signalbox/internal/agent/controller"
 	"github.com/signalbox-sts/signalbox/internal/config"
+	"github.com/signalbox-sts/signalbox/internal/kube"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
@@ -25,10 +30,11 @@ func newAgent(env *Environment) *cobra.Command {
 	var once, check bool
 	cmd := &cobra.Command{
 		Use:   "agent --config FILE",
-		Short: "Keep tokens fresh in files and on a socket, for programs that cannot ask",
+		Short: "Keep tokens fresh in files, Kubernetes Secrets and on a socket",
 		Long: `Keep tokens fresh for programs that cannot ask for themselves: in files, in
-kubeconfigs, and on a Unix socket. The file says which; its keys are in
-docs/reference/agent.md.
+kubeconfigs, in Kubernetes Secrets, and on a Unix socket. The file says which; its
+keys are in docs/reference/agent.md. With kubernetes.namespaces it serves a whole
+cluster: it keeps the Secrets of the SignalboxTokens that teams declare.
 
 A token is renewed when two thirds of its life are over. While the service is
 away the last good one stays. A file is replaced in one step, and only while its
@@ -63,9 +69,15 @@ With --once everything is written once, for an init container; the exit code is
 				Connect: func(issuer string, ca []byte) (agent.Service, error) { return env.connect(issuer, ca) },
 				Log:     slog.New(slog.NewJSONHandler(env.Err, nil)),
 			}
+			d.Controller = func(c *config.Agent, service agent.Service, client *kube.Client) (agent.Controller, error) {
+				return signalboxTokens(c, service, client, d.Log)
+			}
 			if once {
 				return d.Once(cmd.Context(), c)
 			}
+			// It lives beside the programs that it serves, and seldom has much to do: rather
+			// more collections than more memory.
+			debug.SetGCPercent(40)
 			hangup := make(chan os.Signal, 1)
 			signal.Notify(hangup, syscall.SIGHUP)
 			defer signal.Stop(hangup)
@@ -77,6 +89,32 @@ With --once everything is written once, for an init container; the exit code is
 	cmd.Flags().BoolVar(&check, "check", false, "check the file, and end")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
 	return cmd
+}
+
+// podNamespace is where a pod finds the name of its namespace.
+const podNamespace = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+
+// signalboxTokens serves the SignalboxTokens that the agent's file names.
+func signalboxTokens(c *config.Agent, service agent.Service, client *kube.Client, log *slog.Logger) (agent.Controller, error) {
+	k := c.Kubernetes
+	if k.LeaseNamespace == "" {
+		text, err := os.ReadFile(podNamespace)
+		if err != nil {
+			return agent.Controller{}, fmt.Errorf("lease.namespace is missing, and we run in no pod: %w", err)
+		}
+		k.LeaseNamespace = strings.TrimSpace(string(text))
+	}
+	host, _ := os.Hostname() // the random part is enough
+	serving := &controller.Controller{
+		Client: client, Issuer: c.Issuer, Namespaces: k.Namespaces, Clock: agent.SystemClock(), Random: mathrand.Float64, Log: log,
+		Exchange: func(ctx context.Context, proof string, to controller.Target) (string, time.Duration, error) {
+			return service(ctx, agent.Request{SubjectToken: proof, Cluster: to.Cluster, Resource: to.Resource, Scopes: to.Scopes})
+		},
+	}
+	lease := &controller.Lease{Client: client, Namespace: k.LeaseNamespace, Name: k.LeaseName, Holder: host + "_" + rand.Text(), Log: log}
+	return agent.Controller{
+		Run: func(ctx context.Context) { lease.Run(ctx, serving.Run) }, Up: serving.Up, Tokens: serving.Tokens,
+	}, nil
 }
 
 // connect is the way of the agent to ask an issuer.

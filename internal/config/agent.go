@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/signalbox-sts/signalbox/internal/agent/secret"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config/source"
 )
@@ -15,12 +16,13 @@ import (
 // as strictly as the service's. LoadAgent and ParseAgent are the only way to one,
 // and it is never changed afterwards.
 type Agent struct {
-	Issuer    string
-	CAFile    string
-	CA        []byte // the text of CAFile
-	Listen    AgentListen
-	StateFile string
-	Tokens    []AgentToken
+	Issuer     string
+	CAFile     string
+	CA         []byte // the text of CAFile
+	Listen     AgentListen
+	StateFile  string
+	Kubernetes AgentKubernetes
+	Tokens     []AgentToken
 
 	// Files are all files that were read, the configuration first.
 	Files []File
@@ -32,6 +34,30 @@ type AgentListen struct {
 	Socket string // path of a Unix socket
 }
 
+// AgentKubernetes is the cluster that the agent is at home in.
+type AgentKubernetes struct {
+	KubeconfigFile string
+	Kubeconfig     []byte // the text of KubeconfigFile; nil: the pod's service account
+	// Namespaces are those whose SignalboxTokens are served, or "*" for all.
+	Namespaces     []string
+	LeaseNamespace string // empty: that of the pod
+	LeaseName      string
+}
+
+// AgentSecret is a Kubernetes Secret. No Name: none.
+type AgentSecret struct {
+	Namespace, Name string
+	Server          string
+	CAFile          string
+	Kind, URL, Type string
+	Project         string
+	Username        string
+	Registry        string
+	Data            map[string]string
+
+	Spec secret.Spec
+}
+
 // AgentToken is one token and the places that it is kept fresh in.
 type AgentToken struct {
 	Name string
@@ -40,6 +66,7 @@ type AgentToken struct {
 
 	File       AgentFile
 	Kubeconfig AgentKubeconfig
+	Secret     AgentSecret
 	Socket     AgentSocket
 	OnChange   []string
 }
@@ -173,6 +200,7 @@ func (d *document) agent(a *Agent) {
 	if a.StateFile != "" {
 		d.onlyHere("state_file", a.StateFile)
 	}
+	d.agentKubernetes(&a.Kubernetes)
 	names := map[string]int{}
 	for i := range a.Tokens {
 		if len(d.Errors) >= source.MaxErrors {
@@ -236,13 +264,14 @@ func (d *document) agentToken(a *Agent, i int, names map[string]int) {
 			d.Fail(key("socket"), "there is no socket", "add `listen: {socket: /run/signalbox/agent.sock}`")
 		}
 	}
-	files := t.File.Path != "" || t.Kubeconfig.Path != ""
+	d.agentSecret(a, t, key)
+	files := t.File.Path != "" || t.Kubeconfig.Path != "" || t.Secret.Name != ""
 	switch {
 	case d.Inside["tokens["+strconv.Itoa(i)+"]"]:
 	case !files && len(t.Socket.UIDs) == 0:
-		d.Fail(key("file"), "is missing: the token would go nowhere", "add file, kubeconfig or socket")
+		d.Fail(key("file"), "is missing: the token would go nowhere", "add file, kubeconfig, secret or socket")
 	case len(t.OnChange) > 0 && !files:
-		d.Fail(key("on_change"), "there is no file that changes", "add file or kubeconfig, or remove on_change")
+		d.Fail(key("on_change"), "there is nothing that changes", "add file, kubeconfig or secret, or remove on_change")
 	}
 	if len(t.OnChange) > 0 && !d.Inside[key("on_change")] && !filepath.IsAbs(t.OnChange[0]) {
 		d.Fail(key("on_change[0]"), "is not the absolute path of a program", "write it like /usr/bin/systemctl: no shell and no PATH is asked")
@@ -348,4 +377,65 @@ func (d *document) agentKubeconfig(k *AgentKubeconfig, key func(string) string) 
 	if k.CAFile = d.path(k.CAFile); k.CAFile != "" {
 		k.CA = d.certificates(section+".ca_file", k.CAFile)
 	}
+}
+
+// agentKubernetes checks the cluster that the agent is at home in.
+func (d *document) agentKubernetes(k *AgentKubernetes) {
+	if k.KubeconfigFile = d.path(k.KubeconfigFile); k.KubeconfigFile != "" {
+		k.Kubeconfig, _, _ = d.read("kubernetes.kubeconfig_file", k.KubeconfigFile)
+	}
+	for i, namespace := range k.Namespaces {
+		at := "kubernetes.namespaces[" + strconv.Itoa(i) + "]"
+		switch {
+		case namespace == "*" && len(k.Namespaces) > 1:
+			d.Fail(at, "is all namespaces, and others are there beside it", "keep one of the two")
+		case namespace != "*" && !isKubernetesName(namespace) || len(namespace) > 63:
+			d.Fail(at, source.Quote(namespace)+" is not a namespace", `write its name, or "*" for all`)
+		case slices.Contains(k.Namespaces[:i], namespace):
+			d.Fail(at, source.Quote(namespace)+" is there twice", "remove one of them")
+		}
+	}
+	for key, name := range map[string]string{"kubernetes.lease.namespace": k.LeaseNamespace, "kubernetes.lease.name": k.LeaseName} {
+		if d.IsSet(key) && !d.Failed[key] && !isKubernetesName(name) {
+			d.Fail(key, source.Quote(name)+" is not a name", "use a to z, 0 to 9, - and .")
+		}
+	}
+}
+
+// agentSecret checks a Secret, by the rules of those who read it.
+func (d *document) agentSecret(a *Agent, t *AgentToken, key func(string) string) {
+	section, s := key("secret"), &t.Secret
+	if !d.IsSet(section) || d.Inside[section] {
+		return
+	}
+	for name, value := range map[string]string{"namespace": s.Namespace, "name": s.Name} {
+		switch at := section + "." + name; {
+		case value == "":
+			d.Fail(at, "is missing", "add `"+name+": …`")
+		case !isKubernetesName(value):
+			d.Fail(at, source.Quote(value)+" is not a name", "use a to z, 0 to 9, - and .")
+		}
+	}
+	d.onlyHere(section+".name", "secret "+s.Namespace+"/"+s.Name)
+	s.Spec = secret.Spec{Kind: secret.Kind(s.Kind), Server: s.Server, URL: s.URL, Type: s.Type, Project: s.Project, Username: s.Username, Registry: s.Registry, Data: s.Data}
+	if s.CAFile = d.path(s.CAFile); s.CAFile != "" {
+		s.Spec.CA = string(d.certificates(section+".ca_file", s.CAFile))
+	}
+	names := map[string]string{
+		"Kind": "kind", "Server": "server", "CA": "ca_file", "URL": "url", "Type": "type",
+		"Project": "project", "Username": "username", "Registry": "registry", "Data": "data",
+	}
+	for _, p := range s.Spec.Check(secret.Target{Issuer: a.Issuer, Cluster: t.To.Cluster}) {
+		if at := section + "." + names[p.Member]; !d.Failed[at] {
+			d.Fail(at, p.Text, p.Fix)
+		}
+	}
+}
+
+// isKubernetesName says whether an object can have this name (RFC 1123).
+func isKubernetesName(s string) bool {
+	if s == "" || len(s) > 253 || strings.Trim(s, "-.") != s {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '.' })
 }

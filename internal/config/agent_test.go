@@ -81,7 +81,7 @@ func TestAWrongAgentsFileSaysWhereAndWhatHelps(t *testing.T) {
 		{"a kubeconfig without its server", `, server: "https://10.0.1.1:6443"`, "", "kubeconfig.server: is missing"},
 		{"a server in the open", "https://10.0", "http://10.0", "is not the URL of an API server"},
 		{"a program by its name alone", "/usr/bin/systemctl", "systemctl", "is not the absolute path of a program"},
-		{"nothing that changes", "    socket: {uids: [0, 1000]}\n", "    socket: {uids: [1]}\n    on_change: [/bin/true]\n", "there is no file that changes"},
+		{"nothing that changes", "    socket: {uids: [0, 1000]}\n", "    socket: {uids: [1]}\n    on_change: [/bin/true]\n", "there is nothing that changes"},
 		{"a name twice", "name: orders", "name: spoke-a", "tokens[1].name"},
 		{"a name with a slash", "name: orders", "name: a/b", "is not a name"},
 		{"a long path of a socket", "/run/signalbox/agent.sock", "/" + strings.Repeat("x", 104), "is longer than the 103 bytes"},

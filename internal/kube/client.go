@@ -54,14 +54,19 @@ type Client struct {
 	http       *http.Client
 	credential credential
 	notes      []string
+	writing    chan struct{} // one for each that may write at the same time
 }
+
+// maxWriting keeps those who renew a thousand Secrets from waiting in the API
+// server's queue, where their time runs out.
+const maxWriting = 16
 
 // SelfToken issues a token to ourselves for a cluster, as user signalbox.
 type SelfToken func(ctx context.Context, cluster string) (token string, expires time.Time, err error)
 
 // NewClient makes the client of a cluster that has an API server. It calls nobody.
 func NewClient(cluster authority.Cluster, self SelfToken) (*Client, error) {
-	c := &Client{}
+	c := &Client{writing: make(chan struct{}, maxWriting)}
 	trust := &tls.Config{MinVersion: tls.VersionTLS12}
 	server, ca := cluster.APIServer, cluster.CA
 	switch cluster.Credential {

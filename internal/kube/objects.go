@@ -189,6 +189,12 @@ func (c *Client) writeBody(ctx context.Context, r request, body any) (m Metadata
 
 // write sends, and reads the metadata of the answer: what the object holds stays there.
 func (c *Client) write(ctx context.Context, r request) (m Metadata, created bool, err error) {
+	select {
+	case c.writing <- struct{}{}:
+	case <-ctx.Done():
+		return m, false, ctx.Err()
+	}
+	defer func() { <-c.writing }()
 	r.accept = metadataOnly
 	code := 0
 	r.code = &code

@@ -4,13 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -481,5 +484,125 @@ func TestOneOfTwoAgentsWorksAndTheOtherTakesOver(t *testing.T) {
 	took := until(t, 40*time.Second, "the third one works", func() bool { n, who := count(); return n == 1 && who == "three" })
 	if took < 10*time.Second {
 		t.Errorf("it was taken after %s from somebody who may live", took)
+	}
+}
+
+// The built binary, as two replicas run it: it serves SignalboxTokens, and writes the
+// Secrets of its own file. A thousand of them fit into 60 MiB.
+func TestSignalboxAgentServesAClusterAndItsOwnFile(t *testing.T) {
+	t.Parallel()
+	r := rig.Start(t)
+	const namespace, many = "sbt-binary", 1000
+	hub := r.Add(t, "hub", rig.Options{})
+	s := startService(t, "clusters:\n"+clusterEntry(hub, "")+"  - {name: spoke-a}\n"+strings.Replace(policyFor(namespace), "ttl: 10s", "ttl: 2m", 1))
+	kubeconfig := install(t, hub, namespace)
+	pod := runs(t, hub, namespace, "orders", "orders-1")
+	proof := filepath.Join(t.TempDir(), "proof")
+	if err := os.WriteFile(proof, []byte(hub.Token(t, pod, s.Issuer, time.Hour)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hub.Kubectl(t, "create", "secret", "generic", "taken", "-n", namespace, "--from-literal=token=hunter2")
+	mustApply(t, hub, tokenManifest(namespace, "declared", "{name: declared, kind: opaque}"))
+
+	health := rig.FreeAddress()
+	config := filepath.Join(t.TempDir(), "agent.yaml")
+	write := func(more string) {
+		text := fmt.Sprintf(`issuer: %s
+ca_file: %s
+listen: {health: %q}
+kubernetes: {kubeconfig_file: %s, namespaces: [%s], lease: {namespace: signalbox}}
+tokens:
+  - {name: own, from: {subject_token_file: %s}, to: {cluster: spoke-a}, secret: {namespace: %s, name: own, kind: docker, registry: registry.example.com}}
+%s`, s.Issuer, filepath.Join(s.dir, "tls.crt"), health, kubeconfig, namespace, proof, namespace, more)
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(fmt.Sprintf("  - {name: taken, from: {subject_token_file: %s}, to: {cluster: spoke-a}, secret: {namespace: %s, name: taken, kind: opaque}}\n", proof, namespace))
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := filepath.Join(t.TempDir(), "log")
+	out, err := os.Create(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	cmd := exec.Command(path, "agent", "--config", config)
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+		if text := read(t, log); t.Failed() {
+			t.Logf("the agent's log:\n%s", text[max(0, len(text)-6000):])
+		} else if strings.Contains(text, "eyJ") {
+			t.Error("a token is in the agent's log")
+		}
+	})
+	get := func(path string) string {
+		answer, err := http.Get("http://" + health + path)
+		if err != nil {
+			return err.Error()
+		}
+		defer answer.Body.Close()
+		text, _ := io.ReadAll(answer.Body)
+		return string(text)
+	}
+	becomes(t, hub, namespace, "declared", "True Fresh")
+	until(t, 20*time.Second, "its own Secret is there", func() bool { return strings.Contains(data(t, hub, namespace, "own", ".dockerconfigjson"), "registry.example.com") })
+	until(t, 20*time.Second, "it says which Secret it cannot have", func() bool {
+		return strings.Contains(get("/readyz"), "taken: secret "+namespace+"/taken") && strings.Contains(get("/readyz"), "belongs to somebody else")
+	})
+	if data(t, hub, namespace, "taken", "token") != "hunter2" {
+		t.Error("a Secret that was there has changed")
+	}
+	write("")
+	_ = cmd.Process.Signal(syscall.SIGHUP)
+	until(t, 20*time.Second, "it is ready", func() bool { return get("/readyz") == "ok\n" })
+	if m := get("/metrics"); !strings.Contains(m, `signalbox_agent_token_expires_in_seconds{output="secret `+namespace+`/declared",token="`+namespace+`/declared"}`) {
+		t.Errorf("metrics:\n%s", m)
+	}
+
+	var list strings.Builder
+	for i := range many {
+		list.WriteString("---\n" + tokenManifest(namespace, fmt.Sprint("many-", i), fmt.Sprintf("{name: many-%d, kind: git}", i)))
+	}
+	mustApply(t, hub, list.String())
+	until(t, 3*time.Minute, "all of them are ready", func() bool {
+		return strings.Count(hub.Kubectl(t, "get", "sbt", "-n", namespace, "--no-headers"), "True") == many+1
+	})
+	// One identity, one exchange: the two of the file and the declared ones have the same account.
+	issued := 0
+	for _, record := range s.journal(t) {
+		if record["type"] == "token.issued" {
+			issued++
+		}
+	}
+	if issued > 8 {
+		t.Errorf("%d tokens were issued for two identities", issued)
+	}
+	rss := ""
+	for line := range strings.Lines(read(t, fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))) {
+		if strings.HasPrefix(line, "VmRSS:") {
+			rss = strings.TrimSpace(strings.TrimPrefix(line, "VmRSS:"))
+		}
+	}
+	var kib int
+	_, _ = fmt.Sscanf(rss, "%d kB", &kib)
+	t.Logf("%d outputs: %s resident", many+2, rss)
+	if kib > 60<<10 || kib == 0 {
+		t.Errorf("%s resident", rss)
+	}
+	// Whoever is told to stop gives the lease back and leaves what is good.
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	until(t, 20*time.Second, "the lease is free", func() bool {
+		return hub.Kubectl(t, "get", "lease", "signalbox-agent", "-n", "signalbox", "-o", "jsonpath={.spec.holderIdentity}") == ""
+	})
+	if data(t, hub, namespace, "declared", "token") == "" {
+		t.Error("it has removed a good Secret")
 	}
 }

@@ -42,6 +42,7 @@ type Controller struct {
 	Log        *slog.Logger
 
 	mu         sync.Mutex
+	tokens     *agent.Agent
 	objects    map[string]*kept
 	identities map[string]*identity
 	byPod      map[string][]*identity // by the uid of the pod that proves them
@@ -90,6 +91,15 @@ func (c *Controller) Run(ctx context.Context) {
 	c.work, c.news = make(chan struct{}, 1), make(chan struct{}, 1)
 	c.mu.Unlock()
 	tokens := &agent.Agent{Clock: c.Clock, Random: c.Random, Log: c.Log}
+	c.mu.Lock()
+	c.tokens = tokens
+	c.mu.Unlock()
+	defer func() {
+		tokens.Wait()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.tokens, c.follows = nil, nil
+	}()
 	var all sync.WaitGroup
 	for _, namespace := range c.Namespaces {
 		if namespace == AllNamespaces {
@@ -114,11 +124,24 @@ func (c *Controller) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-c.work:
+			// Changes come in bunches: ours lead to one each.
+			timer.Reset(bunch)
+			select {
+			case <-ctx.Done():
+			case <-timer.C:
+			}
 		case <-timer.C:
 		}
 		timer.Stop()
 	}
 	all.Wait()
+}
+
+// Tokens are the outputs that are kept now; nil while another controller does it.
+func (c *Controller) Tokens() *agent.Agent {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tokens
 }
 
 // Up is nil while changes are heard of.
@@ -315,7 +338,7 @@ func (c *Controller) reconcile(ctx context.Context, tokens *agent.Agent) time.Du
 	}
 	var entries []agent.Entry
 	var hold, release []*resource
-	var renamed []*Secret
+	var renamed []*agent.Secret
 	used := map[*identity]bool{}
 	for _, key := range slices.Sorted(maps.Keys(c.objects)) {
 		k := c.objects[key]
@@ -382,6 +405,9 @@ func (c *Controller) reconcile(ctx context.Context, tokens *agent.Agent) time.Du
 	return time.Hour
 }
 
+// bunch is how long changes are collected.
+const bunch = 50 * time.Millisecond
+
 // again is after how long something that failed at the API server is tried again.
 const again = 2 * time.Second
 
@@ -392,8 +418,8 @@ func (c *Controller) setFinalizers(ctx context.Context, r *resource, to []string
 }
 
 // outlet is the Secret of a SignalboxToken.
-func (c *Controller) outlet(r *resource) *Secret {
-	return &Secret{
+func (c *Controller) outlet(r *resource) *agent.Secret {
+	return &agent.Secret{
 		Client: c.Client, Namespace: r.Metadata.Namespace, Name: r.Spec.Secret.Name, Spec: r.spec(),
 		To:  secret.Target{Issuer: c.Issuer, Cluster: r.Spec.To.Cluster},
 		For: "SignalboxToken " + r.Metadata.Name,
@@ -423,7 +449,7 @@ func (c *Controller) entry(k *kept) agent.Entry {
 
 // reported is an outlet whose outcome is in the status.
 type reported struct {
-	*Secret
+	*agent.Secret
 	controller *Controller
 	key, uid   string
 }

@@ -115,7 +115,7 @@ func (c *Controller) status(k *kept, now time.Time) (s status, known bool) {
 	switch {
 	case k.invalid != nil:
 		explain(ReasonInvalid, k.invalid)
-	case errors.Is(k.put, ErrTaken):
+	case errors.Is(k.put, agent.ErrSecretTaken):
 		explain(ReasonConflict, k.put)
 	case kube.IsForbidden(k.put):
 		explain(ReasonForbidden, k.put)

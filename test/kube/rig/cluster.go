@@ -59,7 +59,7 @@ rules:
 
 func (r *Rig) newCluster(name string, options Options) (*Cluster, error) {
 	c := &Cluster{
-		Name: name, Server: "https://" + freeAddress(), Issuer: cmp.Or(options.Issuer, DefaultIssuer),
+		Name: name, Server: "https://" + FreeAddress(), Issuer: cmp.Or(options.Issuer, DefaultIssuer),
 		rig: r, webhook: options.Webhook,
 	}
 	var err error

@@ -160,7 +160,7 @@ func (r *Rig) startAll() error {
 }
 
 func (r *Rig) startEtcd() error {
-	client, peer := freeAddress(), freeAddress()
+	client, peer := FreeAddress(), FreeAddress()
 	r.etcdURL = "http://" + client
 	var err error
 	r.etcd, err = startProcess(filepath.Join(r.dir, "etcd.log"), exec.Command(filepath.Join(r.Programs, "etcd"),
@@ -243,9 +243,9 @@ var addresses struct {
 	next int
 }
 
-// freeAddress returns an address on loopback where nobody listens. The ports are below those
+// FreeAddress returns an address on loopback where nobody listens. The ports are below those
 // that the kernel gives to clients, so a server that was stopped finds its port free again.
-func freeAddress() string {
+func FreeAddress() string {
 	addresses.Lock()
 	defer addresses.Unlock()
 	if addresses.next == 0 {

@@ -1,4 +1,4 @@
-package controller
+package agent
 
 import (
 	"context"
@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/signalbox-sts/signalbox/internal/agent"
 	"github.com/signalbox-sts/signalbox/internal/agent/secret"
 	"github.com/signalbox-sts/signalbox/internal/kube"
 )
@@ -17,14 +16,14 @@ import (
 // the same owner is somebody else's.
 const (
 	managedBy    = "app.kubernetes.io/managed-by"
-	manager      = "signalbox-agent"
+	ourName      = "signalbox-agent"
 	writtenFor   = "signalbox.dev/written-for"
 	expiresAtKey = "signalbox.dev/expires-at"
 )
 
-// ErrTaken is matched by the error of a Put into a Secret that is somebody else's, in
+// ErrSecretTaken is matched by the error of a Put into a Secret that is somebody else's, in
 // whole or in part.
-var ErrTaken = errors.New("the Secret belongs to somebody else")
+var ErrSecretTaken = errors.New("the Secret belongs to somebody else")
 
 // Secret is a Kubernetes Secret as an outlet. It is written by server-side apply
 // without force, so that a value which another field manager set is never replaced.
@@ -38,8 +37,6 @@ type Secret struct {
 	// Owner is an owner reference, for whoever collects what owners leave. nil: none.
 	Owner map[string]any
 }
-
-var _ agent.Outlet = (*Secret)(nil)
 
 func (s *Secret) object() kube.Object {
 	return kube.Object{Resource: kube.Secrets, Namespace: s.Namespace, Name: s.Name}
@@ -56,19 +53,19 @@ func (s *Secret) look(ctx context.Context) (m kube.Metadata, there, ours bool, e
 	case err != nil:
 		return m, false, false, err
 	}
-	return m, true, m.Labels[managedBy] == manager && m.Annotations[writtenFor] == s.For, nil
+	return m, true, m.Labels[managedBy] == ourName && m.Annotations[writtenFor] == s.For, nil
 }
 
 // Put writes the Secret.
-func (s *Secret) Put(ctx context.Context, token agent.Token) (changed bool, err error) {
+func (s *Secret) Put(ctx context.Context, token Token) (changed bool, err error) {
 	before, there, ours, err := s.look(ctx)
 	switch {
 	case err != nil:
 		return false, err
-	case there && !ours && before.Labels[managedBy] == manager && before.Annotations[writtenFor] != "":
-		return false, fmt.Errorf("%w: it is written for %.200q", ErrTaken, before.Annotations[writtenFor])
+	case there && !ours && before.Labels[managedBy] == ourName && before.Annotations[writtenFor] != "":
+		return false, fmt.Errorf("%w: it is written for %.200q", ErrSecretTaken, before.Annotations[writtenFor])
 	case there && !ours:
-		return false, fmt.Errorf("%w: it was there before; choose another name, or delete it", ErrTaken)
+		return false, fmt.Errorf("%w: it was there before; choose another name, or delete it", ErrSecretTaken)
 	}
 	body, err := s.body(token, before.UID)
 	if err != nil {
@@ -84,24 +81,24 @@ func (s *Secret) Put(ctx context.Context, token agent.Token) (changed bool, err 
 		}
 		return s.Put(ctx, token)
 	case there && kube.IsConflict(err):
-		return false, fmt.Errorf("%w: %w", ErrTaken, err)
+		return false, fmt.Errorf("%w: %w", ErrSecretTaken, err)
 	case err != nil:
 		return false, err
 	case !there && !created:
 		// Somebody made it since we looked. Without our members it is theirs again.
 		_, _, err := s.Client.Apply(ctx, s.object(), map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": s.Name}})
-		return false, errors.Join(fmt.Errorf("%w: it was made at this moment", ErrTaken), err)
+		return false, errors.Join(fmt.Errorf("%w: it was made at this moment", ErrSecretTaken), err)
 	}
 	return after.Version != before.Version, nil
 }
 
-func (s *Secret) body(token agent.Token, uid string) (map[string]any, error) {
+func (s *Secret) body(token Token, uid string) (map[string]any, error) {
 	expires := token.Expires()
 	r, err := s.Spec.Render(s.To, secret.Token{Value: token.Value, Expires: expires})
 	if err != nil {
 		return nil, err
 	}
-	r.Labels[managedBy] = manager
+	r.Labels[managedBy] = ourName
 	annotations := map[string]string{writtenFor: s.For}
 	if r.Expires {
 		annotations[expiresAtKey] = expires.UTC().Format(time.RFC3339)
