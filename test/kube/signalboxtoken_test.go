@@ -553,7 +553,9 @@ tokens:
 		return string(text)
 	}
 	becomes(t, hub, namespace, "declared", "True Fresh")
-	until(t, 20*time.Second, "its own Secret is there", func() bool { return strings.Contains(data(t, hub, namespace, "own", ".dockerconfigjson"), "registry.example.com") })
+	until(t, 20*time.Second, "its own Secret is there", func() bool {
+		return strings.Contains(data(t, hub, namespace, "own", ".dockerconfigjson"), "registry.example.com")
+	})
 	until(t, 20*time.Second, "it says which Secret it cannot have", func() bool {
 		return strings.Contains(get("/readyz"), "taken: secret "+namespace+"/taken") && strings.Contains(get("/readyz"), "belongs to somebody else")
 	})
