@@ -8,7 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
-
+	"slices"
 	"strings"
 	"time"
 
@@ -36,15 +36,35 @@ func newPolicy(env *Environment) *cobra.Command {
 	return cmd
 }
 
-// policies reads a configuration for what it says about trust. The rest of it
-// needs to be right too.
-func policies(file string) (*config.Config, *policy.Set, error) {
-	cfg, err := config.Load(file, os.Environ())
+// policies reads a configuration for what it says about trust, and says what a
+// file cannot know.
+func policies(env *Environment, file string) (*config.Config, *policy.Set, error) {
+	cfg, err := config.LoadPolicies(file, os.Environ())
 	if err != nil {
 		return nil, nil, err
 	}
+	var told []string
+	for _, r := range cfg.Elsewhere {
+		if !slices.Contains(told, r.Name) {
+			told = append(told, r.Name)
+			notInFile(env, "cluster", r.Name)
+		}
+	}
 	set, err := node.PoliciesOf(cfg)
 	return cfg, set, err
+}
+
+// notInFile: what the admin API keeps is in no file.
+func notInFile(env *Environment, what, name string) {
+	fmt.Fprintf(env.Err, "note: the %s %s is not in this file. If the admin API keeps it, nothing more is known about it here\n", what, explain.Printable(name))
+}
+
+func hasCluster(cfg *config.Config, name string) bool {
+	return slices.ContainsFunc(cfg.Clusters, func(c config.Cluster) bool { return c.Name == name })
+}
+
+func isElsewhere(cfg *config.Config, name string) bool {
+	return slices.ContainsFunc(cfg.Elsewhere, func(r config.Reference) bool { return r.Name == name })
 }
 
 func newPolicyExplain(env *Environment) *cobra.Command {
@@ -57,6 +77,10 @@ policy, key by key, with what was found and what is wanted, and the smallest
 change that would allow it. Nothing is asked of a server. The token is verified
 where the configuration has its issuer's key set (jwks_file), else it is only
 decoded; the output says which. Whether its pod is still there is not asked.
+
+Secrets and other files that the configuration names need not be here. Clusters,
+clients and people that the admin API keeps are in no file: of those only what a
+policy names is known.
 
 The exit code is 0 if tokens would be issued, and 1 if not.`,
 		Example: `  signalbox policy explain --config signalbox.yaml --cluster spoke-a --subject-token-file token.jwt
@@ -76,9 +100,15 @@ The exit code is 0 if tokens would be issued, and 1 if not.`,
 			if err != nil {
 				return &usageError{fmt.Errorf("--scope: %w", err)}
 			}
-			cfg, set, err := policies(file)
+			cfg, set, err := policies(env, file)
 			if err != nil {
 				return err
+			}
+			if cluster != "" && !hasCluster(cfg, cluster) && !isElsewhere(cfg, cluster) {
+				notInFile(env, "cluster", cluster)
+			}
+			if client != "" && !slices.ContainsFunc(cfg.Clients, func(c config.Client) bool { return c.ClientID == client }) {
+				notInFile(env, "client", client)
 			}
 			raw, err := readSubjectToken(env, tokenFile)
 			if err != nil {
@@ -119,7 +149,7 @@ The exit code is 0 if tokens would be issued, and 1 if not.`,
 // The ways in which a subject token was read.
 const (
 	readVerified = "verified with the key set in the configuration"
-	readDecoded  = "decoded only, NOT verified: the configuration has no key set of its issuer"
+	readDecoded  = "decoded only, NOT verified: no key set of its issuer is at hand"
 	readOurs     = "decoded only, NOT verified: one of our own tokens"
 )
 

@@ -276,3 +276,42 @@ func TestPolicyTestRefusesAFileThatItDoesNotUnderstand(t *testing.T) {
 	execute(t, t.Context(), nil, strings.NewReader(""), "policy", "test", "--config", file).wants(2, "name one file")
 	execute(t, t.Context(), nil, strings.NewReader(""), "policy", "test", "-").wants(2, "--config")
 }
+
+// The CI of a repository has neither the master key nor the secrets of the clients.
+func TestPoliciesAreTestedWithoutSecrets(t *testing.T) {
+	text := strings.NewReplacer(
+		"secrets: {master_key_file: master.key}", "secrets: {master_key_file: /run/secrets/master-key}\ntls: {cert_file: /run/secrets/tls.crt, key_file: /run/secrets/tls.key}\n"+
+			"clients: [{client_id: job, grant_types: [client_credentials], client_secret_file: job.secret}, {client_id: jwt, grant_types: [client_credentials], token_endpoint_auth_method: private_key_jwt, jwks_file: jwt.jwks}]",
+		"jwks_file: hub.jwks.json", "kubeconfig_file: hub.kubeconfig\n    jwks_file: gone.jwks.json\n    terminating_pods: refuse\n    ca_file: ca.crt",
+		"  - name: spoke-a\n", "  - name: spoke-a\n  - {name: far, issuer: \"https://far.example.com\", jwks_file: far.jwks.json}\n",
+		"pod.name.startsWith(\"controller-\")\n    to: {cluster: spoke-a}", "pod.name.startsWith(\"controller-\")\n    to: {cluster: spoke-a}\n    ttl: 50m", // only where pods are watched
+		"to: {cluster: spoke-a}\n    mode", "to: {cluster: kept}\n    mode",
+		`password_hash: "$argon2id$v=19$m=65536,t=3,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"`, "password_file: ada.password",
+	).Replace(policyConfig)
+	text = strings.Replace(text, "    ca_file: ca.crt\n", "", 1)
+	file, key := policyFiles(t, text)
+	run := func(cases string) result {
+		return execute(t, t.Context(), nil, strings.NewReader(cases), "policy", "test", "-", "--config", file)
+	}
+	const note = "note: the cluster kept is not in this file. If the admin API keeps it"
+	r := run(policyCases).wants(0, "6 cases, 0 failed", note)
+	if strings.Count(r.err, "note:") != 1 {
+		t.Error(r.err)
+	}
+	pod := strings.NewReader(signedBy(t, key, podToken("argocd", "controller", "controller-0")))
+	execute(t, t.Context(), nil, pod, "policy", "explain", "--config", file, "--cluster", "spoke-a", "--subject-token-file", "-").wants(0, "allowed by the policy deploys", "NOT verified: no key set of its issuer is at hand")
+	pod = strings.NewReader(signedBy(t, key, podToken("argocd", "controller", "controller-0")))
+	execute(t, t.Context(), nil, pod, "policy", "explain", "--config", file, "--cluster", "other", "--client-id", "nobody", "--subject-token-file", "-").
+		wants(1, "note: the cluster other is not in this file", "note: the client nobody is not in this file")
+
+	// A typing error must not pass as a refusal that was expected.
+	run("tests: [{name: x, from: {user_group: sre}, to: {cluster: spoke-b}, expect: deny}]\n").wants(1, `there is no cluster "spoke-b" in the configuration`)
+	run("tests: [{name: x, from: {user_group: dev}, to: {cluster: kept}, expect: deny}]\n").wants(0)
+	run("tests: [{name: x, from: {cluster: kept, namespace: a, service_account: b}, to: {cluster: spoke-a}, expect: deny}]\n").wants(1, "one that the admin API keeps is in no file")
+	// What is there is checked as ever, and a service does not start like this.
+	execute(t, t.Context(), nil, strings.NewReader(""), "config", "validate", file).wants(1, "secrets.master_key_file", "clients[0].client_secret_file", "clusters[0].kubeconfig_file")
+	wrong, _ := policyFiles(t, strings.Replace(text, "gone.jwks.json", "master.key", 1))
+	execute(t, t.Context(), nil, strings.NewReader(policyCases), "policy", "test", "-", "--config", wrong).wants(1, "clusters[0].jwks_file")
+	broken, _ := policyFiles(t, strings.Replace(text, "client_id: job", "client_id: job, nonsense: 1", 1))
+	execute(t, t.Context(), nil, strings.NewReader(policyCases), "policy", "test", "-", "--config", broken).wants(1, "clients[0].nonsense")
+}

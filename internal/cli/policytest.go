@@ -35,6 +35,10 @@ asked of a server, and no token is needed. A case names who asks (from), for wha
 (to), and what is expected: allow, or deny; with policy, by which one. A case for
 which two policies apply fails, whatever is expected.
 
+Secrets and other files that the configuration names need not be here. Clusters
+that the admin API keeps are in no file: a case can lead to one that a policy
+names, but who asks must be of a cluster of the file.
+
 The exit code is 1 if any case fails. -o junit is for CI.`,
 		Example: `  signalbox policy test policies_test.yaml --config signalbox.yaml
   signalbox policy test policies_test.yaml --config signalbox.yaml -o junit > policies.xml`,
@@ -51,7 +55,7 @@ The exit code is 1 if any case fails. -o junit is for CI.`,
 			if file == "" {
 				return &usageError{errors.New("name a configuration with --config")}
 			}
-			cfg, set, err := policies(file)
+			cfg, set, err := policies(env, file)
 			if err != nil {
 				return err
 			}
@@ -283,6 +287,8 @@ func (d caseReader) object(to *authority.ObjectRef) func(*yaml.Node, string) {
 	}
 }
 
+const notInFileFix = "write the name of a cluster of the configuration, or of one that a policy names"
+
 // caseFrom is who asks.
 type caseFrom struct {
 	authority.PolicyFrom
@@ -346,6 +352,9 @@ func (d caseReader) oneCase(n *yaml.Node, path string) (c policyCase) {
 	case (to.Cluster == "") == (to.Resource == "") && seen["to"] != nil:
 		fail("to", "leads to no place, or to two", "write cluster or resource")
 	case to.Cluster != "":
+		if !hasCluster(d.cfg, to.Cluster) && !isElsewhere(d.cfg, to.Cluster) {
+			fail("to", "there is no cluster "+source.Quote(to.Cluster)+" in the configuration, and no policy leads there", notInFileFix)
+		}
 		c.req.Target = authority.ClusterAudience(d.cfg.Issuer, to.Cluster)
 	default:
 		c.req.Target = to.Resource
@@ -381,7 +390,7 @@ func (d caseReader) who(req *policy.Request, f caseFrom) (problem string) {
 	case f.Cluster != "":
 		i := slices.IndexFunc(d.cfg.Clusters, func(c config.Cluster) bool { return c.Name == f.Cluster })
 		if i < 0 {
-			return "there is no cluster " + source.Quote(f.Cluster)
+			return "there is no cluster " + source.Quote(f.Cluster) + " in the configuration; one that the admin API keeps is in no file"
 		}
 		if f.Namespace == "" || f.ServiceAccount == "" || f.Subject != "" || f.OnBehalfOf != "" {
 			return "is not one service account in one namespace"

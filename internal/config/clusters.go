@@ -2,6 +2,7 @@ package config
 
 import (
 	"crypto/x509"
+	"encoding/json"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -76,7 +77,7 @@ func (d *document) clusterFiles(i int, c *Cluster) {
 		c.Webhook = new(authority.Webhook) // for the rule that it names somebody
 	}
 	if c.JWKSFile != "" {
-		c.JWKS, _, _ = d.read(at("clusters", i, "jwks_file"), c.JWKSFile)
+		d.proofKeys(at("clusters", i, "jwks_file"), c.JWKSFile, &c.JWKS, &c.JWKSURI)
 	}
 	if c.CAFile != "" {
 		data, _, _ := d.read(at("clusters", i, "ca_file"), c.CAFile)
@@ -88,6 +89,9 @@ func (d *document) clusterFiles(i int, c *Cluster) {
 	path := at("clusters", i, "kubeconfig_file")
 	data, world, ok := d.read(path, c.KubeconfigFile)
 	if !ok {
+		if d.policiesOnly { // it is reached, whatever the file says about how
+			c.Kubeconfig = []byte(notAtHand)
+		}
 		return
 	}
 	c.Kubeconfig = data
@@ -103,6 +107,17 @@ func (d *document) clusterFiles(i int, c *Cluster) {
 	}
 }
 
+// notAtHand takes the place of what is in a file that LoadPolicies does not find.
+const notAtHand = "https://not-at-hand.invalid"
+
+// proofKeys reads a key set. Where that is not at hand the keys are elsewhere.
+func (d *document) proofKeys(path, file string, keys *json.RawMessage, uri *string) {
+	data, _, ok := d.read(path, file)
+	if *keys = data; !ok && d.policiesOnly {
+		*uri = notAtHand
+	}
+}
+
 // inFiles: a configuration has no pasted keys and certificates, but names of files.
 func (d *document) inFiles(list string, i int, found []authority.Problem) (told []authority.Problem) {
 	for _, p := range found {
@@ -110,7 +125,7 @@ func (d *document) inFiles(list string, i int, found []authority.Problem) (told 
 			p.Field += "_file"
 		}
 		unread := d.Failed[at(list, i, "jwks_file")] || d.Failed[at(list, i, "kubeconfig_file")]
-		if unread && slices.Contains([]string{"issuer", "api_server", "pods"}, p.Field) {
+		if unread && slices.Contains([]string{"issuer", "api_server", "pods", "terminating_pods"}, p.Field) {
 			continue // it may only follow from the file that could not be read
 		}
 		told = append(told, p)
@@ -194,7 +209,7 @@ func (d *document) trustedIssuers(refs authority.References) {
 		}
 		t := &d.config.TrustedIssuers[i]
 		if t.JWKSFile = d.path(t.JWKSFile); t.JWKSFile != "" {
-			t.JWKS, _, _ = d.read(at("trusted_issuers", i, "jwks_file"), t.JWKSFile)
+			d.proofKeys(at("trusted_issuers", i, "jwks_file"), t.JWKSFile, &t.JWKS, &t.JWKSURI)
 		}
 		d.rules("trusted_issuers", i, d.inFiles("trusted_issuers", i, t.Validate()))
 		found, _ := t.CheckReferences(refs) // a map does not fail

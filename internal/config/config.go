@@ -282,6 +282,24 @@ func load(path string, env []string) (*document, []File, error) {
 	return d, append(files, d.config.Files...), nil
 }
 
+// LoadPolicies is Load for what the file says about trust: issuer, resources,
+// clients, users, clusters, trusted issuers and policies. The other sections are
+// read and not checked, and files that are not at hand are not needed: where a
+// repository is tested there are no secrets. A configuration like this is for
+// deciding and not for serving.
+func LoadPolicies(path string, env []string) (*Config, error) {
+	data, _, err := readConfiguration(path)
+	if err != nil {
+		return nil, err
+	}
+	d := newDocument(path, data, table)
+	d.policiesOnly = true
+	if d.evaluate(data, env); len(d.Errors) > 0 {
+		return nil, d.Errors.Sorted()
+	}
+	return d.config, nil
+}
+
 func readConfiguration(path string) ([]byte, []File, error) {
 	files := []File{look(path)}
 	f, err := os.Open(path)
@@ -318,6 +336,11 @@ func Parse(name string, data []byte, env []string) (*Config, error) {
 func evaluate(name string, data []byte, env []string) *document {
 	d := newDocument(cmpOr(name, "environment"), data, table)
 	d.Absent = name == ""
+	d.evaluate(data, env)
+	return d
+}
+
+func (d *document) evaluate(data []byte, env []string) {
 	setDefaults(table, d.config)
 	if root := d.Root(data); root != nil {
 		d.mapping(root, "", table, d.config)
@@ -328,7 +351,6 @@ func evaluate(name string, data []byte, env []string) *document {
 		d.validate()
 	}
 	d.config.origin = d
-	return d
 }
 
 // advice is what to do about something that is missing, where the configuration is.

@@ -23,6 +23,8 @@ type document struct {
 	contents map[string]string
 	// written are the files that an agent writes, and by which key
 	written map[string]string
+	// policiesOnly is what LoadPolicies says
+	policiesOnly bool
 }
 
 func newDocument(file string, data []byte, keys []field) *document {

@@ -22,15 +22,17 @@ import (
 // validate checks what no single key can tell. It runs after the environment.
 func (d *document) validate() {
 	d.issuer()
-	d.listen()
-	d.tls()
-	d.secrets()
-	d.operator()
-	d.keys()
-	d.lifetimes()
-	d.journal()
-	d.telemetry()
-	d.outbound()
+	if !d.policiesOnly {
+		d.listen()
+		d.tls()
+		d.secrets()
+		d.operator()
+		d.keys()
+		d.lifetimes()
+		d.journal()
+		d.telemetry()
+		d.outbound()
+	}
 	refs := d.references()
 	d.resources(refs)
 	d.clients(refs)
@@ -365,6 +367,11 @@ func (d *document) read(path, file string) (data []byte, world, ok bool) {
 		d.config.Files = append(d.config.Files, look(file))
 	}
 	data, world, err := readFile(file)
+	if err != nil && d.policiesOnly {
+		// As after a mistake that has been told: what follows from it is not told.
+		d.Failed[path], d.Inside[path] = true, true
+		return nil, false, false
+	}
 	if err != nil {
 		raw := file
 		if n := d.Where[path].Value; n != nil {
