@@ -51,9 +51,9 @@ func (p Proof) Check() error {
 		return nil
 	case len(p.Namespace) > maxClusterName || checkKubernetesName(p.Namespace) != nil || checkKubernetesName(p.ServiceAccount) != nil:
 		return errors.New("its namespace or service account is not a name of Kubernetes")
-	case checkKubernetesName(p.Pod.Name) != nil || !isUID(p.Pod.UID):
+	case checkKubernetesName(p.Pod.Name) != nil || !IsUID(p.Pod.UID):
 		return errors.New("its pod has no name or no uid")
-	case p.Node != ObjectRef{} && (checkKubernetesName(p.Node.Name) != nil || p.Node.UID != "" && !isUID(p.Node.UID)):
+	case p.Node != ObjectRef{} && (checkKubernetesName(p.Node.Name) != nil || p.Node.UID != "" && !IsUID(p.Node.UID)):
 		return errors.New("its node has no name, or a uid that is none")
 	}
 	return nil
@@ -64,8 +64,10 @@ func printable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || turnsText(r) })
 }
 
-// isUID: Kubernetes writes UUIDs, and promises no more than that they are unique.
-func isUID(s string) bool {
+// IsUID says whether s is what the uid of an object of Kubernetes may be here: it
+// writes UUIDs, and promises no more than that they are unique. Keys of evidence are
+// made of them, and one is remembered for each pod.
+func IsUID(s string) bool {
 	ok := s != "" && len(s) <= maxObjectUID
 	for i := range len(s) {
 		ok = ok && (s[i] >= 'a' && s[i] <= 'z' || s[i] >= 'A' && s[i] <= 'Z' || isDigit(s[i]) || s[i] == '-')

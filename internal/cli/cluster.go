@@ -3,12 +3,14 @@ package cli
 import (
 	"cmp"
 	"encoding/json"
-
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -29,7 +31,7 @@ func (a *adminCLI) clusterCommand() *cobra.Command {
 			},
 			none: "no clusters",
 		}.command(a, "List clusters", "  signalbox cluster list -o json"),
-		a.clusterShow(),
+		a.clusterShow(), a.clusterUpdate(),
 		a.clusterTrust(),
 		a.changeCommand(change{
 			use: "remove CLUSTER", example: "hub", short: "Remove a cluster and end everything that its workloads have", path: "/clusters", member: "name", method: http.MethodDelete,
@@ -38,10 +40,83 @@ func (a *adminCLI) clusterCommand() *cobra.Command {
 	)
 }
 
+// clusterFlags are the members of a cluster that may be set.
+type clusterFlags struct {
+	issuer, jwksFile, jwksURI, server, caFile, credential, pods, terminating, caller string
+	audiences, introspectors                                                         []string
+}
+
+func (f *clusterFlags) add(a *adminCLI, cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.issuer, "issuer", "", "iss of its service-account tokens")
+	flags.StringVar(&f.jwksFile, "jwks-file", "", "file with the public keys of these tokens")
+	flags.StringVar(&f.jwksURI, "jwks-uri", "", "where these keys are fetched")
+	flags.StringVar(&f.server, "api-server", "", "URL of its API server, to watch pods and review tokens")
+	flags.StringVar(&f.caFile, "ca-file", "", "file with the certificates that the API server is verified with")
+	flags.StringVar(&f.credential, "credential", "", "how this service proves itself there: in-cluster or self")
+	flags.StringVar(&f.pods, "pods", "", "how the end of a pod is learned: watch, review or offline")
+	flags.StringVar(&f.terminating, "terminating-pods", "", "until when a pod that is being deleted counts: grace or refuse")
+	flags.StringArrayVar(&f.audiences, "audience", nil, "what aud of its tokens may be (default: this issuer); may be repeated")
+	flags.StringVar(&f.caller, "webhook-caller", "", "client as which its API server asks who the bearer of a token is")
+	flags.StringArrayVar(&f.introspectors, "introspection-client", nil, "a client that may introspect tokens for it; may be repeated")
+	_ = cmd.MarkFlagFilename("jwks-file", "json")
+	_ = cmd.MarkFlagFilename("ca-file", "crt", "pem")
+	for name, choices := range clusterChoices {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(choices, cobra.ShellCompDirectiveNoFileComp))
+	}
+	_ = cmd.RegisterFlagCompletionFunc("webhook-caller", a.completeIDs("/clients", "client_id"))
+}
+
+var clusterChoices = map[string][]string{"credential": {"in-cluster", "self"}, "pods": {"watch", "review", "offline"}, "terminating-pods": {"grace", "refuse"}}
+
+// fields are those that were given on the command line, and no others. An empty
+// one takes a value away.
+func (f *clusterFlags) fields(cmd *cobra.Command) (fields admin.ClusterFields, err error) {
+	for name, value := range map[string]string{"credential": f.credential, "pods": f.pods, "terminating-pods": f.terminating} {
+		if value == "" {
+			continue
+		}
+		if err := oneOf(cmd, name, value, clusterChoices[name]); err != nil {
+			return fields, err
+		}
+	}
+	for _, list := range []*[]string{&f.audiences, &f.introspectors} {
+		if slices.Equal(*list, []string{""}) {
+			*list = []string{}
+		}
+	}
+	fields = admin.ClusterFields{
+		Issuer: given(cmd, "issuer", &f.issuer), JWKSURI: given(cmd, "jwks-uri", &f.jwksURI), APIServer: given(cmd, "api-server", &f.server),
+		Credential: given(cmd, "credential", &f.credential), Pods: given(cmd, "pods", &f.pods), TerminatingPods: given(cmd, "terminating-pods", &f.terminating),
+		WebhookCaller: given(cmd, "webhook-caller", &f.caller), Audiences: given(cmd, "audience", &f.audiences), IntrospectionClients: given(cmd, "introspection-client", &f.introspectors),
+	}
+	if cmd.Flags().Changed("jwks-file") {
+		keys := json.RawMessage("{}")
+		if f.jwksFile != "" {
+			if keys, err = os.ReadFile(f.jwksFile); err != nil {
+				return fields, err
+			}
+			if !json.Valid(keys) {
+				return fields, fmt.Errorf("%s is not JSON", f.jwksFile)
+			}
+		}
+		fields.JWKS = &keys
+	}
+	if cmd.Flags().Changed("ca-file") {
+		var text []byte
+		if f.caFile != "" {
+			if text, err = os.ReadFile(f.caFile); err != nil {
+				return fields, err
+			}
+		}
+		ca := string(text)
+		fields.CA = &ca
+	}
+	return fields, nil
+}
+
 func (a *adminCLI) clusterAdd() *cobra.Command {
-	var issuer, jwksFile, jwksURI, server, caFile, credential, pods, terminating, caller string
-	var audiences, introspectors []string
-	credentials, modes, ends := []string{"in-cluster", "self"}, []string{"watch", "review", "offline"}, []string{"grace", "refuse"}
+	var f clusterFlags
 	cmd := &cobra.Command{
 		Use: "add NAME", Short: "Register a cluster", Args: oneArg("name"),
 		Long: `Register a cluster. Its name alone makes it a place that tokens can be for. With
@@ -57,75 +132,48 @@ that is registered here.`,
   signalbox cluster add hub --issuer https://kubernetes.default.svc --api-server https://10.0.0.1:6443 --ca-file hub-ca.crt --credential self
   signalbox cluster add spoke-a --webhook-caller spoke-a-apiserver`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			for _, flag := range []struct {
-				name, value string
-				choices     []string
-			}{{"credential", credential, credentials}, {"pods", pods, modes}, {"terminating-pods", terminating, ends}} {
-				if err := oneOf(cmd, flag.name, flag.value, flag.choices); err != nil {
-					return err
-				}
-			}
-			body := admin.NewCluster{Name: args[0]}
-			for _, text := range []struct {
-				to    **string
-				value string
-			}{
-				{&body.Issuer, issuer}, {&body.JWKSURI, jwksURI}, {&body.APIServer, server}, {&body.Credential, credential},
-				{&body.Pods, pods}, {&body.TerminatingPods, terminating}, {&body.WebhookCaller, caller},
-			} {
-				if text.value != "" {
-					*text.to = &text.value
-				}
-			}
-			if jwksFile != "" {
-				keys, err := os.ReadFile(jwksFile)
-				if err != nil {
-					return err
-				}
-				if !json.Valid(keys) {
-					return fmt.Errorf("%s is not JSON", jwksFile)
-				}
-				body.JWKS = (*json.RawMessage)(&keys)
-			}
-			if caFile != "" {
-				text, err := os.ReadFile(caFile)
-				if err != nil {
-					return err
-				}
-				ca := string(text)
-				body.CA = &ca
-			}
-			if audiences != nil {
-				body.Audiences = &audiences
-			}
-			if introspectors != nil {
-				body.IntrospectionClients = &introspectors
+			fields, err := f.fields(cmd)
+			if err != nil {
+				return err
 			}
 			var made admin.Cluster
-			if err := a.call(cmd.Context(), http.MethodPost, "/clusters", nil, body, &made); err != nil {
+			if err := a.call(cmd.Context(), http.MethodPost, "/clusters", nil, admin.NewCluster{Name: args[0], ClusterFields: fields}, &made); err != nil {
 				return err
 			}
 			return a.showCluster(made)
 		},
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&issuer, "issuer", "", "iss of its service-account tokens")
-	flags.StringVar(&jwksFile, "jwks-file", "", "file with the public keys of these tokens")
-	flags.StringVar(&jwksURI, "jwks-uri", "", "where these keys are fetched")
-	flags.StringVar(&server, "api-server", "", "URL of its API server, to watch pods and review tokens")
-	flags.StringVar(&caFile, "ca-file", "", "file with the certificates that the API server is verified with")
-	flags.StringVar(&credential, "credential", "", "how this service proves itself there: in-cluster or self")
-	flags.StringVar(&pods, "pods", "", "how the end of a pod is learned: watch, review or offline")
-	flags.StringVar(&terminating, "terminating-pods", "", "until when a pod that is being deleted counts: grace or refuse")
-	flags.StringArrayVar(&audiences, "audience", nil, "what aud of its tokens may be (default: this issuer); may be repeated")
-	flags.StringVar(&caller, "webhook-caller", "", "client as which its API server asks who the bearer of a token is")
-	flags.StringArrayVar(&introspectors, "introspection-client", nil, "a client that may introspect tokens for it; may be repeated")
-	_ = cmd.MarkFlagFilename("jwks-file", "json")
-	_ = cmd.MarkFlagFilename("ca-file", "crt", "pem")
-	for name, choices := range map[string][]string{"credential": credentials, "pods": modes, "terminating-pods": ends} {
-		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(choices, cobra.ShellCompDirectiveNoFileComp))
+	f.add(a, cmd)
+	return cmd
+}
+
+func (a *adminCLI) clusterUpdate() *cobra.Command {
+	var f clusterFlags
+	cmd := &cobra.Command{
+		Use: "update CLUSTER", Short: "Change a cluster: what is given replaces what was there", Args: oneArg("cluster"),
+		Long: `Change a cluster: what is given replaces what was there, and an empty value takes
+it away. If something goes that made the tokens of its pods good (a key, an
+audience, its issuer), everything that came from them ends; what is only added
+ends nothing.`,
+		Example: `  signalbox cluster update hub --jwks-file hub.jwks.json
+  signalbox cluster update spoke-a --webhook-caller ''`,
+		ValidArgsFunction: a.completeIDs("/clusters", "name"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			fields, err := f.fields(cmd)
+			if err != nil {
+				return err
+			}
+			if fields == (admin.ClusterFields{}) {
+				return &usageError{errors.New("nothing to change was given")}
+			}
+			var updated admin.Cluster
+			if err := a.call(cmd.Context(), http.MethodPatch, at("/clusters", args[0]), nil, fields, &updated); err != nil {
+				return err
+			}
+			return a.showCluster(updated)
+		},
 	}
-	_ = cmd.RegisterFlagCompletionFunc("webhook-caller", a.completeIDs("/clients", "client_id"))
+	f.add(a, cmd)
 	return cmd
 }
 
@@ -157,12 +205,7 @@ func (a *adminCLI) showCluster(c admin.Cluster) error {
 	if status == nil {
 		return nil
 	}
-	rows := [][]string{}
-	for _, row := range a.clusterStatus(c, *status) {
-		rows = append(rows, []string{row[0], explain.Printable(row[1])})
-	}
-	fmt.Fprintf(a.env.Out, "\nas node %s sees it\n", explain.Printable(status.Node))
-	return printTable(a.env.Out, screen{}, nil, rows)
+	return a.showStatus(status.Node, a.clusterStatus(c, *status))
 }
 
 func (a *adminCLI) clusterStatus(c admin.Cluster, s admin.ClusterStatus) (rows [][2]string) {
@@ -192,26 +235,11 @@ func (a *adminCLI) clusterStatus(c admin.Cluster, s admin.ClusterStatus) (rows [
 			add("watch", "none: pods is "+c.Pods)
 		}
 	}
-	if c.Issuer != "" {
-		text := "none: every token is refused"
-		if len(s.Keys) > 0 {
-			text = strings.Join(s.Keys, ", ")
-		}
-		if s.KeysFetchedAt != nil {
-			text += ", fetched " + since(*s.KeysFetchedAt, now)
-		}
-		if s.KeysFailure != "" {
-			text += "; " + s.KeysFailure
-		}
-		add("keys", text)
+	keys := a.keysAndRefusal(s.Keys, s.KeysFetchedAt, s.KeysFailure, s.Refusal, s.RefusedAt)
+	if c.Issuer == "" {
+		keys = keys[1:] // it has none, and needs none
 	}
-	if s.Refusal != "" {
-		text := s.Refusal
-		if s.RefusedAt != nil {
-			text += " (" + since(*s.RefusedAt, now) + ")"
-		}
-		add("last refusal", text)
-	}
+	rows = append(rows, keys...)
 	for _, note := range s.Notes {
 		add("note", note)
 	}
@@ -219,7 +247,7 @@ func (a *adminCLI) clusterStatus(c admin.Cluster, s admin.ClusterStatus) (rows [
 }
 
 func (a *adminCLI) trustedIssuerCommand() *cobra.Command {
-	return a.group("trusted-issuer", "Look at the trusted issuers of the configuration file", "  signalbox trusted-issuer list",
+	return a.group("trusted-issuer", "Look at the trusted issuers of the configuration file", "  signalbox trusted-issuer list\n  signalbox trusted-issuer show github",
 		listing[admin.TrustedIssuer]{
 			path: "/trusted-issuers", columns: []string{"NAME", "ISSUER", "KEYS", "AUDIENCES"},
 			row: func(t admin.TrustedIssuer) []string {
@@ -234,7 +262,79 @@ func (a *adminCLI) trustedIssuerCommand() *cobra.Command {
 				return []string{t.Name, issuer, keys, strings.Join(t.Audiences, " ")}
 			},
 			none: "no trusted issuers",
-		}.command(a, "List trusted issuers", "  signalbox trusted-issuer list -o json"))
+		}.command(a, "List trusted issuers", "  signalbox trusted-issuer list -o json"),
+		a.trustedIssuerShow())
+}
+
+func (a *adminCLI) trustedIssuerShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show NAME", Short: "Show a trusted issuer: reachable or not, keys known and their age, last failure, last refusal", Args: oneArg("name"),
+		Example:           "  signalbox trusted-issuer show github",
+		ValidArgsFunction: a.completeIDs("/trusted-issuers", "name"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var issuer admin.TrustedIssuer
+			if err := a.call(cmd.Context(), http.MethodGet, at("/trusted-issuers", args[0]), nil, nil, &issuer); err != nil {
+				return err
+			}
+			return a.showIssuer(issuer)
+		},
+	}
+}
+
+func (a *adminCLI) showIssuer(t admin.TrustedIssuer) error {
+	status := t.Status
+	if a.output == "text" {
+		t.Status = nil
+	}
+	if err := a.show(t); err != nil || a.output != "text" || status == nil {
+		return err
+	}
+	return a.showStatus(status.Node, a.issuerStatus(t, *status))
+}
+
+func (a *adminCLI) issuerStatus(t admin.TrustedIssuer, s admin.IssuerStatus) [][2]string {
+	reachable := "not asked yet: no token of it has come"
+	switch {
+	case len(t.JWKS) > 0:
+		reachable = "not needed: its keys are pasted"
+	case s.KeysFailure != "":
+		reachable = "no: " + s.KeysFailure
+	case s.KeysFetchedAt != nil:
+		reachable = "yes"
+	}
+	return append([][2]string{{"reachable", reachable}}, a.keysAndRefusal(s.Keys, s.KeysFetchedAt, s.KeysFailure, s.Refusal, s.RefusedAt)...)
+}
+
+// keysAndRefusal is what clusters and trusted issuers have in common.
+func (a *adminCLI) keysAndRefusal(keys []string, fetched *time.Time, failure, refusal string, refused *time.Time) (rows [][2]string) {
+	text := "none: every token is refused"
+	if len(keys) > 0 {
+		text = strings.Join(keys, ", ")
+	}
+	if fetched != nil {
+		text += ", fetched " + since(*fetched, a.env.now())
+	}
+	if failure != "" {
+		text += "; " + failure
+	}
+	rows = append(rows, [2]string{"keys", text})
+	if refusal != "" {
+		if refused != nil {
+			refusal += " (" + since(*refused, a.env.now()) + ")"
+		}
+		rows = append(rows, [2]string{"last refusal", refusal})
+	}
+	return rows
+}
+
+// showStatus prints how something is doing, as one node sees it.
+func (a *adminCLI) showStatus(node string, status [][2]string) error {
+	rows := [][]string{}
+	for _, row := range status {
+		rows = append(rows, []string{row[0], explain.Printable(row[1])})
+	}
+	fmt.Fprintf(a.env.Out, "\nas node %s sees it\n", explain.Printable(node))
+	return printTable(a.env.Out, screen{}, nil, rows)
 }
 
 // newPolicyList is over the admin API, unlike its siblings, which read a file.

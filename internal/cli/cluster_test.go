@@ -25,6 +25,24 @@ func TestClusterCommands(t *testing.T) {
 	s.run("cluster", "add", "spoke-a", "--webhook-caller", "demo-service").wants(0, "spoke-a", "webhook_caller")
 	s.run("cluster", "list").wants(0, "CLUSTER", "hub", "https://kubernetes.default.svc", "spoke-a", "database")
 	s.run("cluster", "show", "hub").wants(0, "https://kubernetes.default.svc", "offline")
+	s.run("cluster", "update", "hub", "--introspection-client", "demo-api", "--audience", "https://sts.example.com", "--audience", "sts", "-o", "json").wants(0).into(&hub)
+	if !slices.Equal(hub.IntrospectionClients, []string{"demo-api"}) || len(hub.Audiences) != 2 || len(hub.JWKS) == 0 {
+		t.Errorf("%+v", hub)
+	}
+	hub = admin.Cluster{}
+	s.run("cluster", "update", "hub", "--introspection-client", "", "--jwks-file", "", "--jwks-uri", "https://keys.example.com/hub", "-o", "json").wants(0).into(&hub)
+	if len(hub.IntrospectionClients) != 0 || len(hub.JWKS) != 0 || hub.JWKSURI != "https://keys.example.com/hub" || hub.Issuer == "" {
+		t.Errorf("%+v", hub)
+	}
+	s.run("cluster", "update", "hub", "--jwks-uri", "", "--jwks-file", keys).wants(0, "hub")
+	s.run("cluster", "update", "spoke-a", "--webhook-caller", "").wants(0, "spoke-a")
+	if r := s.run("cluster", "show", "spoke-a").wants(0); strings.Contains(r.out, "demo-service") {
+		t.Error(r.out)
+	}
+	s.run("cluster", "update", "hub").wants(2, "nothing to change")
+	s.run("cluster", "update", "nosuch", "--pods", "offline").wants(1, "no cluster")
+	s.run("cluster", "update", "hub", "--pods", "sometimes").wants(2, "--pods")
+	s.run("cluster", "update", "hub", "--jwks-file", filepath.Join(s.dir, "nothing")).wants(1, "no such file")
 	s.run("cluster", "add", "hub").wants(1, "already")
 	s.run("cluster", "add", "Hub").wants(1, "not a name")
 	s.run("cluster", "add", "evil", "--issuer", "https://x.example.com", "--jwks-file", keys).wants(1, "has too")
@@ -36,6 +54,7 @@ func TestClusterCommands(t *testing.T) {
 	s.run("cluster", "remove", "hub", "--yes").wants(0, "cluster hub is removed")
 	s.run("cluster", "show", "hub").wants(1, "no cluster")
 	s.run("trusted-issuer", "list").wants(0, "no trusted issuers")
+	s.run("trusted-issuer", "show", "github").wants(1, "no trusted issuer")
 	s.run("policy", "list").wants(0, "no policies")
 
 	s.run("panic", "--cluster", "hub", "--dry-run").wants(0, "Blast radius of cluster hub") // it may be gone
@@ -121,5 +140,39 @@ there may be more
 `
 	if got := lineage(family); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func TestATrustedIssuerInWords(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	fetched := now.Add(-time.Minute)
+	github := admin.TrustedIssuer{Name: "github", Issuer: "https://token.actions.githubusercontent.com"}
+	pasted := admin.TrustedIssuer{Name: "ci", Issuer: "https://ci.example.com", JWKS: []byte(`{"keys":[]}`)}
+	for _, row := range []struct {
+		name   string
+		issuer admin.TrustedIssuer
+		status admin.IssuerStatus
+		want   []string
+	}{
+		{"all is well", github, admin.IssuerStatus{Node: "n1", Keys: []string{"a", "b"}, KeysFetchedAt: &fetched}, []string{"as node n1 sees it", "reachable yes", "a, b, fetched 60s ago"}},
+		{"it has never been asked", github, admin.IssuerStatus{}, []string{"reachable not asked yet", "keys none: every token is refused"}},
+		{"it is away", github, admin.IssuerStatus{Keys: []string{"a"}, KeysFetchedAt: &fetched, KeysFailure: "timeout\x1b", Refusal: "wrong aud", RefusedAt: &fetched}, []string{"reachable no: timeout", "a, fetched 60s ago; timeout", "wrong aud (60s ago)"}},
+		{"its keys are pasted", pasted, admin.IssuerStatus{Keys: []string{"a"}}, []string{"reachable not needed", "keys a"}},
+	} {
+		var out lockedBuffer
+		a := &adminCLI{env: &Environment{Out: &out, Err: &out, Getenv: func(string) string { return "" }, Now: func() time.Time { return now }}, output: "text"}
+		row.issuer.Status = &row.status
+		if err := a.showIssuer(row.issuer); err != nil {
+			t.Fatal(err)
+		}
+		text := strings.Join(strings.Fields(out.String()), " ")
+		for _, want := range row.want {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: no %q in\n%s", row.name, want, out.String())
+			}
+		}
+		if strings.Contains(out.String(), "\x1b") {
+			t.Errorf("%s: a terminal obeys it", row.name)
+		}
 	}
 }

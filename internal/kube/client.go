@@ -426,7 +426,7 @@ func (c *Client) pod(ctx context.Context, namespace, name string) (pod object, f
 	var of struct {
 		Metadata object `json:"metadata"`
 	}
-	if err := json.Unmarshal(body, &of); err != nil || !isUID(of.Metadata.UID) {
+	if err := json.Unmarshal(body, &of); err != nil || !authority.IsUID(of.Metadata.UID) {
 		return object{}, false, errors.New("the API server's answer is not a pod")
 	}
 	return of.Metadata, true, nil
@@ -511,14 +511,9 @@ func parseItems(r io.Reader, each func(*json.Decoder) error) (version, next stri
 	return version, next, nil
 }
 
-// isUID bounds what is remembered for each pod, and what a key of evidence can be made of.
-func isUID(s string) bool { return isWord(s, 128) }
-
 // isName keeps what a proof says from becoming another path.
-func isName(s string) bool { return isWord(s, 253) && s != "." && s != ".." }
-
-func isWord(s string, most int) bool {
-	return s != "" && len(s) <= most && !strings.ContainsFunc(s, func(r rune) bool {
+func isName(s string) bool {
+	return s != "" && len(s) <= 253 && s != "." && s != ".." && !strings.ContainsFunc(s, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '.' && r != '_' && r != ':'
 	})
 }

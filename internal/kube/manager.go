@@ -153,7 +153,7 @@ func (m *Manager) Check(ctx context.Context, cluster authority.Cluster, proof au
 	if cluster.Pods == authority.PodsOffline {
 		return nil
 	}
-	if proof.Cluster != cluster.Name || !isUID(proof.Pod.UID) {
+	if proof.Cluster != cluster.Name || !authority.IsUID(proof.Pod.UID) {
 		return fmt.Errorf("%w: the proof names none of cluster %s", ErrDead, cluster.Name)
 	}
 	c, err := m.member(cluster.Name)

@@ -208,7 +208,7 @@ func (c *Client) write(ctx context.Context, r request) (m Metadata, created bool
 	var of struct {
 		Metadata Metadata `json:"metadata"`
 	}
-	if json.Unmarshal(answer, &of) != nil || !isUID(of.Metadata.UID) {
+	if json.Unmarshal(answer, &of) != nil || !authority.IsUID(of.Metadata.UID) {
 		return m, false, errors.New("the API server's answer is not an object")
 	}
 	return of.Metadata, code == http.StatusCreated, nil
@@ -233,7 +233,7 @@ func (c *Client) PodOf(ctx context.Context, namespace, serviceAccount string) (p
 			return errors.New("the API server's answer is not a list of pods")
 		}
 		m := item.Metadata
-		if !m.Deletion.IsZero() || !isUID(m.UID) || !isName(m.Name) || found && m.Created.Before(newest) {
+		if !m.Deletion.IsZero() || !authority.IsUID(m.UID) || !isName(m.Name) || found && m.Created.Before(newest) {
 			return nil
 		}
 		pod, found, newest = authority.ObjectRef{Name: m.Name, UID: m.UID}, true, m.Created

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/authority"
 )
 
 // State is what a watch knows of a pod.
@@ -138,7 +140,7 @@ func (p *pods) begin() {
 
 // saw takes in that a pod exists. It returns its end, if it has come by that.
 func (p *pods) saw(o object, now time.Time) (ends []end, err error) {
-	if !isUID(o.UID) {
+	if !authority.IsUID(o.UID) {
 		return nil, nil // no proof can name it
 	}
 	p.mu.Lock()
@@ -173,7 +175,7 @@ func (p *pods) saw(o object, now time.Time) (ends []end, err error) {
 // gone takes in that a pod is not there any more. It is remembered until its end is
 // on record, and then for as long as the API server may still believe in it.
 func (p *pods) gone(uid string, now time.Time) []end {
-	if !isUID(uid) {
+	if !authority.IsUID(uid) {
 		return nil
 	}
 	p.mu.Lock()

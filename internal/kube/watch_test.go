@@ -470,7 +470,7 @@ func TestWatchWithstandsALyingAPIServer(t *testing.T) {
 		b.wantStates(map[string]State{"a": Ended})
 	})
 	run(t, "what cannot be a uid is not remembered", func(b *bed) {
-		for i, uid := range []string{"", "a/b", "a\nb", strings.Repeat("x", 129), "ä"} {
+		for i, uid := range []string{"", "a/b", "a.b", "a\nb", strings.Repeat("x", 65), "ä"} {
 			b.change("ADDED", fakePod{namespace: "shop", name: fmt.Sprint(i), uid: uid})
 		}
 		b.start()

@@ -36,6 +36,15 @@ func (n *Node) clusterStatus(ctx context.Context, name string) admin.ClusterStat
 	return status
 }
 
+// issuerStatus is how a trusted issuer is doing, as far as its keys tell.
+func (n *Node) issuerStatus(name string) admin.IssuerStatus {
+	keys := n.verifier.IssuerStatus(name)
+	return admin.IssuerStatus{
+		Node: n.journal.Node(), Keys: keys.KeyIDs, KeysFetchedAt: someTime(keys.FetchedAt), KeysFailure: keys.LastError,
+		Refusal: keys.LastRefusal, RefusedAt: someTime(keys.LastRefusalAt),
+	}
+}
+
 // tellWatch adds how the pods are watched. A watch that nobody has is down: it is
 // as blind as one that has broken.
 func tellWatch(status *admin.ClusterStatus, s kube.Status) {

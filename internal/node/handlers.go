@@ -68,8 +68,8 @@ func (n *Node) adminHandler() http.Handler {
 		Settings: n.settings, Directory: n.directory, Store: n.store, Grants: n.store, Sessions: n.store, Tokens: n.reader, Endings: n.endings,
 		GrantOf: func(raw string) (authority.ID, error) { token, err := n.refresh.Parse(raw); return token.GrantID, err },
 		Keys:    n.ring.Keys, RotateKey: n.ring.Rotate, RemoveKey: n.ring.Remove, HashPassword: password.Hash,
-		ClusterStatus: n.clusterStatus,
-		Record:        n.record, Tally: func(e authority.Event) { n.tally(context.Background(), e) },
+		ClusterStatus: n.clusterStatus, IssuerStatus: n.issuerStatus,
+		Record: n.record, Tally: func(e authority.Event) { n.tally(context.Background(), e) },
 		Journal: n.journal, JournalDir: n.config().Journal.Dir, Node: n.journal.Node(), Journals: n.store, Refusals: n.refusals, Now: n.now,
 	}
 	return server.Admin{API: api, Ready: n.ready}.Handler(n.middleware())

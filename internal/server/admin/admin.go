@@ -51,6 +51,8 @@ type API struct {
 
 	// ClusterStatus says how a cluster is doing, as this node sees it.
 	ClusterStatus func(ctx context.Context, name string) ClusterStatus
+	// IssuerStatus says the same of a trusted issuer.
+	IssuerStatus func(name string) IssuerStatus
 
 	Now func() time.Time
 }

@@ -110,6 +110,17 @@ type TrustedIssuer struct {
 	JWKS        json.RawMessage `json:"jwks,omitempty"`
 	JWKSURI     string          `json:"jwks_uri,omitempty"`
 	Audiences   []string        `json:"audiences,omitempty"`
+	Status      *IssuerStatus   `json:"status,omitempty" doc:"How it is now, as this node sees it. Only when one is shown."`
+}
+
+// IssuerStatus is how a trusted issuer is doing, as one node sees it.
+type IssuerStatus struct {
+	Node          string     `json:"node" doc:"The node that says so."`
+	Keys          []string   `json:"keys,omitempty" doc:"The ids of the keys that verify its tokens."`
+	KeysFetchedAt *time.Time `json:"keys_fetched_at,omitempty" doc:"When they were fetched last with success. Missing: never, or they are pasted."`
+	KeysFailure   string     `json:"keys_failure,omitempty" doc:"Why the last fetch brought nothing, or why a key is not used."`
+	Refusal       string     `json:"last_refusal,omitempty" doc:"Why a token of it was refused last."`
+	RefusedAt     *time.Time `json:"last_refusal_at,omitempty"`
 }
 
 // Policy is a trust policy. Only the configuration file has them.
@@ -174,6 +185,10 @@ func (a *API) clusterRoutes() []api.Route {
 		{
 			Method: "GET", Path: "/trusted-issuers", Name: "listTrustedIssuers", Scope: "clusters:read", Run: a.listTrustedIssuers,
 			Summary: "List the trusted issuers of the configuration file.", Query: api.Paging, Out: api.Page[TrustedIssuer]{},
+		},
+		{
+			Method: "GET", Path: "/trusted-issuers/{id}", Name: "showTrustedIssuer", Scope: "clusters:read", Run: a.showTrustedIssuer,
+			Summary: "Show a trusted issuer and how it is doing.", Out: TrustedIssuer{},
 		},
 		{
 			Method: "GET", Path: "/policies", Name: "listPolicies", Scope: "clusters:read", Run: a.listPolicies,
@@ -375,10 +390,27 @@ func (a *API) shownCluster(c authority.Cluster) Cluster {
 }
 
 func (a *API) listTrustedIssuers(_ context.Context, c *api.Call) (api.Plan, error) {
-	return listDeclared(c, a.Directory.TrustedIssuers(), func(t authority.TrustedIssuer) string { return t.Name }, func(t authority.TrustedIssuer) TrustedIssuer {
-		m := t.Metadata()
-		return TrustedIssuer{Name: m.Name, Issuer: m.Issuer, TrustDomain: m.TrustDomain, JWKS: m.JWKS, JWKSURI: m.JWKSURI, Audiences: m.Audiences}
-	})
+	return listDeclared(c, a.Directory.TrustedIssuers(), func(t authority.TrustedIssuer) string { return t.Name }, shownIssuer)
+}
+
+func shownIssuer(t authority.TrustedIssuer) TrustedIssuer {
+	m := t.Metadata()
+	return TrustedIssuer{Name: m.Name, Issuer: m.Issuer, TrustDomain: m.TrustDomain, JWKS: m.JWKS, JWKSURI: m.JWKSURI, Audiences: m.Audiences}
+}
+
+func (a *API) showTrustedIssuer(_ context.Context, c *api.Call) (api.Plan, error) {
+	for _, t := range a.Directory.TrustedIssuers() {
+		if t.Name != c.ID {
+			continue
+		}
+		shown := shownIssuer(t)
+		if a.IssuerStatus != nil {
+			status := a.IssuerStatus(t.Name)
+			shown.Status = &status
+		}
+		return api.Reads(shown), nil
+	}
+	return api.Plan{}, api.NotFound("there is no trusted issuer %q", api.Clip(c.ID))
 }
 
 func (a *API) listPolicies(_ context.Context, c *api.Call) (api.Plan, error) {

@@ -174,6 +174,8 @@ func TestTrustedIssuersAndPoliciesAreListed(t *testing.T) {
 		t.Errorf("%+v", issuers)
 	}
 	s.call(s.admin(), "GET", "/trusted-issuers?after="+issuers.Next, nil).wants(200, `"name":"ci"`)
+	s.call(s.admin(), "GET", "/trusted-issuers/ci", nil).wants(200, `"issuer":"https://ci.example.com"`)
+	s.call(s.admin(), "GET", "/trusted-issuers/cx", nil).wants(http.StatusNotFound, `no trusted issuer`)
 	var policies api.Page[admin.Policy]
 	s.call(s.admin(), "GET", "/policies", nil).wants(200).into(&policies)
 	if len(policies.Items) != 1 || policies.Items[0].TTL != 60 || !slices.Equal(policies.Items[0].From.Claims, []admin.Claim{{Name: "branch", Value: "main"}, {Name: "env", Value: "prod"}}) {
