@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
 // ofWorkload makes a grant as it is made for a workload: as its policy, with its evidence.
@@ -30,9 +31,10 @@ var standingChecks = []check{
 		_, err = s.Grant(t.Context(), again.ID)
 		wantError(t, err, authority.ErrNotFound)
 
-		others := []authority.Grant{ofWorkload(evidence), ofWorkload(evidence), ofWorkload(pod()), ofWorkload(authority.Evidence{Kind: authority.EvidenceJob, Key: evidence.Key})}
+		others := []authority.Grant{ofWorkload(evidence), ofWorkload(evidence), ofWorkload(evidence), ofWorkload(pod()), ofWorkload(authority.Evidence{Kind: authority.EvidenceJob, Key: evidence.Key})}
 		others[0].ClientID = "policy:read"
 		others[1].Resources = []string{"https://other.example.com"}
+		others[2].Resources, others[2].Scopes = nil, oauth.Scopes{} // of a client that the workload proves
 		create(t, s, others...)
 		for _, g := range append(others, first) {
 			found, err := s.StandingGrant(t.Context(), sameAs(g))
