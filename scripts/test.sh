@@ -41,6 +41,8 @@ mkdir -p .cache/tools && go build -C test/promtool -tags remove_all_sd -trimpath
 	missing promtool "the test of the alerts is skipped"
 # Kubernetes takes minutes the first time, so it is kept outside of the checkout.
 scripts/kube.sh build >/dev/null || missing kube-apiserver "the tests with Kubernetes are skipped"
+# A fresh Debian, on which the package is installed.
+scripts/debian.sh >/dev/null || missing "a fresh Debian" "the test of a new machine is skipped"
 go version
 # Fetch everything before anything is timed, so that a network failure shows here.
 go mod download

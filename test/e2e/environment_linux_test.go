@@ -83,7 +83,12 @@ type supervisor struct {
 
 func newSupervisor(t *testing.T) *supervisor {
 	t.Helper()
-	s := &supervisor{path: filepath.Join(t.TempDir(), "notify"), kept: map[string]*os.File{}, news: make(chan string, 100)}
+	return newSupervisorAt(t, filepath.Join(t.TempDir(), "notify"))
+}
+
+func newSupervisorAt(t *testing.T, path string) *supervisor {
+	t.Helper()
+	s := &supervisor{path: path, kept: map[string]*os.File{}, news: make(chan string, 100)}
 	var err error
 	if s.conn, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: s.path, Net: "unixgram"}); err != nil {
 		t.Fatal(err)
@@ -131,17 +136,21 @@ func (s *supervisor) serve(t *testing.T, dir string, env []string) *process {
 	// LISTEN_PID is the process itself, which only a shell that becomes it knows.
 	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0" serve`, binary)
 	cmd.Dir = dir
+	cmd.Env = append(append(append(os.Environ(), env...), s.passes(cmd)...), "NOTIFY_SOCKET="+s.path)
+	return startProgram(t, cmd)
+}
+
+// passes gives cmd what was kept, and returns the variables that say so.
+func (s *supervisor) passes(cmd *exec.Cmd) []string {
 	var names []string
 	for name, f := range s.kept {
 		names = append(names, name)
 		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
 	}
-	cmd.Env = append(append(os.Environ(), env...), "NOTIFY_SOCKET="+s.path,
-		fmt.Sprintf("LISTEN_FDS=%d", len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"), "LISTEN_PID=")
 	if len(names) == 0 {
-		cmd.Env = append(cmd.Env, "LISTEN_FDS=")
+		return []string{"LISTEN_FDS="}
 	}
-	return startProgram(t, cmd)
+	return []string{fmt.Sprintf("LISTEN_FDS=%d", len(names)), "LISTEN_FDNAMES=" + strings.Join(names, ":")}
 }
 
 // says waits for a state that the process tells.
