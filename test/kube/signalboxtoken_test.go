@@ -258,7 +258,7 @@ func TestASignalboxTokenLivesWithAPodOfItsServiceAccount(t *testing.T) {
 	t.Parallel()
 	r := rig.Start(t)
 	const namespace = "sbt-pods"
-	s := startService(t, "clusters:\n"+clusterEntry(r.Hub, "")+"  - {name: spoke-a, webhook: {caller: "+apiClient+"}}\n"+policyFor(namespace))
+	s := startService(t, "clusters:\n"+clusterEntry(r.Hub, "")+"  - {name: spoke-a, webhook: {caller: "+apiClient+"}}\n"+strings.Replace(policyFor(namespace), "ttl: 10s", "ttl: 45s", 1))
 	config := install(t, r.Hub, namespace)
 	// Neither of them is a pod of that account that runs.
 	r.Hub.ServiceAccount(t, namespace, "orders")
@@ -284,7 +284,7 @@ func TestASignalboxTokenLivesWithAPodOfItsServiceAccount(t *testing.T) {
 	t.Logf("after %s", took)
 	r.Hub.DeletePod(t, second, 0)
 	becomes(t, r.Hub, namespace, "t", "False NoPod")
-	until(t, 20*time.Second, "the Secret is gone with the last pod's token", func() bool { return !isThere(t, r.Hub, "secret", "t", "-n", namespace) })
+	until(t, 60*time.Second, "the Secret is gone with the last pod's token", func() bool { return !isThere(t, r.Hub, "secret", "t", "-n", namespace) })
 }
 
 func TestTheSchemaOfASignalboxTokenRefusesWhatCannotBeKept(t *testing.T) {
