@@ -63,9 +63,6 @@ func (f *Follow) Run(ctx context.Context) {
 		if err == nil {
 			version, err = f.watch(ctx, version)
 		}
-		if errors.Is(err, errGone) {
-			version = ""
-		}
 		if time.Since(began) > againLatest {
 			wait = againSoonest
 		}
