@@ -235,6 +235,20 @@ func TestAnOutageIsSurvivedUntilTheLastGoodTokenEnds(t *testing.T) {
 	})
 }
 
+func TestAnOutageThatIsLongerThanALifeRemovesNothing(t *testing.T) {
+	inWorld(t, func(w *world) {
+		s := w.shelf("a")
+		w.Set(w.ctx, []Entry{w.entry("a", "x", s)})
+		s.has("token-1")
+		w.answers(errAway)
+		time.Sleep(time.Hour)
+		w.jump(time.Hour) // everybody looks again
+		time.Sleep(time.Minute)
+		s.has("token-1")
+		s.was(1, 0)
+	})
+}
+
 func TestATokenThatHasEndedIsPutNowhere(t *testing.T) {
 	inWorld(t, func(w *world) {
 		s := w.shelf("a")

@@ -11,6 +11,25 @@ import (
 	"testing"
 )
 
+func TestConfigExplainsTheAgentsFileToo(t *testing.T) {
+	for _, row := range []struct {
+		code int
+		want string
+		args []string
+	}{
+		{0, "replaced in one step", []string{"explain", "--for", "agent", "tokens.file.path"}},
+		{1, "there is no key", []string{"explain", "tokens.file.path"}},
+		{0, "Signalbox agent", []string{"schema", "--for", "agent"}},
+		{2, "--for must be", []string{"schema", "--for", "agnet"}},
+	} {
+		var out strings.Builder
+		code := Run(t.Context(), &Environment{In: strings.NewReader(""), Out: &out, Err: &out, Getenv: func(string) string { return "" }}, append([]string{"config"}, row.args...))
+		if code != row.code || !strings.Contains(out.String(), row.want) {
+			t.Errorf("%v: exit %d: %s", row.args, code, out.String())
+		}
+	}
+}
+
 // TestInitTakesOnlyAnIssuerThatServeTakes: with the words of config validate.
 func TestInitTakesOnlyAnIssuerThatServeTakes(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "signalbox.yaml")
