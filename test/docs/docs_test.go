@@ -165,7 +165,8 @@ func runPage(t *testing.T, blocks []block) {
 				t.Errorf("%s: %q is not the dev that this test starts", b, text)
 			}
 			if w.kubernetes != nil { // its kubeconfig is made by a block before
-				w.dev(t, devKubernetes)
+				_, more, _ := strings.Cut(text, " --data demo")
+				w.dev(t, more)
 			}
 			last = w.banner
 		case "apiserver":
@@ -178,8 +179,6 @@ func runPage(t *testing.T, blocks []block) {
 }
 
 var devCommand = regexp.MustCompile(`^(go run \./cmd/signalbox|signalbox) dev( --data demo( --kubernetes demo/dev.kubeconfig)?)?$`)
-
-const devKubernetes = " --kubernetes demo/dev.kubeconfig"
 
 const readersDatabase = "postgres://signalbox@db.example.com/signalbox?sslmode=verify-full"
 
@@ -242,7 +241,7 @@ func newWorkplace(t *testing.T, blocks []block) *workplace {
 	}) {
 		w.database = ownDatabase(t)
 	}
-	if slices.ContainsFunc(blocks, func(b block) bool { return b.mark == "dev" && strings.Contains(b.text, devKubernetes) }) {
+	if slices.ContainsFunc(blocks, func(b block) bool { return b.mark == "run" && b.lang == "sh" && strings.Contains(b.text, "kubectl ") }) {
 		w.clusters(t)
 		return w
 	}
@@ -262,6 +261,9 @@ func (w *workplace) clusters(t *testing.T) {
 	t.Helper()
 	w.kubernetes = rig.Start(t)
 	w.kubernetes.Hub.Namespace(t, "default")
+	if err := os.MkdirAll(filepath.Join(w.dir, "demo"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	w.env = append(w.env, "PATH="+binDir+":"+w.kubernetes.Programs+":"+os.Getenv("PATH"),
 		"KUBECONFIG="+w.kubernetes.Hub.Kubeconfig(), "SPOKE="+w.kubernetes.SpokeA.Kubeconfig())
 }
