@@ -1,6 +1,7 @@
 # Every target is one line that a person could type. `make` alone lists them.
 .DEFAULT_GOAL := help
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 .PHONY: help run build release test lint fuzz bench vulncheck
@@ -20,10 +21,11 @@ release: ## make dist/: binaries, packages, image, bills of materials, checksums
 test: ## install what the tests need (PostgreSQL, Node.js, Pebble, Kubernetes) and run every test
 	scripts/test.sh
 
-lint: ## gofmt, go vet, staticcheck
+lint: ## gofmt, go vet, staticcheck, actionlint
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
 	go vet ./...
 	go run $(STATICCHECK) ./...
+	go run $(ACTIONLINT)
 
 fuzz: ## fuzz every target for FUZZTIME each (30s)
 	scripts/fuzz.sh
