@@ -124,7 +124,7 @@ func TestPages(t *testing.T) {
 	}
 }
 
-const mostSkipped = 8
+const mostSkipped = 11
 
 func runPage(t *testing.T, blocks []block) {
 	for _, tool := range []string{"bash", "curl", "openssl", "awk", "sha256sum"} {
