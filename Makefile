@@ -4,7 +4,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: help run build release test lint fuzz bench vulncheck
+.PHONY: help run build release site test lint fuzz bench vulncheck
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ build: ## make bin/signalbox: static, stripped, the same bytes from the same sou
 
 release: ## make dist/: binaries, packages, image, bills of materials, checksums, of six systems; no daemon, no network
 	go run -C release .
+
+site: ## make the documents into a site, in dist-site/ (needs Python); a link that leads nowhere fails it
+	scripts/site.sh
 
 test: ## install what the tests need (PostgreSQL, Node.js, Pebble, Kubernetes) and run every test
 	scripts/test.sh
