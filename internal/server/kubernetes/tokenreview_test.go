@@ -429,12 +429,14 @@ func TestANodeThatCannotKnow(t *testing.T) {
 // Clusters of the admin API are like those of the file.
 func TestAStoredCluster(t *testing.T) {
 	w := newWorld(t, func(d *authority.StaticObjects) { delete(d.Clusters, "spoke-a") })
-	cluster, err := authority.NewCluster(authority.ClusterMetadata{Name: "spoke-a", Webhook: &authority.Webhook{Caller: "spoke-a-apiserver"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := authority.Clusters(w.DB).Create(t.Context(), cluster); err != nil {
-		t.Fatal(err)
+	for name, caller := range map[string]string{"spoke-a": "spoke-a-apiserver", "spoke-z": "spoke-b-apiserver"} {
+		cluster, err := authority.NewCluster(authority.ClusterMetadata{Name: name, Webhook: &authority.Webhook{Caller: caller}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := authority.Clusters(w.DB).Create(t.Context(), cluster); err != nil {
+			t.Fatal(err)
+		}
 	}
 	good := w.issue()
 	if !w.ask(good).Authenticated || w.ask("noise").Authenticated {
