@@ -81,7 +81,9 @@ type AuditEvent struct {
 	Verb       string
 	RequestURI string
 	User       User
-	ObjectRef  struct {
+	// ImpersonatedUser is whom the user acts as, if anybody.
+	ImpersonatedUser User
+	ObjectRef        struct {
 		Resource, Namespace, Name, APIGroup, Subresource string
 	}
 	ResponseStatus struct{ Code int }

@@ -121,7 +121,7 @@ func (r *Rig) Add(t testing.TB, name string, options Options) *Cluster {
 }
 
 func start() (*Rig, error) {
-	programs, err := programs()
+	programs, err := programs("kube.sh")
 	if err != nil {
 		return nil, err
 	}
@@ -214,17 +214,17 @@ func (r *Rig) stop() {
 	os.RemoveAll(r.dir)
 }
 
-var errNotBuilt = errors.New("kube-apiserver, etcd and kubectl are not built: run scripts/kube.sh build")
+var errNotBuilt = errors.New("not built: run scripts/kube.sh build and scripts/gitops.sh build")
 
-// programs asks scripts/kube.sh where it has put them. The script is in the checkout, at or
-// above the directory of the tests.
-func programs() (string, error) {
+// programs asks a script of ours where it has put what it built: scripts/kube.sh, or
+// scripts/gitops.sh. The script is in the checkout, at or above the directory of the tests.
+func programs(name string) (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", err
 	}
 	for ; ; dir = filepath.Dir(dir) {
-		script := filepath.Join(dir, "scripts", "kube.sh")
+		script := filepath.Join(dir, "scripts", name)
 		if _, err := os.Stat(script); err == nil {
 			out, err := exec.Command(script, "path").Output()
 			if err != nil {
@@ -233,7 +233,7 @@ func programs() (string, error) {
 			return string(bytes.TrimSpace(out)), nil
 		}
 		if dir == filepath.Dir(dir) {
-			return "", errors.New("scripts/kube.sh is in no directory above the tests")
+			return "", fmt.Errorf("scripts/%s is in no directory above the tests", name)
 		}
 	}
 }
