@@ -43,6 +43,8 @@ mkdir -p .cache/tools && go build -C test/promtool -tags remove_all_sd -trimpath
 scripts/kube.sh build >/dev/null || missing kube-apiserver "the tests with Kubernetes are skipped"
 # A fresh Debian, on which the package is installed.
 scripts/debian.sh >/dev/null || missing "a fresh Debian" "the test of a new machine is skipped"
+scripts/gitops.sh build >/dev/null || missing "Argo CD and Flux" "the tests with them are skipped"
+command -v redis-server >/dev/null || scripts/apt.sh redis-server || missing redis-server "the tests with Argo CD are skipped"
 go version
 # Fetch everything before anything is timed, so that a network failure shows here.
 go mod download

@@ -114,10 +114,10 @@ tls: {cert_file: tls.crt, key_file: tls.key}
 storage: {url: %q}
 journal: {dir: journal}
 secrets: {master_key_file: master.key}
-resources: [{id: "https://billing.example.com", scopes: [invoices:read, invoices:write], access_ttl: 1h, introspection_clients: [%s]}]
+resources: [{id: "https://billing.example.com", scopes: [invoices:read, invoices:write], access_ttl: 1h, introspection_clients: [%s]}, {id: "https://git.example.com", scopes: [repo:read, repo:write], introspection_clients: [%s]}]
 clients:
   - {client_id: %s, grant_types: [], token_endpoint_auth_method: client_secret_basic, client_secret_hash: "SECRET-HASH"}
-`, s.Issuer, addresses[0], addresses[1], storage, apiClient, apiClient) + more)),
+`, s.Issuer, addresses[0], addresses[1], storage, apiClient, apiClient, apiClient) + more)),
 	} {
 		if err := os.WriteFile(filepath.Join(s.dir, name), content, 0o600); err != nil {
 			t.Fatal(err)

@@ -96,6 +96,10 @@ func exchangeAt(s *service) controller.Exchange {
 			"grant_type": {"urn:ietf:params:oauth:grant-type:token-exchange"}, "subject_token": {proof},
 			"subject_token_type": {"urn:ietf:params:oauth:token-type:jwt"}, "audience": {to.Cluster},
 		}
+		if to.Resource != "" {
+			form.Del("audience")
+			form.Set("resource", to.Resource)
+		}
 		request, _ := http.NewRequestWithContext(ctx, "POST", s.Issuer+"/token", strings.NewReader(form.Encode()))
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		response, err := s.client.Do(request)
