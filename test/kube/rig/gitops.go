@@ -76,6 +76,3 @@ func (p *Program) Log() string {
 	}
 	return string(text)
 }
-
-// FreeAddress is an address on loopback where nobody listens.
-func FreeAddress() string { return freeAddress() }

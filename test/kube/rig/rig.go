@@ -86,7 +86,7 @@ func Start(t testing.TB) *Rig {
 // Alone starts etcd and one API server for a program that is no test. The program
 // calls stop at its end.
 func Alone(name string) (c *Cluster, stop func(), err error) {
-	programs, err := programs()
+	programs, err := programs("kube.sh")
 	if err != nil {
 		return nil, nil, err
 	}
