@@ -104,13 +104,16 @@ func TestASilentConnectionMakesRoomForANewOne(t *testing.T) { // 112
 }
 
 func TestAConnectionThatIsIdleMakesRoomAndOneAtWorkDoesNot(t *testing.T) { // 112
-	_, metrics, dial, release := listen(t, nil)
+	srv, metrics, dial, release := listen(t, nil)
 	atWork, idle := dial(), dial()
 	if status, err := get(t, atWork, "/wait"); status != 200 {
 		t.Fatal(status, err)
 	}
 	if status, err := get(t, idle, "/"); status != 200 {
 		t.Fatal(status, err)
+	}
+	for !anyWaits(srv) { // it is idle a moment after its caller has the answer
+		runtime.Gosched()
 	}
 	other := dial()
 	if status, err := get(t, other, "/wait"); status != 200 {
@@ -131,6 +134,13 @@ func TestAConnectionThatIsIdleMakesRoomAndOneAtWorkDoesNot(t *testing.T) { // 11
 	if _, err := io.ReadFull(atWork, make([]byte, len("0\r\n\r\n"))); err != nil {
 		t.Fatalf("who was at work was cut off: %v", err)
 	}
+}
+
+// anyWaits says whether a connection is open at which no request is under way.
+func anyWaits(srv *HTTPServer) bool {
+	srv.connections.mu.Lock()
+	defer srv.connections.mu.Unlock()
+	return srv.connections.waiting.Len() > 0
 }
 
 // isReset: the refusal and the request cross each other on the way.
