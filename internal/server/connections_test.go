@@ -180,8 +180,11 @@ func TestShutdownDoesNotWaitForConnectionsThatWait(t *testing.T) {
 	if !isClosed(silent) || !isClosed(idle) {
 		t.Fatal("a connection is left")
 	}
-	if n := sumOf(t, metrics, "signalbox_connections"); n != 0 {
-		t.Fatalf("%v connections are counted", n)
+	for sumOf(t, metrics, "signalbox_connections") != 0 { // each is counted off a moment after it is closed
+		if ctx.Err() != nil {
+			t.Fatal("closed connections are counted")
+		}
+		runtime.Gosched()
 	}
 }
 
