@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
-	"net/url"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -141,18 +140,11 @@ func askAsAgent(ctx context.Context, env *Environment, found *discovered, r agen
 	if err != nil {
 		return exchanged{}, err
 	}
-	form := url.Values{"grant_type": {string(oauth.ClientCredentials)}}
-	if r.SubjectToken != "" {
-		form = url.Values{
-			"grant_type": {string(oauth.TokenExchange)}, "subject_token": {r.SubjectToken}, "subject_token_type": {string(oauth.TokenTypeJWT)},
-		}
+	x := exchange{
+		client: client{id: r.ClientID}, secret: r.ClientSecret, subjectToken: r.SubjectToken, subjectType: oauth.TokenTypeJWT,
+		cluster: r.Cluster, resource: r.Resource, scope: strings.Join(r.Scopes, " "),
 	}
-	for name, value := range map[string]string{"audience": r.Cluster, "resource": r.Resource, "scope": strings.Join(r.Scopes, " ")} {
-		if value != "" {
-			form.Set(name, value)
-		}
-	}
-	got, err := postForToken(ctx, env, endpoint, r.ClientID, r.ClientSecret, form)
+	got, err := x.post(ctx, env, endpoint)
 	if err != nil && !errors.Is(err, agent.ErrRefused) {
 		found.forget() // it may have moved
 	}
@@ -183,15 +175,12 @@ func (d *discovered) tokenEndpoint(ctx context.Context, env *Environment) (strin
 	if d.endpoint != "" && env.now().Before(d.until) {
 		return d.endpoint, nil
 	}
-	metadata, err := discover(ctx, env, d.issuer)
+	endpoint, err := tokenEndpoint(ctx, env, d.issuer, false)
 	if err != nil {
 		return "", err
 	}
-	if err := takesSecrets(d.issuer, metadata.TokenEndpoint, false); err != nil {
-		return "", err
-	}
-	d.endpoint, d.until = metadata.TokenEndpoint, env.now().Add(metadataLife)
-	return d.endpoint, nil
+	d.endpoint, d.until = endpoint, env.now().Add(metadataLife)
+	return endpoint, nil
 }
 
 func (d *discovered) forget() {

@@ -217,13 +217,15 @@ func (e exchanged) words(target string, now time.Time) string {
 }
 
 func (x *exchange) run(ctx context.Context, env *Environment) (exchanged, error) {
-	metadata, err := discover(ctx, env, x.client.issuer)
+	endpoint, err := tokenEndpoint(ctx, env, x.client.issuer, x.client.insecure)
 	if err != nil {
 		return exchanged{}, err
 	}
-	if err := takesSecrets(x.client.issuer, metadata.TokenEndpoint, x.client.insecure); err != nil {
-		return exchanged{}, err
-	}
+	return x.post(ctx, env, endpoint)
+}
+
+// post asks the token endpoint.
+func (x *exchange) post(ctx context.Context, env *Environment, endpoint string) (exchanged, error) {
 	form := url.Values{
 		"grant_type": {string(oauth.TokenExchange)}, "subject_token": {x.subjectToken}, "subject_token_type": {string(x.subjectType)},
 	}
@@ -235,7 +237,7 @@ func (x *exchange) run(ctx context.Context, env *Environment) (exchanged, error)
 			form.Set(name, value)
 		}
 	}
-	return postForToken(ctx, env, metadata.TokenEndpoint, x.client.id, x.secret, form)
+	return postForToken(ctx, env, endpoint, x.client.id, x.secret, form)
 }
 
 // postForToken asks a token endpoint, and takes no answer that is not a whole one.

@@ -125,12 +125,9 @@ func (x *exchange) checkForGit(server string) (*url.URL, error) {
 
 // forGit reads the proof or the client's secret, and says which token is wanted.
 func (x *exchange) forGit(env *Environment, caFile string) (tokencache.Want, error) {
-	asking := env
-	var err error
-	if caFile != "" {
-		if asking, err = env.trusting(caFile); err != nil {
-			return tokencache.Want{}, err
-		}
+	asking, err := env.trusting(caFile)
+	if err != nil {
+		return tokencache.Want{}, err
 	}
 	want := tokencache.Want{
 		Issuer: x.client.issuer, Target: "resource:" + x.resource + " scope:" + x.scope,

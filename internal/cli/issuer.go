@@ -35,8 +35,12 @@ func (e *Environment) issuerHTTP() *http.Client {
 	return e.issuer
 }
 
-// trusting asks the issuer with the certificate authorities of this file alone.
+// trusting asks the issuer with the certificate authorities of this file alone;
+// without a file, with the system's.
 func (e *Environment) trusting(caFile string) (*Environment, error) {
+	if caFile == "" {
+		return e, nil
+	}
 	file, err := os.Open(caFile)
 	if err != nil {
 		return nil, fmt.Errorf("--ca-file: %w", err)
@@ -110,6 +114,15 @@ func discover(ctx context.Context, env *Environment, issuer string) (issuerMetad
 		return m, errAsk("%s calls itself %s: if that is whom you mean, write --issuer %s", issuer, m.Issuer, m.Issuer)
 	}
 	return m, nil
+}
+
+// tokenEndpoint is where an issuer is asked for tokens, if secrets may go there.
+func tokenEndpoint(ctx context.Context, env *Environment, issuer string, insecure bool) (string, error) {
+	metadata, err := discover(ctx, env, issuer)
+	if err != nil {
+		return "", err
+	}
+	return metadata.TokenEndpoint, takesSecrets(issuer, metadata.TokenEndpoint, insecure)
 }
 
 // takesSecrets refuses an endpoint that is asked in the open although its issuer

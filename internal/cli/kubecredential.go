@@ -61,11 +61,9 @@ expires.`,
 			if x.subjectToken, err = readSubjectToken(env, x.tokenFile); err != nil {
 				return err
 			}
-			asking := env
-			if caFile != "" {
-				if asking, err = env.trusting(caFile); err != nil {
-					return err
-				}
+			asking, err := env.trusting(caFile)
+			if err != nil {
+				return err
 			}
 			got, err := sharedToken(cmd.Context(), env, tokencache.Want{
 				Issuer: x.client.issuer, Target: "cluster:" + x.cluster, Subject: subjectOf(x.subjectToken),

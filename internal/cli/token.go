@@ -162,15 +162,12 @@ func newTokenGet(env *Environment) *cobra.Command {
 
 // clientCredentials asks an issuer for an access token (RFC 6749 §4.4).
 func clientCredentials(ctx context.Context, env *Environment, c client, secret, scope string, resources []string) (*oauth2.Token, error) {
-	metadata, err := discover(ctx, env, c.issuer)
+	endpoint, err := tokenEndpoint(ctx, env, c.issuer, c.insecure)
 	if err != nil {
 		return nil, err
 	}
-	if err := takesSecrets(c.issuer, metadata.TokenEndpoint, c.insecure); err != nil {
-		return nil, err
-	}
 	return requestToken(ctx, env, clientcredentials.Config{
-		ClientID: c.id, ClientSecret: secret, TokenURL: metadata.TokenEndpoint,
+		ClientID: c.id, ClientSecret: secret, TokenURL: endpoint,
 		Scopes: strings.Fields(scope), EndpointParams: url.Values{"resource": resources}, AuthStyle: oauth2.AuthStyleInHeader,
 	})
 }
