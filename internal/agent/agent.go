@@ -168,12 +168,17 @@ func (a *Agent) watchClock(ctx context.Context) {
 			k.wake()
 		}
 		for _, r := range a.entries {
-			select {
-			case r.woken <- struct{}{}:
-			default: // it will look anyway
-			}
+			poke(r.woken)
 		}
 		a.mu.Unlock()
+	}
+}
+
+// poke wakes whoever waits for c, which holds one. If it is full they will look anyway.
+func poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 

@@ -85,10 +85,7 @@ func (k *keeper) wake() {
 	k.mu.Lock()
 	k.retry = Instant{}
 	k.mu.Unlock()
-	select {
-	case k.woken <- struct{}{}:
-	default: // it will look anyway
-	}
+	poke(k.woken)
 }
 
 // due is how long until the next attempt.

@@ -257,18 +257,7 @@ func (d *Daemon) follow(ctx context.Context, c *config.Agent, load func() (*conf
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
 	files := c.Files
-	for {
-		wanted := false
-		select {
-		case <-ctx.Done():
-			return
-		case <-asked:
-			wanted = true
-		case <-ticker.C:
-		}
-		if !wanted && !config.Changed(files) {
-			continue
-		}
+	for config.ReloadWanted(ctx, asked, ticker.C, func() bool { return config.Changed(files) }) {
 		next, err := load()
 		if err != nil {
 			files = config.FilesOf(err)

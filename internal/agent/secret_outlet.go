@@ -15,8 +15,6 @@ import (
 // What a Secret of ours says about itself. A Secret that does not say all of it with
 // the same owner is somebody else's.
 const (
-	managedBy    = "app.kubernetes.io/managed-by"
-	ourName      = "signalbox-agent"
 	writtenFor   = "signalbox.dev/written-for"
 	expiresAtKey = "signalbox.dev/expires-at"
 )
@@ -53,7 +51,7 @@ func (s *Secret) look(ctx context.Context) (m kube.Metadata, there, ours bool, e
 	case err != nil:
 		return m, false, false, err
 	}
-	return m, true, m.Labels[managedBy] == ourName && m.Annotations[writtenFor] == s.For, nil
+	return m, true, m.Labels[secret.ManagedBy] == secret.Manager && m.Annotations[writtenFor] == s.For, nil
 }
 
 // Put writes the Secret.
@@ -62,7 +60,7 @@ func (s *Secret) Put(ctx context.Context, token Token) (changed bool, err error)
 	switch {
 	case err != nil:
 		return false, err
-	case there && !ours && before.Labels[managedBy] == ourName && before.Annotations[writtenFor] != "":
+	case there && !ours && before.Labels[secret.ManagedBy] == secret.Manager && before.Annotations[writtenFor] != "":
 		return false, fmt.Errorf("%w: it is written for %.200q", ErrSecretTaken, before.Annotations[writtenFor])
 	case there && !ours:
 		return false, fmt.Errorf("%w: it was there before; choose another name, or delete it", ErrSecretTaken)
@@ -98,7 +96,7 @@ func (s *Secret) body(token Token, uid string) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.Labels[managedBy] = ourName
+	r.Labels[secret.ManagedBy] = secret.Manager
 	annotations := map[string]string{writtenFor: s.For}
 	if r.Expires {
 		annotations[expiresAtKey] = expires.UTC().Format(time.RFC3339)

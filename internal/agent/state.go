@@ -99,10 +99,7 @@ func (s *State) forget(path string) {
 }
 
 func (s *State) changed() {
-	select {
-	case s.dirty <- struct{}{}:
-	default: // it is written soon anyway
-	}
+	poke(s.dirty)
 }
 
 // others are the files that are none of these.

@@ -57,7 +57,7 @@ var mayImport = []struct {
 	{"internal/authority", words("internal/jose internal/oauth")},
 	{"internal/httpx", words("internal/oauth")},
 	{"internal/scan", words("internal/jose internal/oauth")},
-	{"internal/doctor", words("internal/jose")},
+	{"internal/doctor", words("internal/agent/secret internal/jose")},
 	{"internal/explain", words("internal/jose internal/oauth")}, // `token inspect`, for the command alone
 	{"internal/keys", words("internal/authority internal/jose")},
 	{"internal/policy", words("internal/authority internal/jose internal/oauth")},
@@ -93,7 +93,7 @@ var mayImport = []struct {
 	{"signalboxtest", words("...")},
 	{"internal/agent", words(". internal/agent/secret internal/config internal/kube")}, // config reads its file
 	{"internal/agent/secret", nil},
-	{"internal/agent/controller", words("internal/agent internal/agent/secret internal/kube")},
+	{"internal/agent/controller", words("internal/agent internal/agent/secret internal/jose internal/kube")},
 
 	{"internal/node", words("...")},
 	{"internal/cli", words("...")},

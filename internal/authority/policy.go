@@ -336,6 +336,9 @@ func checkGroup(s string) *Problem {
 	return nil
 }
 
+// IsKubernetesName says whether s has the characters and the length of a name of Kubernetes.
+func IsKubernetesName(s string) bool { return checkKubernetesName(s) == nil }
+
 // checkKubernetesName: RFC 1123, what namespaces and service accounts are
 // called. A policy never spans several of them.
 func checkKubernetesName(s string) *Problem {

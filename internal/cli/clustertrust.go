@@ -21,6 +21,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/signalbox-sts/signalbox/internal/agent/secret"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/explain"
 	"github.com/signalbox-sts/signalbox/internal/jose"
@@ -155,7 +156,7 @@ func (t trusting) yaml(mode, audience string) (string, error) {
 
 // Exec is the credential plugin for client-go.
 func (t trusting) Exec() []string {
-	args := []string{"kube-credential", "--issuer", t.Us, "--cluster", t.Name}
+	args := secret.PluginArgs(secret.Target{Issuer: t.Us, Cluster: t.Name})
 	if t.IssuerCA != "" {
 		args = append(args, "--ca-file", t.CAFile)
 	}
@@ -164,19 +165,7 @@ func (t trusting) Exec() []string {
 
 // ArgoConfig is the member config of a cluster Secret of Argo CD.
 func (t trusting) ArgoConfig() (string, error) {
-	type exec struct {
-		Command    string   `json:"command"`
-		Args       []string `json:"args"`
-		APIVersion string   `json:"apiVersion"`
-	}
-	type client struct {
-		Insecure bool   `json:"insecure"`
-		CAData   string `json:"caData,omitempty"`
-	}
-	text, err := json.MarshalIndent(struct {
-		Exec exec   `json:"execProviderConfig"`
-		TLS  client `json:"tlsClientConfig"`
-	}{exec{"signalbox", t.Exec(), "client.authentication.k8s.io/v1"}, client{CAData: t.CAData()}}, "", "  ")
+	text, err := json.MarshalIndent(secret.NewArgoCDConfig(t.Exec(), t.CA), "", "  ")
 	return string(text), err
 }
 

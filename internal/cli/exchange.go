@@ -21,7 +21,7 @@ import (
 )
 
 // subjectTokenFile is where a pod has the token that proves who it is.
-const subjectTokenFile = "/var/run/secrets/signalbox/token"
+const subjectTokenFile = config.SubjectTokenFile
 
 // maxSubjectToken is more than any proof: what is longer is another file.
 const maxSubjectToken = 64 << 10

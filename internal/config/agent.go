@@ -10,6 +10,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/agent/secret"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config/source"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
 // Agent is one valid configuration of `signalbox agent`: a file of its own, read
@@ -315,7 +316,7 @@ func (d *document) agentTarget(t *AgentToken, key func(string) string) {
 		}
 	}
 	for i, scope := range t.To.Scopes {
-		if scope == "" || strings.ContainsFunc(scope, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) {
+		if _, err := oauth.ScopesOf(scope); err != nil {
 			d.Fail(key("to.scopes")+"["+strconv.Itoa(i)+"]", source.Quote(scope)+" is not a scope", "write one scope, without spaces")
 		}
 	}
@@ -434,8 +435,5 @@ func (d *document) agentSecret(a *Agent, t *AgentToken, key func(string) string)
 
 // isKubernetesName says whether an object can have this name (RFC 1123).
 func isKubernetesName(s string) bool {
-	if s == "" || len(s) > 253 || strings.Trim(s, "-.") != s {
-		return false
-	}
-	return !strings.ContainsFunc(s, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '.' })
+	return authority.IsKubernetesName(s) && strings.Trim(s, "-.") == s
 }

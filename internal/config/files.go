@@ -1,9 +1,11 @@
 package config
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"time"
 )
 
 // File is a file that a configuration depends on, as it was just before it was
@@ -31,6 +33,23 @@ func Changed(files []File) bool {
 		}
 	}
 	return false
+}
+
+// ReloadWanted waits until somebody asks (SIGHUP), or until changed says so at a
+// tick. It returns false when ctx ends.
+func ReloadWanted(ctx context.Context, asked <-chan os.Signal, tick <-chan time.Time, changed func() bool) bool {
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-asked:
+			return true
+		case <-tick:
+			if changed() {
+				return true
+			}
+		}
+	}
 }
 
 // refused is why a file could not be taken, and what was looked at.

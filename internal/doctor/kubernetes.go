@@ -16,6 +16,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/signalbox-sts/signalbox/internal/agent/secret"
 	"github.com/signalbox-sts/signalbox/internal/jose"
 )
 
@@ -194,16 +195,13 @@ func rolesOf(account string, roles map[string][]string) []string {
 
 // What other programs write on their Secrets.
 const (
-	argoType   = "argocd.argoproj.io/secret-type"
-	accountOf  = "kubernetes.io/service-account.name"
-	managedBy  = "app.kubernetes.io/managed-by"
-	ourManager = "signalbox-agent"
-	tokenType  = "kubernetes.io/service-account-token"
+	accountOf = "kubernetes.io/service-account.name"
+	tokenType = "kubernetes.io/service-account-token"
 )
 
 // secret judges a Secret. What our agent keeps fresh is never static.
 func (c Cluster) secret(o object) (Finding, bool) {
-	if o.Metadata.Labels[managedBy] == ourManager {
+	if o.Metadata.Labels[secret.ManagedBy] == secret.Manager {
 		return Finding{}, false
 	}
 	values := make(map[string][]byte, len(o.Data))
@@ -212,7 +210,7 @@ func (c Cluster) secret(o object) (Finding, bool) {
 			values[key] = decoded
 		}
 	}
-	switch argo := o.Metadata.Labels[argoType]; {
+	switch argo := o.Metadata.Labels[secret.ArgoCDType]; {
 	case o.Type == tokenType:
 		return Finding{
 			Subject: "system:serviceaccount:" + o.Metadata.Namespace + ":" + o.Metadata.Annotations[accountOf],

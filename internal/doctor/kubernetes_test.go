@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/agent/secret"
 )
 
 var now = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
@@ -37,7 +39,7 @@ func named(namespace, name string, more map[string]any) map[string]any {
 	return o
 }
 
-func secret(more map[string]any, data map[string]string) map[string]any {
+func aSecret(more map[string]any, data map[string]string) map[string]any {
 	encoded := map[string]string{}
 	for k, v := range data {
 		encoded[k] = base64.StdEncoding.EncodeToString([]byte(v))
@@ -93,25 +95,25 @@ func TestStaticSecrets(t *testing.T) {
 		secret map[string]any
 		want   string // a part of the problem; empty: it is not static
 	}{
-		"a service account's token":                            {secret(map[string]any{"type": tokenType, "annotations": map[string]string{accountOf: "web"}}, nil), "never expires"},
-		"any other Secret":                                     {secret(nil, map[string]string{"password": "hunter2"}), ""},
-		"a cluster of Argo CD with a token for ever":           {secret(argo, config(`{"bearerToken":"`+forever+`"}`)), "https://spoke:6443 with a token that never expires"},
-		"a cluster of Argo CD with a token for a month":        {secret(argo, config(`{"bearerToken":"`+aMonth+`"}`)), "lives until 2026-07-01"},
-		"a cluster of Argo CD with a token for minutes":        {secret(argo, config(`{"bearerToken":"`+fiveMins+`"}`)), ""},
-		"a cluster of Argo CD with a password":                 {secret(argo, config(`{"username":"a","password":"hunter2"}`)), "password"},
-		"a cluster of Argo CD with a client key":               {secret(argo, config(`{"tlsClientConfig":{"keyData":"a2V5"}}`)), "client certificate"},
-		"a cluster of Argo CD with a plugin":                   {secret(argo, config(`{"execProviderConfig":{"command":"signalbox"}}`)), ""},
-		"a repository of Argo CD with a password":              {secret(repo, map[string]string{"password": "hunter2"}), "does not say when it expires"},
-		"a repository of Argo CD with an SSH key":              {secret(repo, map[string]string{"sshPrivateKey": "hunter2"}), "an SSH key"},
-		"a repository of Argo CD without a credential":         {secret(repo, map[string]string{"url": "https://git"}), ""},
-		"a Secret of Flux with an SSH key":                     {secret(flux, map[string]string{"identity": "hunter2"}), "Flux reads a repository with an SSH key"},
-		"a Secret of Flux with a short-lived token":            {secret(flux, map[string]string{"bearerToken": fiveMins}), ""},
-		"a kubeconfig with a token for ever":                   {secret(nil, map[string]string{"value": kubeconfig("{token: " + forever + "}")}), "kubeconfig for https://10.0.0.1:6443 with a token that never expires"},
-		"a kubeconfig with an opaque token":                    {secret(nil, map[string]string{"value": kubeconfig("{token: hunter2}")}), "does not say"},
-		"a kubeconfig with a key":                              {secret(nil, map[string]string{"config": kubeconfig("{client-key-data: a2V5}")}), "client certificate"},
-		"a kubeconfig with a token for minutes":                {secret(nil, map[string]string{"value": kubeconfig("{token: " + fiveMins + "}")}), ""},
-		"a kubeconfig with a plugin":                           {secret(nil, map[string]string{"value": kubeconfig("{exec: {command: signalbox}}")}), ""},
-		"what our agent keeps fresh, though it looks for ever": {secret(labels(managedBy, ourManager), map[string]string{"value": kubeconfig("{token: " + forever + "}")}), ""},
+		"a service account's token":                            {aSecret(map[string]any{"type": tokenType, "annotations": map[string]string{accountOf: "web"}}, nil), "never expires"},
+		"any other Secret":                                     {aSecret(nil, map[string]string{"password": "hunter2"}), ""},
+		"a cluster of Argo CD with a token for ever":           {aSecret(argo, config(`{"bearerToken":"`+forever+`"}`)), "https://spoke:6443 with a token that never expires"},
+		"a cluster of Argo CD with a token for a month":        {aSecret(argo, config(`{"bearerToken":"`+aMonth+`"}`)), "lives until 2026-07-01"},
+		"a cluster of Argo CD with a token for minutes":        {aSecret(argo, config(`{"bearerToken":"`+fiveMins+`"}`)), ""},
+		"a cluster of Argo CD with a password":                 {aSecret(argo, config(`{"username":"a","password":"hunter2"}`)), "password"},
+		"a cluster of Argo CD with a client key":               {aSecret(argo, config(`{"tlsClientConfig":{"keyData":"a2V5"}}`)), "client certificate"},
+		"a cluster of Argo CD with a plugin":                   {aSecret(argo, config(`{"execProviderConfig":{"command":"signalbox"}}`)), ""},
+		"a repository of Argo CD with a password":              {aSecret(repo, map[string]string{"password": "hunter2"}), "does not say when it expires"},
+		"a repository of Argo CD with an SSH key":              {aSecret(repo, map[string]string{"sshPrivateKey": "hunter2"}), "an SSH key"},
+		"a repository of Argo CD without a credential":         {aSecret(repo, map[string]string{"url": "https://git"}), ""},
+		"a Secret of Flux with an SSH key":                     {aSecret(flux, map[string]string{"identity": "hunter2"}), "Flux reads a repository with an SSH key"},
+		"a Secret of Flux with a short-lived token":            {aSecret(flux, map[string]string{"bearerToken": fiveMins}), ""},
+		"a kubeconfig with a token for ever":                   {aSecret(nil, map[string]string{"value": kubeconfig("{token: " + forever + "}")}), "kubeconfig for https://10.0.0.1:6443 with a token that never expires"},
+		"a kubeconfig with an opaque token":                    {aSecret(nil, map[string]string{"value": kubeconfig("{token: hunter2}")}), "does not say"},
+		"a kubeconfig with a key":                              {aSecret(nil, map[string]string{"config": kubeconfig("{client-key-data: a2V5}")}), "client certificate"},
+		"a kubeconfig with a token for minutes":                {aSecret(nil, map[string]string{"value": kubeconfig("{token: " + fiveMins + "}")}), ""},
+		"a kubeconfig with a plugin":                           {aSecret(nil, map[string]string{"value": kubeconfig("{exec: {command: signalbox}}")}), ""},
+		"what our agent keeps fresh, though it looks for ever": {aSecret(labels(secret.ManagedBy, secret.Manager), map[string]string{"value": kubeconfig("{token: " + forever + "}")}), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			found := look(t, cluster(map[string][]map[string]any{"/api/v1/secrets": {c.secret}}))
@@ -132,7 +134,7 @@ func TestRolesAreShown(t *testing.T) {
 	web := map[string]string{"kind": "ServiceAccount", "namespace": "shop", "name": "web"}
 	all := map[string]string{"kind": "Group", "name": "system:serviceaccounts"}
 	lists := map[string][]map[string]any{
-		"/api/v1/secrets": {secret(map[string]any{"type": tokenType, "annotations": map[string]string{accountOf: "web"}}, nil)},
+		"/api/v1/secrets": {aSecret(map[string]any{"type": tokenType, "annotations": map[string]string{accountOf: "web"}}, nil)},
 		"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings": {
 			binding("", "ClusterRole", "cluster-admin", web), binding("", "ClusterRole", everybodysRole, all),
 		},
@@ -178,7 +180,7 @@ func TestEveryPageIsRead(t *testing.T) {
 		next := ""
 		items := []map[string]any{}
 		if strings.HasPrefix(path, "/api/v1/secrets") {
-			items = append(items, secret(map[string]any{"type": tokenType}, nil))
+			items = append(items, aSecret(map[string]any{"type": tokenType}, nil))
 			if !strings.Contains(path, "continue=") {
 				next = "more"
 			}
@@ -214,7 +216,7 @@ func FuzzSecret(f *testing.F) {
 	f.Fuzz(func(t *testing.T, argo, value string) {
 		c := Cluster{Now: func() time.Time { return now }}
 		var o object
-		o.Metadata.Labels = map[string]string{argoType: argo}
+		o.Metadata.Labels = map[string]string{secret.ArgoCDType: argo}
 		encoded := base64.StdEncoding.EncodeToString([]byte(value))
 		o.Data = map[string]string{"config": encoded, "value": encoded, "password": encoded}
 		if found, _ := c.secret(o); strings.Contains(found.Problem, "hunter2hunter2") {

@@ -21,18 +21,7 @@ func (n *Node) Follow(ctx context.Context, asked <-chan os.Signal, load func() (
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
 	files, again := n.config().Files, false
-	for {
-		wanted := again
-		select {
-		case <-ctx.Done():
-			return
-		case <-asked:
-			wanted = true
-		case <-ticker.C:
-		}
-		if !wanted && !config.Changed(files) {
-			continue
-		}
+	for config.ReloadWanted(ctx, asked, ticker.C, func() bool { return again || config.Changed(files) }) {
 		next, err := load()
 		if err == nil {
 			files, err = next.Files, n.Reload(ctx, next)

@@ -16,9 +16,6 @@ import (
 // followed: what they lead to is elsewhere. Unread is told of each file that
 // cannot be read, and the scan continues.
 func (s *Scanner) Path(ctx context.Context, root string, unread func(path string, err error)) error {
-	if _, err := os.Stat(root); err != nil {
-		return err
-	}
 	resolved, err := filepath.EvalSymlinks(root) // the one link that the caller has named
 	if err != nil {
 		return err

@@ -8,19 +8,18 @@ package controller
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/agent"
 	"github.com/signalbox-sts/signalbox/internal/agent/secret"
+	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/kube"
 )
 
@@ -89,9 +88,7 @@ func (c *Controller) Run(ctx context.Context) {
 	c.mu.Lock()
 	c.objects, c.identities, c.byPod, c.follows, c.listed = map[string]*kept{}, map[string]*identity{}, map[string][]*identity{}, nil, false
 	c.work, c.news = make(chan struct{}, 1), make(chan struct{}, 1)
-	c.mu.Unlock()
 	tokens := &agent.Agent{Clock: c.Clock, Random: c.Random, Log: c.Log}
-	c.mu.Lock()
 	c.tokens = tokens
 	c.mu.Unlock()
 	defer func() {
@@ -315,18 +312,15 @@ func (c *Controller) ask(ctx context.Context, i *identity) (value string, life t
 
 // policyOf reads which policy gave a token, for people: nobody has verified it here.
 func policyOf(token string) string {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
+	_, claims, err := jose.InspectUnverified(token)
+	if err != nil { // an opaque one
 		return ""
 	}
-	var claims struct {
-		Policy string `json:"policy"`
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil || json.Unmarshal(payload, &claims) != nil || len(claims.Policy) > 253 {
+	policy, _, err := claims.String("policy")
+	if err != nil || len(policy) > 253 {
 		return ""
 	}
-	return claims.Policy
+	return policy
 }
 
 // reconcile makes what is kept what is declared, and says when to look again.

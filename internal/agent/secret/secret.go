@@ -42,6 +42,15 @@ const (
 // Kinds lists them.
 var Kinds = []Kind{ArgoCDCluster, ArgoCDRepository, FluxKubeconfig, Git, Docker, Opaque}
 
+// What Secrets say about themselves.
+const (
+	// ManagedBy is the label that names the program which writes a Secret, and Manager our agent.
+	ManagedBy = "app.kubernetes.io/managed-by"
+	Manager   = "signalbox-agent"
+	// ArgoCDType is the label by which Argo CD finds its own.
+	ArgoCDType = "argocd.argoproj.io/secret-type"
+)
+
 // Spec says what a Secret is to look like.
 type Spec struct {
 	Kind     Kind
@@ -181,20 +190,14 @@ func (s Spec) Render(to Target, token Token) (Rendered, error) {
 	}
 	switch s.Kind {
 	case ArgoCDCluster:
-		r.Labels["argocd.argoproj.io/secret-type"] = "cluster"
+		r.Labels[ArgoCDType] = "cluster"
 		r.Expires = false
 		set("name", to.Cluster)
 		set("server", s.Server)
 		set("project", s.Project)
-		set("config", marshal(map[string]any{
-			"execProviderConfig": map[string]any{
-				"apiVersion": "client.authentication.k8s.io/v1", "command": "signalbox",
-				"args": []string{"kube-credential", "--issuer", to.Issuer, "--cluster", to.Cluster},
-			},
-			"tlsClientConfig": withCA(map[string]any{"insecure": false}, "caData", s.CA),
-		}))
+		set("config", marshal(NewArgoCDConfig(PluginArgs(to), s.CA)))
 	case ArgoCDRepository:
-		r.Labels["argocd.argoproj.io/secret-type"] = "repository"
+		r.Labels[ArgoCDType] = "repository"
 		set("type", s.Type)
 		if s.Type == "" {
 			set("type", "git")
@@ -230,6 +233,32 @@ func (s Spec) Render(to Target, token Token) (Rendered, error) {
 		return Rendered{}, fmt.Errorf("there is no kind %q", clip(string(s.Kind)))
 	}
 	return r, nil
+}
+
+// PluginArgs are the arguments with which `signalbox` is a credential plugin of client-go.
+func PluginArgs(to Target) []string {
+	return []string{"kube-credential", "--issuer", to.Issuer, "--cluster", to.Cluster}
+}
+
+// ArgoCDConfig is the member config of a cluster Secret of Argo CD, in JSON.
+type ArgoCDConfig struct {
+	Exec struct {
+		Command    string   `json:"command"`
+		Args       []string `json:"args"`
+		APIVersion string   `json:"apiVersion"`
+	} `json:"execProviderConfig"`
+	TLS struct {
+		Insecure bool   `json:"insecure"`
+		CAData   []byte `json:"caData,omitempty"`
+	} `json:"tlsClientConfig"`
+}
+
+// NewArgoCDConfig names the credential plugin, and the certificates (PEM) that the API
+// server is verified with; without them, the system's.
+func NewArgoCDConfig(pluginArgs []string, ca string) (c ArgoCDConfig) {
+	c.Exec.Command, c.Exec.Args, c.Exec.APIVersion = "signalbox", pluginArgs, "client.authentication.k8s.io/v1"
+	c.TLS.CAData = []byte(ca)
+	return c
 }
 
 // passwordOrBearer is how Git over HTTPS takes a token, in the words of both Argo CD and Flux.
