@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v4"
 
@@ -229,6 +230,13 @@ func metrics(t *testing.T) string {
 	}
 	get("/livez") // is counted
 	page := get("/metrics")
+	// A cluster has its series from when its watch begins, just after the node listens.
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(page, "signalbox_cluster_watched{"); page = get("/metrics") {
+		if time.Now().After(deadline) {
+			t.Fatal("the cluster never got its series")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 	stop()
 	if err := <-served; err != nil {
 		t.Fatal(err)
