@@ -8,8 +8,8 @@ cd "$(dirname "$0")/.."
 raced='^(internal/(authority|issue|journal|keys|node|revocation|server|store)|verify)(/|$)'
 # What starts the built binary.
 outside='^(internal/cli|test)/'
-# What waits for minutes and works for seconds: it runs beside everything else.
-waits='^TestScenario8_'
+# Tests of test/kube that wait for minutes and work for seconds: each of these runs beside everything else.
+waits=('^TestScenario8_' '^TestScenarios?1[1-7](And|_)' '^TestScenario23_')
 
 step() { printf '\n== %s (%ds)\n' "$*" "$SECONDS"; }
 missing() {
@@ -96,11 +96,14 @@ run() { # NAME of the array of packages, then flags
 	go test -json -timeout=20m "$@" "${packages[@]}" || status=1
 }
 all_tests() {
-	set -m # a process group, so that all of it ends with this
-	go test -json -timeout=20m -count=1 -run "$waits" ./test/kube >"$work/waits.json" &
+	waiting=()
+	trap 'for i in "${waiting[@]}"; do kill -- "-$i" 2>/dev/null || true; done' EXIT
+	set -m # a process group each, so that all of it ends with this
+	for i in "${!waits[@]}"; do
+		go test -json -timeout=20m -count=1 -run "${waits[$i]}" ./test/kube >"$work/waits$i.json" &
+		waiting+=($!)
+	done
 	set +m
-	waiting=$!
-	trap 'kill -- -$waiting 2>/dev/null || true' EXIT
 	step "tests" >&2
 	run plain $fresh
 	step "tests under the race detector" >&2
@@ -108,10 +111,12 @@ all_tests() {
 	# One package at a time, since the binary needs the whole machine, and never
 	# from go's cache, which ignores the binary.
 	step "tests of the built binary" >&2
-	run binary -p=1 -count=1 -skip "$waits"
+	run binary -p=1 -count=1 -skip "$(IFS='|'; echo "${waits[*]}")"
 	step "what has waited beside them" >&2
-	wait $waiting || status=1
-	cat "$work/waits.json"
+	for i in "${!waiting[@]}"; do
+		wait "${waiting[$i]}" || status=1
+		cat "$work/waits$i.json"
+	done
 	return $status
 }
 go build -o "$work/testsum" ./scripts/testsum
