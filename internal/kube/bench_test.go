@@ -79,7 +79,7 @@ func BenchmarkList(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		n := 0
-		if _, _, err := parseItems(bytes.NewReader(text), eachPod(func(object) { n++ })); err != nil || n != pageSize {
+		if _, _, err := parseItems(bytes.NewReader(text), eachPod(func(object) error { n++; return nil })); err != nil || n != pageSize {
 			b.Fatal(n, err)
 		}
 	}

@@ -205,7 +205,6 @@ type request struct {
 	accept       string
 	content      string // the type of body; empty: JSON
 	body         []byte
-	code         *int // gets the status of a success
 }
 
 // send asks and gives an answer that is a success. The caller closes its body.
@@ -258,8 +257,6 @@ func (c *Client) once(ctx context.Context, r request, fresh bool) (*http.Respons
 	return nil, why
 }
 
-const acceptJSON = "application/json"
-
 // call asks and reads a bounded answer.
 func (c *Client) call(ctx context.Context, r request, limit int64) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -268,10 +265,12 @@ func (c *Client) call(ctx context.Context, r request, limit int64) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
+	return read(answer, limit)
+}
+
+// read reads a bounded answer, and closes it.
+func read(answer *http.Response, limit int64) ([]byte, error) {
 	defer answer.Body.Close()
-	if r.code != nil {
-		*r.code = answer.StatusCode
-	}
 	body, err := io.ReadAll(io.LimitReader(answer.Body, limit+1))
 	switch {
 	case err != nil:
@@ -305,8 +304,7 @@ func (c *Client) Issuer(ctx context.Context) (string, error) {
 
 // Reach finds out whether all that we need of the API server is allowed and answers.
 func (c *Client) Reach(ctx context.Context) error {
-	_, _, err := c.list(ctx, 1, "", func(object) {})
-	if err != nil {
+	if _, err := c.probe(ctx); err != nil {
 		return fmt.Errorf("list pods: %w", err)
 	}
 	if _, err := c.Review(ctx, "not.a.token", []string{"signalbox"}); err != nil {
@@ -399,16 +397,14 @@ func parseReview(answer []byte, audiences []string) (Reviewed, error) {
 // object is the part of an object's metadata that we read.
 type object struct {
 	UID      string    `json:"uid"`
-	Version  string    `json:"resourceVersion"`
 	Created  time.Time `json:"creationTimestamp"`
 	Deletion time.Time `json:"deletionTimestamp"`
 	Grace    int64     `json:"deletionGracePeriodSeconds"`
 }
 
-const (
-	metadataOnly = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-	metadataList = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-)
+type podItem struct {
+	Metadata object `json:"metadata"`
+}
 
 // pod asks for one pod as it is now: no cache is between us and it. There is none
 // with this name if found is false.
@@ -423,92 +419,30 @@ func (c *Client) pod(ctx context.Context, namespace, name string) (pod object, f
 	case err != nil:
 		return object{}, false, err
 	}
-	var of struct {
-		Metadata object `json:"metadata"`
-	}
+	var of podItem
 	if err := json.Unmarshal(body, &of); err != nil || !authority.IsUID(of.Metadata.UID) {
 		return object{}, false, errors.New("the API server's answer is not a pod")
 	}
 	return of.Metadata, true, nil
 }
 
-// list asks for one page of all pods as they are now. It returns the version of the
-// list and where the next page begins.
-func (c *Client) list(ctx context.Context, limit int, after string, each func(object)) (version, next string, err error) {
-	query := url.Values{"limit": {strconv.Itoa(limit)}}
-	if after != "" {
-		query.Set("continue", after)
-	}
-	return c.page(ctx, request{method: http.MethodGet, path: "/api/v1/pods", query: query, accept: metadataList}, eachPod(each))
+// probe asks for one pod as it is now: the API server must be there, have its
+// database, and let us see pods. It returns the version that the cluster is at.
+func (c *Client) probe(ctx context.Context) (version string, err error) {
+	version, _, err = c.page(ctx, request{method: http.MethodGet, path: Pods.path(""), query: url.Values{"limit": {"1"}}, accept: metadataList},
+		eachPod(func(object) error { return nil }))
+	return version, err
 }
 
-// pageTimeout is for a page of 500 pods: the API server may be busy.
-const pageTimeout = 20 * time.Second
-
 // eachPod reads one item of a list of pods.
-func eachPod(each func(object)) func(*json.Decoder) error {
+func eachPod(each func(object) error) func(*json.Decoder) error {
 	return func(d *json.Decoder) error {
-		var item struct {
-			Metadata object `json:"metadata"`
-		}
+		var item podItem
 		if err := d.Decode(&item); err != nil {
 			return err
 		}
-		each(item.Metadata)
-		return nil
+		return each(item.Metadata)
 	}
-}
-
-// parseItems reads a list one item at a time, so that a page is never in memory as a
-// whole. each takes one item from the decoder.
-func parseItems(r io.Reader, each func(*json.Decoder) error) (version, next string, err error) {
-	broken := errors.New("the API server's answer is not a list")
-	d := json.NewDecoder(r)
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return "", "", broken
-	}
-	for d.More() {
-		name, err := d.Token()
-		if err != nil {
-			return "", "", broken
-		}
-		switch name {
-		case "metadata":
-			var m struct {
-				Version  string `json:"resourceVersion"`
-				Continue string `json:"continue"`
-			}
-			if err := d.Decode(&m); err != nil {
-				return "", "", broken
-			}
-			version, next = m.Version, m.Continue
-		case "items":
-			t, err := d.Token()
-			if err != nil || t != nil && t != json.Delim('[') {
-				return "", "", broken
-			}
-			for t != nil && d.More() {
-				if each(d) != nil {
-					return "", "", broken
-				}
-			}
-			if t != nil {
-				if _, err := d.Token(); err != nil {
-					return "", "", broken
-				}
-			}
-		default:
-			var skipped json.RawMessage
-			if err := d.Decode(&skipped); err != nil {
-				return "", "", broken
-			}
-		}
-	}
-	// The last brace: a list that was cut off must not look like a short one.
-	if _, err := d.Token(); err != nil || version == "" {
-		return "", "", broken
-	}
-	return version, next, nil
 }
 
 // isName keeps what a proof says from becoming another path.

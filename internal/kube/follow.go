@@ -7,13 +7,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
-	"net/http"
-	"net/url"
-	"strconv"
 	"sync"
 	"time"
 )
+
+// refollowLatest bounds the wait after a list or a watch failed.
+const refollowLatest = 10 * time.Second
 
 // Follow tells of all objects of a resource, and of every change of one, until its
 // context ends: it lists them, watches from there, and lists again where the API
@@ -54,8 +53,7 @@ func (f *Follow) set(up bool, failure error) {
 // Run follows until ctx ends.
 func (f *Follow) Run(ctx context.Context) {
 	version := ""
-	for wait := againSoonest; ctx.Err() == nil; {
-		began := time.Now()
+	again(ctx, refollowLatest, time.Now, func() {
 		var err error
 		if version == "" {
 			version, err = f.list(ctx)
@@ -63,8 +61,8 @@ func (f *Follow) Run(ctx context.Context) {
 		if err == nil {
 			version, err = f.watch(ctx, version)
 		}
-		if time.Since(began) > againLatest {
-			wait = againSoonest
+		if errors.Is(err, errGone) {
+			version = ""
 		}
 		if ordinary := errors.Is(err, io.EOF) || errors.Is(err, errGone); !ordinary && ctx.Err() == nil {
 			if _, before := f.Up(); before == nil || before.Error() != err.Error() {
@@ -72,14 +70,7 @@ func (f *Follow) Run(ctx context.Context) {
 			}
 			f.set(false, err)
 		}
-		timer := time.NewTimer(wait/2 + rand.N(wait/2))
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-		timer.Stop()
-		wait = min(2*wait, 10*againLatest)
-	}
+	})
 }
 
 func (f *Follow) accept() string {
@@ -91,10 +82,10 @@ func (f *Follow) accept() string {
 
 func (f *Follow) list(ctx context.Context) (version string, err error) {
 	f.Begin()
-	version, err = f.Client.items(ctx, f.Resource, f.Namespace, nil, f.accept(), func(raw json.RawMessage) error {
+	version, err = f.Client.items(ctx, f.Resource, f.Namespace, nil, f.accept(), eachRaw(func(raw json.RawMessage) error {
 		f.Seen(raw)
 		return nil
-	})
+	}))
 	if err != nil {
 		return "", err
 	}
@@ -105,13 +96,7 @@ func (f *Follow) list(ctx context.Context) (version string, err error) {
 func (f *Follow) watch(ctx context.Context, version string) (string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	answer, err := f.Client.send(ctx, request{method: http.MethodGet, path: f.Resource.path(f.Namespace), accept: f.accept(), query: url.Values{
-		"watch": {"1"}, "allowWatchBookmarks": {"true"}, "resourceVersion": {version},
-		"timeoutSeconds": {strconv.Itoa(int(watchFor / time.Second))},
-	}})
-	if hasCode(err, http.StatusGone) {
-		return "", errGone
-	}
+	answer, err := f.Client.watch(ctx, f.Resource, f.Namespace, f.accept(), version)
 	if err != nil {
 		return version, fmt.Errorf("watch %s: %w", f.Resource.Plural, err)
 	}
@@ -119,90 +104,27 @@ func (f *Follow) watch(ctx context.Context, version string) (string, error) {
 	f.set(true, nil)
 	events := newEvents(answer.Body)
 	for {
-		var e struct {
-			Type   string          `json:"type"`
-			Object json.RawMessage `json:"object"`
-		}
-		if err := events.decode(&e); err != nil {
+		e, err := events.next()
+		if err != nil {
 			return version, fmt.Errorf("watch %s: %w", f.Resource.Plural, err)
 		}
-		var o struct {
-			Metadata struct {
-				Version string `json:"resourceVersion"`
-			} `json:"metadata"`
-			status
+		switch e.kind {
+		case added, modified:
+			f.Seen(e.object)
+		case deleted:
+			f.Gone(e.object)
 		}
-		if json.Unmarshal(e.Object, &o) != nil {
-			return version, fmt.Errorf("watch %s: the API server sent an event without an object", f.Resource.Plural)
-		}
-		switch e.Type {
-		case "ADDED", "MODIFIED":
-			f.Seen(e.Object)
-		case "DELETED":
-			f.Gone(e.Object)
-		case "BOOKMARK":
-		case "ERROR":
-			if o.Code == http.StatusGone {
-				return "", errGone
-			}
-			return version, o.status.err()
-		default:
-			return version, errors.New("the API server sent an event of a type that does not exist")
-		}
-		if o.Metadata.Version == "" {
-			return "", errors.New("the API server sent an event without resourceVersion")
-		}
-		version = o.Metadata.Version
+		version = e.version
 	}
 }
 
-// items lists all objects of a resource, a page at a time. It returns the version of
-// the first page, from which a watch misses nothing.
-func (c *Client) items(ctx context.Context, resource Resource, namespace string, query url.Values, accept string, each func(json.RawMessage) error) (version string, err error) {
-	if namespace != "" && !isName(namespace) {
-		return "", fmt.Errorf("%s cannot be the name of a namespace", quoted(namespace))
-	}
-	q := url.Values{"limit": {strconv.Itoa(pageSize)}}
-	for name, values := range query {
-		q[name] = values
-	}
-	if accept == metadataOnly {
-		accept = metadataList
-	}
-	var failed error
-	for range maxPages {
-		first, next, err := c.page(ctx, request{method: http.MethodGet, path: resource.path(namespace), query: q, accept: accept}, func(d *json.Decoder) error {
-			var raw json.RawMessage
-			if err := d.Decode(&raw); err != nil {
-				return err
-			}
-			failed = each(raw)
-			return failed
-		})
-		if failed != nil {
-			err = failed
+// eachRaw reads one object of a list.
+func eachRaw(each func(json.RawMessage) error) func(*json.Decoder) error {
+	return func(d *json.Decoder) error {
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err != nil {
+			return err
 		}
-		if err != nil {
-			return "", fmt.Errorf("list %s: %w", resource.Plural, err)
-		}
-		if version == "" {
-			version = first
-		}
-		if next == "" {
-			return version, nil
-		}
-		q.Set("continue", next)
+		return each(raw)
 	}
-	return "", fmt.Errorf("list %s: the list has no end", resource.Plural)
-}
-
-func (c *Client) page(ctx context.Context, r request, each func(*json.Decoder) error) (version, next string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, pageTimeout)
-	defer cancel()
-	answer, err := c.send(ctx, r)
-	if err != nil {
-		return "", "", err
-	}
-	defer answer.Body.Close()
-	return parseItems(io.LimitReader(answer.Body, maxPage), each)
 }

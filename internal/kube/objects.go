@@ -195,23 +195,27 @@ func (c *Client) write(ctx context.Context, r request) (m Metadata, created bool
 		return m, false, ctx.Err()
 	}
 	defer func() { <-c.writing }()
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	r.accept = metadataOnly
-	code := 0
-	r.code = &code
-	answer, err := c.call(ctx, r, maxObject)
+	answer, err := c.send(ctx, r)
 	if s := (*StatusError)(nil); errors.As(err, &s) && !slices.Contains([]int{http.StatusForbidden, http.StatusNotFound, http.StatusConflict}, s.Code) {
 		err = &StatusError{Code: s.Code} // its text may repeat what was sent
 	}
 	if err != nil {
 		return m, false, err
 	}
+	text, err := read(answer, maxObject)
+	if err != nil {
+		return m, false, err
+	}
 	var of struct {
 		Metadata Metadata `json:"metadata"`
 	}
-	if json.Unmarshal(answer, &of) != nil || !authority.IsUID(of.Metadata.UID) {
+	if json.Unmarshal(text, &of) != nil || !authority.IsUID(of.Metadata.UID) {
 		return m, false, errors.New("the API server's answer is not an object")
 	}
-	return of.Metadata, code == http.StatusCreated, nil
+	return of.Metadata, answer.StatusCode == http.StatusCreated, nil
 }
 
 // PodOf finds a pod of a service account that runs and is not being deleted: the one
@@ -225,11 +229,11 @@ func (c *Client) PodOf(ctx context.Context, namespace, serviceAccount string) (p
 	defer cancel()
 	var newest time.Time
 	query := url.Values{"fieldSelector": {"spec.serviceAccountName=" + serviceAccount + ",status.phase=Running"}}
-	_, err = c.items(ctx, Pods, namespace, query, metadataOnly, func(raw json.RawMessage) error {
+	_, err = c.items(ctx, Pods, namespace, query, metadataOnly, func(d *json.Decoder) error {
 		var item struct {
 			Metadata Metadata `json:"metadata"`
 		}
-		if json.Unmarshal(raw, &item) != nil {
+		if d.Decode(&item) != nil {
 			return errors.New("the API server's answer is not a list of pods")
 		}
 		m := item.Metadata

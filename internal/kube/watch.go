@@ -7,11 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
-	"net/http"
 	"net/http/httptrace"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,21 +18,16 @@ import (
 )
 
 const (
-	pageSize = 500
-	maxPages = 4 * maxPods / pageSize
 	// beatEvery is how often the API server is asked whether the watch can be
 	// believed; MaxSilence is after how long it cannot.
 	beatEvery   = time.Second
 	beatTimeout = 2500 * time.Millisecond
 	// MaxSilence is how long a watch may be silent before it counts as down.
 	MaxSilence = 5 * time.Second
-	// watchFor is how long the API server keeps one watch open.
-	watchFor = 10 * time.Minute
 	// auditEvery is how often the grants in the database are compared with the pods.
 	auditEvery = 30 * time.Second
-	// againSoonest and againLatest bound the wait after a watch broke.
-	againSoonest = 50 * time.Millisecond
-	againLatest  = time.Second
+	// rewatchLatest bounds the wait after a watch broke.
+	rewatchLatest = time.Second
 )
 
 // Watch follows the pods of one cluster and tells of their ends.
@@ -97,8 +89,6 @@ type WatchStatus struct {
 	Failure     string // the last one, empty once it is over
 }
 
-var errGone = errors.New("the API server does not know that version any more")
-
 func (w *Watch) start() {
 	w.once.Do(func() {
 		w.pods, w.ends = newPods(w.Cluster.Terminating == authority.TerminatingRefuse), newEnds()
@@ -121,21 +111,11 @@ func (w *Watch) Run(ctx context.Context) {
 	})
 	running.Go(func() { w.passDeadlines(ctx) })
 	version := ""
-	for wait := againSoonest; ctx.Err() == nil; {
-		began := w.Now()
-		next, err := w.follow(ctx, version)
+	again(ctx, rewatchLatest, w.Now, func() {
+		var err error
+		version, err = w.follow(ctx, version)
 		w.lost(ctx, err)
-		if version = next; w.Now().Sub(began) > againLatest {
-			wait = againSoonest
-		}
-		timer := time.NewTimer(wait/2 + rand.N(wait/2))
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-		timer.Stop()
-		wait = min(2*wait, againLatest)
-	}
+	})
 	running.Wait()
 }
 
@@ -209,33 +189,13 @@ func (w *Watch) reconcile(ctx context.Context) (version string, err error) {
 	w.mu.Unlock()
 	before, readErr := w.evidence(ctx) // before the list: what exists by now must be in it
 	w.pods.begin()
-	var failed error
-	each := func(o object) {
-		now := w.Now()
-		ends, err := w.pods.saw(o, now)
+	version, err = w.Client.items(ctx, Pods, "", nil, metadataOnly, eachPod(func(o object) error {
+		ends, err := w.pods.saw(o, w.Now())
 		w.ends.add(ends...)
-		if err != nil {
-			failed = err
-		}
-	}
-	next := ""
-	for range maxPages {
-		var page string
-		if page, next, err = w.Client.list(ctx, pageSize, next, each); err == nil {
-			err = failed
-		}
-		if err != nil {
-			return "", fmt.Errorf("list pods: %w", err)
-		}
-		if version == "" {
-			version = page
-		}
-		if next == "" {
-			break
-		}
-	}
-	if next != "" {
-		return "", errors.New("list pods: the list has no end")
+		return err
+	}))
+	if err != nil {
+		return "", err
 	}
 	now := w.Now()
 	w.ends.add(w.pods.sweep(now)...)
@@ -276,13 +236,7 @@ func (w *Watch) stream(ctx context.Context, version string) (string, error) {
 	defer stop(nil)
 	var conn net.Conn
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { conn = i.Conn }})
-	answer, err := w.Client.send(traced, request{method: http.MethodGet, path: "/api/v1/pods", accept: metadataOnly, query: url.Values{
-		"watch": {"1"}, "allowWatchBookmarks": {"true"}, "resourceVersion": {version},
-		"timeoutSeconds": {strconv.Itoa(int(watchFor / time.Second))},
-	}})
-	if hasCode(err, http.StatusGone) {
-		return "", errGone
-	}
+	answer, err := w.Client.watch(traced, Pods, "", metadataOnly, version)
 	if err != nil {
 		return version, fmt.Errorf("watch pods: %w", err)
 	}
@@ -316,51 +270,44 @@ func (w *Watch) stream(ctx context.Context, version string) (string, error) {
 			}
 			return version, fmt.Errorf("watch pods: %w", err)
 		}
-		version = e.Object.Metadata.Version
+		version = e.version
 	}
 }
 
 // take takes one event in.
 func (w *Watch) take(e event) error {
-	o, now := e.Object.Metadata, w.Now()
+	var item podItem
+	if json.Unmarshal(e.object, &item) != nil {
+		return errors.New("the API server sent an event without a pod")
+	}
+	o, now := item.Metadata, w.Now()
 	var found []end
-	var err error
 	lag := time.Duration(-1)
-	switch e.Type {
-	case "ADDED", "MODIFIED":
+	switch e.kind {
+	case added, modified:
+		var err error
 		if found, err = w.pods.saw(o, now); err != nil {
 			return err
 		}
 		switch {
-		case e.Type == "ADDED":
+		case e.kind == added:
 			lag = now.Sub(o.Created)
 		case !o.Deletion.IsZero():
 			lag = now.Sub(o.Deletion.Add(-time.Duration(o.Grace) * time.Second))
 		}
-	case "DELETED":
+	case deleted:
 		found = w.pods.gone(o.UID, now)
-	case "BOOKMARK":
-	case "ERROR":
-		if e.Object.Code == http.StatusGone {
-			return errGone
-		}
-		return status{e.Object.Message, e.Object.Code}.err()
-	default:
-		return errors.New("the API server sent an event of a type that does not exist")
-	}
-	if o.Version == "" {
-		return errors.New("the API server sent an event without resourceVersion")
 	}
 	w.ends.add(found...)
 	w.mu.Lock()
 	w.heard = now
-	if e.Type != "BOOKMARK" {
+	if e.kind != bookmark {
 		w.event = now
 	}
 	if lag >= 0 && lag < time.Hour { // otherwise it is not about now
 		w.lag = lag
 	}
-	settled := w.settled(o.Version)
+	settled := w.settled(e.version)
 	w.mu.Unlock()
 	for _, uid := range w.pods.missing(settled) {
 		w.ends.add(w.pods.gone(uid, now)...)
@@ -400,7 +347,7 @@ func (w *Watch) beat(ctx context.Context, stop context.CancelCauseFunc) {
 		traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { conn = i.Conn }})
 		traced, cancel := context.WithTimeout(traced, beatTimeout)
 		began := w.Now()
-		version, _, err := w.Client.list(traced, 1, "", func(object) {})
+		version, err := w.Client.probe(traced)
 		cancel()
 		switch {
 		case ctx.Err() != nil:
@@ -485,39 +432,4 @@ func (w *Watch) lost(ctx context.Context, err error) {
 		w.Log.Warn("the watch on a cluster's pods broke", "cluster", w.Cluster.Name, "error", err)
 	}
 	w.failure = err
-}
-
-// event is one event of a watch; of an ERROR the object is a Status.
-type event struct {
-	Type   string `json:"type"`
-	Object struct {
-		Metadata object `json:"metadata"`
-		status
-	} `json:"object"`
-}
-
-// events reads the events of a watch. None may be longer than an object can be.
-type events struct {
-	budget io.LimitedReader
-	json   *json.Decoder
-}
-
-func newEvents(r io.Reader) *events {
-	e := &events{budget: io.LimitedReader{R: r}}
-	e.json = json.NewDecoder(&e.budget)
-	return e
-}
-
-func (e *events) next() (v event, err error) {
-	err = e.decode(&v)
-	return v, err
-}
-
-func (e *events) decode(v any) error {
-	e.budget.N = maxObject
-	err := e.json.Decode(v)
-	if err != nil && e.budget.N <= 0 {
-		return errors.New("an event has no end")
-	}
-	return err
 }

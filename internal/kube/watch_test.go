@@ -379,9 +379,7 @@ func TestWatchAccountsForWhatOthersSaw(t *testing.T) {
 		w.start()
 		w.suspects = suspects{uids: []string{"dead", "newborn"}, version: 1005}
 		for i, uid := range []string{"old", "newborn", "new"} {
-			var e event
-			e.Type, e.Object.Metadata = "ADDED", object{UID: uid, Version: fmt.Sprint(1003 + i)}
-			if err := w.take(e); err != nil {
+			if err := w.take(event{added, fmt.Appendf(nil, `{"metadata":{"uid":%q}}`, uid), fmt.Sprint(1003 + i)}); err != nil {
 				t.Fatal(err)
 			}
 			if want := map[int]int{2: 1}[i]; len(w.ends.waiting) != want {
