@@ -146,7 +146,7 @@ func (w *window) look(atEnd bool) {
 				w.jwt()
 				continue
 			}
-		case 'Z', 'c', 'z', 'N':
+		case 'Z', 'V', 'l', 'c', 'z', 'N':
 			if slices.ContainsFunc(encoded, func(mark []byte) bool { return bytes.HasPrefix(rest, mark) }) {
 				w.base64()
 				continue
@@ -156,9 +156,12 @@ func (w *window) look(atEnd bool) {
 	}
 }
 
-// encoded is how a value in base64 begins: a JWT, and `sbx_` at each place that
-// it can have in a group of three bytes.
-var encoded = [][]byte{[]byte("ZXlK"), []byte("c2J4X"), []byte("zYnhf"), []byte("NieF9")}
+// encoded is how a value in base64 begins: a JWT, and `sbx_`, each at the three
+// places that it can have in a group of three bytes.
+var encoded = [][]byte{
+	[]byte("ZXlK"), []byte("V5S"), []byte("leUo"), []byte("leUp"),
+	[]byte("c2J4X"), []byte("zYnhf"), []byte("NieF9"),
+}
 
 func isBase64URL(b byte) bool {
 	return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || b == '-' || b == '_'

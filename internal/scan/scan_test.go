@@ -72,6 +72,9 @@ func TestWhatIsFoundAndWhere(t *testing.T) {
 		"an Authorization header":            {"authorization: Basic " + std([]byte("web:"+secret)), "1:22 client_secret"},
 		"the same, one byte further":         {"authorization: Basic " + std([]byte("webb:"+secret)), "1:22 client_secret"},
 		"the same, two bytes further":        {"authorization: Basic " + std([]byte("webbb:"+secret)), "1:22 client_secret"},
+		"a JWT there":                        {"authorization: Basic " + std([]byte("git:"+access)), "1:22 access_token"},
+		"a JWT there, one byte further":      {"authorization: Basic " + std([]byte("git1:"+access)), "1:22 access_token"},
+		"a JWT there, two bytes further":     {"authorization: Basic " + std([]byte("git12:"+access)), "1:22 access_token"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := scanned(t, strings.NewReader(c.text))

@@ -21,7 +21,9 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/journal/query"
 )
 
-const kubeConfig = serveHead + onSQLite + `clusters:
+const kubeConfig = serveHead + onSQLite + podsOfHub
+
+const podsOfHub = `clusters:
   - {name: hub, issuer: "https://kubernetes.default.svc", jwks_file: "{{.Dir}}/hub.jwks.json", pods: offline}
   - {name: spoke-a}
 policies:
@@ -40,6 +42,13 @@ func startPods(t *testing.T) pods { return startPodsWith(t, kubeConfig) }
 
 func startPodsWith(t *testing.T, config string) pods {
 	t.Helper()
+	signer, files := hubKeys(t)
+	return pods{startServe(t, config, files), signer}
+}
+
+// hubKeys are what the API server of hub signs with, and the file that says so.
+func hubKeys(t *testing.T) (*jose.Signer, map[string]string) {
+	t.Helper()
 	key := newECKey()
 	signer, err := jose.NewSigner("hub-1", jose.ES256, "", key)
 	if err != nil {
@@ -53,7 +62,7 @@ func startPodsWith(t *testing.T, config string) pods {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pods{startServe(t, config, map[string]string{"hub.jwks.json": string(keys)}), signer}
+	return signer, map[string]string{"hub.jwks.json": string(keys)}
 }
 
 // proof writes the token of a pod, as a kubelet does, and again when it renews it.

@@ -205,11 +205,14 @@ func (a *API) whyToken(ctx context.Context, c *api.Call) (api.Plan, error) {
 }
 
 func (a *API) explain(ctx context.Context, c *api.Call, raw string) (Why, error) {
-	if grantID, what := a.grantOf(raw); what != "" {
+	if grantID, err := a.GrantOf(raw); err == nil {
 		c.ID = grantID.String()
 		w, err := a.whyID(ctx, c, grantID)
-		w.Summary = what + " " + w.Summary
+		w.Summary = "This is a refresh token. " + w.Summary
 		return w, err
+	}
+	if code, err := authority.ParseAuthorizationCode(raw); err == nil {
+		return a.whyCode(ctx, c, code)
 	}
 	if _, err := oauth.DecodeOpaque(oauth.PrefixClientSecret, raw, api.MaxToken); err == nil {
 		return a.whySecret(ctx, c, oauth.SecretOf(raw))
@@ -229,15 +232,21 @@ func (a *API) explain(ctx context.Context, c *api.Call, raw string) (Why, error)
 	return w, a.whyAccess(ctx, c, &w, token)
 }
 
-// grantOf finds the grant of what a client holds beside access tokens.
-func (a *API) grantOf(raw string) (id authority.ID, what string) {
-	if id, err := a.GrantOf(raw); err == nil {
-		return id, "This is a refresh token."
+// whyCode explains the grant of a code. A code has no MAC, so anybody can write
+// one that names a grant: only the grant's own one speaks for it.
+func (a *API) whyCode(ctx context.Context, c *api.Call, code authority.AuthorizationCode) (Why, error) {
+	g, err := a.Grants.Grant(ctx, code.GrantID)
+	switch {
+	case err == nil && !g.Matches(code), errors.Is(err, authority.ErrNotFound):
+		dead := false
+		return Why{Kind: "unknown", Alive: &dead, Summary: "This has the form of an authorization code, and no standing grant has it: it is over, was never one, or is another installation's."}, nil
+	case err != nil:
+		return Why{}, err
 	}
-	if code, err := authority.ParseAuthorizationCode(raw); err == nil {
-		return code.GrantID, "This is an authorization code."
-	}
-	return authority.ID{}, ""
+	c.ID = code.GrantID.String()
+	w, err := a.whyID(ctx, c, code.GrantID)
+	w.Summary = "This is an authorization code. " + w.Summary
+	return w, err
 }
 
 // whySecret says whose client secret this is. No index finds a hash, so that
@@ -344,7 +353,9 @@ func (a *API) whyGrant(ctx context.Context, c *api.Call, w *Why, g authority.Gra
 		w.EndedBy.At, w.EndedBy.Reason = shownTime(g.EndedAt), g.EndReason
 		w.Reason = reasonOf(endedWords(w.EndedBy.Kind, w.EndedBy.Key), g.EndReason)
 	}
-	if w.Alive != nil && g.State != authority.GrantActive {
+	// Whoever has the code of a pending grant may be faster than the application, so it is alive.
+	isPending := g.State == authority.GrantPending && c.Now.Before(g.Code.ExpiresAt)
+	if w.Alive != nil && g.State != authority.GrantActive && !isPending {
 		*w.Alive = false
 	}
 	if g.State == authority.GrantPending {

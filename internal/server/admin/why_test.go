@@ -227,9 +227,33 @@ func TestWhyAGrantIsDead(t *testing.T) {
 	if w = s.why(s.grant("web", "u_ada").ID.String()); !*w.Alive {
 		t.Errorf("a new one: %+v", w)
 	}
-	code := authority.NewAuthorizationCode(child.ID).Reveal()
-	if w = s.whyToken(code); !w.Found || w.Kind != "grant" || !strings.Contains(w.Summary, "authorization code") {
+}
+
+func TestACodeIsAliveUntilItCannotBeRedeemed(t *testing.T) {
+	s := newService(t)
+	g := s.grant("web", "u_ada") // for its members alone
+	g.ID, g.State = authority.NewID(s.Now()), authority.GrantPending
+	code := authority.NewAuthorizationCode(g.ID)
+	g.Code = authority.Code{Hash: code.Hash(), RedirectURI: "https://app.example.com/callback", ExpiresAt: s.Now().Add(time.Minute)}
+	if err := s.DB.CreateGrant(t.Context(), g); err != nil {
+		t.Fatal(err)
+	}
+	if w := s.whyToken(code.Reveal()); !w.Found || w.Kind != "grant" || w.Key != g.ID.String() || w.Alive == nil || !*w.Alive || !strings.Contains(w.Summary, "authorization code") {
 		t.Errorf("a code: %+v", w)
+	}
+	if w := s.whyToken(authority.NewAuthorizationCode(g.ID).Reveal()); w.Found || w.Key != "" || w.Alive == nil || *w.Alive {
+		t.Errorf("another code that names the grant: %+v", w)
+	}
+	if w := s.whyToken(authority.NewAuthorizationCode(authority.NewID(s.Now())).Reveal()); w.Found || w.Alive == nil || *w.Alive {
+		t.Errorf("a code of no grant: %+v", w)
+	}
+	s.Pass(2 * time.Minute)
+	if w := s.whyToken(code.Reveal()); w.Alive == nil || *w.Alive {
+		t.Errorf("after its minute: %+v", w)
+	}
+	s.call(s.admin(), "POST", "/revocations", object{"grant_id": g.ID.String()}).wants(http.StatusOK)
+	if w := s.whyToken(code.Reveal()); w.Alive == nil || *w.Alive {
+		t.Errorf("after its end: %+v", w)
 	}
 }
 
