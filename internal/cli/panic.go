@@ -22,7 +22,8 @@ func (a *adminCLI) panicCommand() *cobra.Command {
 		Short: "Show the blast radius, then end everything older than now",
 		Long: `Show how much would end, then end every token, grant and session that is older
 than now: of one user, of one client, of workloads, or all of them. Whoever is
-still entitled signs in again or asks for a new token.
+still entitled signs in again or asks for a new token. With --yes the end does not
+wait until all of it is counted.
 
 --workload takes a namespace, cluster:hub:ns:shop, one service account of it,
 cluster:hub:ns:shop:sa:web, or one subject of a trusted issuer,
@@ -94,25 +95,31 @@ func (a *adminCLI) revokeCommand(use, example, short, path, member string, body 
 	return cmd
 }
 
-// revoke looks first, asks, and then does it. typed is what the caller called
+// revoke looks first, asks, and then does it. With yes it does it at once: to count
+// what ends takes time, in which a thief is not stopped. typed is what the caller called
 // it, if that may be another name than the service's.
 func (a *adminCLI) revoke(ctx context.Context, body admin.Revoke, typed string, yes, dryRun bool) error {
 	if err := checkOutput(a.output, dataForms); err != nil {
 		return err
 	}
+	if dryRun || !yes {
+		would, err := a.wouldEnd(ctx, body, typed)
+		if err != nil {
+			return err
+		}
+		if dryRun {
+			return a.showData(would)
+		}
+		if err := a.confirm("End all of this now?", yes); err != nil {
+			return err
+		}
+	}
 	var did admin.Revoked
-	would, err := a.wouldEnd(ctx, body, typed)
-	if err != nil {
-		return err
-	}
-	if dryRun {
-		return a.showData(would)
-	}
-	if err := a.confirm("End all of this now?", yes); err != nil {
-		return err
-	}
 	if err := a.call(ctx, http.MethodPost, "/revocations", nil, body, &did); err != nil {
 		return err
+	}
+	if yes {
+		blastRadius(a.env.Err, did, typed)
 	}
 	if did.AlreadyEnded {
 		a.done("done: it had ended before, and every token of it is dead")
@@ -145,7 +152,10 @@ func blastRadius(w io.Writer, r admin.Revoked, typed string) {
 		what = r.Kind + " " + typed + " (" + r.Key + ")"
 	}
 	atMost := ""
-	if !r.Exact {
+	switch {
+	case r.AtLeast:
+		atMost = "at least "
+	case !r.Exact:
 		atMost = "at most "
 	}
 	fmt.Fprintf(w, "Blast radius of %s:\n", explain.Printable(what))
@@ -158,6 +168,9 @@ func blastRadius(w io.Writer, r admin.Revoked, typed string) {
 		fmt.Fprintf(w, "  %s1 standing grant ends, and every token that came from it\n", atMost)
 	default:
 		fmt.Fprintf(w, "  %s%d standing grants end, and every token that came from them\n", atMost, r.ActiveGrants)
+	}
+	if !r.Exact && len(r.ByClient) > 0 {
+		fmt.Fprintln(w, "  of the first of them:")
 	}
 	for i, c := range r.ByClient {
 		if i == 10 {

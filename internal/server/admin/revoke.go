@@ -42,6 +42,7 @@ type Revoked struct {
 	AlreadyEnded bool          `json:"already_ended,omitempty" doc:"The grant had ended before: nothing is left to end."`
 	Rowless      bool          `json:"rowless,omitempty" doc:"The grant has no row: a machine got it for itself. Its tokens end, and all that came from them; none is counted."`
 	Exact        bool          `json:"exact" doc:"false: too many to look at each; active_grants counts some that have ended already, and by_client, oldest and newest come from the first of them."`
+	AtLeast      bool          `json:"at_least,omitempty" doc:"There are more than active_grants. An end does not wait until all are counted; dry_run counts them."`
 	ByClient     []ClientCount `json:"by_client" doc:"The clients with the most grants first, at most 100."`
 	Oldest       *time.Time    `json:"oldest,omitempty"`
 	Newest       *time.Time    `json:"newest,omitempty"`
@@ -82,18 +83,18 @@ func (a *API) revoke(ctx context.Context, c *api.Call) (api.Plan, error) {
 	case body.GrantID != "":
 		p, err = a.revokeGrant(ctx, c, body.GrantID, body.Force)
 	case body.ClientID != "":
-		p, err = a.revokeClient(ctx, c, body.ClientID)
+		p, err = a.revokeClient(ctx, c, body)
 	case body.Cluster != "":
 		workloads, wrong := authority.WorkloadsOfCluster(body.Cluster)
-		p, err = a.revokeWorkloads(ctx, c, "cluster", workloads, wrong)
+		p, err = a.revokeWorkloads(ctx, c, body, "cluster", workloads, wrong)
 	case body.Issuer != "":
 		workloads, wrong := authority.WorkloadsOfIssuer(body.Issuer)
-		p, err = a.revokeWorkloads(ctx, c, "trusted_issuer", workloads, wrong)
+		p, err = a.revokeWorkloads(ctx, c, body, "trusted_issuer", workloads, wrong)
 	case body.Workload != "":
 		workloads, wrong := authority.ParseWorkloads(body.Workload)
-		p, err = a.revokeWorkloads(ctx, c, "workload", workloads, wrong)
+		p, err = a.revokeWorkloads(ctx, c, body, "workload", workloads, wrong)
 	case body.Everything:
-		p, err = a.revokeEpoch(ctx, c, authority.EpochEverything, "", authority.GrantFilter{}, authority.Event{Target: "everything"})
+		p, err = a.revokeEpoch(ctx, c, body, authority.EpochEverything, "", authority.GrantFilter{}, authority.Event{Target: "everything"})
 	default:
 		p, err = a.revokeUser(ctx, c, body)
 	}
@@ -208,7 +209,8 @@ func (a *API) ending(radius Revoked, e authority.Event) api.Plan {
 	}}
 }
 
-func (a *API) revokeClient(ctx context.Context, c *api.Call, id string) (api.Plan, error) {
+func (a *API) revokeClient(ctx context.Context, c *api.Call, body Revoke) (api.Plan, error) {
+	id := body.ClientID
 	if !api.Printable(id, api.MaxID) {
 		return api.Plan{}, api.Invalid("client_id is not an id")
 	}
@@ -216,7 +218,7 @@ func (a *API) revokeClient(ctx context.Context, c *api.Call, id string) (api.Pla
 	if _, err := a.client(ctx, id); err != nil {
 		return api.Plan{}, err
 	}
-	return a.revokeEpoch(ctx, c, authority.EpochClient, id, filter, authority.Event{ClientID: id, Target: id})
+	return a.revokeEpoch(ctx, c, body, authority.EpochClient, id, filter, authority.Event{ClientID: id, Target: id})
 }
 
 func (a *API) revokeUser(ctx context.Context, c *api.Call, body Revoke) (api.Plan, error) {
@@ -234,34 +236,40 @@ func (a *API) revokeUser(ctx context.Context, c *api.Call, body Revoke) (api.Pla
 		return api.Plan{}, err
 	}
 	filter := authority.GrantFilter{SubjectID: user.ID}
-	return a.revokeEpoch(ctx, c, authority.EpochUser, user.ID, filter, authority.Event{Subject: a.subject(user.ID), Target: user.ID})
+	return a.revokeEpoch(ctx, c, body, authority.EpochUser, user.ID, filter, authority.Event{Subject: a.subject(user.ID), Target: user.ID})
 }
 
 // revokeWorkloads also ends those of a cluster or an issuer that is gone: one that
 // comes back under its name must not find them alive. A name that was never there
 // ends nothing, and the radius shows that.
-func (a *API) revokeWorkloads(ctx context.Context, c *api.Call, field string, w authority.Workloads, wrong *authority.Problem) (api.Plan, error) {
+func (a *API) revokeWorkloads(ctx context.Context, c *api.Call, body Revoke, field string, w authority.Workloads, wrong *authority.Problem) (api.Plan, error) {
 	if wrong != nil {
 		wrong.Field = field
 		return api.Plan{}, authority.Problems{*wrong}
 	}
-	return a.revokeEpoch(ctx, c, w.Epoch, w.Key, w.Grants, authority.Event{Target: string(w.Epoch) + " " + w.Key})
+	return a.revokeEpoch(ctx, c, body, w.Epoch, w.Key, w.Grants, authority.Event{Target: string(w.Epoch) + " " + w.Key})
 }
 
-func (a *API) revokeEpoch(ctx context.Context, c *api.Call, kind authority.RevocationKind, key string, f authority.GrantFilter, e authority.Event) (api.Plan, error) {
-	radius, err := a.radius(ctx, f, c.Now)
+func (a *API) revokeEpoch(ctx context.Context, c *api.Call, body Revoke, kind authority.RevocationKind, key string, f authority.GrantFilter, e authority.Event) (api.Plan, error) {
+	radius, err := a.radius(ctx, f, body.DryRun, c.Now)
 	if err != nil {
 		return api.Plan{}, err
 	}
 	radius.Kind, radius.Key = string(kind), key
-	e.Type, e.Reason = authority.EventEpochSet, fmt.Sprintf("%s: everything older than now, %d active grants", kind, radius.ActiveGrants)
+	atLeast := ""
+	if radius.AtLeast {
+		atLeast = "at least "
+	}
+	e.Type, e.Reason = authority.EventEpochSet, fmt.Sprintf("%s: everything older than now, %s%d active grants", kind, atLeast, radius.ActiveGrants)
 	return api.Plan{Answer: radius, Events: []authority.Event{e}, End: func(ctx context.Context, events []authority.Event) error {
 		return a.Endings.SetEpoch(ctx, kind, key, events[0])
 	}}, nil
 }
 
-// radius looks at what an epoch would end.
-func (a *API) radius(ctx context.Context, f authority.GrantFilter, now time.Time) (Revoked, error) {
+// radius looks at what an epoch would end. Ten million grants take seconds to
+// count, in which whoever stole their tokens uses them: so all are counted only
+// where somebody has asked how many there are.
+func (a *API) radius(ctx context.Context, f authority.GrantFilter, count bool, now time.Time) (Revoked, error) {
 	f.ActiveOnly, f.AliveAt = true, now
 	tally := tally{}
 	partial, err := a.eachGrant(ctx, f, "", func(g authority.Grant) {
@@ -273,12 +281,12 @@ func (a *API) radius(ctx context.Context, f authority.GrantFilter, now time.Time
 		return Revoked{}, err
 	}
 	r := tally.radius()
-	if partial {
+	if r.Exact, r.AtLeast = !partial, partial && !count; partial && count {
 		n, err := a.Grants.CountGrants(ctx, f)
 		if err != nil {
 			return Revoked{}, err
 		}
-		r.ActiveGrants, r.Exact = int64(n), false
+		r.ActiveGrants = int64(n)
 	}
 	ttl, err := a.longestTTL(ctx)
 	r.TokensDieIn = seconds(ttl)
@@ -301,7 +309,7 @@ func (a *API) radiusOfGrant(ctx context.Context, g authority.Grant, now time.Tim
 		return Revoked{}, err
 	}
 	r := tally.radius()
-	r.Kind, r.Key, r.Exact = "grant", g.ID.String(), !partial
+	r.Kind, r.Key, r.Exact, r.AtLeast = "grant", g.ID.String(), !partial, partial
 	r.AlreadyEnded = g.State == authority.GrantEnded
 	ttl, err := a.longestTTL(ctx)
 	r.TokensDieIn = seconds(ttl)
