@@ -39,8 +39,9 @@ type Cluster struct {
 	rig     *Rig
 	dir     string
 	ca      *ca
-	admin   string // the kubeconfig of system:masters
-	client  *http.Client
+	admin   string       // the kubeconfig of system:masters
+	client  *http.Client // of the administrator
+	anybody *http.Client // without a certificate
 	server  *process
 	webhook string
 }
@@ -121,6 +122,7 @@ func (c *Cluster) writeFiles() (err error) {
 		TLSClientConfig:     &tls.Config{RootCAs: trusted, Certificates: []tls.Certificate{pair}},
 		MaxIdleConnsPerHost: 64,
 	}}
+	c.anybody = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted}}}
 	return nil
 }
 

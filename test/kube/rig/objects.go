@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 )
@@ -55,6 +56,32 @@ func (c *Cluster) Call(method, path string, in, out any) error {
 	default:
 		return json.Unmarshal(text, out)
 	}
+}
+
+// Takes says whether the API server takes a bearer token: what `kubectl auth whoami` asks.
+func (c *Cluster) Takes(token string) (bool, error) {
+	const path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+	request, err := http.NewRequest(http.MethodPost, c.Server+path, strings.NewReader(`{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}`))
+	if err != nil {
+		return false, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Authorization", "Bearer "+token)
+	answer, err := c.anybody.Do(request)
+	if err != nil {
+		return false, err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	switch {
+	case err != nil:
+		return false, err
+	case answer.StatusCode == http.StatusCreated:
+		return true, nil
+	case answer.StatusCode == http.StatusUnauthorized:
+		return false, nil
+	}
+	return false, fmt.Errorf("%s: POST %s: %w", c.Name, path, &StatusError{answer.StatusCode, string(text)})
 }
 
 // Namespace makes a namespace. It may exist: no controller runs that could delete one.
