@@ -113,7 +113,8 @@ func TestDrill1_TheStolenPodToken(t *testing.T) {
 	report.Table(head, rows...)
 	report.Within(time.Second, ways[0].name+": refused", ways[0].last)
 	report.Within(time.Second, ways[1].name+": refused", ways[1].last)
-	report.Within(15*time.Second, ways[2].name+": refused", ways[2].last)
+	// Without patience for a busy machine: four times as long is longer than the token lives.
+	report.Promise(ways[2].name+": refused within 15s", drill.Show(ways[2].last), ways[2].last <= 15*time.Second)
 	// An API server may repeat a good verdict, also about a token that has expired meanwhile.
 	report.Promise(fmt.Sprintf("%s: refused when its life of %v is over, and %v later at the latest", ways[3].name, life, repeats), drill.Show(ways[3].last), ways[3].last <= over)
 	for _, w := range ways[:4] {
