@@ -25,6 +25,7 @@ type Client struct {
 	Scopes                 oauth.Scopes
 	Resources              []string
 	AllowMultipleAudiences bool   // each API of a token can use it at the others
+	OptionalPKCE           bool   // a stolen code can be redeemed through the client
 	IDTokenAlg             string // empty means the issuer's first algorithm
 	Disabled               bool
 	Source                 Source

@@ -26,6 +26,7 @@ type ClientMetadata struct {
 	Resources                []string            `json:"resources,omitempty"`
 	IDTokenSignedResponseAlg string              `json:"id_token_signed_response_alg,omitempty"`
 	AllowMultipleAudiences   bool                `json:"allow_multiple_audiences,omitempty"` // not of RFC 7591
+	RequirePKCE              *bool               `json:"require_pkce,omitempty"`             // not of RFC 7591; nil means true
 
 	// ClientSecrets never travel with the rest: a secret is shown once, and its
 	// hash never.
@@ -66,6 +67,7 @@ func (m *ClientMetadata) client() (Client, Problems) {
 	c := Client{
 		ID: m.ClientID, Name: m.ClientName, AuthMethod: oauth.AuthMethod(m.TokenEndpointAuthMethod), Secrets: m.ClientSecrets,
 		JWKS: m.JWKS, Federated: m.FederatedCredential, Scopes: scopes, Resources: m.Resources, IDTokenAlg: m.IDTokenSignedResponseAlg, AllowMultipleAudiences: m.AllowMultipleAudiences,
+		OptionalPKCE: m.PKCEIsOptional(),
 	}
 	for _, s := range m.RedirectURIs {
 		c.RedirectURIs = append(c.RedirectURIs, RedirectURI{s})
@@ -89,6 +91,9 @@ func (c Client) Metadata() ClientMetadata {
 		JWKS: slices.Clone(c.JWKS), FederatedCredential: c.Federated, Scope: c.Scopes.String(), Resources: slices.Clone(c.Resources),
 		IDTokenSignedResponseAlg: c.IDTokenAlg, AllowMultipleAudiences: c.AllowMultipleAudiences, ClientSecrets: slices.Clone(c.Secrets),
 	}
+	if c.OptionalPKCE {
+		m.RequirePKCE = new(bool)
+	}
 	for _, u := range c.RedirectURIs {
 		m.RedirectURIs = append(m.RedirectURIs, u.raw)
 	}
@@ -108,6 +113,9 @@ func (m *ClientMetadata) authenticates(methods ...oauth.AuthMethod) bool {
 func (m ClientMetadata) UsesSecret() bool {
 	return m.authenticates(oauth.AuthClientSecretBasic, oauth.AuthClientSecretPost)
 }
+
+// PKCEIsOptional says whether the client may ask for a code without a challenge.
+func (m ClientMetadata) PKCEIsOptional() bool { return m.RequirePKCE != nil && !*m.RequirePKCE }
 
 // Validate finds what breaks a rule, without asking about other objects.
 func (m ClientMetadata) Validate() []Problem {
@@ -129,6 +137,10 @@ func (m *ClientMetadata) parse() (scopes oauth.Scopes, found Problems) {
 	}
 	if len(m.IDTokenSignedResponseAlg) > maxName || m.IDTokenSignedResponseAlg != "" && !isToken(m.IDTokenSignedResponseAlg) {
 		found.add("id_token_signed_response_alg", quote(m.IDTokenSignedResponseAlg)+" is not an algorithm", "write one such as ES256")
+	}
+	if m.PKCEIsOptional() && m.authenticates(oauth.AuthNone) {
+		// RFC 9700 §2.1.1: PKCE is all that protects the code of a public client.
+		found.add("require_pkce", "is false, and token_endpoint_auth_method is none", "remove it, or give the client a secret or a key")
 	}
 	return scopes, found
 }

@@ -97,6 +97,10 @@ func TestTheRulesOfAClient(t *testing.T) {
 		{"a long scope", func(m *ClientMetadata) { m.Scope = strings.Repeat("a", 256) }, "scope", "not a scope"},
 		{"a resource that runs", func(m *ClientMetadata) { m.Resources = []string{"vbscript:x"} }, "resources[0]", "dangerous"},
 		{"a resource twice", func(m *ClientMetadata) { m.Resources = append(m.Resources, m.Resources[0]) }, "resources[1]", "twice"},
+		{"codes without PKCE", func(m *ClientMetadata) { m.RequirePKCE = new(bool) }, "", ""},
+		{"codes without PKCE for a public client", func(m *ClientMetadata) {
+			m.TokenEndpointAuthMethod, m.ClientSecrets, m.RequirePKCE = "none", nil, new(bool)
+		}, "require_pkce", "is false"},
 		{"an algorithm with a quote", func(m *ClientMetadata) { m.IDTokenSignedResponseAlg = `"` }, "id_token_signed_response_alg", "not an algorithm"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

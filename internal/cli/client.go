@@ -157,7 +157,7 @@ var (
 type clientFlags struct {
 	name, method, alg, jwksFile, workload            string
 	redirects, postLogout, grants, scopes, resources []string
-	audiences                                        bool
+	audiences, pkce                                  bool
 }
 
 func (f *clientFlags) add(cmd *cobra.Command) {
@@ -167,6 +167,7 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.scopes, "scope", nil, "scopes that it may ask for, parted by spaces; may be repeated")
 	flags.StringVar(&f.alg, "id-token-alg", "", "algorithm of its ID tokens (default: the service's first)")
 	flags.BoolVar(&f.audiences, "allow-multiple-audiences", false, "dangerous: one token may be good at several of its APIs, and each can use it at the others")
+	flags.BoolVar(&f.pkce, "require-pkce", true, "false is dangerous: its codes are given without PKCE, and a stolen one can be redeemed through it")
 	flags.StringVar(&f.jwksFile, "jwks-file", "", "file with its public keys (JSON Web Key Set), for private_key_jwt")
 	flags.StringVar(&f.workload, "federated-credential", "", "the workload whose tokens prove it, so that it has no secret: cluster:NAME:ns:NAMESPACE:sa:ACCOUNT or issuer:NAME:SUBJECT")
 	flags.StringArrayVar(&f.redirects, "redirect-uri", nil, "where its users come back to; may be repeated")
@@ -215,6 +216,7 @@ func (f *clientFlags) fields(cmd *cobra.Command) (admin.ClientFields, error) {
 		Resources:    given(cmd, "resource", &f.resources),
 		IDTokenAlg:   given(cmd, "id-token-alg", &f.alg),
 		Audiences:    given(cmd, "allow-multiple-audiences", &f.audiences),
+		RequirePKCE:  given(cmd, "require-pkce", &f.pkce),
 	}
 	if cmd.Flags().Changed("federated-credential") {
 		credential, err := authority.ParseFederatedCredential(f.workload)

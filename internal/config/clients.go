@@ -170,6 +170,9 @@ func (d *document) clients(refs authority.References) {
 		if c.AllowMultipleAudiences {
 			d.warn(at("clients", i, "allow_multiple_audiences"), "each API of this client's tokens can use them at the others")
 		}
+		if c.PKCEIsOptional() {
+			d.warn(at("clients", i, "require_pkce"), "a code of this client that is stolen can be redeemed through it: it may do without PKCE")
+		}
 		if d.Inside[at("clients", i, "resources")] || d.Inside["resources"] {
 			continue // one wrong reference would make others look wrong
 		}

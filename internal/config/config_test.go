@@ -111,7 +111,7 @@ func TestDefaultsAreThoseOfTheProductPage(t *testing.T) {
 	if c.Listen.Admin != "127.0.0.1:9090" || Default().Listen.Public != ":8443" {
 		t.Errorf("listen: %+v", c.Listen)
 	}
-	if !reflect.DeepEqual(c.Keys, SigningKeys{[]string{"ES256"}, 720 * time.Hour}) {
+	if !reflect.DeepEqual(c.Keys, SigningKeys{[]string{"ES256", "RS256"}, 720 * time.Hour}) {
 		t.Errorf("keys: %+v", c.Keys)
 	}
 	if c.Journal.Dir != "/var/lib/signalbox/journal" || c.TLS.Mode != TLSOff || c.Log != (Log{"json", "info"}) {

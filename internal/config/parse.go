@@ -220,7 +220,8 @@ func (d *document) textsByName(n *yaml.Node, path string, f field, to *map[strin
 
 func (d *document) scalar(n *yaml.Node, path string, f field, to any) {
 	want := "!!str"
-	if _, ok := to.(*bool); ok {
+	switch to.(type) {
+	case *bool, **bool:
 		want = "!!bool"
 	}
 	if n.Kind != yaml.ScalarNode || n.Tag != want {

@@ -70,7 +70,7 @@ func leaf(f field) object {
 		text["enum"] = f.oneOf
 	}
 	switch f.at(nil).(type) {
-	case *bool:
+	case *bool, **bool:
 		return object{"type": "boolean", "default": f.def == "true"}
 	case *time.Duration:
 		text["pattern"] = `^([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+$`

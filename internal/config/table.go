@@ -56,7 +56,7 @@ func (f field) kind() string {
 	switch f.at(nil).(type) {
 	case *time.Duration:
 		return "duration"
-	case *bool:
+	case *bool, **bool:
 		return "true or false"
 	case *[]string:
 		return "list of texts"
@@ -190,9 +190,9 @@ func init() {
 				danger: "Whoever has it rules this service."},
 		}},
 		{key: "keys", doc: "The keys that sign tokens.", sample: true, change: declared, fields: []field{
-			{key: "algorithms", at: in(func(c *Config) any { return &c.Keys.Algorithms }), def: "[ES256]", example: "[ES256, RS256]", sample: true,
+			{key: "algorithms", at: in(func(c *Config) any { return &c.Keys.Algorithms }), def: "[ES256, RS256]", example: "[ES256, RS256]", sample: true,
 				oneOf: []string{"ES256", "RS256", "EdDSA"},
-				doc:   "Signature algorithms. The first is the default; RS256 is for clients that know nothing else and costs far more time."},
+				doc:   "Signature algorithms. The first signs, unless a client asks for another; RS256 is for clients that know nothing else and costs far more time."},
 			{key: "rotate_every", at: in(func(c *Config) any { return &c.Keys.RotateEvery }), def: "720h", sample: true,
 				doc: "How long a key signs before the next takes over. From 1h to 8760h."},
 		}},

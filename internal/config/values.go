@@ -30,6 +30,9 @@ func assign(f field, to any, s string) *mistake {
 			return &mistake{"expected true or false, found " + source.Quote(s), "write true or false"}
 		}
 		*to = s == "true"
+	case **bool: // a rule that holds unless somebody lifts it
+		*to = new(bool)
+		return assign(f, *to, s)
 	case *time.Duration:
 		v, err := time.ParseDuration(s)
 		if err != nil {

@@ -331,7 +331,7 @@ func TestDiscoveryKeysAndDirectoryFollowAReloadTogether(t *testing.T) {
 	published := func(algorithm string) bool {
 		return slices.ContainsFunc(n.ring.Keys(), func(k authority.Key) bool { return k.Algorithm == algorithm })
 	}
-	if algorithms, scopes := discovery(); !slices.Equal(algorithms, []string{"ES256"}) || slices.Contains(scopes, "trips:read") || published("EdDSA") {
+	if algorithms, scopes := discovery(); !slices.Equal(algorithms, []string{"ES256", "RS256"}) || slices.Contains(scopes, "trips:read") || published("EdDSA") {
 		t.Fatalf("before: %v %v", algorithms, scopes)
 	}
 	edit(t, file, "log: {level: warn}", "log: {level: debug}\nkeys: {algorithms: [EdDSA, ES256]}\ntokens: {access_ttl: 1m}")

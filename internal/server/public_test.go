@@ -251,7 +251,7 @@ func TestDiscovery(t *testing.T) {
 		"code_challenge_methods_supported":      {"S256"},
 		"response_types_supported":              {"code"},
 		"grant_types_supported":                 {"authorization_code", "refresh_token", "client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange", "urn:ietf:params:oauth:grant-type:jwt-bearer"},
-		"id_token_signing_alg_values_supported": {"ES256"},
+		"id_token_signing_alg_values_supported": {"ES256", "RS256"},
 		"token_endpoint_auth_methods_supported": {"none", "client_secret_basic", "client_secret_post", "private_key_jwt", "federated_jwt"},
 		"scopes_supported":                      {"openid", "profile", "email", "offline_access", "read"},
 	} {

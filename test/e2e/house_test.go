@@ -20,9 +20,7 @@ import (
 
 // The house is one `signalbox serve` with every kind of client, user and resource,
 // shared by all tests that leave no trace.
-const houseConfig = serveHead + onSQLite + twoAlgorithms + houseBody
-
-const twoAlgorithms = "keys: {algorithms: [ES256, RS256]}\n"
+const houseConfig = serveHead + onSQLite + houseBody
 
 const houseBody = `resources:
   - {id: "https://api.example.com", scopes: [orders:read, orders:write], introspection_clients: [api]}
@@ -66,6 +64,14 @@ clients:
     grant_types: [authorization_code, refresh_token]
     scope: openid offline_access orders:read
     resources: ["https://api.example.com"]
+  - client_id: web-old
+    client_name: An app that knows nothing of PKCE
+    client_secret_file: web-two.secret
+    redirect_uris: ["https://old.example.com/callback"]
+    grant_types: [authorization_code, refresh_token]
+    scope: openid offline_access orders:read
+    resources: ["https://api.example.com"]
+    require_pkce: false
   - client_id: native
     client_name: Native app
     token_endpoint_auth_method: none
@@ -105,6 +111,7 @@ var (
 	machinePost = client{ID: "machine-post", Secret: machine.Secret}
 	webApp      = client{ID: "web", Secret: "web-secret-0123456789abcdef0123456789abcd", RedirectURIs: []string{"https://app.example.com/callback"}}
 	webTwo      = client{ID: "web-two", Secret: "web-two-secret-0123456789abcdef012345678", RedirectURIs: []string{"https://two.example.com/callback"}}
+	webOld      = client{ID: "web-old", Secret: webTwo.Secret, RedirectURIs: []string{"https://old.example.com/callback"}}
 	nativeApp   = client{ID: "native", RedirectURIs: []string{"http://127.0.0.1/callback"}}
 	apiServer   = client{ID: "api", Secret: "api-secret-0123456789abcdef0123456789abcd"}
 	admin       = client{ID: "admin", Secret: "admin-secret-0123456789abcdef0123456789ab"}

@@ -149,6 +149,41 @@ func TestThreatsB_Challenge(t *testing.T) {
 	}
 }
 
+// B29, B31: a client may do without PKCE; what it sends is enforced all the same.
+func TestThreatsB_WithoutPKCE(t *testing.T) {
+	s := atHome(t)
+	other := newPKCE()
+	without := func(q url.Values) { q.Del("code_challenge"); q.Del("code_challenge_method") }
+	for _, row := range []struct {
+		sentence string
+		request  func(url.Values)
+		redeem   func(url.Values)
+		want     string
+	}{
+		{"B29 neither challenge nor verifier", without, func(v url.Values) { v.Del("code_verifier") }, ""},
+		{"B29 a verifier for a challenge that somebody removed", without, func(url.Values) {}, "invalid_grant"},
+		{"B29 a challenge and its verifier", func(url.Values) {}, func(url.Values) {}, ""},
+		{"B29 a challenge and no verifier", func(url.Values) {}, func(v url.Values) { v.Del("code_verifier") }, "invalid_grant"},
+		{"B29 a challenge and another verifier", func(url.Values) {}, func(v url.Values) { v.Set("code_verifier", other.verifier) }, "invalid_grant"},
+		{"B29 nor is a nonce demanded instead", func(q url.Values) { without(q); q.Del("nonce") }, func(v url.Values) { v.Del("code_verifier") }, ""},
+	} {
+		t.Run(row.sentence, func(t *testing.T) {
+			r := newCodeRequest(webOld)
+			row.request(r.query)
+			v := r.redeem(s.code(t, r, ada))
+			row.redeem(v)
+			checkTokenAnswer(t, s.post(t, "/token", v, basic(webOld)), row.want)
+		})
+	}
+	t.Run("B29 the plain method", func(t *testing.T) {
+		q := newCodeRequest(webOld).query
+		q.Set("code_challenge_method", "plain")
+		if got := s.outcome(t, newBrowser(t).get(s.authorizeURL(q)), q.Get("state")); got != redirectError("invalid_request") {
+			t.Errorf("came to %q", got)
+		}
+	})
+}
+
 // B27: of many redemptions at once, one succeeds. A later one ends what the first gave.
 func TestThreatsB_Once(t *testing.T) {
 	s := atHome(t)

@@ -48,6 +48,8 @@ func TestTheJournalSaysWhatWasChanged(t *testing.T) {
 			[]string{"redirect_uris: https://a.example.com/ -> ", "redirect_uris:  -> https://b.example.com/"}},
 		{"nothing", "PATCH", "/clients/job", object{"client_name": "Night job"}, nil},
 		{"a danger", "PATCH", "/clients/job", object{"allow_multiple_audiences": true}, []string{"allow_multiple_audiences:  -> true"}},
+		{"another danger", "PATCH", "/clients/job", object{"require_pkce": false}, []string{"require_pkce:  -> false"}},
+		{"the danger taken back", "PATCH", "/clients/job", object{"require_pkce": true}, []string{"require_pkce: false -> "}},
 		{"disabled", "POST", "/clients/job/disable", nil, []string{"disabled:  -> true"}},
 		{"enabled", "POST", "/clients/job/enable", nil, []string{"disabled: true -> "}},
 		{"a new secret", "POST", "/clients/job/secret", object{}, []string{"client_secrets: " + first + " -> ", "client_secrets:  -> sha256:…"}},

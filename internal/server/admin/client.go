@@ -30,6 +30,7 @@ type Client struct {
 	Resources    []string                       `json:"resources,omitempty"`
 	IDTokenAlg   string                         `json:"id_token_signed_response_alg,omitempty"`
 	Audiences    bool                           `json:"allow_multiple_audiences,omitempty" doc:"Each API of this client's tokens can use them at the others."`
+	RequirePKCE  *bool                          `json:"require_pkce,omitempty" doc:"false: a code of this client that is stolen can be redeemed through it."`
 	Secrets      []LiveSecret                   `json:"secrets,omitempty" doc:"One entry for each secret that works now."`
 	Problems     []authority.Problem            `json:"problems,omitempty" doc:"The rules that it breaks, since they have become stricter: it is off until it is changed and enabled."`
 	Disabled     bool                           `json:"disabled"`
@@ -58,6 +59,7 @@ type ClientFields struct {
 	Resources    *[]string                      `json:"resources,omitempty"`
 	IDTokenAlg   *string                        `json:"id_token_signed_response_alg,omitempty"`
 	Audiences    *bool                          `json:"allow_multiple_audiences,omitempty" doc:"Dangerous: lets one token be good at several resources, and then each of them can use it at the others."`
+	RequirePKCE  *bool                          `json:"require_pkce,omitempty" doc:"false is dangerous: takes requests without a code_challenge, so that a stolen code can be redeemed through the client. Default true; never false for a public client."`
 }
 
 // NewClient is the body that creates a client.
@@ -91,6 +93,9 @@ func (f ClientFields) onto(m *authority.ClientMetadata) {
 	set(&m.Resources, f.Resources)
 	set(&m.IDTokenSignedResponseAlg, f.IDTokenAlg)
 	set(&m.AllowMultipleAudiences, f.Audiences)
+	if f.RequirePKCE != nil {
+		m.RequirePKCE = f.RequirePKCE
+	}
 	if f.JWKS == nil && m.TokenEndpointAuthMethod != string(oauth.AuthPrivateKeyJWT) {
 		m.JWKS = nil // the keys of a method that was given up
 	}
@@ -424,7 +429,7 @@ func showClient(c authority.Client, now time.Time) Client {
 	shown := Client{
 		ClientID: m.ClientID, ClientName: m.ClientName, RedirectURIs: m.RedirectURIs, PostLogout: m.PostLogoutRedirectURIs,
 		GrantTypes: m.GrantTypes, AuthMethod: m.TokenEndpointAuthMethod, JWKS: m.JWKS, Scope: m.Scope, Resources: m.Resources,
-		IDTokenAlg: m.IDTokenSignedResponseAlg, Audiences: m.AllowMultipleAudiences, Problems: c.Problems,
+		IDTokenAlg: m.IDTokenSignedResponseAlg, Audiences: m.AllowMultipleAudiences, RequirePKCE: m.RequirePKCE, Problems: c.Problems,
 		Disabled: c.Disabled, Source: string(c.Source), CreatedAt: shownTime(c.CreatedAt), UpdatedAt: shownTime(c.UpdatedAt),
 	}
 	if shown.GrantTypes == nil {

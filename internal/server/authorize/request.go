@@ -151,7 +151,7 @@ func (h *Handler) request(ctx context.Context, p httpx.Params, to destination) (
 	if req.challenge, err = oauth.ParseChallenge(p.Get("code_challenge"), p.Get("code_challenge_method")); err != nil {
 		return request{}, oauth.Errorf(oauth.InvalidRequest, "%v", err)
 	}
-	if req.challenge.IsZero() {
+	if req.challenge.IsZero() && !to.client.OptionalPKCE {
 		// OAuth 2.1 §4.1.1 asks it of every client, and so do we.
 		return request{}, oauth.Errorf(oauth.InvalidRequest, "code_challenge is missing: PKCE with S256 is required")
 	}
