@@ -5,17 +5,18 @@ package tokencache
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
+	"io/fs"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/userdir"
 )
 
 // ErrRefused is matched by an error of Want.Ask if the service has decided: what
@@ -89,7 +90,7 @@ type Cache struct {
 // Get returns a token of which less than two thirds of the life have passed, or a
 // new one. While the service cannot be asked, a token is used until it expires.
 func (c *Cache) Get(ctx context.Context, want Want) (Token, error) {
-	dir, err := c.open()
+	dir, err := userdir.Open(c.Dir)
 	if err != nil {
 		c.Warn(fmt.Errorf("the token is not kept for the next command: %w", err))
 		return want.Ask(ctx)
@@ -108,13 +109,16 @@ func (c *Cache) Get(ctx context.Context, want Want) (Token, error) {
 	if good {
 		wait = 0 // somebody else renews it already
 	}
-	unlock, err := lock(ctx, dir, key+".lock", wait)
+	unlock, err := dir.Lock(ctx, key+".lock", wait)
 	switch {
-	case errors.Is(err, errBusy) && good:
+	case errors.Is(err, userdir.ErrBusy) && good:
 		return kept, nil
 	case ctx.Err() != nil:
 		return Token{}, ctx.Err()
 	case err != nil:
+		if errors.Is(err, userdir.ErrBusy) {
+			err = errors.New("another process has been asking for the same token for too long")
+		}
 		c.Warn(fmt.Errorf("the token is not kept for the next command: %w", err))
 		unlock = func() {}
 	default:
@@ -142,7 +146,7 @@ func (c *Cache) Get(ctx context.Context, want Want) (Token, error) {
 // Forget removes the token that is kept, if it is this one: whoever it was for has
 // refused it. A newer one stays.
 func (c *Cache) Forget(want Want, value string) error {
-	dir, err := c.open()
+	dir, err := userdir.Open(c.Dir)
 	if err != nil {
 		return nil // nothing is kept there
 	}
@@ -163,28 +167,6 @@ func (c *Cache) ask(ctx context.Context, want Want, kept Token) (Token, error) {
 	return want.Ask(ctx)
 }
 
-// open makes and opens the folder. What it is, is asked of the open folder: its
-// name may lead to another one a moment later.
-func (c *Cache) open() (*os.Root, error) {
-	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
-		return nil, err
-	}
-	dir, err := os.OpenRoot(c.Dir)
-	if err != nil {
-		return nil, err
-	}
-	info, err := dir.Stat(".")
-	if err == nil && !ownedByUs(info) {
-		err = fmt.Errorf("%s belongs to another user, so it is not used: set XDG_CACHE_HOME to a folder of your own", c.Dir)
-	} else if err == nil && writableByOthers(info) {
-		err = fmt.Errorf("%s can be changed by other users, so it is not used: check it, then run: chmod 700 %[1]s", c.Dir)
-	}
-	if err != nil {
-		return nil, errors.Join(err, dir.Close())
-	}
-	return dir, nil
-}
-
 // entry is what a file holds.
 type entry struct {
 	Key        string    `json:"key"`
@@ -195,17 +177,8 @@ type entry struct {
 
 // read returns the token that was kept, or the zero Token, which expired long ago.
 // What cannot be read, or others could have read, is as good as none.
-func (c *Cache) read(dir *os.Root, key string) Token {
-	f, err := dir.Open(key + ".json")
-	if err != nil {
-		return Token{}
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() || !ownedByUs(info) || openToOthers(info) {
-		return Token{}
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxEntry))
+func (c *Cache) read(dir *userdir.Dir, key string) Token {
+	data, err := dir.Read(key+".json", maxEntry)
 	if err != nil {
 		return Token{}
 	}
@@ -226,24 +199,13 @@ func parse(data []byte, key string, now time.Time) Token {
 	return Token{Value: e.Token, Obtained: e.ObtainedAt, Expires: e.ExpiresAt}
 }
 
-// write puts the token in place in one step: whoever reads meanwhile, and whoever
-// comes after a process that was killed here, finds the one before or this one.
-func write(dir *os.Root, key string, t Token) error {
+func write(dir *userdir.Dir, key string, t Token) error {
 	data, err := json.Marshal(entry{key, t.Obtained.UTC(), t.Expires.UTC(), t.Value})
 	if err != nil {
 		return err
 	}
-	temporary := key + "." + rand.Text() + ".new"
-	f, err := dir.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
+	if err := dir.Write(key+".json", append(data, '\n')); err != nil {
 		return err
-	}
-	_, err = f.Write(append(data, '\n'))
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = dir.Rename(temporary, key+".json")
-	}
-	if err != nil {
-		return errors.Join(err, dir.Remove(temporary))
 	}
 	sweep(dir, key+".json")
 	return nil
@@ -252,19 +214,14 @@ func write(dir *os.Root, key string, t Token) error {
 // sweep removes what was written longer before this file than any token lives: by
 // the clock of whoever keeps the files. A lock may go while somebody holds it;
 // whoever makes it again finds the token that has just been written.
-func sweep(dir *os.Root, written string) {
-	newest, err := dir.Stat(written)
-	if err != nil {
+func sweep(dir *userdir.Dir, written string) {
+	files := dir.Files()
+	i := slices.IndexFunc(files, func(f fs.FileInfo) bool { return f.Name() == written })
+	if i < 0 {
 		return
 	}
-	folder, err := dir.Open(".")
-	if err != nil {
-		return
-	}
-	defer folder.Close()
-	files, _ := folder.ReadDir(-1) // what cannot be read stays
 	for _, file := range files {
-		if info, err := file.Info(); err == nil && info.ModTime().Before(newest.ModTime().Add(-maxLife)) {
+		if file.ModTime().Before(files[i].ModTime().Add(-maxLife)) {
 			_ = dir.Remove(file.Name())
 		}
 	}

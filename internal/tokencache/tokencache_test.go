@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/userdir"
 )
 
 // world is a cache and a service that gives tokens for five minutes.
@@ -262,11 +264,11 @@ func TestOfManyAtOnceOneAsks(t *testing.T) {
 // hold takes the lock as another process does that never answers.
 func (w *world) hold() (release func()) {
 	w.Helper()
-	dir, err := os.OpenRoot(w.Dir)
+	dir, err := userdir.Open(w.Dir)
 	if err != nil {
 		w.Fatal(err)
 	}
-	unlock, err := lock(w.Context(), dir, w.want().key()+".lock", 0)
+	unlock, err := dir.Lock(w.Context(), w.want().key()+".lock", 0)
 	if err != nil {
 		w.Fatal(err)
 	}

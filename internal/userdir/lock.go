@@ -1,4 +1,4 @@
-package tokencache
+package userdir
 
 import (
 	"context"
@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// errBusy: another process holds the lock.
-var errBusy = errors.New("another process has been asking for the same token for too long")
+// ErrBusy says that another process holds the lock.
+var ErrBusy = errors.New("another process holds the lock")
 
-// lock waits for at most so long until no other process holds the lock of this
+// Lock waits for at most so long until no other process holds the lock of this
 // name. The kernel gives it back when a process ends, however it ends, so no lock
 // is ever stale.
-func lock(ctx context.Context, dir *os.Root, name string, wait time.Duration) (unlock func(), err error) {
-	f, err := dir.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+func (d *Dir) Lock(ctx context.Context, name string, wait time.Duration) (unlock func(), err error) {
+	f, err := d.root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -25,13 +25,13 @@ func lock(ctx context.Context, dir *os.Root, name string, wait time.Duration) (u
 		if err = tryLock(f); err == nil {
 			return func() { _ = f.Close() }, nil
 		}
-		if !errors.Is(err, errBusy) {
+		if !errors.Is(err, ErrBusy) {
 			break
 		}
 		select {
 		case <-ctx.Done():
 			return nil, errors.Join(err, f.Close())
-		case <-time.After(20 * time.Millisecond): // flock cannot wait with a limit
+		case <-time.After(20 * time.Millisecond): // the kernel cannot wait with a limit
 		}
 	}
 	return nil, errors.Join(err, f.Close())

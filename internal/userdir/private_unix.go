@@ -1,6 +1,6 @@
 //go:build unix
 
-package tokencache
+package userdir
 
 import (
 	"errors"
@@ -12,9 +12,18 @@ import (
 func tryLock(f *os.File) error {
 	err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return errBusy
+		return ErrBusy
 	}
 	return err
+}
+
+// sync puts the names of the folder on disk.
+func (d *Dir) sync() error {
+	folder, err := d.root.Open(".")
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
 }
 
 func ownedByUs(info fs.FileInfo) bool {
