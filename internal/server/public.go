@@ -77,7 +77,7 @@ func (p Public) document(routes []route) metadata.Document {
 	document := metadata.Document{
 		Issuer:                 p.Issuer.URL,
 		ResponseTypesSupported: []string{"code"},
-		ResponseModesSupported: []string{"query"},
+		ResponseModesSupported: authorize.ResponseModes,
 		GrantTypesSupported:    oauth.GrantTypes,
 		SubjectTypesSupported:  []string{"public"},
 		TokenAuthMethods:       withPublic,

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"embed"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"html/template"
@@ -71,6 +72,16 @@ type Nothing struct {
 	Username string // empty if nobody is signed in
 }
 
+// FormPost sends an answer to an application with a form that submits itself
+// (OAuth 2.0 Form Post Response Mode). Without JavaScript there is a button.
+type FormPost struct {
+	Action string // http or https
+	Fields []Field
+}
+
+// Field is one hidden field of a form.
+type Field struct{ Name, Value string }
+
 // Problem says what went wrong, in words for people.
 type Problem struct {
 	Heading   string
@@ -83,6 +94,7 @@ func (Consent) page() string   { return "consent" }
 func (SignOut) page() string   { return "sign-out" }
 func (SignedOut) page() string { return "signed-out" }
 func (Nothing) page() string   { return "nothing" }
+func (FormPost) page() string  { return "form-post" }
 func (Problem) page() string   { return "problem" }
 
 func (v SignIn) title() string {
@@ -95,7 +107,12 @@ func (v Consent) title() string { return "Allow " + v.ClientName + "?" }
 func (SignOut) title() string   { return "Sign out?" }
 func (SignedOut) title() string { return "Signed out" }
 func (Nothing) title() string   { return "Nothing to do here" }
+func (FormPost) title() string  { return "Back to the application" }
 func (v Problem) title() string { return v.Heading }
+
+// scripts are the pages that run one, and what they run. On every other page
+// nothing runs.
+var scripts = map[string]template.JS{"form-post": "document.forms[0].submit()"}
 
 //go:embed pages/*.html
 var pageFiles embed.FS
@@ -135,18 +152,25 @@ func Write(w http.ResponseWriter, status int, base string, v View) error {
 	var body bytes.Buffer
 	err := page.Execute(&body, struct {
 		Base, Style, Title string
+		Script             template.JS
 		View               View
-	}{base, styleName, v.title(), v})
+	}{base, styleName, v.title(), scripts[v.page()], v})
 	if err != nil {
 		return err
 	}
 	SecurityHeaders(w.Header())
+	if script := scripts[v.page()]; script != "" {
+		sum := sha256.Sum256([]byte(script))
+		w.Header().Set("Content-Security-Policy", contentPolicy+"; script-src 'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'")
+	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
 	w.WriteHeader(status)
 	_, err = w.Write(body.Bytes())
 	return err
 }
+
+const contentPolicy = "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // SecurityHeaders sets what every page, and every redirect from one, carries.
 //
@@ -156,7 +180,7 @@ func Write(w http.ResponseWriter, status int, base string, v View) error {
 // a form injected into our page, but html/template escapes every value, and no
 // page shows markup from outside.
 func SecurityHeaders(h http.Header) {
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("Content-Security-Policy", contentPolicy)
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("X-Content-Type-Options", "nosniff")

@@ -199,5 +199,5 @@ func (h *Handler) approve(w http.ResponseWriter, r *http.Request, req request, s
 		h.Pages.Fail(w, r, err) // the grant expires with its code, which nobody has
 		return
 	}
-	h.answer(w, req.destination, map[string][]string{"code": {code.Reveal()}})
+	h.answer(w, r, req.destination, map[string][]string{"code": {code.Reveal()}})
 }

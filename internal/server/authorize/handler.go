@@ -9,8 +9,10 @@ package authorize
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +22,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/revocation"
 	"github.com/signalbox-sts/signalbox/internal/signin"
+	"github.com/signalbox-sts/signalbox/internal/ui"
 )
 
 // Handler serves the pages. All fields are required.
@@ -55,12 +58,21 @@ func (h *Handler) Routes() []browser.Route {
 }
 
 // answer sends the browser to the client (RFC 6749 §4.1.2), with the issuer's
-// name against mix-up (RFC 9207).
-func (h *Handler) answer(w http.ResponseWriter, to destination, values url.Values) {
+// name against mix-up (RFC 9207): by a redirect, or by a form where the client
+// asked for one (OAuth 2.0 Form Post Response Mode §2).
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, to destination, values url.Values) {
 	if to.state != "" {
 		values.Set("state", to.state)
 	}
 	values.Set("iss", h.Settings().URL)
+	if to.formPost {
+		var fields []ui.Field
+		for _, name := range slices.Sorted(maps.Keys(values)) {
+			fields = append(fields, ui.Field{Name: name, Value: values.Get(name)})
+		}
+		h.Pages.Show(w, r, http.StatusOK, ui.FormPost{Action: to.redirectURI, Fields: fields})
+		return
+	}
 	browser.Go(w, withQuery(to.redirectURI, values))
 }
 
@@ -73,7 +85,7 @@ func (h *Handler) answerError(w http.ResponseWriter, r *http.Request, to destina
 		return
 	}
 	browser.Refused(r, string(refused.Code), err)
-	h.answer(w, to, url.Values{"error": {string(refused.Code)}, "error_description": {describable(refused.Description)}})
+	h.answer(w, r, to, url.Values{"error": {string(refused.Code)}, "error_description": {describable(refused.Description)}})
 }
 
 // describable keeps to the characters of error_description (RFC 6749 §4.1.2.1).

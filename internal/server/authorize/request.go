@@ -30,6 +30,11 @@ const (
 	maxQuery    = 16 << 10 // the whole request, encoded
 )
 
+const responseFormPost = "form_post"
+
+// ResponseModes are the ways in which an answer goes to the client.
+var ResponseModes = []string{"query", responseFormPost}
+
 // destination is where the answer to a request may go. Before there is one, an
 // error is a page; once there is one, it goes to the client (RFC 9700 §4.11).
 type destination struct {
@@ -37,6 +42,7 @@ type destination struct {
 	redirectURI  string
 	redirectSent bool // the request carried redirect_uri, so /token must see it again (RFC 6749 §4.1.3)
 	state        string
+	formPost     bool // the answer travels in a form, not in the redirect URI
 }
 
 // request is a valid authorization request of a client as it is now.
@@ -85,7 +91,13 @@ func (h *Handler) destination(ctx context.Context, p httpx.Params) (destination,
 	if len(to.state) > maxState {
 		return destination{}, oauth.Errorf(oauth.InvalidRequest, "state is longer than %d bytes", maxState)
 	}
+	to.formPost = p.Get("response_mode") == responseFormPost && takesForms(to.redirectURI)
 	return to, nil
+}
+
+// takesForms says whether a browser can post a form to the URI: an app has none.
+func takesForms(uri string) bool {
+	return strings.HasPrefix(uri, "https://") || strings.HasPrefix(uri, "http://")
 }
 
 // client finds an enabled client that people sign in to. All others are
@@ -132,8 +144,11 @@ func (h *Handler) request(ctx context.Context, p httpx.Params, to destination) (
 	default:
 		return request{}, oauth.Errorf(oauth.UnsupportedResponseType, "response_type must be code")
 	}
-	if mode := p.Get("response_mode"); mode != "" && mode != "query" {
-		return request{}, oauth.Errorf(oauth.InvalidRequest, "response_mode must be query")
+	switch mode := p.Get("response_mode"); {
+	case mode == responseFormPost && !to.formPost:
+		return request{}, oauth.Errorf(oauth.InvalidRequest, "response_mode form_post needs a redirect_uri with http or https")
+	case mode != "" && !slices.Contains(ResponseModes, mode):
+		return request{}, oauth.Errorf(oauth.InvalidRequest, "response_mode must be query or form_post")
 	}
 	for name, most := range map[string]int{
 		"nonce": maxNonce, "login_hint": maxName, "id_token_hint": maxHint,
