@@ -59,6 +59,7 @@ var mayImport = []struct {
 	{"internal/httpx", words("internal/oauth")},
 	{"internal/scan", words("internal/jose internal/oauth")},
 	{"internal/doctor", words("internal/agent/secret internal/jose")},
+	{"internal/argocd", words("internal/agent/secret internal/doctor")},
 	{"internal/explain", words("internal/jose internal/oauth")}, // `token inspect`, for the command alone
 	{"internal/keys", words("internal/authority internal/jose")},
 	{"internal/policy", words("internal/authority internal/jose internal/oauth")},

@@ -218,7 +218,7 @@ func (c Cluster) secret(o object) (Finding, bool) {
 			Replace: "let what uses it exchange its own pod's token (docs/how-to/token-exchange.md), then kubectl delete secret",
 		}, true
 	case argo == "cluster":
-		return c.argoCluster(values)
+		return ArgoCDCluster(values, c.Now())
 	case argo == "repository" || argo == "repo-creds":
 		return c.repository(values, "Argo CD", "signalbox agent with a secret of kind argocd-repository")
 	}
@@ -241,8 +241,8 @@ func isFlux(o object) bool {
 	return o.Metadata.Namespace == "flux-system"
 }
 
-// argoCluster judges the `config` of an Argo CD cluster Secret.
-func (c Cluster) argoCluster(values map[string][]byte) (Finding, bool) {
+// ArgoCDCluster judges the data of a cluster Secret of Argo CD.
+func ArgoCDCluster(values map[string][]byte, now time.Time) (Finding, bool) {
 	var config struct {
 		BearerToken string `json:"bearerToken"`
 		Password    string `json:"password"`
@@ -253,10 +253,10 @@ func (c Cluster) argoCluster(values map[string][]byte) (Finding, bool) {
 	if err := json.Unmarshal(values["config"], &config); err != nil {
 		return Finding{}, false
 	}
-	f := Finding{Replace: "signalbox cluster trust NAME --for argocd"}
+	f := Finding{Replace: "signalbox argocd migrate"}
 	switch {
 	case config.BearerToken != "":
-		static := c.token(config.BearerToken, &f)
+		static := token(config.BearerToken, now, &f)
 		f.Problem = "Argo CD reaches " + host(values["server"]) + " with a " + f.Problem
 		return f, static
 	case config.Password != "":
@@ -289,7 +289,7 @@ func (c Cluster) repository(values map[string][]byte, of, instead string) (Findi
 	}
 	for _, key := range []string{"bearerToken", "password"} {
 		if value := string(values[key]); value != "" {
-			static := c.token(value, &f)
+			static := token(value, c.Now(), &f)
 			f.Problem = of + " reads a repository with a " + f.Problem
 			return f, static
 		}
@@ -326,7 +326,7 @@ func (c Cluster) kubeconfig(values map[string][]byte) (Finding, bool) {
 			static := u.User.Password != "" || u.User.Key != ""
 			switch {
 			case u.User.Token != "":
-				static = c.token(u.User.Token, &f)
+				static = token(u.User.Token, c.Now(), &f)
 			case u.User.Password != "":
 				f.Problem = "password"
 			case u.User.Key != "":
@@ -343,7 +343,7 @@ func (c Cluster) kubeconfig(values map[string][]byte) (Finding, bool) {
 
 // token describes a token, and says whether it lives longer than a day. Of an
 // opaque one nobody can tell.
-func (c Cluster) token(raw string, f *Finding) (static bool) {
+func token(raw string, now time.Time, f *Finding) (static bool) {
 	f.Problem = "token or password that does not say when it expires"
 	_, claims, err := jose.InspectUnverified(strings.TrimSpace(raw))
 	if err != nil {
@@ -355,7 +355,7 @@ func (c Cluster) token(raw string, f *Finding) (static bool) {
 		f.Problem = "token that never expires"
 		return true
 	}
-	if !expires.After(c.Now().Add(longest)) { // over, or soon
+	if !expires.After(now.Add(longest)) { // over, or soon
 		return false
 	}
 	at := expires.UTC()
