@@ -48,6 +48,7 @@ func adminCommands(env *Environment) []*cobra.Command {
 	add((*adminCLI).whyCommand, dataForms)
 	add((*adminCLI).scanCommand, dataForms)
 	add((*adminCLI).doctorCommand, dataForms)
+	add((*adminCLI).argocdCommand, dataForms)
 	return commands
 }
 

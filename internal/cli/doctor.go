@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os/exec"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -77,19 +74,7 @@ The exit code is 1 if something was found, or a cluster could not be looked at.`
 	cmd.Flags().StringVar(&k.kubeconfig, "kubeconfig", "", "file for kubectl (default: kubectl's own)")
 	cmd.Flags().StringArrayVar(&named, "kube-context", nil, "a context of the kubeconfig to look at, instead of the registered clusters; repeatable")
 	_ = cmd.MarkFlagFilename("kubeconfig")
-	_ = cmd.RegisterFlagCompletionFunc("kube-context", func(cmd *cobra.Command, _ []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		contexts, err := k.contexts(cmd.Context())
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		var names []cobra.Completion
-		for _, c := range contexts {
-			if strings.HasPrefix(c.name, prefix) {
-				names = append(names, c.name)
-			}
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
-	})
+	_ = cmd.RegisterFlagCompletionFunc("kube-context", k.completeContexts)
 	return cmd
 }
 
@@ -148,75 +133,4 @@ func (a *adminCLI) printFindings(found []doctor.Finding, clusters int) error {
 	_, err := a.env.Out.Write(b.Bytes())
 	a.done("%d found in %d clusters", len(found), clusters)
 	return err
-}
-
-// kubectl is the program that reaches a cluster as its user does, by whatever
-// plugin, certificate or proxy the kubeconfig names.
-type kubectl struct{ kubeconfig string }
-
-// maxList bounds one page: each of 50 Secrets has a megabyte at most.
-const maxList = 100 << 20
-
-func (k kubectl) run(ctx context.Context, args ...string) ([]byte, error) {
-	if k.kubeconfig != "" {
-		args = append([]string{"--kubeconfig", k.kubeconfig}, args...)
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	out, errs := &bounded{left: maxList}, &bounded{left: 64 << 10}
-	cmd := exec.CommandContext(ctx, "kubectl", args...)
-	cmd.WaitDelay = time.Second
-	cmd.Stdout, cmd.Stderr = out, errs
-	err := cmd.Run()
-	said := strings.TrimSpace(errs.String())
-	switch {
-	case errors.Is(err, exec.ErrNotFound):
-		return nil, errors.New("kubectl is not installed, or not in PATH: clusters are read with it")
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case err != nil && strings.Contains(said, "(NotFound)"):
-		return nil, doctor.ErrMissing
-	case err != nil:
-		return nil, errors.New(cmp.Or(said, err.Error()))
-	}
-	return []byte(out.String()), nil
-}
-
-func (k kubectl) get(ctx context.Context, kubeContext, path string) ([]byte, error) {
-	return k.run(ctx, "--context", kubeContext, "get", "--raw", path)
-}
-
-type kubeContext struct{ name, server string }
-
-func (k kubectl) contexts(ctx context.Context) ([]kubeContext, error) {
-	data, err := k.run(ctx, "config", "view", "-o", "json")
-	if err != nil {
-		return nil, err
-	}
-	var config struct {
-		Contexts []struct {
-			Name    string `json:"name"`
-			Context struct {
-				Cluster string `json:"cluster"`
-			} `json:"context"`
-		} `json:"contexts"`
-		Clusters []struct {
-			Name    string `json:"name"`
-			Cluster struct {
-				Server string `json:"server"`
-			} `json:"cluster"`
-		} `json:"clusters"`
-	}
-	if err := json.Unmarshal(data, &config); err != nil {
-		return nil, fmt.Errorf("kubectl config view: %w", err)
-	}
-	var contexts []kubeContext
-	for _, c := range config.Contexts {
-		for _, cluster := range config.Clusters {
-			if cluster.Name == c.Context.Cluster {
-				contexts = append(contexts, kubeContext{c.Name, strings.TrimRight(cluster.Cluster.Server, "/")})
-			}
-		}
-	}
-	return contexts, nil
 }
