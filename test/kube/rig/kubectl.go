@@ -40,8 +40,8 @@ func (c *Cluster) kubeconfig(user string) string {
 	return fmt.Sprintf(`apiVersion: v1
 kind: Config
 clusters: [{name: %[1]s, cluster: {server: %[2]q, certificate-authority-data: %[3]s}}]
-users: [{name: user, user: %[4]s}]
-contexts: [{name: %[1]s, context: {cluster: %[1]s, user: user}}]
+users: [{name: %[1]s, user: %[4]s}]
+contexts: [{name: %[1]s, context: {cluster: %[1]s, user: %[1]s}}]
 current-context: %[1]s
 `, c.Name, c.Server, base64.StdEncoding.EncodeToString(c.ca.pem), user)
 }
