@@ -199,9 +199,10 @@ const (
 	tokenType = "kubernetes.io/service-account-token"
 )
 
-// secret judges a Secret. What our agent keeps fresh is never static.
+// secret judges a Secret. What our agent keeps fresh is never static, and it never
+// writes a service account's token.
 func (c Cluster) secret(o object) (Finding, bool) {
-	if o.Metadata.Labels[secret.ManagedBy] == secret.Manager {
+	if o.Type != tokenType && o.Metadata.Labels[secret.ManagedBy] == secret.Manager {
 		return Finding{}, false
 	}
 	values := make(map[string][]byte, len(o.Data))
@@ -215,7 +216,8 @@ func (c Cluster) secret(o object) (Finding, bool) {
 		return Finding{
 			Subject: "system:serviceaccount:" + o.Metadata.Namespace + ":" + o.Metadata.Annotations[accountOf],
 			Problem: "a service account's token that never expires",
-			Replace: "let what uses it exchange its own pod's token (docs/how-to/token-exchange.md), then kubectl delete secret",
+			Replace: "let what uses it exchange its own pod's token (docs/how-to/token-exchange.md), then " +
+				"kubectl delete secret --namespace " + o.Metadata.Namespace + " " + o.Metadata.Name,
 		}, true
 	case argo == "cluster":
 		return ArgoCDCluster(values, c.Now())

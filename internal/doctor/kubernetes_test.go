@@ -95,25 +95,26 @@ func TestStaticSecrets(t *testing.T) {
 		secret map[string]any
 		want   string // a part of the problem; empty: it is not static
 	}{
-		"a service account's token":                            {aSecret(map[string]any{"type": tokenType, "annotations": map[string]string{accountOf: "web"}}, nil), "never expires"},
-		"any other Secret":                                     {aSecret(nil, map[string]string{"password": "hunter2"}), ""},
-		"a cluster of Argo CD with a token for ever":           {aSecret(argo, config(`{"bearerToken":"`+forever+`"}`)), "https://spoke:6443 with a token that never expires"},
-		"a cluster of Argo CD with a token for a month":        {aSecret(argo, config(`{"bearerToken":"`+aMonth+`"}`)), "lives until 2026-07-01"},
-		"a cluster of Argo CD with a token for minutes":        {aSecret(argo, config(`{"bearerToken":"`+fiveMins+`"}`)), ""},
-		"a cluster of Argo CD with a password":                 {aSecret(argo, config(`{"username":"a","password":"hunter2"}`)), "password"},
-		"a cluster of Argo CD with a client key":               {aSecret(argo, config(`{"tlsClientConfig":{"keyData":"a2V5"}}`)), "client certificate"},
-		"a cluster of Argo CD with a plugin":                   {aSecret(argo, config(`{"execProviderConfig":{"command":"signalbox"}}`)), ""},
-		"a repository of Argo CD with a password":              {aSecret(repo, map[string]string{"password": "hunter2"}), "does not say when it expires"},
-		"a repository of Argo CD with an SSH key":              {aSecret(repo, map[string]string{"sshPrivateKey": "hunter2"}), "an SSH key"},
-		"a repository of Argo CD without a credential":         {aSecret(repo, map[string]string{"url": "https://git"}), ""},
-		"a Secret of Flux with an SSH key":                     {aSecret(flux, map[string]string{"identity": "hunter2"}), "Flux reads a repository with an SSH key"},
-		"a Secret of Flux with a short-lived token":            {aSecret(flux, map[string]string{"bearerToken": fiveMins}), ""},
-		"a kubeconfig with a token for ever":                   {aSecret(nil, map[string]string{"value": kubeconfig("{token: " + forever + "}")}), "kubeconfig for https://10.0.0.1:6443 with a token that never expires"},
-		"a kubeconfig with an opaque token":                    {aSecret(nil, map[string]string{"value": kubeconfig("{token: hunter2}")}), "does not say"},
-		"a kubeconfig with a key":                              {aSecret(nil, map[string]string{"config": kubeconfig("{client-key-data: a2V5}")}), "client certificate"},
-		"a kubeconfig with a token for minutes":                {aSecret(nil, map[string]string{"value": kubeconfig("{token: " + fiveMins + "}")}), ""},
-		"a kubeconfig with a plugin":                           {aSecret(nil, map[string]string{"value": kubeconfig("{exec: {command: signalbox}}")}), ""},
-		"what our agent keeps fresh, though it looks for ever": {aSecret(labels(secret.ManagedBy, secret.Manager), map[string]string{"value": kubeconfig("{token: " + forever + "}")}), ""},
+		"a service account's token":                             {aSecret(map[string]any{"type": tokenType, "annotations": map[string]string{accountOf: "web"}}, nil), "never expires"},
+		"a service account's token that says it is our agent's": {aSecret(map[string]any{"type": tokenType, "labels": map[string]string{secret.ManagedBy: secret.Manager}}, nil), "never expires"},
+		"any other Secret":                                      {aSecret(nil, map[string]string{"password": "hunter2"}), ""},
+		"a cluster of Argo CD with a token for ever":            {aSecret(argo, config(`{"bearerToken":"`+forever+`"}`)), "https://spoke:6443 with a token that never expires"},
+		"a cluster of Argo CD with a token for a month":         {aSecret(argo, config(`{"bearerToken":"`+aMonth+`"}`)), "lives until 2026-07-01"},
+		"a cluster of Argo CD with a token for minutes":         {aSecret(argo, config(`{"bearerToken":"`+fiveMins+`"}`)), ""},
+		"a cluster of Argo CD with a password":                  {aSecret(argo, config(`{"username":"a","password":"hunter2"}`)), "password"},
+		"a cluster of Argo CD with a client key":                {aSecret(argo, config(`{"tlsClientConfig":{"keyData":"a2V5"}}`)), "client certificate"},
+		"a cluster of Argo CD with a plugin":                    {aSecret(argo, config(`{"execProviderConfig":{"command":"signalbox"}}`)), ""},
+		"a repository of Argo CD with a password":               {aSecret(repo, map[string]string{"password": "hunter2"}), "does not say when it expires"},
+		"a repository of Argo CD with an SSH key":               {aSecret(repo, map[string]string{"sshPrivateKey": "hunter2"}), "an SSH key"},
+		"a repository of Argo CD without a credential":          {aSecret(repo, map[string]string{"url": "https://git"}), ""},
+		"a Secret of Flux with an SSH key":                      {aSecret(flux, map[string]string{"identity": "hunter2"}), "Flux reads a repository with an SSH key"},
+		"a Secret of Flux with a short-lived token":             {aSecret(flux, map[string]string{"bearerToken": fiveMins}), ""},
+		"a kubeconfig with a token for ever":                    {aSecret(nil, map[string]string{"value": kubeconfig("{token: " + forever + "}")}), "kubeconfig for https://10.0.0.1:6443 with a token that never expires"},
+		"a kubeconfig with an opaque token":                     {aSecret(nil, map[string]string{"value": kubeconfig("{token: hunter2}")}), "does not say"},
+		"a kubeconfig with a key":                               {aSecret(nil, map[string]string{"config": kubeconfig("{client-key-data: a2V5}")}), "client certificate"},
+		"a kubeconfig with a token for minutes":                 {aSecret(nil, map[string]string{"value": kubeconfig("{token: " + fiveMins + "}")}), ""},
+		"a kubeconfig with a plugin":                            {aSecret(nil, map[string]string{"value": kubeconfig("{exec: {command: signalbox}}")}), ""},
+		"what our agent keeps fresh, though it looks for ever":  {aSecret(labels(secret.ManagedBy, secret.Manager), map[string]string{"value": kubeconfig("{token: " + forever + "}")}), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			found := look(t, cluster(map[string][]map[string]any{"/api/v1/secrets": {c.secret}}))
@@ -142,7 +143,10 @@ func TestRolesAreShown(t *testing.T) {
 	}
 	found := look(t, cluster(lists))
 	if len(found) != 1 || strings.Join(found[0].Can, ", ") != "ClusterRole cluster-admin, Role deploy in shop" {
-		t.Errorf("found %+v", found)
+		t.Fatalf("found %+v", found)
+	}
+	if want := "then kubectl delete secret --namespace shop it"; !strings.HasSuffix(found[0].Replace, want) {
+		t.Errorf("instead: %q, want %q", found[0].Replace, want)
 	}
 }
 
