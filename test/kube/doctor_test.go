@@ -12,18 +12,25 @@ import (
 	"github.com/signalbox-sts/signalbox/test/kube/rig"
 )
 
-// The doctor reads a real cluster with real kubectl, as whoever runs it.
-func TestDoctorFindsWhatIsStatic(t *testing.T) {
-	t.Parallel()
-	r := rig.Start(t)
+// signalbox runs the command, which finds kubectl, and nothing of whoever runs the tests.
+func signalbox(t *testing.T, r *rig.Rig, env []string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
 	command, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	programs, err := exec.Command("../../scripts/kube.sh", "path").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	cmd := exec.CommandContext(t.Context(), command, args...)
+	cmd.Env = append(append(os.Environ(), "PATH="+r.Programs+":"+os.Getenv("PATH"), "HOME="+t.TempDir()), env...)
+	var out, errs strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	_ = cmd.Run()
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// The doctor reads a real cluster with real kubectl, as whoever runs it.
+func TestDoctorFindsWhatIsStatic(t *testing.T) {
+	t.Parallel()
+	r := rig.Start(t)
 	kubeconfig, err := os.ReadFile(r.SpokeB.Kubeconfig())
 	if err != nil {
 		t.Fatal(err)
@@ -60,13 +67,7 @@ subjects: [{kind: ServiceAccount, namespace: forgotten, name: old}]
 	r.SpokeB.Kubectl(t, "apply", "-f", file)
 
 	doctor := func(kubeconfig string, more ...string) (stdout, stderr string, code int) {
-		args := append([]string{"doctor", "--kubernetes", "--kubeconfig", kubeconfig, "--kube-context", string(context[1])}, more...)
-		cmd := exec.Command(command, args...)
-		cmd.Env = append(os.Environ(), "PATH="+strings.TrimSpace(string(programs))+":"+os.Getenv("PATH"), "HOME="+t.TempDir())
-		var errs strings.Builder
-		cmd.Stderr = &errs
-		out, _ := cmd.Output()
-		return string(out), errs.String(), cmd.ProcessState.ExitCode()
+		return signalbox(t, r, nil, append([]string{"doctor", "--kubernetes", "--kubeconfig", kubeconfig, "--kube-context", string(context[1])}, more...)...)
 	}
 	stdout, stderr, code := doctor(r.SpokeB.Kubeconfig())
 	if code != 1 || strings.Contains(stdout+stderr, "hunter2") {

@@ -18,10 +18,7 @@ import (
 func TestDrill1_TheStolenPodToken(t *testing.T) {
 	t.Parallel()
 	report := drill.Begin(t)
-	life := 30 * time.Second // of what Signalbox gives
-	if drill.Full() {
-		life = 5 * time.Minute
-	}
+	life := drillLife()
 	const namespace = "drill-1"
 	r := rig.Start(t)
 	hub := r.Hub
@@ -43,15 +40,6 @@ func TestDrill1_TheStolenPodToken(t *testing.T) {
 	forAsks, forVerifies := s.token(t, proof, "asks"), s.token(t, proof, "verifies")
 	var mu sync.Mutex
 	newest := forAsks // the thief exchanges without a pause, so that a token is as new as can be
-	takenBy := func(c *rig.Cluster, token string) func() bool {
-		return func() bool {
-			taken, err := c.Takes(token)
-			if err != nil {
-				t.Error(err)
-			}
-			return taken
-		}
-	}
 	ways := []*way{
 		{name: "exchange the pod's token for a new one", with: "Signalbox", try: func() bool {
 			a := s.exchange(t, proof, "asks")
@@ -68,11 +56,11 @@ func TestDrill1_TheStolenPodToken(t *testing.T) {
 			mu.Unlock()
 			return s.isActive(t, token)
 		}},
-		{name: "a token at a cluster that asks (webhook)", with: "Signalbox", try: takenBy(asks, forAsks)},
-		{name: "a token at a cluster that verifies (JWT)", with: "Signalbox", try: takenBy(verifies, forVerifies)},
-		{name: "the pod's token at its own cluster", with: "plain Kubernetes", try: takenBy(hub, plain)},
-		{name: "the pod's token at a cluster that trusts its issuer", with: "plain Kubernetes", try: takenBy(verifies, abroad)},
-		{name: "the token of a Secret of the service account", with: "plain Kubernetes", try: takenBy(hub, secret)},
+		{name: "a token at a cluster that asks (webhook)", with: "Signalbox", try: takes(t, asks, forAsks)},
+		{name: "a token at a cluster that verifies (JWT)", with: "Signalbox", try: takes(t, verifies, forVerifies)},
+		{name: "the pod's token at its own cluster", with: "plain Kubernetes", try: takes(t, hub, plain)},
+		{name: "the pod's token at a cluster that trusts its issuer", with: "plain Kubernetes", try: takes(t, verifies, abroad)},
+		{name: "the token of a Secret of the service account", with: "plain Kubernetes", try: takes(t, hub, secret)},
 	}
 	for _, w := range ways {
 		until(t, 20*time.Second, "before the theft it is good: "+w.name, w.try)
@@ -83,7 +71,7 @@ func TestDrill1_TheStolenPodToken(t *testing.T) {
 
 	// The token for the cluster that verifies is as young as it can be.
 	forVerifies = s.token(t, proof, "verifies")
-	ways[3].try = takenBy(verifies, forVerifies)
+	ways[3].try = takes(t, verifies, forVerifies)
 	hub.DeletePod(t, pod, 0)
 	deleted := time.Now()
 	over := life + repeats
@@ -127,20 +115,39 @@ func TestDrill1_TheStolenPodToken(t *testing.T) {
 // repeats is how long an API server may repeat a good verdict about a token.
 const repeats = 10 * time.Second
 
-// way is something that the thief tries.
+// drillLife is how long tokens of Signalbox live in a drill, which waits until they are dead.
+func drillLife() time.Duration {
+	if drill.Full() {
+		return 5 * time.Minute // as by default
+	}
+	return 30 * time.Second
+}
+
+// takes asks whether a cluster takes a token.
+func takes(t *testing.T, c *rig.Cluster, token string) func() bool {
+	return func() bool {
+		taken, err := c.Takes(token)
+		if err != nil {
+			t.Error(err)
+		}
+		return taken
+	}
+}
+
+// way is something that is tried with a token.
 type way struct {
 	name, with string
 	try        func() bool
 
-	last  time.Duration // of the last success, since the deletion
+	last  time.Duration // of the last success
 	again bool          // it has worked after it was refused
 }
 
-// until tries again and again.
-func (w *way) until(deleted, end time.Time) {
+// until tries again and again. What it notes is counted from a moment on.
+func (w *way) until(from, end time.Time) {
 	refused := false
 	for time.Now().Before(end) {
-		at := time.Since(deleted)
+		at := time.Since(from)
 		if w.try() {
 			w.last, w.again = at, w.again || refused
 		} else {

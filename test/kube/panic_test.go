@@ -15,7 +15,7 @@ import (
 )
 
 // operator is a client that may end things.
-const operator = `  - {client_id: operator, grant_types: [client_credentials], token_endpoint_auth_method: client_secret_basic, client_secret_hash: "SECRET-HASH", scope: "grants:read grants:write journal:read keys:read keys:write", resources: ["urn:signalbox:admin"]}
+const operator = `  - {client_id: operator, grant_types: [client_credentials], token_endpoint_auth_method: client_secret_basic, client_secret_hash: "SECRET-HASH", scope: "clusters:read grants:read grants:write journal:read keys:read keys:write", resources: ["urn:signalbox:admin"]}
 `
 
 // run runs the command as the operator. It must succeed.
@@ -35,14 +35,20 @@ func (s *service) try(t *testing.T, args ...string) (string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cmd := exec.CommandContext(t.Context(), command, args...)
+	cmd.Env = append(append(os.Environ(), "HOME="+t.TempDir(), "XDG_CONFIG_HOME="+t.TempDir()), s.asOperator(t)...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// asOperator is the environment of the operator's commands.
+func (s *service) asOperator(t *testing.T) []string {
+	t.Helper()
 	a := s.post(t, "/token", url.Values{"grant_type": {"client_credentials"}}, "operator", apiSecret)
 	if a.Status != http.StatusOK {
 		t.Fatalf("the operator gets no token: %+v", a)
 	}
-	cmd := exec.CommandContext(t.Context(), command, args...)
-	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "XDG_CONFIG_HOME="+t.TempDir(), "SIGNALBOX_ADMIN_URL="+s.Admin, "SIGNALBOX_ADMIN_TOKEN="+a.AccessToken)
-	out, err := cmd.CombinedOutput()
-	return string(out), err
+	return []string{"SIGNALBOX_ADMIN_URL=" + s.Admin, "SIGNALBOX_ADMIN_TOKEN=" + a.AccessToken}
 }
 
 func TestScenario7_EverythingOfAServiceAccountANamespaceOrAClusterEndsAtOnce(t *testing.T) {

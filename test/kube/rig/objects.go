@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -82,6 +83,35 @@ func (c *Cluster) Takes(token string) (bool, error) {
 		return false, nil
 	}
 	return false, fmt.Errorf("%s: POST %s: %w", c.Name, path, &StatusError{answer.StatusCode, string(text)})
+}
+
+// Backdate makes a Secret one that was made at another time. No API server lets anybody do
+// that, so it is written into etcd.
+func (c *Cluster) Backdate(t testing.TB, namespace, secret string, made time.Time) {
+	t.Helper()
+	var o map[string]any
+	if err := c.Call(http.MethodGet, "/api/v1/namespaces/"+namespace+"/secrets/"+secret, nil, &o); err != nil {
+		t.Fatal(err)
+	}
+	metadata := o["metadata"].(map[string]any)
+	metadata["creationTimestamp"] = made.UTC().Format(time.RFC3339)
+	delete(metadata, "resourceVersion") // etcd counts
+	value, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := json.Marshal(map[string][]byte{"key": []byte("/" + filepath.Base(c.dir) + "/secrets/" + namespace + "/" + secret), "value": value})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.Post(c.rig.etcdURL+"/v3/kv/put", "application/json", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		t.Fatalf("etcd: %d", answer.StatusCode)
+	}
 }
 
 // Namespace makes a namespace. It may exist: no controller runs that could delete one.
