@@ -39,6 +39,9 @@ GOBIN="$PWD/.cache/tools" go install "$pebble/pebble@v2.10.1" "$pebble/pebble-ch
 # The tool of Prometheus that tests alerts. It is a module of its own, since it needs half the cloud.
 mkdir -p .cache/tools && go build -C test/promtool -tags remove_all_sd -trimpath -o "$PWD/.cache/tools/promtool" github.com/prometheus/prometheus/cmd/promtool ||
 	missing promtool "the test of the alerts is skipped"
+# Helm, with which the charts are rendered and installed.
+go build -C test/helm -trimpath -o "$PWD/.cache/tools/helm" helm.sh/helm/v4/cmd/helm ||
+	missing helm "the tests of the charts are skipped"
 # Kubernetes takes minutes the first time, so it is kept outside of the checkout.
 scripts/kube.sh build >/dev/null || missing kube-apiserver "the tests with Kubernetes are skipped"
 # A fresh Debian, on which the package is installed.

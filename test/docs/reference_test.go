@@ -28,6 +28,9 @@ func TestReference(t *testing.T) {
 		"docs/reference/signalbox.schema.json": func(*testing.T) string { return string(config.Schema()) },
 		"docs/reference/agent.md":              agent,
 		"docs/reference/agent.schema.json":     func(*testing.T) string { return string(config.AgentSchema()) },
+		"docs/reference/helm.md":               helmValues,
+		chart + "values.schema.json":           chartSchema,
+		agentChart + "values.schema.json":      agentChartSchema,
 	} {
 		want := make(t)
 		file := filepath.Join(checkout, page)
