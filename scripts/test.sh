@@ -42,6 +42,8 @@ mkdir -p .cache/tools && go build -C test/promtool -tags remove_all_sd -trimpath
 # Helm, with which the charts are rendered and installed.
 go build -C test/helm -trimpath -o "$PWD/.cache/tools/helm" helm.sh/helm/v4/cmd/helm ||
 	missing helm "the tests of the charts are skipped"
+go build -C test/openapi -trimpath -o "$PWD/.cache/tools/openapi-validate" github.com/pb33f/libopenapi-validator/cmd/validate ||
+	missing openapi-validate "the check of openapi.yaml as OpenAPI 3.1 is skipped"
 # Kubernetes takes minutes the first time, so it is kept outside of the checkout.
 scripts/kube.sh build >/dev/null || missing kube-apiserver "the tests with Kubernetes are skipped"
 # A fresh Debian, on which the package is installed.

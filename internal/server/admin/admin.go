@@ -8,6 +8,7 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"slices"
 	"time"
@@ -60,6 +61,9 @@ type API struct {
 func (a *API) routes() []api.Route {
 	return slices.Concat(a.clientRoutes(), a.userRoutes(), a.resourceRoutes(), a.clusterRoutes(), a.keyRoutes(), a.grantRoutes(), a.revokeRoutes(), a.journalRoutes(), a.nodeRoutes(), a.whyRoutes())
 }
+
+// Description is the API as OpenAPI 3.1, in JSON.
+func Description() json.RawMessage { return api.Describe((&API{}).routes()) }
 
 // Mount hands every route to handle: its method, the template of its path, and
 // what serves it.

@@ -3,7 +3,6 @@ package admin_test
 import (
 	"bytes"
 	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -23,7 +22,6 @@ const issuerURL = "https://sts.example.com"
 type service struct {
 	*testing.T
 	*nodetest.Rig
-	description []byte // of the API, as OpenAPI
 }
 
 // declared is what the configuration file of the test holds.
@@ -55,9 +53,6 @@ func newService(t *testing.T) *service {
 func newServiceOf(t *testing.T, static authority.StaticObjects) *service {
 	t.Helper()
 	s := &service{T: t, Rig: nodetest.New(t, nodetest.Setup{Static: static, Now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)})}
-	w := httptest.NewRecorder()
-	s.Admin.ServeHTTP(w, httptest.NewRequest("GET", "/admin/v1/openapi.json", nil))
-	s.description = w.Body.Bytes()
 	return s
 }
 
@@ -146,23 +141,22 @@ func (a answer) into(v any) {
 // call sends a request. body is a value, raw text, or nil.
 func (s *service) call(token, method, path string, body any) answer {
 	s.Helper()
-	var r io.Reader
+	var sent []byte
 	switch b := body.(type) {
 	case nil:
 	case string:
-		r = strings.NewReader(b)
+		sent = []byte(b)
 	default:
-		text, err := json.Marshal(b)
-		if err != nil {
+		var err error
+		if sent, err = json.Marshal(b); err != nil {
 			s.Fatal(err)
 		}
-		r = bytes.NewReader(text)
 	}
 	if err := s.Node.CatchUp(s.Context()); err != nil {
 		s.Fatal(err)
 	}
-	request := httptest.NewRequest(method, "/admin/v1"+path, r)
-	if r != nil {
+	request := httptest.NewRequest(method, "/admin/v1"+path, bytes.NewReader(sent))
+	if sent != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
 	if token != "" {
@@ -171,7 +165,13 @@ func (s *service) call(token, method, path string, body any) answer {
 	w := httptest.NewRecorder()
 	s.Admin.ServeHTTP(w, request)
 	got := answer{s.T, w.Code, w.Header(), w.Body.Bytes()}
-	s.described(method, path, got)
+	d, err := described()
+	if err == nil {
+		err = d.exchange(method, path, sent, got)
+	}
+	if err != nil {
+		s.Fatalf("%s %s answered %d %s, which is not as described: %v", method, path, got.status, got.body, err)
+	}
 	return got
 }
 

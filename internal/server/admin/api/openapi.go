@@ -15,18 +15,36 @@ import (
 type document struct {
 	OpenAPI    string                          `json:"openapi"`
 	Info       info                            `json:"info"`
+	Servers    []server                        `json:"servers"`
 	Paths      map[string]map[string]operation `json:"paths"`
 	Components components                      `json:"components"`
 }
 
 type info struct {
-	Title       string `json:"title"`
-	Version     string `json:"version"`
+	Title       string  `json:"title"`
+	Version     string  `json:"version"`
+	Description string  `json:"description"`
+	License     license `json:"license"`
+}
+
+type license struct {
+	Name       string `json:"name"`
+	Identifier string `json:"identifier"`
+}
+
+type server struct {
+	URL       string                    `json:"url"`
+	Variables map[string]serverVariable `json:"variables"`
+}
+
+type serverVariable struct {
+	Default     string `json:"default"`
 	Description string `json:"description"`
 }
 
 type components struct {
 	Schemas         map[string]*schema        `json:"schemas"`
+	Responses       map[string]response       `json:"responses"`
 	SecuritySchemes map[string]securityScheme `json:"securitySchemes"`
 }
 
@@ -38,11 +56,12 @@ type securityScheme struct {
 
 type operation struct {
 	OperationID string                `json:"operationId"`
+	Tags        []string              `json:"tags"`
 	Summary     string                `json:"summary"`
-	Security    []map[string][]string `json:"security,omitempty"`
+	Security    []map[string][]string `json:"security"`
 	Parameters  []describedParameter  `json:"parameters,omitempty"`
-	RequestBody *message              `json:"requestBody,omitempty"`
-	Responses   map[string]message    `json:"responses"`
+	RequestBody *requestBody          `json:"requestBody,omitempty"`
+	Responses   map[string]response   `json:"responses"`
 }
 
 type describedParameter struct {
@@ -53,10 +72,23 @@ type describedParameter struct {
 	Schema      *schema `json:"schema"`
 }
 
-type message struct {
-	Description string           `json:"description,omitempty"`
-	Required    bool             `json:"required,omitempty"`
-	Content     map[string]media `json:"content,omitempty"`
+type requestBody struct {
+	Required bool             `json:"required"`
+	Content  map[string]media `json:"content"`
+}
+
+// response is a Ref alone, or the rest.
+type response struct {
+	Ref         string            `json:"$ref,omitempty"`
+	Description string            `json:"description,omitempty"`
+	Headers     map[string]header `json:"headers,omitempty"`
+	Content     map[string]media  `json:"content,omitempty"`
+}
+
+type header struct {
+	Description string  `json:"description"`
+	Required    bool    `json:"required"`
+	Schema      *schema `json:"schema"`
 }
 
 type media struct {
@@ -76,25 +108,53 @@ type schema struct {
 	Closed *bool `json:"additionalProperties,omitempty"`
 }
 
-// describe makes the whole description. It never changes while the program runs.
-func describe(routes []Route) json.RawMessage {
+// failures are the answers that are not a success, by their names in the
+// description. What no route has a line for is the default: 405, 413 and the like.
+var failures = []struct {
+	name, status, description string
+	header                    string // that it always has
+	of                        func(rt Route) bool
+}{
+	{"Invalid", "400", "invalid_request: what was sent breaks a rule. Nothing was changed.", "", isGuarded},
+	{"Unauthenticated", "401", "invalid_token: no access token was sent, or one that is not good here.", "WWW-Authenticate", isGuarded},
+	{"Forbidden", "403", "insufficient_scope: the access token lacks a scope.", "WWW-Authenticate", isGuarded},
+	{"NotFound", "404", "not_found: there is nothing with this id.", "", func(rt Route) bool { return rt.hasID() }},
+	{"Conflict", "409", "already_exists, conflict or read_only: it does not fit what is there.", "", func(rt Route) bool { return rt.Event != "" }},
+	{"Unavailable", "503", "temporarily_unavailable: it cannot be done now. What was asked for may be done in part, where it says so.", "Retry-After", isGuarded},
+	{"Refused", "default", "It was refused.", "", func(Route) bool { return true }},
+}
+
+func isGuarded(rt Route) bool { return rt.Scope != "" }
+
+// Describe is the description of the routes, and of the one that serves it.
+func Describe(routes []Route) json.RawMessage {
 	d := document{
 		OpenAPI: "3.1.0",
 		Info: info{
 			Title: "Signalbox administration API", Version: "1",
 			Description: "Every change is in the journal before it is answered. What the configuration file holds is read-only here. " +
 				"Errors have one form; error_description says how to fix the request.",
+			License: license{"Apache License 2.0", "Apache-2.0"},
 		},
-		Paths: map[string]map[string]operation{},
+		Servers: []server{{"{admin_url}", map[string]serverVariable{"admin_url": {"http://127.0.0.1:9090", "The admin listener: listen.admin in the configuration."}}}},
+		Paths:   map[string]map[string]operation{},
 		Components: components{
-			Schemas: map[string]*schema{},
+			Schemas:   map[string]*schema{},
+			Responses: map[string]response{},
 			SecuritySchemes: map[string]securityScheme{"token": {
 				Type: "http", Scheme: "bearer",
 				Description: "An access token of this issuer for the resource urn:signalbox:admin, with the scope that the operation names.",
 			}},
 		},
 	}
-	for _, rt := range routes {
+	for _, f := range failures {
+		r := response{Description: f.description, Content: content("application/json", schemaOf(reflect.TypeFor[Error](), d.Components.Schemas))}
+		if f.header != "" {
+			r.Headers = map[string]header{f.header: {headerDocs[f.header], true, &schema{Type: "string"}}}
+		}
+		d.Components.Responses[f.name] = r
+	}
+	for _, rt := range append([]Route{describing}, routes...) {
 		path := d.Paths[prefix+rt.Path]
 		if path == nil {
 			path = map[string]operation{}
@@ -109,10 +169,16 @@ func describe(routes []Route) json.RawMessage {
 	return text
 }
 
+var headerDocs = map[string]string{
+	"WWW-Authenticate": "RFC 6750 §3: with the scope that is needed, where one is lacking.",
+	"Retry-After":      "Seconds.",
+}
+
 func describeRoute(rt Route, schemas map[string]*schema) operation {
-	op := operation{OperationID: rt.Name, Summary: rt.Summary, Responses: map[string]message{}}
-	if rt.Scope != "" {
-		op.Security = []map[string][]string{{"token": {rt.Scope}}}
+	kind, _, _ := strings.Cut(strings.TrimPrefix(rt.Path, "/"), "/")
+	op := operation{OperationID: rt.Name, Tags: []string{kind}, Summary: rt.Summary, Security: []map[string][]string{}, Responses: map[string]response{}}
+	if isGuarded(rt) {
+		op.Security = append(op.Security, map[string][]string{"token": {rt.Scope}})
 	}
 	if rt.hasID() {
 		op.Parameters = append(op.Parameters, describedParameter{Name: "id", In: "path", Required: true, Schema: &schema{Type: "string"}})
@@ -121,13 +187,13 @@ func describeRoute(rt Route, schemas map[string]*schema) operation {
 		op.Parameters = append(op.Parameters, describedParameter{Name: p.Name, In: "query", Description: p.Doc, Schema: &schema{Type: p.Kind}})
 	}
 	if rt.In != nil {
-		op.RequestBody = &message{Required: true, Content: content("application/json", schemaOf(reflect.TypeOf(rt.In), schemas))}
+		op.RequestBody = &requestBody{Required: true, Content: content("application/json", schemaOf(reflect.TypeOf(rt.In), schemas))}
 	}
 	status := rt.Status
 	if status == 0 {
 		status = http.StatusOK
 	}
-	answer := message{Description: http.StatusText(status)}
+	answer := response{Description: http.StatusText(status)}
 	if rt.Out != nil {
 		mediaType := "application/json"
 		if rt.Stream {
@@ -136,8 +202,10 @@ func describeRoute(rt Route, schemas map[string]*schema) operation {
 		answer.Content = content(mediaType, schemaOf(reflect.TypeOf(rt.Out), schemas))
 	}
 	op.Responses[strconv.Itoa(status)] = answer
-	op.Responses["default"] = message{
-		Description: "It was refused, or cannot be done now.", Content: content("application/json", schemaOf(reflect.TypeFor[Error](), schemas)),
+	for _, f := range failures {
+		if f.of(rt) {
+			op.Responses[f.status] = response{Ref: "#/components/responses/" + f.name}
+		}
 	}
 	return op
 }

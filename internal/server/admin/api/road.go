@@ -9,7 +9,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -98,8 +97,6 @@ type Server struct {
 	// can fill the disk or make the journal sync for every request.
 	Tally func(e authority.Event)
 	Now   func() time.Time
-
-	description json.RawMessage // what /openapi.json answers
 }
 
 // act is the road of every route. What changes something is recorded before it

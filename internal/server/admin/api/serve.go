@@ -11,15 +11,17 @@ import (
 
 const prefix = "/admin/v1"
 
+// describing is the route of the description, which needs no token.
+var describing = Route{
+	Method: "GET", Path: "/openapi.json", Name: "describe", Summary: "This description, as OpenAPI 3.1.", Out: json.RawMessage{},
+}
+
 // Mount hands every route to handle: its method, the template of its path, and
 // what serves it. The description of them all is one more.
 func (s *Server) Mount(routes []Route, handle func(method, path string, serve http.HandlerFunc)) {
-	routes = append([]Route{{
-		Method: "GET", Path: "/openapi.json", Name: "describe", Summary: "This description, as OpenAPI 3.1.", Out: json.RawMessage{},
-		Run: func(context.Context, *Call) (Plan, error) { return Reads(s.description), nil },
-	}}, routes...)
-	s.description = describe(routes)
-	for _, rt := range routes {
+	description, described := Describe(routes), describing
+	described.Run = func(context.Context, *Call) (Plan, error) { return Reads(description), nil }
+	for _, rt := range append([]Route{described}, routes...) {
 		handle(rt.Method, prefix+rt.Path, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, &rt) })
 	}
 }
