@@ -68,30 +68,34 @@ func (a *Agent) Handler(controller Controller) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		var red []status
-		for _, s := range a.statuses() {
-			if s.red != "" {
-				red = append(red, s)
-			}
-		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		deaf := controller.Up()
-		if len(red) == 0 && deaf == nil {
+		red := a.red(controller)
+		if len(red) == 0 {
 			fmt.Fprintln(w, "ok")
 			return
 		}
 		w.WriteHeader(http.StatusServiceUnavailable)
-		for _, s := range red {
-			fmt.Fprintf(w, "%s: %s: %s\n", s.token, s.output, s.red)
-		}
-		if deaf != nil {
-			fmt.Fprintln(w, deaf)
+		for _, line := range red {
+			fmt.Fprintln(w, line)
 		}
 	})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(metrics{a, controller})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	return mux
+}
+
+// red is why the agent is not ready, a line for each reason.
+func (a *Agent) red(controller Controller) (lines []string) {
+	for _, s := range a.statuses() {
+		if s.red != "" {
+			lines = append(lines, s.token+": "+s.output+": "+s.red)
+		}
+	}
+	if deaf := controller.Up(); deaf != nil {
+		lines = append(lines, deaf.Error())
+	}
+	return lines
 }
 
 // metrics reads what is known when it is asked: nothing is counted twice.
@@ -106,18 +110,32 @@ var (
 	failures = prometheus.NewDesc("signalbox_agent_failures_total", "How often that failed.", labels, nil)
 	expires  = prometheus.NewDesc("signalbox_agent_token_expires_in_seconds", "Until the token in the output ends. Negative: since it has ended.", labels, nil)
 	changed  = prometheus.NewDesc("signalbox_agent_last_change_timestamp_seconds", "When the output changed for the last time.", labels, nil)
+	ready    = prometheus.NewDesc("signalbox_agent_ready", "1 while the agent is ready, as /readyz says; else 0. Without labels.", nil, nil)
+	serves   = prometheus.NewDesc("signalbox_agent_serves", "1 while this agent serves SignalboxTokens, 0 while another one may. Without labels, and only where the file names namespaces.", nil, nil)
 )
 
 func (metrics) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{renewals, failures, expires, changed} {
+	for _, d := range []*prometheus.Desc{renewals, failures, expires, changed, ready, serves} {
 		to <- d
 	}
 }
 
 func (m metrics) Collect(to chan<- prometheus.Metric) {
 	all := m.statuses()
-	if declared := m.controller.Tokens(); declared != nil {
+	declared := m.controller.Tokens()
+	if declared != nil {
 		all = append(all, declared.statuses()...)
+	}
+	yes := func(desc *prometheus.Desc, is bool) {
+		value := 0.0
+		if is {
+			value = 1
+		}
+		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value)
+	}
+	yes(ready, len(m.red(m.controller)) == 0)
+	if m.controller.Run != nil {
+		yes(serves, declared != nil)
 	}
 	for _, s := range all {
 		to <- prometheus.MustNewConstMetric(renewals, prometheus.CounterValue, float64(s.puts), s.token, s.output)

@@ -361,6 +361,9 @@ func TestReadyzIsRedPastNineTenthsOfALifeAndSaysWhich(t *testing.T) {
 		if status, body := get("/readyz"); status != 200 || body != "ok\n" {
 			t.Errorf("%d %s", status, body)
 		}
+		if _, body := get("/metrics"); !strings.Contains(body, "signalbox_agent_ready 1\n") || strings.Contains(body, "signalbox_agent_serves") {
+			t.Errorf("it is ready, and serves no namespace:\n%s", body)
+		}
 		w.answers(errAway)
 		time.Sleep(87 * time.Second)
 		if status, body := get("/readyz"); status != 200 {
@@ -381,6 +384,7 @@ func TestReadyzIsRedPastNineTenthsOfALifeAndSaysWhich(t *testing.T) {
 		for _, want := range []string{
 			`signalbox_agent_renewals_total{output="file /a",token="spoke-a"} 1`, `signalbox_agent_failures_total{output="file /b",token="spoke-a"} 0`,
 			`signalbox_agent_token_expires_in_seconds{output="file /b",token="spoke-a"} -1`, `signalbox_agent_last_change_timestamp_seconds{output="file /a",token="spoke-a"} 9.46`,
+			"signalbox_agent_ready 0\n",
 		} {
 			if !strings.Contains(body, want) {
 				t.Errorf("no %s in\n%s", want, body)

@@ -188,13 +188,13 @@ A user has at most 64 connections at the same time.
 ## Health and metrics
 
 HTTP on ` + "`listen.health`" + `. ` + "`/livez`" + ` is 200 while the agent runs. ` + "`/readyz`" + ` is 503 while an output has no token, or one past 90 % of its life, with a line for each: the token's name, the output, why.
-` + "`/metrics`" + ` has, for each ` + "`token`" + ` and each ` + "`output`" + ` of it (` + "`file PATH`, `kubeconfig PATH`, `socket`, `on_change`" + `):
+` + "`/metrics`" + ` has, for each ` + "`token`" + ` and each ` + "`output`" + ` of it (` + "`file PATH`, `kubeconfig PATH`, `secret NAMESPACE/NAME`, `socket`, `on_change`" + `):
 
 | metric | type | what |
 | --- | --- | --- |
 `)
 	metrics := regexp.MustCompile(`prometheus\.NewDesc\("([a-z_]+)", "([^"]+)"`).FindAllStringSubmatch(read(t, "internal/agent/health.go"), -1)
-	if len(metrics) != 4 {
+	if len(metrics) != 6 {
 		t.Errorf("found %d metrics in the program", len(metrics))
 	}
 	for _, m := range metrics {

@@ -552,6 +552,16 @@ func testServing(t *testing.T, c *rig.Cluster) {
 		})
 		mustApply(t, c, tokenManifest("shop", "spoke-a", "{name: spoke-a, kind: opaque}"))
 		becomes(t, c, "shop", "spoke-a", "False NoPod")
+		// What the alerts ask for: nothing is said of the life of a token that is not there.
+		text := metricsAt(t, health)
+		for _, want := range []string{"signalbox_agent_ready 1\n", "signalbox_agent_serves 1\n", `signalbox_agent_renewals_total{output="secret shop/spoke-a",token="shop/spoke-a"} 0`} {
+			if !strings.Contains(text, want) {
+				t.Errorf("there is no %s in\n%s", want, text)
+			}
+		}
+		if strings.Contains(text, "signalbox_agent_token_expires_in_seconds{") {
+			t.Errorf("a token that is not there expires:\n%s", text)
+		}
 	})
 }
 
