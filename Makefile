@@ -4,7 +4,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: help run build release site test lint fuzz bench vulncheck
+.PHONY: help run build release site test drills lint fuzz bench vulncheck
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ site: ## make the documents into a site, in dist-site/ (needs Python); a link th
 
 test: ## install what the tests need (PostgreSQL, Node.js, Pebble, Kubernetes) and run every test
 	scripts/test.sh
+
+drills: ## play four incidents and show what was measured: docs/explanation/drills.md
+	for drill in examples/drills/*-*.sh; do $$drill || exit 1; done
 
 lint: ## gofmt, go vet, staticcheck, actionlint
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }

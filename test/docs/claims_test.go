@@ -175,6 +175,41 @@ func TestNamedTestsExist(t *testing.T) {
 }
 
 var (
+	drillTest = regexp.MustCompile(`func (TestDrill\d_\w+)\(`)
+	drillRun  = regexp.MustCompile(`\bdrill\w* (TestDrill\w+)`)
+)
+
+// TestDrillsHaveScripts: each drill is a test, a script that runs it, and a link on the page.
+func TestDrillsHaveScripts(t *testing.T) {
+	page := read(t, "docs/explanation/drills.md")
+	var drills, run []string
+	for _, m := range drillTest.FindAllStringSubmatch(source(t, true), -1) {
+		drills = append(drills, m[1])
+	}
+	scripts, err := filepath.Glob(filepath.Join(checkout, "examples/drills/*-*.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, script := range scripts {
+		name := filepath.Base(script)
+		if info, err := os.Stat(script); err != nil || info.Mode()&0o111 == 0 {
+			t.Errorf("%s cannot be run: %v", name, err)
+		}
+		if !strings.Contains(page, "(../../examples/drills/"+name+")") {
+			t.Errorf("docs/explanation/drills.md has no link to %s", name)
+		}
+		for _, m := range drillRun.FindAllStringSubmatch(read(t, "examples/drills/"+name), -1) {
+			run = append(run, m[1])
+		}
+	}
+	slices.Sort(drills)
+	slices.Sort(run)
+	if run = slices.Compact(run); len(run) == 0 || !slices.Equal(drills, run) {
+		t.Errorf("the drills are %q, and scripts run %q", drills, run)
+	}
+}
+
+var (
 	threatSection = regexp.MustCompile(`(?m)^## ([A-Z])\. |^(\d+)\. `)
 	threatList    = regexp.MustCompile(`threats\.md((?:,? (?:to )?[A-Z] \d+)*)`)
 	threatName    = regexp.MustCompile(`[A-Z] \d+`)

@@ -7,18 +7,35 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
 )
 
-// variable is set by the scripts in examples/drills: short or full. The service refuses
-// variables that begin like its own.
-const variable = "DRILL"
+// The scripts in examples/drills set these. The service refuses variables that begin like its own.
+const (
+	variable = "DRILL"      // short or full
+	sizeOf   = "DRILL_SIZE" // a number
+)
 
-// Full says whether somebody wants the real sizes and times, for which no test suite waits.
+// Full says whether somebody wants the real times, for which no test suite waits.
 func Full() bool { return os.Getenv(variable) == "full" }
+
+// Size is how many there are of what the drill is about: usual, unless somebody wants another number.
+func Size(t testing.TB, usual int) int {
+	t.Helper()
+	text := os.Getenv(sizeOf)
+	if text == "" {
+		return usual
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < usual/10 {
+		t.Fatalf("%s=%s: a number of at least %d is needed", sizeOf, text, usual/10)
+	}
+	return n
+}
 
 // Report is what one drill tells.
 type Report struct {

@@ -11,27 +11,20 @@ import (
 )
 
 // Drill 2, docs/explanation/drills.md: a flaw in an application has leaked the tokens of all
-// its users. They are ended in one write, and everybody signs in again.
+// its users. They are ended in one write, and everybody signs in again. PostgreSQL has two nodes.
 func TestDrill2_NinetyMillion(t *testing.T) {
 	t.Run("SQLite", func(t *testing.T) {
 		w := newSQLite(t, "")
-		drillNinetyMillion(t, w, w.server, size(1_000_000, 10_000_000))
+		drillNinetyMillion(t, w, w.server)
 	})
-	t.Run("two nodes on one PostgreSQL", func(t *testing.T) {
+	t.Run("PostgreSQL", func(t *testing.T) {
 		w := newPostgres(t, "")
-		drillNinetyMillion(t, w, w.node(t), size(1_000_000, 10_000_000))
+		drillNinetyMillion(t, w, w.node(t))
 	})
 }
 
-func size(short, full int) int {
-	if drill.Full() {
-		return full
-	}
-	return short
-}
-
-func drillNinetyMillion(t *testing.T, w *world, other *server, grants int) {
-	report := drill.Begin(t)
+func drillNinetyMillion(t *testing.T, w *world, other *server) {
+	report, grants := drill.Begin(t), drill.Size(t, 1_000_000)
 	nodes := slices.Compact([]*server{w.server, other})
 
 	// ada also uses another application, in which there is no flaw.
