@@ -9,7 +9,6 @@ package scan
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"io"
 	"slices"
@@ -95,10 +94,11 @@ type window struct {
 	buf     []byte
 	next    int // where to look next
 
-	line     int // of buf[counted]
-	column   int // bytes of that line before it
-	counted  int
-	inBase64 bool // all of the text is at the place where its encoding begins
+	noHeader int // before this there is no header of a JWT
+
+	line    int // of buf[counted]
+	column  int // bytes of that line before it
+	counted int
 }
 
 // add appends to the text, and forgets what no value can reach back to.
@@ -107,6 +107,7 @@ func (w *window) add(more []byte) {
 		w.count(old)
 		w.buf = w.buf[:copy(w.buf, w.buf[old:])]
 		w.next -= old
+		w.noHeader -= old
 		w.counted = 0
 	}
 	w.buf = append(w.buf, more...)
@@ -136,19 +137,19 @@ func (w *window) look(atEnd bool) {
 	for w.next < limit {
 		rest := w.buf[w.next:]
 		switch rest[0] {
-		case 's':
-			if bytes.HasPrefix(rest, []byte("sbx_")) {
-				w.opaque()
-				continue
-			}
-		case 'e':
-			if bytes.HasPrefix(rest, []byte("eyJ")) {
-				w.jwt()
+		case 's', 'e':
+			if begins(rest) && (rest[0] == 's' || w.next >= w.noHeader) {
+				v := w.scanner.value(rest)
+				w.note(v, w.next)
+				if v.Kind == "" && rest[0] == 'e' { // base64 of any JSON begins like a JWT
+					w.noHeader = w.next + v.length
+					break
+				}
+				w.next += v.length
 				continue
 			}
 		case 'Z', 'V', 'l', 'c', 'z', 'N':
-			if slices.ContainsFunc(encoded, func(mark []byte) bool { return bytes.HasPrefix(rest, mark) }) {
-				w.base64()
+			if w.base64() {
 				continue
 			}
 		}
@@ -156,22 +157,34 @@ func (w *window) look(atEnd bool) {
 	}
 }
 
-// encoded is how a value in base64 begins: a JWT, and `sbx_`, each at the three
-// places that it can have in a group of three bytes.
-var encoded = [][]byte{
-	[]byte("ZXlK"), []byte("V5S"), []byte("leUo"), []byte("leUp"),
-	[]byte("c2J4X"), []byte("zYnhf"), []byte("NieF9"),
+func begins(text []byte) bool {
+	return bytes.HasPrefix(text, []byte("sbx_")) || bytes.HasPrefix(text, []byte("eyJ"))
+}
+
+// verdict is what a text is that begins like a value.
+type verdict struct {
+	Finding      // without a kind it is none
+	length  int  // of the value; or how far no other can begin
+	whole   bool // what follows cannot belong to it
+	cut     bool // more text may make it another value
+	damaged bool
+}
+
+// value judges a text that begins like a value.
+func (s *Scanner) value(text []byte) verdict {
+	text = text[:min(len(text), reach)]
+	if text[0] == 's' {
+		return opaque(text)
+	}
+	return s.jwt(text)
 }
 
 func isBase64URL(b byte) bool {
 	return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || b == '-' || b == '_'
 }
 
-func isBase64(b byte) bool { return isBase64URL(b) || b == '+' || b == '/' }
-
-// run is the first part of text whose bytes are all in a set, at most reach long.
+// run is the first part of text whose bytes are all in a set.
 func run(text []byte, in func(byte) bool) []byte {
-	text = text[:min(len(text), reach)]
 	if end := slices.IndexFunc(text, func(b byte) bool { return !in(b) }); end >= 0 {
 		return text[:end]
 	}
@@ -183,71 +196,68 @@ var prefixes = map[oauth.Prefix]Kind{
 	oauth.PrefixClientSecret: ClientSecret, oauth.PrefixAuthorizationCode: AuthorizationCode,
 }
 
-// opaque looks at what begins with sbx_.
-func (w *window) opaque() {
+// opaque judges what begins with sbx_.
+func opaque(rest []byte) verdict {
 	const least = len(oauth.PrefixAccessToken)
-	rest := w.buf[w.next:min(w.next+reach, len(w.buf))]
 	if len(rest) < least {
-		w.next = len(w.buf)
-		return
+		return verdict{length: len(rest), cut: true}
 	}
 	prefix := oauth.Prefix(rest[:least])
 	kind, ours := prefixes[prefix]
 	if !ours {
-		w.next += len("sbx_")
-		return
+		return verdict{length: len("sbx_")}
 	}
 	text := rest[:least]
 	for len(text) < len(rest) && isBase64URL(rest[len(text)]) && !bytes.HasPrefix(rest[len(text):], []byte("sbx_")) {
 		text = rest[:len(text)+1]
 	}
+	cut := len(text) == len(rest)
 	if len(text) == least {
-		w.next += least
-		return
+		return verdict{length: least, cut: cut}
 	}
 	// Dashes or underscores after the value belong to the text around it.
 	value := text
 	for range maxDashes {
 		if _, err := oauth.DecodeOpaque(prefix, string(value), reach); err == nil {
-			w.found(Finding{Kind: kind, Value: oauth.SecretOf(string(value))})
-			w.next += len(value)
-			return
+			return verdict{Finding: Finding{Kind: kind, Value: oauth.SecretOf(string(value))}, length: len(value), whole: true}
 		}
 		last := value[len(value)-1]
 		if value = value[:len(value)-1]; last != '-' && last != '_' || len(value) == least {
 			break
 		}
 	}
-	w.scanner.Damaged++
-	w.next += len(text)
+	return verdict{length: len(text), cut: cut, damaged: true}
 }
 
-// jwt looks at what begins like the header of one.
-func (w *window) jwt() {
-	rest := w.buf[w.next:]
+// jwt judges what begins like the header of one.
+func (s *Scanner) jwt(rest []byte) verdict {
 	header := run(rest, isBase64URL)
-	value := header
+	value, signature := header, 0
 	for range 2 { // the claims, the signature
 		if len(value) == len(rest) || rest[len(value)] != '.' {
-			w.next += len(header)
-			return
+			return verdict{length: len(header), cut: len(value) == len(rest)}
 		}
-		value = rest[:len(value)+1+len(run(rest[len(value)+1:], isBase64URL))]
+		part := run(rest[len(value)+1:], isBase64URL)
+		value, signature = rest[:len(value)+1+len(part)], len(part)
 	}
-	f, ok := w.scanner.judge(string(value))
-	if !ok {
-		w.next += len(header) // the claims may be a header: a JWT after other text with dots
-		return
+	f, alg := s.judge(string(value))
+	if f.Kind == "" { // the claims may be a header: a JWT after other text with dots
+		return verdict{length: len(header), cut: len(value) == len(rest)}
 	}
-	w.found(f)
-	w.next += len(value)
+	return verdict{Finding: f, length: len(value), whole: slices.Contains(signatures[alg], signature), cut: len(value) == len(rest)}
+}
+
+// signatures are how long the encoded signature of an algorithm is; of RSA, with keys of
+// 2048, 3072 and 4096 bits.
+var signatures = map[jose.Algorithm][]int{
+	jose.ES256: {86}, jose.EdDSA: {86}, "ES384": {128}, "ES512": {176}, jose.RS256: {342, 512, 683},
 }
 
 // judge says whether a JWT is the issuer's, or for it.
-func (s *Scanner) judge(raw string) (Finding, bool) {
+func (s *Scanner) judge(raw string) (Finding, jose.Algorithm) {
 	header, claims, err := jose.InspectUnverified(raw)
 	if err != nil {
-		return Finding{}, false
+		return Finding{}, ""
 	}
 	f := Finding{Kind: IDToken, Value: oauth.SecretOf(raw)}
 	issuer, _, _ := claims.String("iss")
@@ -260,40 +270,25 @@ func (s *Scanner) judge(raw string) (Finding, bool) {
 	case slices.ContainsFunc(audience, isOurs):
 		f.Kind = Proof
 	default:
-		return Finding{}, false
+		return Finding{}, ""
 	}
 	f.Subject, _, _ = claims.String("sub")
 	f.Expires, _, _ = claims.Time("exp")
-	return f, true
+	return f, header.Algorithm
 }
 
-// base64 looks into what is encoded once, as the values of a Kubernetes Secret
-// are, or the password of an Authorization header.
-func (w *window) base64() {
-	start := w.next
-	for start > 0 && w.next-start < reach/2 && isBase64(w.buf[start-1]) {
-		start-- // half of the reach at most: each look moves on by the other half
+// note counts a verdict about what begins at a place.
+func (w *window) note(v verdict, at int) {
+	if v.damaged {
+		w.scanner.Damaged++
 	}
-	text := run(w.buf[start:], isBase64)
-	w.count(start)
-	inner := window{scanner: w.scanner, name: w.name, buf: decoded(text), line: w.line, column: w.column, inBase64: true}
-	inner.look(true)
-	w.next = max(w.next+1, start+len(text))
-}
-
-// decoded is what was encoded, as far as it can be read.
-func decoded(text []byte) []byte {
-	encoding := base64.RawStdEncoding
-	if bytes.ContainsAny(text, "-_") {
-		encoding = base64.RawURLEncoding
+	if v.Kind != "" {
+		w.found(v.Finding, at)
 	}
-	out := make([]byte, encoding.DecodedLen(len(text)))
-	n, _ := encoding.Decode(out, text)
-	return out[:n]
 }
 
-// found notes a value that begins at w.next.
-func (w *window) found(f Finding) {
+// found notes a value, or the encoding of one, that begins at a place.
+func (w *window) found(f Finding, at int) {
 	s := w.scanner
 	if s.known == nil {
 		s.known = map[[32]byte]*Finding{}
@@ -303,9 +298,7 @@ func (w *window) found(f Finding) {
 		before.Times++
 		return
 	}
-	if !w.inBase64 {
-		w.count(w.next)
-	}
+	w.count(at)
 	f.File, f.Line, f.Column, f.Times = w.name, w.line, w.column+1, 1
 	s.known[hash] = &f
 	s.Findings = append(s.Findings, &f)

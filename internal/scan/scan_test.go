@@ -69,6 +69,7 @@ func TestWhatIsFoundAndWhere(t *testing.T) {
 		"a JWT after a file name":            {"eyJ.txt." + access, "1:9 access_token"},
 		"a JWT without a signature part":     {access[:strings.LastIndex(access, ".")], ""},
 		"a Kubernetes Secret":                {"data:\n  token: " + std([]byte(access)), "2:10 access_token"},
+		"a Secret for a registry":            {"data:\n  .dockerconfigjson: " + std([]byte(`{"auths":{"r":{"password":"`+secret+`"}}}`)), "2:22 client_secret"},
 		"an Authorization header":            {"authorization: Basic " + std([]byte("web:"+secret)), "1:22 client_secret"},
 		"the same, one byte further":         {"authorization: Basic " + std([]byte("webb:"+secret)), "1:22 client_secret"},
 		"the same, two bytes further":        {"authorization: Basic " + std([]byte("webbb:"+secret)), "1:22 client_secret"},
@@ -204,6 +205,9 @@ func BenchmarkScan(b *testing.B) {
 		"dashes":         "sbx_at_----------------------------------------",
 		"headers":        "eyJhbGciOiJFUzI1NiJ9.",
 		"marks":          "ZXlK",
+		"marks of JSON":  "V5S",
+		"marks, broken":  "V5SV5SV5SV5SV5SV5SV5SV5SV5SV5SV5SV5S\n",
+		"headers, again": "eyJ",
 		"base64 of them": base64.StdEncoding.EncodeToString([]byte(strings.Repeat("sbx_at_", 30))),
 	} {
 		text := strings.Repeat(unit, 4<<20/len(unit))

@@ -90,6 +90,13 @@ func TestDrill3_TheLeakedSpace(t *testing.T) {
 	git("commit", "-qm", "Try", "-m", lines("the message of a commit", "It fails with %s, why?", plain))
 	git("checkout", "-q", "main")
 	write("repo/deploy/secret.yaml", "kind: Secret\ndata:\n"+lines("base64, in a Kubernetes Secret", "  token: %s", in64))
+	write("repo/backup.yaml", "tokens:\n"+lines("base64, in lines of 76", "  - |\n%s", func(s string) string {
+		var all []string
+		for line := range slices.Chunk([]byte(in64(s)), 76) {
+			all = append(all, "    "+string(line))
+		}
+		return strings.Join(all, "\n")
+	}))
 	git("add", ".")
 	git("commit", "-qm", "Add the Secret")
 

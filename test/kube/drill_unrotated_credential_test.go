@@ -78,7 +78,6 @@ subjects:
 		return strings.Count(out, "\n") == kept
 	})
 
-	env := s.asOperator(t)
 	type finding struct {
 		Kind, Namespace, Name, Subject, Replace string
 		Since                                   time.Time
@@ -86,7 +85,7 @@ subjects:
 	}
 	doctor := func() (text string, found []finding, code int, took time.Duration) {
 		t.Helper()
-		args := []string{"doctor", "--kubernetes", "--kubeconfig", hub.Kubeconfig()}
+		env, args := s.asOperator(t), []string{"doctor", "--kubernetes", "--kubeconfig", hub.Kubeconfig()}
 		began := time.Now()
 		stdout, stderr, code := signalbox(t, r, env, args...)
 		took = time.Since(began)
