@@ -28,7 +28,7 @@ func main() {
 	defer stop()
 	env := &cli.Environment{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv,
-		ConfigDir: os.UserConfigDir, CacheDir: os.UserCacheDir,
+		ConfigDir: os.UserConfigDir, CacheDir: os.UserCacheDir, OpenURL: cli.OpenURL,
 	}
 	os.Exit(cli.Run(ctx, env, os.Args[1:]))
 }

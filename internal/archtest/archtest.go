@@ -41,6 +41,7 @@ var mayImport = []struct {
 	{"internal/contexts", nil},
 	{"internal/userdir", nil},
 	{"internal/tokencache", words("internal/userdir")},
+	{"internal/logins", words("internal/seal internal/userdir")},
 	{"internal/ui", nil},
 	{"internal/seal", nil},
 	{"internal/password", nil},
@@ -117,6 +118,7 @@ var fences = []struct {
 	{"github.com/prometheus", words("internal/server internal/node internal/cli internal/agent")},
 	{"go.opentelemetry.io", words("internal/server internal/node internal/cli")},
 	{"golang.org/x/mod", words("internal/journal/witness")},
+	{"github.com/zalando/go-keyring", words("internal/logins")},
 	{"go.yaml.in/yaml", words("internal/config internal/cli internal/kube internal/doctor")}, // the one file, -o yaml, a kubeconfig
 	{"gopkg.in/yaml.v3", nil}, // one YAML parser is enough
 }

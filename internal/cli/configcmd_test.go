@@ -86,7 +86,7 @@ func TestInitLeadsToAnOperatorWhoIsIn(t *testing.T) {
 		t.Errorf("the folder: %v, %v", info.Mode(), err)
 	}
 	file := filepath.Join(dir, "signalbox.yaml")
-	run("config", "validate", file).wants(0, "1 client")
+	run("config", "validate", file).wants(0, "2 clients")
 	text := strings.NewReplacer(":8443", "127.0.0.1:"+public, "127.0.0.1:9090", "127.0.0.1:"+private).Replace(before["signalbox.yaml"])
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -192,7 +192,7 @@ func TestConfigValidateForPrograms(t *testing.T) {
 		}
 		return v
 	}
-	if v := validate("", 0, file); v.Issuer != "http://127.0.0.1:8443" || v.Clients != 1 || len(v.Warnings) != 0 {
+	if v := validate("", 0, file); v.Issuer != "http://127.0.0.1:8443" || v.Clients != 2 || len(v.Warnings) != 0 {
 		t.Errorf("%+v", v)
 	}
 	// From a stream, paths start at the current folder.
@@ -216,7 +216,7 @@ func TestConfigValidateForPrograms(t *testing.T) {
 	if v := validate(strings.Repeat("x", maxConfig+1), 1, "-"); !strings.Contains(v.Errors[0].Problem, "larger than") {
 		t.Errorf("%+v", v)
 	}
-	execute(t, t.Context(), nil, strings.NewReader(absolute), "config", "validate", "-").wants(0, "standard input is valid: issuer http://127.0.0.1:8443, 1 client")
+	execute(t, t.Context(), nil, strings.NewReader(absolute), "config", "validate", "-").wants(0, "standard input is valid: issuer http://127.0.0.1:8443, 2 clients")
 	execute(t, t.Context(), nil, strings.NewReader("lisen: 1"), "config", "validate", "-").wants(1, "standard input:1:1: lisen: unknown key")
 	execute(t, t.Context(), nil, strings.NewReader(absolute), "config", "validate", "-", "-o", "yaml").wants(0, "valid: true\n")
 	execute(t, t.Context(), nil, strings.NewReader(absolute), "config", "validate", "-", "-o", "name").wants(2, "text, json or yaml")

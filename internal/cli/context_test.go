@@ -143,7 +143,7 @@ func twoServices(t *testing.T) (own, other *httptest.Server, ownAsked, otherAske
 				w.Header().Set("Content-Type", "application/json")
 				_, _ = fmt.Fprint(w, `{"access_token":"fresh","token_type":"Bearer","expires_in":300}`)
 			case "/.well-known/openid-configuration":
-				_ = json.NewEncoder(w).Encode(issuerMetadata{server.URL, server.URL + "/token", server.URL + "/revoke", server.URL + "/jwks"})
+				_ = json.NewEncoder(w).Encode(issuerMetadata{Issuer: server.URL, TokenEndpoint: server.URL + "/token"})
 			default:
 				_ = json.NewEncoder(w).Encode(api.Page[admin.Client]{Items: []admin.Client{{ClientID: "seen-with-" + strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")}}})
 			}

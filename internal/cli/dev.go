@@ -234,6 +234,7 @@ func prepareDemo(dir, issuer string, ln node.Listeners) (*demo, []byte, error) {
 		{ClientID: "demo-spa", GrantTypes: []string{"authorization_code", "refresh_token"}, RedirectURIs: redirect},
 		{ClientID: "demo-api", GrantTypes: []string{}, RedirectURIs: []string{}},
 		{ClientID: "demo-batch", GrantTypes: []string{"client_credentials"}, RedirectURIs: []string{}},
+		{ClientID: loginClient, GrantTypes: []string{"authorization_code", "refresh_token", string(oauth.TokenExchange)}, RedirectURIs: []string{"http://127.0.0.1" + loopbackPath}},
 	}
 	if _, err := keepSecret(dir, "master.key", func() string { return keys.GenerateMasterKey().Encode() }); err != nil {
 		return nil, nil, err
@@ -243,7 +244,7 @@ func prepareDemo(dir, issuer string, ln node.Listeners) (*demo, []byte, error) {
 	}
 	newSecret := func() string { return oauth.NewSecret(oauth.PrefixClientSecret).Reveal() }
 	for i, c := range d.Clients {
-		if c.ClientID == "demo-spa" {
+		if c.ClientID == "demo-spa" || c.ClientID == loginClient {
 			continue
 		}
 		secret, err := keepSecret(dir, c.ClientID+".secret", newSecret)
@@ -324,6 +325,12 @@ clients:
     client_secret_file: demo-batch.secret
     scope: reports:read
     resources: ["https://reports.example.com"]
+  - client_id: signalbox-cli     # people at a terminal: signalbox login
+    client_name: Signalbox at the terminal
+    redirect_uris: ["http://127.0.0.1/callback"]   # any port
+    grant_types: [authorization_code, refresh_token, "urn:ietf:params:oauth:grant-type:token-exchange"]
+    token_endpoint_auth_method: none
+    scope: openid profile
   - client_id: demo-admin        # may do everything over the admin API
     client_name: Demo administrator
     grant_types: [client_credentials]
@@ -374,6 +381,9 @@ Ask whether it is still good, as the API that got it:
 
 Sign in as a person (user %[6]s, password %[7]s), and see the code that the application would get:
   %[1]s/authorize?response_type=code&client_id=%[8]s&redirect_uri=http://127.0.0.1:8085/callback&scope=openid+profile+offline_access+orders:read&state=%[9]s&code_challenge=%[10]s&code_challenge_method=S256
+
+Sign in at a terminal, as the same person:
+  signalbox login --issuer %[1]s
 
 Look inside (in another terminal):
   signalbox context create dev --replace --issuer %[1]s --admin-url %[11]s --client-id demo-admin --client-secret-file %[12]s

@@ -16,6 +16,8 @@ type Environment struct {
 	// ConfigDir and CacheDir are a user's folders, such as ~/.config and ~/.cache.
 	// nil means that there are none.
 	ConfigDir, CacheDir func() (string, error)
+	// OpenURL shows a page to the person. nil means that there is no browser.
+	OpenURL func(url string) error
 
 	issuer *http.Client // nil means the usual one
 }

@@ -247,17 +247,22 @@ func postForToken(ctx context.Context, env *Environment, endpoint, clientID, sec
 		return exchanged{}, err
 	}
 	var got exchanged
-	err = json.Unmarshal(body, &got)
+	_ = json.Unmarshal(body, &got) // what is no JSON has no token
+	return got, got.check(endpoint)
+}
+
+// check finds what is not a whole answer.
+func (e exchanged) check(endpoint string) error {
 	unfit := func(r rune) bool { return r <= ' ' || r > '~' }
 	switch {
-	case err != nil || got.AccessToken == "" || strings.ContainsFunc(got.AccessToken, unfit) || len(got.AccessToken) > maxSecretFile:
-		return exchanged{}, errAsk("%s answered no token: is --issuer right?", endpoint)
-	case !strings.EqualFold(got.TokenType, "Bearer"):
-		return exchanged{}, errAsk("%s answered a token of a type other than Bearer, which cannot be used here", endpoint)
-	case got.ExpiresIn <= 0 || got.ExpiresIn > 24*60*60:
-		return exchanged{}, errAsk("%s did not say how long the token lives", endpoint)
+	case e.AccessToken == "" || strings.ContainsFunc(e.AccessToken, unfit) || len(e.AccessToken) > maxSecretFile:
+		return errAsk("%s answered no token: is --issuer right?", endpoint)
+	case !strings.EqualFold(e.TokenType, "Bearer"):
+		return errAsk("%s answered a token of a type other than Bearer, which cannot be used here", endpoint)
+	case e.ExpiresIn <= 0 || e.ExpiresIn > 24*60*60:
+		return errAsk("%s did not say how long the token lives", endpoint)
 	}
-	return got, nil
+	return nil
 }
 
 // whatToDo adds to a refusal what helps.

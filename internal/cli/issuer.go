@@ -84,10 +84,13 @@ func redirected(target string, response *http.Response) error {
 
 // issuerMetadata is what the commands need of an issuer's metadata (RFC 8414).
 type issuerMetadata struct {
-	Issuer             string `json:"issuer"`
-	TokenEndpoint      string `json:"token_endpoint"`
-	RevocationEndpoint string `json:"revocation_endpoint"`
-	JWKSURI            string `json:"jwks_uri"`
+	Issuer                string `json:"issuer"`
+	AuthorizationEndpoint string `json:"authorization_endpoint"`
+	TokenEndpoint         string `json:"token_endpoint"`
+	RevocationEndpoint    string `json:"revocation_endpoint"`
+	UserInfoEndpoint      string `json:"userinfo_endpoint"`
+	JWKSURI               string `json:"jwks_uri"`
+	SaysItsName           bool   `json:"authorization_response_iss_parameter_supported"` // RFC 9207 §3
 }
 
 // checkIssuer finds what cannot be an issuer before anything is asked of it.
@@ -172,9 +175,20 @@ func publishedKeys(ctx context.Context, env *Environment, issuer string) (jose.K
 
 // ask gets a public document.
 func ask(ctx context.Context, env *Environment, target string) ([]byte, error) {
+	return askAs(ctx, env, target, "")
+}
+
+// errNotTaken: the service does not take the token.
+var errNotTaken = errors.New("the service does not take the token")
+
+// askAs gets a document for whom the token is about; without a token, a public one.
+func askAs(ctx context.Context, env *Environment, target, token string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
 		return nil, errAsk("%s is not a URL", target)
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
 	}
 	defer waiting(env.Err, target)()
 	response, err := env.issuerHTTP().Do(request)
@@ -185,7 +199,10 @@ func ask(ctx context.Context, env *Environment, target string) ([]byte, error) {
 	if err := redirected(target, response); err != nil {
 		return nil, errAsk("%w", err)
 	}
-	if response.StatusCode != http.StatusOK {
+	switch {
+	case token != "" && response.StatusCode == http.StatusUnauthorized:
+		return nil, errNotTaken
+	case response.StatusCode != http.StatusOK:
 		return nil, errAsk("%s answered %s: is --issuer right?", target, response.Status)
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
@@ -225,7 +242,7 @@ func post(ctx context.Context, env *Environment, endpoint, clientID, secret stri
 		return body, nil
 	}
 	hide := func(text string) string {
-		for _, hidden := range []string{secret, form.Get("token"), form.Get("subject_token")} {
+		for _, hidden := range []string{secret, form.Get("token"), form.Get("subject_token"), form.Get("refresh_token"), form.Get("code"), form.Get("code_verifier")} {
 			if hidden != "" {
 				text = strings.ReplaceAll(text, hidden, "[redacted]")
 			}

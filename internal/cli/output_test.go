@@ -57,7 +57,7 @@ func TestYAMLKeepsTheOrderOfMembers(t *testing.T) {
 
 func TestNamesAreWhatOtherCommandsTake(t *testing.T) {
 	s := newShell(t)
-	if got := s.run("client", "list", "-o", "name").wants(0).out; !strings.HasPrefix(got, "demo-admin\n") || strings.Count(got, "\n") != 6 {
+	if got := s.run("client", "list", "-o", "name").wants(0).out; !strings.HasPrefix(got, "demo-admin\n") || strings.Count(got, "\n") != 7 {
 		t.Errorf("clients: %q", got)
 	}
 	if got := s.run("user", "list", "-o", "name").wants(0).out; got != "ada\n" {

@@ -35,7 +35,7 @@ Start with: signalbox dev`,
 	root.SetOut(env.Out)
 	root.SetErr(env.Err)
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newDev(env), newServe(env), newHealthcheck(env), newInit(env), newConfig(env), newToken(env), newPolicy(env), newKubeCredential(env), newGitCredential(env), newAgent(env), newContext(env), newVersion(env))
+	root.AddCommand(newDev(env), newServe(env), newHealthcheck(env), newInit(env), newConfig(env), newLogin(env), newWhoami(env), newLogout(env), newToken(env), newPolicy(env), newKubeCredential(env), newGitCredential(env), newAgent(env), newContext(env), newVersion(env))
 	root.AddCommand(adminCommands(env)...)
 	root.AddCommand(newMan(root))
 	fixHelp(root)

@@ -36,7 +36,7 @@ func TestCredentialsFollowNoRedirect(t *testing.T) {
 					http.Redirect(w, r, elsewhere.URL+"/catch", status)
 					return
 				}
-				_ = json.NewEncoder(w).Encode(issuerMetadata{server.URL, server.URL + "/token", server.URL + "/revoke", server.URL + "/jwks"})
+				_ = json.NewEncoder(w).Encode(issuerMetadata{Issuer: server.URL, TokenEndpoint: server.URL + "/token", RevocationEndpoint: server.URL + "/revoke", JWKSURI: server.URL + "/jwks"})
 			})
 			vars := map[string]string{"SIGNALBOX_ISSUER_URL": server.URL, "SIGNALBOX_ADMIN_URL": server.URL, "SIGNALBOX_ADMIN_TOKEN": "t"}
 			r := execute(t, t.Context(), vars, strings.NewReader(""), row.args...).wants(1)

@@ -270,7 +270,7 @@ func TestAPersonIsToldWhomACommandWaitsFor(t *testing.T) {
 					w.WriteHeader(http.StatusTeapot)
 					return
 				}
-				_ = json.NewEncoder(w).Encode(issuerMetadata{server.URL, server.URL + "/token", server.URL + "/revoke", server.URL + "/jwks"})
+				_ = json.NewEncoder(w).Encode(issuerMetadata{Issuer: server.URL, TokenEndpoint: server.URL + "/token", RevocationEndpoint: server.URL + "/revoke", JWKSURI: server.URL + "/jwks"})
 			})
 			vars := map[string]string{"SIGNALBOX_ADMIN_URL": server.URL, "SIGNALBOX_ADMIN_TOKEN": "t", "SIGNALBOX_ISSUER_URL": server.URL}
 			env := &Environment{In: strings.NewReader(""), Out: io.Discard, Err: screen, Getenv: func(name string) string { return vars[name] }}

@@ -387,6 +387,7 @@ func tokenWords(err error) error {
 type expected struct {
 	audience string // of an access token; empty for any
 	clientID string // of an ID token; empty for an access token
+	leeway   time.Duration
 }
 
 func (want expected) checked() string {
@@ -411,7 +412,7 @@ func (want expected) verify(keySet jose.KeySet, issuer, raw string, now time.Tim
 	if iss, _, err := verified.Claims.String("iss"); err != nil || iss != issuer {
 		return nil, errors.New("its iss is not the issuer")
 	}
-	if _, err := verified.Claims.CheckTimes(now, jose.TimeRules{}); err != nil {
+	if _, err := verified.Claims.CheckTimes(now, jose.TimeRules{Leeway: want.leeway}); err != nil {
 		return nil, err
 	}
 	list, _, err := verified.Claims.Strings("aud")

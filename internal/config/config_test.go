@@ -302,7 +302,7 @@ func TestSampleWithAnOperator(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Clients) != 1 || c.Clients[0].ClientID != Operator || c.Storage.URL.Path() != filepath.Join(dir, "data", "signalbox.db") || c.Journal.Dir != filepath.Join(dir, "data", "journal") {
+	if len(c.Clients) != 2 || c.Clients[0].ClientID != Operator || c.Clients[1].TokenEndpointAuthMethod != "none" || c.Storage.URL.Path() != filepath.Join(dir, "data", "signalbox.db") || c.Journal.Dir != filepath.Join(dir, "data", "journal") {
 		t.Errorf("%+v", c)
 	}
 	// Without its # the example is the next client.

@@ -74,6 +74,12 @@ const operator = `clients:
     client_secret_file: %s
     scope: %s
     resources: [%s]
+  - client_id: signalbox-cli       # people at a terminal: signalbox login
+    client_name: Signalbox at the terminal
+    redirect_uris: ["http://127.0.0.1/callback"]   # any port
+    grant_types: [authorization_code, refresh_token, "urn:ietf:params:oauth:grant-type:token-exchange"]
+    token_endpoint_auth_method: none
+    scope: openid profile
 `
 
 func sampleField(b *strings.Builder, f field, indent string, plain bool) {

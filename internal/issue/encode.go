@@ -75,14 +75,19 @@ func (o *object) oneOrList(name string, values []string) {
 
 func (o *object) end() []byte { return append(o.buf, '}') }
 
-// JSON is the body of the answer.
+// JSON is the body of the answer. When a refresh token ends is said as in
+// draft-ietf-oauth-refresh-token-expiration.
 func (r Response) JSON() []byte {
 	o := newObject()
 	o.text("access_token", r.AccessToken)
 	o.text("issued_token_type", string(r.IssuedType))
 	o.text("token_type", r.TokenType)
 	o.number("expires_in", r.ExpiresIn)
-	o.text("refresh_token", r.RefreshToken.Reveal())
+	if !r.RefreshToken.IsZero() {
+		o.text("refresh_token", r.RefreshToken.Reveal())
+		o.number("refresh_token_expires_in", r.RefreshEnds)
+		o.number("authorization_expires_in", r.GrantEnds)
+	}
 	o.text("scope", r.Scope)
 	o.text("id_token", r.IDToken)
 	return o.end()

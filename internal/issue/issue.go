@@ -41,6 +41,8 @@ type Response struct {
 	TokenType    string
 	ExpiresIn    int64        // seconds
 	RefreshToken oauth.Secret // zero for none
+	RefreshEnds  int64        // seconds until the refresh token ends if nobody uses it
+	GrantEnds    int64        // seconds until no refresh token of the grant is good any more
 	Scope        string
 	IDToken      string          // empty for none
 	IssuedType   oauth.TokenType // empty where nothing was exchanged
@@ -65,6 +67,10 @@ func (i *Issuer) Issue(ctx context.Context, a authority.Authorization, spend aut
 		RefreshToken: a.RefreshToken,
 		Scope:        a.Target.Scopes.String(),
 		IssuedType:   a.IssuedType,
+	}
+	if !a.RefreshToken.IsZero() {
+		response.GrantEnds = int64(a.Grant.ExpiresAt.Sub(token.issued) / time.Second)
+		response.RefreshEnds = min(response.GrantEnds, int64(a.Grant.Refresh.IdleExpiresAt.Sub(token.issued)/time.Second))
 	}
 	if response.AccessToken, err = i.encode(token); err != nil {
 		return Response{}, err

@@ -205,6 +205,36 @@ func TestRefreshInParallelHasOneSuccessor(t *testing.T) {
 	}
 }
 
+func TestAnswersSayWhenTheRefreshTokenEnds(t *testing.T) {
+	w := newWorld(t)
+	says := func(name string, r reply, refresh, grant time.Duration) {
+		t.Helper()
+		if r.body["refresh_token_expires_in"] != refresh.Seconds() || r.body["authorization_expires_in"] != grant.Seconds() {
+			t.Errorf("%s: %v of %v, %v of %v", name, r.body["refresh_token_expires_in"], refresh.Seconds(), r.body["authorization_expires_in"], grant.Seconds())
+		}
+	}
+	const all, idle = 30 * 24 * time.Hour, 24 * time.Hour
+	first := w.signIn("web", "openid read offline_access")
+	says("at the sign-in", first, idle, all)
+	w.Pass(time.Hour)
+	next := w.token("web", refreshForm(first.text("refresh_token")))
+	says("after a refresh", next, idle, all-time.Hour)
+	w.Pass(time.Second)
+	says("the same refresh again", w.token("web", refreshForm(first.text("refresh_token"))), idle-time.Second, all-time.Hour-time.Second)
+	w.Pass(20 * time.Hour)
+	next = w.token("web", refreshForm(next.text("refresh_token")))
+	for range 30 {
+		w.Pass(23 * time.Hour)
+		next = w.token("web", refreshForm(next.text("refresh_token")))
+	}
+	if left := next.body["authorization_expires_in"].(float64); left >= idle.Seconds() || next.body["refresh_token_expires_in"] != left {
+		t.Errorf("in the last hours of the grant: %v", next.body)
+	}
+	if r := w.token("service", form("grant_type", "client_credentials")); r.body["refresh_token_expires_in"] != nil || r.body["authorization_expires_in"] != nil {
+		t.Errorf("without a refresh token: %v", r.body)
+	}
+}
+
 func TestRefresh(t *testing.T) {
 	for _, row := range []struct {
 		name   string

@@ -76,6 +76,7 @@ func (h *Handler) refreshToken(ctx context.Context, req *request) (authority.Aut
 	if presentation == authority.Replay {
 		return a, nil, nil // paid for already
 	}
+	a.Grant.Refresh = successor.State(req.now, issuer.RefreshIdleTTL)
 	spend := func(ctx context.Context) error {
 		// The grace period begins now. The journal may have taken longer than that, and
 		// then the client has given up and comes again.

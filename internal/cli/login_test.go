@@ -1,0 +1,440 @@
+package cli
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/logins"
+)
+
+// desk is a person's machine, with a browser, beside a whole service of dev.
+type desk struct {
+	*shell
+	http   *http.Client
+	visit  func(address string) // what the person does with the page; nil: signs in and allows
+	opened atomic.Int64
+}
+
+func newTerminal(t *testing.T) *desk {
+	t.Helper()
+	return (&desk{shell: newShell(t)}).fresh()
+}
+
+// fresh is another machine, whose browser is signed in nowhere.
+func (m *desk) fresh() *desk {
+	m.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		m.Fatal(err)
+	}
+	own := *m.shell
+	own.env = map[string]string{"XDG_CONFIG_HOME": m.TempDir(), "XDG_CACHE_HOME": m.TempDir()}
+	return &desk{shell: &own, http: &http.Client{Jar: jar, CheckRedirect: followNone, Timeout: 20 * time.Second}}
+}
+
+// command runs a command with the browser.
+func (m *desk) command(ctx context.Context, args ...string) result {
+	m.Helper()
+	var out, errs lockedBuffer
+	env := &Environment{In: strings.NewReader(""), Out: &out, Err: &errs, Getenv: func(name string) string { return m.env[name] }}
+	env.ConfigDir, env.CacheDir = folder(m.env, "XDG_CONFIG_HOME"), folder(m.env, "XDG_CACHE_HOME")
+	env.OpenURL = func(address string) error {
+		m.opened.Add(1)
+		visit := m.visit
+		if visit == nil {
+			visit = func(address string) { m.answer(address, "allow") }
+		}
+		go visit(address)
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second) // a test that would wait for a person
+	defer cancel()
+	code := Run(ctx, env, args)
+	return result{m.T, args, code, out.String(), errs.String()}
+}
+
+func (m *desk) login(more ...string) result {
+	m.Helper()
+	return m.command(m.Context(), append([]string{"login", "--no-keyring", "--issuer", m.ready.Issuer}, more...)...)
+}
+
+func (m *desk) at(name string, more ...string) result {
+	m.Helper()
+	return m.command(m.Context(), append([]string{name, "--issuer", m.ready.Issuer}, more...)...)
+}
+
+var hidden = regexp.MustCompile(`name="flow" value="([^"]*)"`)
+
+// get fetches a page.
+func (m *desk) get(address string) (status int, location, body string) {
+	response, err := m.http.Get(address)
+	if err != nil {
+		m.Errorf("%s: %v", address, err)
+		return 0, "", ""
+	}
+	return read(m.T, response)
+}
+
+func read(t *testing.T, response *http.Response) (status int, location, body string) {
+	defer response.Body.Close()
+	data, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	return response.StatusCode, response.Header.Get("Location"), string(data)
+}
+
+// answer goes through the pages, and says what the browser shows at last.
+func (m *desk) answer(address, decision string) (shown string) {
+	_, _, shown = m.get(m.walk(address, decision))
+	return shown
+}
+
+// walk goes through the pages of the service, and says where they lead.
+func (m *desk) walk(address, decision string) string {
+	for range 10 {
+		if !strings.HasPrefix(address, m.ready.Issuer+"/") {
+			return address
+		}
+		_, location, body := m.get(address)
+		for location == "" {
+			flow := hidden.FindStringSubmatch(body)
+			if flow == nil {
+				m.Errorf("%s is no form: %s", address, body)
+				return address
+			}
+			to, form := "/login", url.Values{"flow": {flow[1]}, "username": {"ada"}, "password": {demoPassword}}
+			if strings.Contains(body, `id="allow"`) {
+				to, form = "/consent", url.Values{"flow": {flow[1]}, "decision": {decision}}
+			}
+			response, err := m.http.PostForm(m.ready.Issuer+to, form)
+			if err != nil {
+				m.Error(err)
+				return address
+			}
+			_, location, body = read(m.T, response)
+		}
+		if strings.HasPrefix(location, "/") {
+			location = m.ready.Issuer + location
+		}
+		address = location
+	}
+	m.Error("the pages go round")
+	return address
+}
+
+func (m *desk) store() *logins.Store {
+	return &logins.Store{Dir: filepath.Join(m.env["XDG_CONFIG_HOME"], "signalbox", "logins")}
+}
+
+func (m *desk) kept() logins.Login {
+	m.Helper()
+	l, err := m.store().Get(m.Context(), m.ready.Issuer)
+	if err != nil {
+		m.Fatal(err)
+	}
+	return l
+}
+
+// active asks the service whether it still takes a token.
+func (m *desk) active(token string) bool {
+	m.Helper()
+	request, err := http.NewRequest(http.MethodGet, m.ready.Issuer+"/userinfo", nil)
+	if err != nil {
+		m.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		m.Fatal(err)
+	}
+	status, _, _ := read(m.T, response)
+	return status == http.StatusOK
+}
+
+func TestAPersonSignsInAtATerminalAndOutAgain(t *testing.T) {
+	m := newTerminal(t)
+	m.at("whoami").wants(1, "nobody is signed in at "+m.ready.Issuer, "signalbox login --issuer "+m.ready.Issuer)
+	m.at("logout").wants(0, "nobody is signed in")
+	shown := make(chan string, 1)
+	m.visit = func(address string) { shown <- m.answer(address, "allow") }
+	m.login().wants(0, "you are signed in: ada at "+m.ready.Issuer+" until ", "in a file beside it", "context local is made and in use")
+	if page := within(t, "the page at the end", shown); !strings.Contains(page, "You can close this window.") {
+		t.Errorf("the browser shows %s", page)
+	}
+	var is identity
+	m.command(t.Context(), "whoami", "-o", "json").wants(0).into(&is)
+	if is.Username != "ada" || is.Name != "Ada Lovelace" || is.Subject == "" || is.Issuer != m.ready.Issuer || strings.Join(is.Scopes, " ") != "openid profile" {
+		t.Errorf("%+v", is)
+	}
+	if is.EndsAt == nil || time.Until(*is.EndsAt) > 12*time.Hour || time.Until(*is.EndsAt) < 11*time.Hour {
+		t.Errorf("it ends at %v, not with the browser's session", is.EndsAt)
+	}
+	m.command(t.Context(), "whoami").wants(0, "ada", "Ada Lovelace", "openid, profile", "ends_at")
+	m.login().wants(0, "you are signed in already: ada")
+	if n := m.opened.Load(); n != 1 {
+		t.Errorf("%d pages were opened", n)
+	}
+	l := m.kept()
+	if !m.active(l.AccessToken) {
+		t.Fatal("the access token is not good")
+	}
+	m.command(t.Context(), "logout").wants(0, "ada at "+m.ready.Issuer+" is signed out here")
+	if m.active(l.AccessToken) {
+		t.Error("the access token outlives the sign-out")
+	}
+	m.at("whoami").wants(1, "nobody is signed in")
+	m.at("logout").wants(0, "nobody is signed in")
+}
+
+func TestAnAccessTokenOfATerminalIsGoodAtTheIssuerAlone(t *testing.T) {
+	m := newTerminal(t)
+	m.login().wants(0)
+	body, err := base64.RawURLEncoding.DecodeString(strings.Split(m.kept().AccessToken, ".")[1])
+	var claims struct {
+		Audience any `json:"aud"`
+	}
+	if err := errors.Join(err, json.Unmarshal(body, &claims)); err != nil || claims.Audience != m.ready.Issuer {
+		t.Errorf("it is for %v (%v)", claims.Audience, err)
+	}
+}
+
+func TestOfSeveralLoginsAtOnceOneOpensABrowser(t *testing.T) {
+	m := newTerminal(t)
+	begin := make(chan struct{})
+	m.visit = func(address string) { <-begin; m.answer(address, "allow") }
+	var all sync.WaitGroup
+	results := make(chan result, 4)
+	for range 4 {
+		all.Go(func() { results <- m.login() })
+	}
+	close(begin)
+	all.Wait()
+	for range 4 {
+		(<-results).wants(0, "you are signed in")
+	}
+	if n := m.opened.Load(); n != 1 {
+		t.Errorf("%d pages were opened", n)
+	}
+}
+
+func TestWhoDoesNotAllowItIsNotSignedIn(t *testing.T) {
+	m := newTerminal(t)
+	shown := make(chan string, 1)
+	m.visit = func(address string) { shown <- m.answer(address, "deny") }
+	m.login().wants(1, "access_denied")
+	if page := within(t, "the page at the end", shown); !strings.Contains(page, "You are not signed in") {
+		t.Errorf("the browser shows %s", page)
+	}
+	m.at("whoami").wants(1, "nobody is signed in")
+}
+
+// What is sent to the port by others must not sign anybody in, nor keep the person
+// from it (docs/security/threats.md B 31).
+func TestOnlyTheAnswerToThisSignInIsTaken(t *testing.T) {
+	m := newTerminal(t)
+	other := m.fresh() // whose code an attacker would like to be used here
+	code := make(chan string, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	other.visit = func(address string) {
+		code <- other.codeFor(address)
+		cancel()
+	}
+	other.command(ctx, "login", "--no-keyring", "--issuer", m.ready.Issuer).wants(1, "interrupted")
+	stolen := within(t, "a code of the attacker's", code)
+
+	m.visit = func(address string) {
+		u, _ := url.Parse(address)
+		q := u.Query()
+		port, state := q.Get("redirect_uri"), q.Get("state")
+		for name, wrong := range map[string]string{
+			"no state":                   "?code=" + stolen,
+			"another state":              "?state=" + randomText() + "&code=" + stolen,
+			"the state twice":            "?state=" + state + "&state=" + state + "&code=" + stolen,
+			"an error without the state": "?error=access_denied",
+			"nothing":                    "",
+		} {
+			if status, _, body := m.get(port + wrong); status != http.StatusBadRequest || strings.Contains(body, stolen) {
+				t.Errorf("%s: %d %s", name, status, body)
+			}
+		}
+		if status, _, _ := m.get(strings.TrimSuffix(port, loopbackPath) + "/?state=" + state + "&code=" + stolen); status != http.StatusNotFound {
+			t.Errorf("another path: %d", status)
+		}
+		response, err := m.http.PostForm(port, url.Values{"state": {state}, "code": {stolen}})
+		if err != nil {
+			t.Error(err)
+		} else if status, _, _ := read(t, response); status != http.StatusNotFound {
+			t.Errorf("a post: %d", status)
+		}
+		request, _ := http.NewRequest(http.MethodGet, port+"?state="+state+"&code="+stolen, nil)
+		request.Host = "localhost" + request.URL.Host[strings.Index(request.URL.Host, ":"):]
+		if response, err = m.http.Do(request); err != nil {
+			t.Error(err)
+		} else if status, _, _ := read(t, response); status != http.StatusMisdirectedRequest {
+			t.Errorf("another name for this machine: %d", status)
+		}
+		m.answer(address, "allow")
+	}
+	m.login().wants(0, "you are signed in: ada")
+}
+
+// codeFor goes through the pages and keeps the code.
+func (m *desk) codeFor(address string) string {
+	u, err := url.Parse(m.walk(address, "allow"))
+	if err != nil || u.Query().Get("code") == "" {
+		m.Errorf("no code: %v", err)
+		return ""
+	}
+	return u.Query().Get("code")
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// A code of an attacker's own sign-in, sent with the right state, is worth nothing
+// without the verifier that it was made for.
+func TestACodeOfAnotherSignInIsNotTaken(t *testing.T) {
+	m := newTerminal(t)
+	other := m.fresh()
+	m.visit = func(address string) {
+		u, _ := url.Parse(address)
+		q := u.Query()
+		redirect, state := q.Get("redirect_uri"), q.Get("state")
+		q.Set("code_challenge", challengeOf(randomText()))
+		u.RawQuery = q.Encode()
+		m.get(redirect + "?" + url.Values{"state": {state}, "code": {other.codeFor(u.String())}, "iss": {m.ready.Issuer}}.Encode())
+	}
+	r := m.login().wants(1, "invalid_grant", "code_verifier")
+	if strings.Contains(r.err, "sbx_") {
+		t.Errorf("it tells the code: %s", r.err)
+	}
+	m.at("whoami").wants(1, "nobody is signed in")
+}
+
+func TestTheAnswerOfAnotherIssuerIsNotTaken(t *testing.T) {
+	m := newTerminal(t)
+	for name, iss := range map[string]string{"another": "https://evil.example.com", "none": ""} {
+		m.visit = func(address string) {
+			u, _ := url.Parse(address)
+			q := url.Values{"state": {u.Query().Get("state")}, "code": {"x"}}
+			if iss != "" {
+				q.Set("iss", iss)
+			}
+			m.get(u.Query().Get("redirect_uri") + "?" + q.Encode())
+		}
+		if r := m.login(); r.code != 1 || !strings.Contains(r.err, "and not from "+m.ready.Issuer) {
+			t.Errorf("%s: %s", name, r.err)
+		}
+	}
+}
+
+func TestASignInThatTheServiceRefusesOpensNoBrowser(t *testing.T) {
+	m := &desk{shell: &shell{T: t, env: map[string]string{"XDG_CONFIG_HOME": t.TempDir()}}}
+	for said, answer := range map[string]func(w http.ResponseWriter, r *http.Request){
+		"must know the client " + loginClient: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) },
+		"invalid_scope: not openid": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, r.FormValue("redirect_uri")+"?error=invalid_scope&error_description=not+openid", http.StatusSeeOther)
+		},
+	} {
+		var server *httptest.Server
+		server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/authorize" {
+				answer(w, r)
+				return
+			}
+			_ = json.NewEncoder(w).Encode(issuerMetadata{Issuer: server.URL, AuthorizationEndpoint: server.URL + "/authorize", TokenEndpoint: server.URL + "/token"})
+		}))
+		m.command(t.Context(), "login", "--issuer", server.URL).wants(1, said)
+		server.Close()
+	}
+	if m.opened.Load() != 0 {
+		t.Error("a page was opened for nothing")
+	}
+}
+
+func TestASignInThatWasEndedElsewhereIsOver(t *testing.T) {
+	m := newTerminal(t)
+	m.login().wants(0)
+	admin := *m.shell
+	admin.env = map[string]string{"SIGNALBOX_ADMIN_URL": m.ready.AdminURL, "SIGNALBOX_ADMIN_TOKEN": m.ready.AdminToken}
+	admin.run("user", "revoke", "ada", "--yes").wants(0)
+	m.at("whoami").wants(1, "the sign-in is over at "+m.ready.Issuer, "signalbox login")
+	m.at("whoami").wants(1, "nobody is signed in")
+	m.visit = nil
+	m.login().wants(0, "you are signed in: ada")
+}
+
+func TestSigningOutNeedsTheService(t *testing.T) {
+	m := newTerminal(t)
+	m.login().wants(0)
+	l := m.kept()
+	offline := m.offline()
+	offline("logout").wants(1, "cannot be reached", "the sign-in is alive there until ", "still kept here", "--local")
+	if got := m.kept(); got.ID != l.ID {
+		t.Error("it is not kept")
+	}
+	offline("whoami").wants(1, "cannot be reached")
+	offline("logout", "--local").wants(0, "removed from this machine", "it is alive until ")
+	m.at("whoami").wants(1, "nobody is signed in")
+	if !m.active(l.AccessToken) {
+		t.Error("the service was asked")
+	}
+}
+
+// offline runs commands on this machine while the service cannot be reached.
+func (m *desk) offline() func(args ...string) result {
+	return func(args ...string) result {
+		m.Helper()
+		var out, errs lockedBuffer
+		env := &Environment{In: strings.NewReader(""), Out: &out, Err: &errs, Getenv: func(name string) string { return m.env[name] }}
+		env.ConfigDir, env.CacheDir = folder(m.env, "XDG_CONFIG_HOME"), folder(m.env, "XDG_CACHE_HOME")
+		env.issuer = &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) { return nil, errors.New("no route to host") })}
+		code := Run(m.Context(), env, args)
+		return result{m.T, args, code, out.String(), errs.String()}
+	}
+}
+
+// The service takes who comes with an old refresh token for a thief. An answer that
+// got lost on the way is no reason to sign in again.
+func TestALostAnswerLosesNoSignIn(t *testing.T) {
+	m := newTerminal(t)
+	m.login().wants(0)
+	first := m.kept()
+	lost := 0
+	var out, errs lockedBuffer
+	env := &Environment{In: strings.NewReader(""), Out: &out, Err: &errs, Getenv: func(name string) string { return m.env[name] }}
+	env.ConfigDir, env.CacheDir = folder(m.env, "XDG_CONFIG_HOME"), folder(m.env, "XDG_CACHE_HOME")
+	env.Now = func() time.Time { return time.Now().Add(10 * time.Minute) } // the access token has expired
+	env.issuer = &http.Client{CheckRedirect: followNone, Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		response, err := http.DefaultTransport.RoundTrip(r)
+		if err == nil && r.URL.Path == "/token" && lost == 0 {
+			lost++
+			_ = response.Body.Close()
+			return nil, errors.New("connection reset by peer")
+		}
+		return response, err
+	})}
+	if code := Run(t.Context(), env, []string{"whoami", "--issuer", m.ready.Issuer}); code != 0 || lost != 1 {
+		t.Fatalf("%d: %s", code, errs.String())
+	}
+	if next := m.kept(); next.RefreshToken == first.RefreshToken || next.ID != first.ID {
+		t.Error("nothing was renewed")
+	}
+	m.at("whoami").wants(0)
+}
