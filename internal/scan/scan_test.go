@@ -90,7 +90,8 @@ func TestWhatIsFoundAndWhere(t *testing.T) {
 }
 
 func TestAValueIsFoundWhereverTheChunksEnd(t *testing.T) {
-	for _, value := range []string{secret, access, base64.StdEncoding.EncodeToString([]byte("web:" + secret))} {
+	encoded := base64.StdEncoding.EncodeToString([]byte("web:" + secret))
+	for _, value := range []string{secret, access, encoded, inLines(encoded, 40, "", "\n")} {
 		for _, before := range []int{chunk - reach - 1, chunk - reach, chunk - len(value), chunk - 20, chunk - 1, chunk, 2*chunk - 7} {
 			filler := strings.Repeat("x y\n", before/4) + strings.Repeat(" ", before%4)
 			s := scanned(t, strings.NewReader(filler+value+strings.Repeat(" z", chunk)))
@@ -176,22 +177,22 @@ func TestACanceledScanEnds(t *testing.T) {
 }
 
 // FuzzScan holds that nothing panics, that places are in the text, and that a
-// value which stands alone is found in whatever comes before it.
+// value which is alone is found, plain or in base64, whatever comes before it.
 func FuzzScan(f *testing.F) {
 	for _, seed := range []string{"", access, foreign, secret[:20], "sbx_at_sbx_rt_", "eyJ.eyJ.eyJ.", "ZXlKZXlK", strings.Repeat("c2J4X", 50)} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		s := scanned(t, strings.NewReader("-"+text+"\n\n"+secret+"\n"))
-		found := false
+		s := scanned(t, strings.NewReader("-"+text+"\n\n"+secret+"\n\n"+inLines(base64.StdEncoding.EncodeToString([]byte("web:"+access)), 76, "", "\n")))
+		found := map[string]bool{}
 		for _, one := range s.Findings {
-			found = found || one.Value.Reveal() == secret
-			if one.Line < 1 || one.Line > strings.Count(text, "\n")+3 || one.Column < 1 || one.Times < 1 {
+			found[one.Value.Reveal()] = true
+			if one.Line < 1 || one.Line > strings.Count(text, "\n")+5 || one.Column < 1 || one.Times < 1 {
 				t.Errorf("%d:%d, %d times", one.Line, one.Column, one.Times)
 			}
 		}
-		if !found {
-			t.Error("the secret was not found")
+		if !found[secret] || !found[access] {
+			t.Error("a value was not found")
 		}
 	})
 }
