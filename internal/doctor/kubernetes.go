@@ -34,8 +34,8 @@ type Finding struct {
 	Replace   string     `json:"replace"`       // what to do
 }
 
-// ErrMissing is a list that the cluster does not have.
-var ErrMissing = errors.New("the cluster has no such resource")
+// ErrMissing is an object, or a kind of object, that the cluster does not have.
+var ErrMissing = errors.New("the cluster has no such object")
 
 // Cluster is a cluster that is looked at.
 type Cluster struct {
@@ -199,6 +199,9 @@ const (
 	tokenType = "kubernetes.io/service-account-token"
 )
 
+// KeptConfig is the label of a Secret in which `signalbox argocd migrate` keeps what it has replaced.
+const KeptConfig = "signalbox.dev/argocd-migration"
+
 // secret judges a Secret. What our agent keeps fresh is never static, and it never
 // writes a service account's token.
 func (c Cluster) secret(o object) (Finding, bool) {
@@ -221,6 +224,11 @@ func (c Cluster) secret(o object) (Finding, bool) {
 		}, true
 	case argo == "cluster":
 		return ArgoCDCluster(values, c.Now())
+	case o.Metadata.Labels[KeptConfig] != "":
+		f, static := ArgoCDCluster(values, c.Now())
+		f.Problem = "it is kept for the way back of signalbox argocd migrate: " + f.Problem
+		f.Replace = "signalbox argocd migrate --finish, or --rollback"
+		return f, static
 	case argo == "repository" || argo == "repo-creds":
 		return c.repository(values, "Argo CD", "signalbox agent with a secret of kind argocd-repository")
 	}
@@ -243,24 +251,25 @@ func isFlux(o object) bool {
 	return o.Metadata.Namespace == "flux-system"
 }
 
+// ArgoCDCredentials are what can be static in the config of a cluster Secret of Argo CD.
+type ArgoCDCredentials struct {
+	BearerToken string `json:"bearerToken"`
+	Password    string `json:"password"`
+	TLS         struct {
+		Key []byte `json:"keyData"`
+	} `json:"tlsClientConfig"`
+}
+
 // ArgoCDCluster judges the data of a cluster Secret of Argo CD.
 func ArgoCDCluster(values map[string][]byte, now time.Time) (Finding, bool) {
-	var config struct {
-		BearerToken string `json:"bearerToken"`
-		Password    string `json:"password"`
-		TLS         struct {
-			Key []byte `json:"keyData"`
-		} `json:"tlsClientConfig"`
-	}
+	var config ArgoCDCredentials
 	if err := json.Unmarshal(values["config"], &config); err != nil {
 		return Finding{}, false
 	}
 	f := Finding{Replace: "signalbox argocd migrate"}
 	switch {
-	case config.BearerToken != "":
-		static := token(config.BearerToken, now, &f)
+	case config.BearerToken != "" && token(config.BearerToken, now, &f):
 		f.Problem = "Argo CD reaches " + host(values["server"]) + " with a " + f.Problem
-		return f, static
 	case config.Password != "":
 		f.Problem = "Argo CD reaches " + host(values["server"]) + " with a password"
 	case len(config.TLS.Key) > 0:
