@@ -25,7 +25,7 @@ func (m *Migration) Apply(ctx context.Context) error {
 			err = m.resume(ctx, r)
 		case r.Ready():
 			err = m.migrate(ctx, r)
-		case r.State == Static:
+		case len(r.Missing) > 0:
 			left = true
 			for _, lack := range r.Missing {
 				m.told(r.Secret, "not touched: %s. %s", lack.What, lack.Fix)
@@ -53,27 +53,49 @@ func (m *Migration) migrate(ctx context.Context, r Row) error {
 	if err != nil {
 		return err
 	}
-	proved, err := m.check(ctx, r, apps)
+	works, err := m.check(ctx, r, apps)
 	if err != nil {
 		return fmt.Errorf("nothing was changed: %w", err)
 	}
-	if !proved && len(apps) == 0 {
+	if !works && len(apps) == 0 {
 		return errors.New("nothing was changed: no application deploys there, and nothing else proves from here that it would work")
 	}
 	o, err := m.Hub.get(ctx, m.secretPath(r.Secret))
 	if err != nil {
 		return err
 	}
-	backup, err := m.backup(ctx, o, apps)
+	if text(o, "metadata", "resourceVersion") != text(r.secret, "metadata", "resourceVersion") {
+		return errors.New("nothing was changed: somebody has changed it since this run began; begin again")
+	}
+	backup, err := m.keep(ctx, o, apps)
 	if err != nil {
 		return fmt.Errorf("nothing was changed: the backup cannot be made: %w", err)
 	}
 	m.told(r.Secret, "its credential is kept in the Secret %s", name(backup))
-	if err := m.toPlugin(ctx, r, backup); err != nil {
-		return fmt.Errorf("nothing was changed: %w", errors.Join(err, m.Hub.remove(ctx, m.secretPath(name(backup)), backup)))
+	if err := m.toPlugin(ctx, r, o); err != nil {
+		return m.unchanged(ctx, r, backup, err)
 	}
 	m.told(r.Secret, "it names the plugin now; waiting for %d applications", len(apps))
 	return m.proveOrGoBack(ctx, r, backup, apps)
+}
+
+// unchanged removes the backup of a change that was not made. Where it may have been made, as
+// when an answer does not arrive, the backup stays.
+func (m *Migration) unchanged(ctx context.Context, r Row, backup object, cause error) error {
+	is, err := m.hasPlugin(ctx, r)
+	if err != nil || is {
+		return fmt.Errorf("it may name the plugin now: --apply goes on with it, --rollback goes back: %w", errors.Join(cause, err))
+	}
+	return fmt.Errorf("nothing was changed: %w", errors.Join(cause, m.Hub.remove(ctx, m.secretPath(name(backup)), backup)))
+}
+
+func (m *Migration) hasPlugin(ctx context.Context, r Row) (bool, error) {
+	o, err := m.Hub.get(ctx, m.secretPath(r.Secret))
+	if err != nil {
+		return false, err
+	}
+	_, is := pluginOf(values(o)["config"])
+	return is, nil
 }
 
 // resume proves what an interrupted run has replaced.
@@ -82,8 +104,12 @@ func (m *Migration) resume(ctx context.Context, r Row) error {
 	if err != nil {
 		return err
 	}
+	backup, err := m.take(ctx, r.backup, kept)
+	if err != nil {
+		return err
+	}
 	m.told(r.Secret, "it names the plugin since an earlier run; waiting for %d applications", len(apps))
-	return m.proveOrGoBack(ctx, r, r.backup, apps)
+	return m.proveOrGoBack(ctx, r, backup, apps)
 }
 
 // appsBefore are the applications as they were when the backup was made.
@@ -97,38 +123,49 @@ func appsBefore(backup object) (apps map[string]app, err error) {
 func (m *Migration) proveOrGoBack(ctx context.Context, r Row, backup object, before map[string]app) error {
 	err := m.prove(ctx, r, before)
 	if err == nil {
-		if err = m.mark(ctx, backup); err == nil {
-			m.told(r.Secret, "done: until --finish, --rollback goes back")
+		var is bool
+		if is, err = m.hasPlugin(ctx, r); err == nil && !is {
+			err = errors.New("somebody has put another config there meanwhile: who?")
 		}
-		return err
 	}
-	if ctx.Err() != nil { // somebody interrupts: what was done stays, and is known
+	switch {
+	case err == nil:
+		if _, err := m.take(ctx, backup, proved); err != nil {
+			return err
+		}
+		m.told(r.Secret, "done: until --finish, --rollback goes back")
+		return nil
+	case ctx.Err() != nil: // somebody interrupts: what was done stays, and is known
 		return err
 	}
 	m.told(r.Secret, "%v", err)
-	if back := m.goBack(ctx, r, backup); back != nil {
-		return fmt.Errorf("it has the plugin still, its credential could not be put back: %w", back)
+	if err := m.goBack(ctx, r, backup); err != nil {
+		return err
 	}
-	return errors.New("its old credential was put back, since the new one did not work")
+	return errors.New("it has its old credential, since the new one did not work")
 }
 
 // goBack puts the credential back, and then removes the backup.
 func (m *Migration) goBack(ctx context.Context, r Row, backup object) error {
+	backup, err := m.take(ctx, backup, returning)
+	if err != nil {
+		return err
+	}
 	if err := m.toCredential(ctx, r.Secret, backup); err != nil {
-		return err
+		return fmt.Errorf("its old credential could not be put back, and is still kept in the Secret %s: %w", name(backup), err)
 	}
-	latest, err := m.Hub.get(ctx, m.secretPath(name(backup)))
-	if err == nil {
-		err = m.Hub.remove(ctx, m.secretPath(name(latest)), latest)
+	if err := m.Hub.remove(ctx, m.secretPath(name(backup)), backup); err != nil {
+		return fmt.Errorf("its old credential was put back, but the copy is still there: --rollback removes it: %w", err)
 	}
-	if err != nil && !errors.Is(err, ErrMissing) {
-		return err
-	}
+	m.told(r.Secret, "its old credential was put back")
 	apps, err := m.apps(ctx, r)
 	for n := range apps {
 		err = errors.Join(err, m.refresh(ctx, n))
 	}
-	return err
+	if err != nil {
+		m.told(r.Secret, "Argo CD could not be asked to look again: %v", err)
+	}
+	return nil
 }
 
 // Rollback puts every credential back that is in a backup, and waits until the applications
@@ -143,24 +180,28 @@ func (m *Migration) Rollback(ctx context.Context) error {
 		if r.backup == nil {
 			continue
 		}
-		before, err := appsBefore(r.backup)
-		if err != nil {
-			m.told(r.Secret, "%v", err)
-		}
-		if err = m.goBack(ctx, r, r.backup); err == nil {
-			m.told(r.Secret, "its old credential was put back; waiting for %d applications", len(before))
-			err = m.prove(ctx, r, before)
+		if err := m.rollback(ctx, r); err != nil {
+			left = true
+			m.told(r.Secret, "FAILED: %v", err)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
-		}
-		if err != nil {
-			left = true
-			m.told(r.Secret, "FAILED: %v", err)
 		}
 	}
 	if left {
 		return ErrLeft
 	}
 	return nil
+}
+
+func (m *Migration) rollback(ctx context.Context, r Row) error {
+	if r.State == Ending {
+		return errors.New("the last step has begun, and the old credential is perhaps dead: --finish goes on with it")
+	}
+	before, unknown := appsBefore(r.backup)
+	if err := m.goBack(ctx, r, r.backup); err != nil || unknown != nil {
+		return errors.Join(err, unknown)
+	}
+	m.told(r.Secret, "waiting for %d applications", len(before))
+	return m.prove(ctx, r, before)
 }

@@ -16,6 +16,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/signalbox-sts/signalbox/internal/doctor"
 )
 
 // Kube sends one request to an API server, and gives the JSON that it answers. The
@@ -24,7 +26,7 @@ type Kube func(ctx context.Context, method, path string, body any) ([]byte, erro
 
 // What Kube answers in words of its own.
 var (
-	ErrMissing   = errors.New("there is no such object")
+	ErrMissing   = doctor.ErrMissing
 	ErrConflict  = errors.New("the object has changed, or is there already")
 	ErrForbidden = errors.New("you may not do that")
 )
@@ -78,6 +80,12 @@ func at(o map[string]any, path ...string) any {
 	return v
 }
 
+// members are those of an object inside, nil if there is none.
+func members(o map[string]any, path ...string) map[string]any {
+	m, _ := at(o, path...).(map[string]any)
+	return m
+}
+
 func text(o map[string]any, path ...string) string {
 	s, _ := at(o, path...).(string)
 	return s
@@ -96,9 +104,23 @@ func list(o map[string]any, path ...string) (items []map[string]any) {
 func name(o map[string]any) string      { return text(o, "metadata", "name") }
 func namespace(o map[string]any) string { return text(o, "metadata", "namespace") }
 
+func annotate(o object, key, value string) {
+	metadata := members(o, "metadata")
+	if metadata == nil {
+		metadata = map[string]any{}
+		o["metadata"] = metadata
+	}
+	annotations := members(metadata, "annotations")
+	if annotations == nil {
+		annotations = map[string]any{}
+		metadata["annotations"] = annotations
+	}
+	annotations[key] = value
+}
+
 // values are the data of a Secret.
 func values(o object) map[string][]byte {
-	data, _ := at(o, "data").(map[string]any)
+	data := members(o, "data")
 	v := make(map[string][]byte, len(data))
 	for key, encoded := range data {
 		s, _ := encoded.(string)
@@ -136,9 +158,12 @@ func (k Kube) post(ctx context.Context, path string, body any) (object, error) {
 }
 
 // put is ErrConflict if the object has changed since it was read.
-func (k Kube) put(ctx context.Context, path string, o object) error {
-	_, err := k(ctx, http.MethodPut, path, o)
-	return err
+func (k Kube) put(ctx context.Context, path string, o object) (object, error) {
+	data, err := k(ctx, http.MethodPut, path, o)
+	if err != nil {
+		return nil, err
+	}
+	return decode(data)
 }
 
 // remove deletes this very object as it was read; ErrConflict if it has changed since.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestThePlanSaysWhatIsMissing(t *testing.T) {
@@ -21,6 +22,7 @@ func TestThePlanSaysWhatIsMissing(t *testing.T) {
 		"two registered clusters have it":          {func(r *rig) { r.Registered = append(r.Registered, Registered{"twin", "https://spoke:6443"}) }, "more than one"},
 		"the name that was given is unknown":       {func(r *rig) { r.Named = map[string]string{"east": "none"} }, "no cluster none is registered"},
 		"no policy leads there":                    {func(r *rig) { r.Policies = nil }, "from: {cluster: hub, namespace: argocd, service_account: " + account + "}, to: {cluster: spoke}"},
+		"the policy leads elsewhere":               {func(r *rig) { r.Policies[0].To = "hub" }, "no policy lets"},
 		"the policy is for another cluster's pods": {func(r *rig) { r.Policies[0].Cluster = "other" }, "no policy lets"},
 		"the policy has a condition":               {func(r *rig) { r.Policies[0].When = "false" }, "has a condition"},
 		"there is no controller":                   {func(r *rig) { clear(r.hub.objects); r.cluster("east", config) }, "there is no application controller in the namespace argocd"},
@@ -29,8 +31,31 @@ func TestThePlanSaysWhatIsMissing(t *testing.T) {
 			at(r.hub.objects[secrets+"east"], "data").(map[string]any)["server"] = base64.StdEncoding.EncodeToString([]byte(ownServer))
 		}, "Argo CD uses its own service account there"},
 		"somebody else makes it": {func(r *rig) {
-			at(r.hub.objects[secrets+"east"], "metadata").(map[string]any)["ownerReferences"] = []any{map[string]any{"kind": "ExternalSecret", "name": "east"}}
+			r.secret("metadata")["ownerReferences"] = []any{map[string]any{"kind": "ExternalSecret", "name": "east"}}
 		}, "it is made by ExternalSecret east"},
+		"an application makes it": {func(r *rig) {
+			r.app("platform", "Synced", "Healthy")
+			o := r.hub.objects[applicationsAPI+"/namespaces/argocd/applications/platform"]
+			members(o, "spec")["destination"] = map[string]any{"server": ownServer}
+			members(o, "status")["resources"] = []any{map[string]any{"version": "v1", "kind": "Secret", "namespace": "argocd", "name": "east"}}
+		}, "it is made by the application argocd/platform"},
+		"Argo CD tracks it": {func(r *rig) {
+			r.secret("metadata", "annotations")["argocd.argoproj.io/tracking-id"] = "platform:/Secret:argocd/east"
+		}, "it is made by an application of Argo CD"},
+		"Flux makes it": {func(r *rig) { r.secret("metadata", "labels")["kustomize.toolkit.fluxcd.io/name"] = "platform" }, "it is made by Flux"},
+		"Helm makes it": {func(r *rig) { r.secret("metadata", "annotations")["meta.helm.sh/release-name"] = "platform" }, "it is made by the Helm release platform"},
+		"a program applies its config": {func(r *rig) {
+			r.secret("metadata")["managedFields"] = []any{map[string]any{"manager": "terraform", "operation": "Apply", "fieldsV1": map[string]any{"f:data": map[string]any{"f:config": map[string]any{}}}}}
+		}, "it is made by terraform"},
+		"a person has edited it": {func(r *rig) {
+			r.secret("metadata")["managedFields"] = []any{map[string]any{"manager": "kubectl-edit", "operation": "Update", "fieldsV1": map[string]any{"f:data": map[string]any{"f:config": map[string]any{}}}}}
+		}, ""},
+		"an application on another cluster makes one of that name": {func(r *rig) {
+			r.app("platform", "Synced", "Healthy")
+			members(r.hub.objects[applicationsAPI+"/namespaces/argocd/applications/platform"], "status")["resources"] = []any{map[string]any{"version": "v1", "kind": "Secret", "namespace": "argocd", "name": "east"}}
+		}, ""},
+		"its config is no JSON":  {func(r *rig) { r.cluster("east", "bearerToken: a") }, "nobody can say what its config holds"},
+		"its config has a twist": {func(r *rig) { r.cluster("east", `{"bearerToken":"`+forever+`","tlsClientConfig":{"keyData":7}}`) }, "nobody can say what its config holds"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			r := newRig(t)
@@ -81,8 +106,9 @@ func TestACredentialIsReplacedAndAllElseStays(t *testing.T) {
 	if n, _ := json.Marshal(at(r.hub.objects[app1], "spec", "revision")); string(n) != "12345678901234567890" {
 		t.Errorf("the refresh changed a number to %s", n)
 	}
-	if got := r.plan(); got.State != Proved {
-		t.Errorf("it is %s", got.State)
+	r.Registered = nil
+	if got := r.plan(); got.State != Proved || got.Cluster != "spoke" {
+		t.Errorf("it is %s, of %s", got.State, got.Cluster)
 	}
 	r.says("argocd/shop is Synced and Healthy")
 
@@ -97,7 +123,7 @@ func TestEveryKindOfCredentialGoes(t *testing.T) {
 		`{"bearerToken":"hunter2","awsAuthConfig":{"clusterName":"c"}}`, `{"BearerToken":"hunter2","TLSClientConfig":{"KEYDATA":"aHVudGVyMg=="}}`,
 	} {
 		got, err := withPlugin([]byte(config), []string{"kube-credential"})
-		if err != nil || strings.Contains(string(got), "hunter2") || strings.Contains(string(got), "aHVudGVyMg") || strings.Contains(string(got), "certData") || strings.Contains(string(got), "aws") || !hasPlugin(got) {
+		if err != nil || strings.Contains(string(got), "hunter2") || strings.Contains(string(got), "aHVudGVyMg") || strings.Contains(string(got), "certData") || strings.Contains(string(got), "aws") || !isOurs(got) {
 			t.Errorf("%s becomes %s, %v", config, got, err)
 		}
 	}
@@ -139,6 +165,17 @@ func TestWhatWouldNotWorkIsFoundBefore(t *testing.T) {
 	}
 }
 
+func TestOneThatPrunesNeedsTheRightToDelete(t *testing.T) {
+	for _, prunes := range []bool{false, true} {
+		r := newRig(t)
+		members(r.hub.objects[app1], "spec")["syncPolicy"] = map[string]any{"automated": map[string]any{"prune": prunes}}
+		r.spoke.may = func(_ user, verb string) bool { return verb == "create" || verb == "patch" }
+		if err := r.Apply(t.Context()); errors.Is(err, ErrLeft) != prunes {
+			t.Errorf("it prunes: %v; %v", prunes, err)
+		}
+	}
+}
+
 func TestOneWhoseProjectsImpersonateNeedsNoRightToWrite(t *testing.T) {
 	r := newRig(t)
 	r.spoke.may = func(user, string) bool { return false }
@@ -162,7 +199,7 @@ func TestWhatDoesNotSyncGoesBackByItself(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			r := newRig(t)
 			r.compare = func(o object) {
-				if hasPlugin([]byte(r.config())) {
+				if isOurs([]byte(r.config())) {
 					row.compare(r, o)
 				}
 			}
@@ -227,7 +264,11 @@ func TestAnEditOfSomebodyElseIsNeverLost(t *testing.T) {
 	t.Run("of another key", func(t *testing.T) {
 		r := newRig(t)
 		r.hub.before = edit(r, func(data map[string]any) { data["shard"] = "Mg==" })
-		if err := r.Apply(t.Context()); err != nil || !hasPlugin([]byte(r.config())) || text(r.hub.objects[secrets+"east"], "data", "shard") != "Mg==" {
+		if err := r.Apply(t.Context()); !errors.Is(err, ErrLeft) || r.config() != config || r.backups() != 0 {
+			t.Errorf("%v: %d backups, %s", err, r.backups(), r.config())
+		}
+		r.says("nothing was changed: somebody else has changed it meanwhile")
+		if err := r.Apply(t.Context()); err != nil || !isOurs([]byte(r.config())) || text(r.hub.objects[secrets+"east"], "data", "shard") != "Mg==" {
 			t.Errorf("%v: %v", err, r.hub.objects[secrets+"east"])
 		}
 	})
@@ -252,44 +293,6 @@ func TestAnEditOfSomebodyElseIsNeverLost(t *testing.T) {
 	})
 }
 
-func TestAnInterruptedRunIsBegunAgain(t *testing.T) {
-	for sentence, at := range map[string]int{"after the backup": 1, "after the change": 2} {
-		t.Run(sentence, func(t *testing.T) {
-			r := newRig(t)
-			ctx, cancel := context.WithCancel(t.Context())
-			writes := 0
-			r.hub.answers = func(method, path string) error {
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				if (method == http.MethodPost || method == http.MethodPut) && strings.HasPrefix(path, strings.TrimSuffix(secrets, "/")) {
-					if writes++; writes > at {
-						cancel()
-						return ctx.Err()
-					}
-				}
-				return nil
-			}
-			if err := r.Apply(ctx); err == nil || !strings.Contains(err.Error(), "--rollback goes back") {
-				t.Errorf("%v", err)
-			}
-			r.hub.answers = nil
-			if r.backups() != 1 {
-				t.Fatalf("%d backups", r.backups())
-			}
-			if _, err := r.Removals(t.Context()); at == 2 && (err == nil || !strings.Contains(err.Error(), "replaced and not proved")) {
-				t.Errorf("it may be finished: %v", err)
-			}
-			if err := r.Apply(t.Context()); err != nil || r.plan().State != Proved {
-				t.Errorf("again: %v", err)
-			}
-			if string(values(r.hub.objects[secrets+backupName+"east"])["config"]) != config {
-				t.Error("the backup has another credential")
-			}
-		})
-	}
-}
-
 // account is what argocd cluster add makes on the spoke.
 func (r *rig) account() {
 	in := map[string]any{"kind": "ServiceAccount", "namespace": "kube-system", "name": "argocd-manager"}
@@ -308,6 +311,14 @@ func (r *rig) account() {
 			delete(r.spoke.users, forever)
 		}
 	}
+}
+
+// second is another token of the account.
+func (r *rig) second() {
+	r.spoke.set("/api/v1/namespaces/kube-system/secrets/second", object{
+		"type":     "kubernetes.io/service-account-token",
+		"metadata": map[string]any{"annotations": map[string]any{"kubernetes.io/service-account.name": "argocd-manager"}, "labels": map[string]any{lastUsed: "2026-05-31"}},
+	})
 }
 
 func (r *rig) bind(named, role string, subjects ...any) {
@@ -360,11 +371,13 @@ func TestTheLastStepRemovesWhatNobodyElseUses(t *testing.T) {
 		r.account()
 		r.bind("others", managerRole, other)
 		r.bind("both", "view", itself, other)
+		r.bind("nobody", "view")
 		if err := r.finish(); err != nil {
 			t.Fatal(err)
 		}
 		r.spokeHas(rbac+"/clusterroles/"+managerRole, true)
 		r.spokeHas(rbac+"/clusterrolebindings/both", true)
+		r.spokeHas(rbac+"/clusterrolebindings/nobody", true)
 		r.spokeHas(rbac+"/clusterrolebindings/managers", false)
 		r.says("the binding both: others are in it too")
 	})
@@ -372,12 +385,67 @@ func TestTheLastStepRemovesWhatNobodyElseUses(t *testing.T) {
 		r := newRig(t)
 		r.account()
 		r.spoke.set(core+"pods/one", object{"spec": map[string]any{"serviceAccountName": "argocd-manager"}})
+		r.second()
 		if err := r.finish(); err != nil {
 			t.Fatal(err)
 		}
 		r.spokeHas(core+"serviceaccounts/argocd-manager", true)
 		r.spokeHas(rbac+"/clusterrolebindings/managers", true)
 		r.spokeHas(core+"secrets/its-token", false)
+		r.spokeHas(core+"secrets/second", true)
+	})
+	t.Run("a role that argocd cluster add has not made stays", func(t *testing.T) {
+		r := newRig(t)
+		r.account()
+		r.spoke.set(rbac+"/clusterroles/deployers", object{})
+		r.bind("deployers", "deployers", itself)
+		if err := r.finish(); err != nil {
+			t.Fatal(err)
+		}
+		r.spokeHas(rbac+"/clusterrolebindings/deployers", false)
+		r.spokeHas(rbac+"/clusterroles/deployers", true)
+	})
+	t.Run("another token of the account is shown, with the day of its last use", func(t *testing.T) {
+		r := newRig(t)
+		r.account()
+		r.second()
+		members(r.spoke.objects[core+"secrets/its-token"], "metadata")["labels"] = map[string]any{lastUsed: "2026-06-01"}
+		if err := r.finish(); err != nil {
+			t.Fatal(err)
+		}
+		r.says("Secret kube-system/second, a token of it, last used on 2026-05-31")
+		if strings.Contains(strings.Join(r.said, "\n"), "2026-06-01") {
+			t.Error("the day on which we have asked is shown as a use")
+		}
+		r.spokeHas(core+"secrets/second", false)
+	})
+	t.Run("an account that is gone, whose token the cluster still remembers, is waited for", func(t *testing.T) {
+		r := newRig(t)
+		r.account()
+		if err := r.Apply(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		delete(r.spoke.objects, core+"serviceaccounts/argocd-manager")
+		began := r.now
+		r.spoke.before = func(string, string) {
+			if r.now.Sub(began) > 8*time.Second {
+				delete(r.spoke.users, forever)
+			}
+		}
+		if err := r.finish(); err != nil || r.plan().State != Done {
+			t.Errorf("%v", err)
+		}
+		r.says("the cluster refuses the old token")
+	})
+	t.Run("what is not a token is said to live on", func(t *testing.T) {
+		for _, config := range []string{`{"username":"ada","password":"hunter2"}`, `{"tlsClientConfig":{"certData":"Yw==","keyData":"aHVudGVyMg=="}}`} {
+			r := newRig(t)
+			r.cluster("east", config)
+			if err := r.finish(); err != nil || r.plan().State != Done {
+				t.Errorf("%v", err)
+			}
+			r.says("a password or a client key that it held")
+		}
 	})
 	t.Run("it goes by whose token it is, not by what the token says", func(t *testing.T) {
 		r := newRig(t)
@@ -406,7 +474,19 @@ func TestTheLastStepRemovesWhatNobodyElseUses(t *testing.T) {
 		if err := r.finish(); err == nil || !strings.Contains(err.Error(), "later has a token of "+manager) {
 			t.Errorf("%v", err)
 		}
+		r.Only = nil
+		if err := r.Apply(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.Only = []string{"east"}
+		if err := r.finish(); err == nil || !strings.Contains(err.Error(), "later has a token of "+manager+" too, or needs one to go back") {
+			t.Errorf("%v", err)
+		}
 		r.spokeHas(core+"serviceaccounts/argocd-manager", true)
+		r.Only = nil
+		if err := r.finish(); err != nil || r.backups() != 0 {
+			t.Errorf("both together: %v, %d backups", err, r.backups())
+		}
 	})
 	t.Run("no way to the cluster stops it", func(t *testing.T) {
 		r := newRig(t)
@@ -415,7 +495,7 @@ func TestTheLastStepRemovesWhatNobodyElseUses(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
-	t.Run("rights go first, and the account before its tokens", func(t *testing.T) {
+	t.Run("a role goes before the binding that leads to it, rights before the account, and the account before its tokens", func(t *testing.T) {
 		r := newRig(t)
 		r.account()
 		if err := r.finish(); err != nil {
@@ -427,7 +507,7 @@ func TestTheLastStepRemovesWhatNobodyElseUses(t *testing.T) {
 				order = append(order, path)
 			}
 		}
-		if !slices.Equal(order, []string{rbac + "/clusterrolebindings/managers", rbac + "/clusterroles/" + managerRole, core + "serviceaccounts/argocd-manager", core + "secrets/its-token"}) {
+		if !slices.Equal(order, []string{rbac + "/clusterroles/" + managerRole, rbac + "/clusterrolebindings/managers", core + "serviceaccounts/argocd-manager", core + "secrets/its-token"}) {
 			t.Errorf("%q", order)
 		}
 	})
@@ -447,7 +527,7 @@ func FuzzConfig(f *testing.F) {
 			Username, Password, BearerToken string
 			TLS                             struct{ KeyData any } `json:"tlsClientConfig"`
 		}
-		if err := json.Unmarshal(got, &c); err != nil || c.Username+c.Password+c.BearerToken != "" || c.TLS.KeyData != nil || !hasPlugin(got) {
+		if err := json.Unmarshal(got, &c); err != nil || c.Username+c.Password+c.BearerToken != "" || c.TLS.KeyData != nil || !isOurs(got) {
 			t.Errorf("%q becomes %q, %v", config, got, err)
 		}
 	})

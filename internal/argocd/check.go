@@ -11,8 +11,8 @@ import (
 
 // user is whom an API server sees.
 type user struct {
-	name   string
-	groups []string
+	name, uid string
+	groups    []string
 }
 
 // whose asks an API server whose token this is. alive is false where it accepts it no more.
@@ -26,7 +26,7 @@ func (k Kube) whose(ctx context.Context, token string) (u user, alive bool, err 
 	if alive, _ = at(answer, "status", "authenticated").(bool); !alive {
 		return u, false, nil
 	}
-	u.name = text(answer, "status", "user", "username")
+	u.name, u.uid = text(answer, "status", "user", "username"), text(answer, "status", "user", "uid")
 	groups, _ := at(answer, "status", "user", "groups").([]any)
 	for _, g := range groups {
 		if s, is := g.(string); is {
@@ -62,11 +62,7 @@ func (r right) String() string {
 // looks at the token with the eyes of the cluster. proved is false where that cannot be done
 // from here; an error says that it would not work.
 func (m *Migration) check(ctx context.Context, r Row, apps map[string]app) (proved bool, err error) {
-	c, err := m.controller(ctx)
-	if err != nil {
-		return false, err
-	}
-	proof, err := m.proofOf(ctx, c.account)
+	token, err := m.newToken(ctx, r)
 	if errors.Is(err, ErrForbidden) {
 		m.told(r.Secret, "not checked before: %v", err)
 		return false, nil
@@ -74,24 +70,43 @@ func (m *Migration) check(ctx context.Context, r Row, apps map[string]app) (prov
 	if err != nil {
 		return false, err
 	}
-	token, err := m.Exchange(ctx, proof, r.Cluster)
-	if err != nil {
-		return false, fmt.Errorf("the application controller gets no token for %s: %w", r.Cluster, err)
-	}
 	if r.Context == "" {
 		m.told(r.Secret, "the application controller gets tokens for %s; whether the cluster accepts them is seen with the applications", r.Cluster)
-		return len(apps) > 0, nil
+		return false, nil
 	}
 	spoke := m.Spoke(r.Context)
-	who, alive, err := spoke.whose(ctx, token)
+	who, err := m.newUser(ctx, r, spoke, token)
 	if err != nil {
 		return false, err
 	}
-	if !alive {
-		return false, fmt.Errorf("the cluster does not accept tokens of %s: signalbox cluster trust %s shows what it needs", m.Issuer, r.Cluster)
-	}
 	m.told(r.Secret, "the application controller gets tokens for %s, where it is %s", r.Cluster, who.name)
 	return true, m.mayWrite(ctx, r, spoke, who, apps)
+}
+
+// newToken is what the plugin will get.
+func (m *Migration) newToken(ctx context.Context, r Row) (string, error) {
+	c, err := m.controller(ctx)
+	if err != nil {
+		return "", err
+	}
+	proof, err := m.proofOf(ctx, c.account)
+	if err != nil {
+		return "", err
+	}
+	token, err := m.Exchange(ctx, proof, r.Cluster)
+	if err != nil {
+		return "", fmt.Errorf("the application controller gets no token for %s: %w", r.Cluster, err)
+	}
+	return token, nil
+}
+
+// newUser is whom the cluster sees with such a token.
+func (m *Migration) newUser(ctx context.Context, r Row, spoke Kube, token string) (user, error) {
+	who, alive, err := spoke.whose(ctx, token)
+	if err == nil && !alive {
+		err = fmt.Errorf("the cluster does not accept tokens of %s for %s: signalbox cluster trust %s shows what it needs", m.Issuer, r.Cluster, r.Cluster)
+	}
+	return who, err
 }
 
 // proofOf is the token that a pod of the application controller proves itself with.
@@ -133,7 +148,7 @@ func (m *Migration) mayWrite(ctx context.Context, r Row, spoke Kube, who user, a
 		return err
 	}
 	if text(settings, "data", "application.sync.impersonation.enabled") == "true" {
-		m.told(r.Secret, "rights to write are not checked: Argo CD writes as the service accounts that its projects name")
+		m.told(r.Secret, "rights to write are not checked: Argo CD writes as the service accounts that its projects name, and %s must be allowed to impersonate them", who.name)
 		return nil
 	}
 	if all, err := spoke.may(ctx, who, right{"*", "*", "*", ""}); err != nil || all {
@@ -146,7 +161,11 @@ func (m *Migration) mayWrite(ctx context.Context, r Row, spoke Kube, who user, a
 			if err != nil {
 				return err
 			}
-			for _, verb := range []string{"create", "patch"} {
+			verbs := []string{"create", "patch"}
+			if apps[n].prunes {
+				verbs = append(verbs, "delete")
+			}
+			for _, verb := range verbs {
 				on := right{verb, text(res, "group"), resource, text(res, "namespace")}
 				if resource == "" || asked[on] {
 					continue

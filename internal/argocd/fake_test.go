@@ -24,6 +24,7 @@ type fake struct {
 	before  func(method, path string)       // called before each request; nil: nothing
 	answers func(method, path string) error // an error instead of an answer; nil: none
 	asked   []string                        // method and path
+	sent    []string                        // the tokens whose owner was asked
 }
 
 func newFake() *fake { return &fake{objects: map[string]object{}, users: map[string]user{}} }
@@ -47,7 +48,10 @@ func (f *fake) set(path string, o object) {
 	f.objects[path] = o
 }
 
-func (f *fake) call(_ context.Context, method, path string, body any) ([]byte, error) {
+func (f *fake) call(ctx context.Context, method, path string, body any) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	f.asked = append(f.asked, method+" "+path)
 	if f.before != nil {
 		f.before(method, path)
@@ -71,8 +75,9 @@ func (f *fake) call(_ context.Context, method, path string, body any) ([]byte, e
 	old, there := f.objects[path]
 	switch {
 	case method == http.MethodPost && strings.HasSuffix(path, "/tokenreviews"):
+		f.sent = append(f.sent, text(in, "spec", "token"))
 		u, alive := f.users[text(in, "spec", "token")]
-		return json.Marshal(object{"status": object{"authenticated": alive, "user": object{"username": u.name, "groups": u.groups}}})
+		return json.Marshal(object{"status": object{"authenticated": alive, "user": object{"username": u.name, "uid": u.uid, "groups": u.groups}}})
 	case method == http.MethodPost && strings.HasSuffix(path, "/subjectaccessreviews"):
 		allowed := f.may == nil || f.may(user{name: text(in, "spec", "user")}, text(in, "spec", "resourceAttributes", "verb"))
 		return json.Marshal(object{"status": object{"allowed": allowed}})
@@ -145,7 +150,7 @@ func jwt(claims string) string {
 
 var (
 	manager = "system:serviceaccount:kube-system:argocd-manager"
-	forever = jwt(`{"sub":"` + manager + `"}`)
+	forever = jwt(`{"sub":"` + manager + `","uid":"uid-of-manager"}`)
 	config  = `{"bearerToken":"` + forever + `","tlsClientConfig":{"insecure":false,"serverName":"api","caData":"Y2E="},"proxyUrl":"http://proxy"}`
 )
 
@@ -176,7 +181,7 @@ func newRig(t *testing.T) *rig {
 	r.cluster("east", config)
 	r.app("shop", "Synced", "Healthy")
 	r.spoke.users["token for spoke"] = user{name: "signalbox:controller"}
-	r.spoke.users[forever] = user{name: manager}
+	r.spoke.users[forever] = user{name: manager, uid: "uid-of-manager"}
 	r.compare = func(object) {}
 	r.Migration = Migration{
 		Hub: r.hub.call, Namespace: "argocd", Issuer: "https://sts", Home: "hub",
@@ -214,7 +219,7 @@ func newRig(t *testing.T) *rig {
 
 func (r *rig) cluster(named, config string) {
 	r.hub.set(secrets+named, object{
-		"metadata": map[string]any{"labels": map[string]any{"argocd.argoproj.io/secret-type": "cluster"}, "annotations": map[string]any{lastApplied: config, "team": "shop"}},
+		"metadata": map[string]any{"uid": at(r.hub.objects[secrets+named], "metadata", "uid"), "labels": map[string]any{"argocd.argoproj.io/secret-type": "cluster"}, "annotations": map[string]any{lastApplied: config, "team": "shop"}},
 		"data": map[string]any{
 			"name": base64.StdEncoding.EncodeToString([]byte(named)), "server": base64.StdEncoding.EncodeToString([]byte("https://spoke:6443")),
 			"config": base64.StdEncoding.EncodeToString([]byte(config)), "shard": "MQ==",
@@ -244,6 +249,13 @@ func (r *rig) argo() {
 		r.compare(o)
 		r.hub.set(path, o)
 	}
+}
+
+func isOurs(config []byte) bool { _, is := pluginOf(config); return is }
+
+// secret is a part of the cluster Secret.
+func (r *rig) secret(path ...string) map[string]any {
+	return members(r.hub.objects[secrets+"east"], path...)
 }
 
 func (r *rig) config() string { return string(values(r.hub.objects[secrets+"east"])["config"]) }

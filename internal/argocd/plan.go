@@ -23,6 +23,7 @@ const (
 	Static   State = "static"   // it has a credential that does not expire
 	Replaced State = "replaced" // it has the plugin, and nothing proves yet that it works
 	Proved   State = "proved"   // it has the plugin, every application syncs, and there is a way back
+	Ending   State = "ending"   // it has the plugin, the last step has begun, and there is no way back
 	Done     State = "done"     // it has the plugin, and nothing else is left
 	Other    State = "other"    // it has no static credential, and not our plugin
 )
@@ -44,7 +45,7 @@ type Row struct {
 	Missing      []Missing  `json:"missing"` // what must be there before it is replaced
 	Notes        []string   `json:"notes"`
 
-	backup object
+	secret, backup object
 }
 
 // Missing is what keeps a Secret from being migrated, and what to do.
@@ -59,18 +60,35 @@ func (r Row) Ready() bool { return r.State == Static && len(r.Missing) == 0 }
 // ownServer is how Argo CD calls the cluster that it runs in. No plugin is used for it.
 const ownServer = "https://kubernetes.default.svc"
 
-// Plan looks at every cluster Secret, and changes nothing.
+// Plan looks at the cluster Secrets that Only names, and changes nothing.
 func (m *Migration) Plan(ctx context.Context) ([]Row, error) {
+	rows, err := m.rows(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, only := range m.Only {
+		if !slices.ContainsFunc(rows, func(r Row) bool { return r.Secret == only }) {
+			return nil, fmt.Errorf("there is no cluster Secret %s in the namespace %s", only, m.Namespace)
+		}
+	}
+	return slices.DeleteFunc(rows, func(r Row) bool { return !m.meant(r) }), nil
+}
+
+// meant says whether a Secret is one of those that Only names.
+func (m *Migration) meant(r Row) bool { return len(m.Only) == 0 || slices.Contains(m.Only, r.Secret) }
+
+// rows are those of every cluster Secret.
+func (m *Migration) rows(ctx context.Context) ([]Row, error) {
 	secrets, err := m.Hub.all(ctx, m.secretPath(""), url.Values{"labelSelector": {"argocd.argoproj.io/secret-type=cluster"}})
 	if err != nil {
 		return nil, err
 	}
-	kept, err := m.Hub.all(ctx, m.secretPath(""), url.Values{"labelSelector": {backupLabel + "=backup"}})
+	copies, err := m.Hub.all(ctx, m.secretPath(""), url.Values{"labelSelector": {backupLabel + "=backup"}})
 	if err != nil {
 		return nil, err
 	}
 	backups := map[string]object{}
-	for _, b := range kept {
+	for _, b := range copies {
 		backups[text(b, "metadata", "annotations", backupOf)] = b
 	}
 	controller, err := m.controller(ctx)
@@ -83,15 +101,11 @@ func (m *Migration) Plan(ctx context.Context) ([]Row, error) {
 	}
 	rows := []Row{}
 	for _, o := range secrets {
-		if len(m.Only) > 0 && !slices.Contains(m.Only, name(o)) {
-			continue
+		backup := backups[name(o)]
+		if backup != nil && !isBackupOf(backup, o) {
+			backup = nil
 		}
-		rows = append(rows, m.row(o, backups[name(o)], controller, apps))
-	}
-	for _, only := range m.Only {
-		if !slices.ContainsFunc(rows, func(r Row) bool { return r.Secret == only }) {
-			return nil, fmt.Errorf("there is no cluster Secret %s in the namespace %s", only, m.Namespace)
-		}
+		rows = append(rows, m.row(o, backup, controller, apps))
 	}
 	slices.SortFunc(rows, func(a, b Row) int { return strings.Compare(a.Secret, b.Secret) })
 	return rows, nil
@@ -102,22 +116,23 @@ func (m *Migration) row(o, backup object, c controller, apps []map[string]any) R
 	f, static := doctor.ArgoCDCluster(v, m.Now())
 	r := Row{
 		Secret: name(o), Name: string(v["name"]), Server: strings.TrimRight(string(v["server"]), "/"), State: Other,
-		Applications: []string{}, Missing: []Missing{}, Notes: []string{},
+		Applications: []string{}, Missing: []Missing{}, Notes: []string{}, secret: o, backup: backup,
 	}
 	r.Since, _ = time.Parse(time.RFC3339, text(o, "metadata", "creationTimestamp"))
-	ours := hasPlugin(v["config"])
-	switch {
+	cluster, ours := pluginOf(v["config"])
+	switch step := text(backup, "metadata", "annotations", backupStep); {
 	case static:
 		r.State, r.Holds, r.Subject, r.ExpiresAt = Static, f.Problem, f.Subject, f.ExpiresAt
-	case ours && backup != nil && text(backup, "metadata", "annotations", provedAt) != "":
+	case ours && step == proved:
 		r.State = Proved
+	case ours && step == finishing:
+		r.State = Ending
 	case ours && backup != nil:
 		r.State = Replaced
 	case ours:
 		r.State = Done
 	}
 	if ours && backup != nil { // what the backup holds can still be used
-		r.backup = backup
 		f, _ := doctor.ArgoCDCluster(map[string][]byte{"server": v["server"], "config": values(backup)["config"]}, m.Now())
 		r.Subject, r.ExpiresAt = f.Subject, f.ExpiresAt
 	}
@@ -126,17 +141,22 @@ func (m *Migration) row(o, backup object, c controller, apps []map[string]any) R
 			r.Applications = append(r.Applications, key(a))
 		}
 	}
-	r.Cluster = m.registered(&r)
+	if r.Cluster = cluster; !ours {
+		r.Cluster = m.registered(r)
+	}
 	r.Context = m.Context(r.Secret, r.Server)
 	if static {
-		m.missing(&r, o, c)
+		m.missing(&r, o, c, apps)
 		m.notes(&r, o, c)
+	}
+	if config := v["config"]; len(config) > 0 && json.Unmarshal(config, new(doctor.ArgoCDCredentials)) != nil {
+		r.Missing = append(r.Missing, Missing{"nobody can say what its config holds", "write it as Argo CD reads it"})
 	}
 	return r
 }
 
 // registered finds the name of the cluster at Signalbox.
-func (m *Migration) registered(r *Row) string {
+func (m *Migration) registered(r Row) string {
 	if named := m.Named[r.Secret]; named != "" {
 		return named
 	}
@@ -152,7 +172,7 @@ func (m *Migration) registered(r *Row) string {
 	return ""
 }
 
-func (m *Migration) missing(r *Row, o object, c controller) {
+func (m *Migration) missing(r *Row, o object, c controller, apps []map[string]any) {
 	lacks := func(what, fix string, args ...any) {
 		r.Missing = append(r.Missing, Missing{what, fmt.Sprintf(fix, args...)})
 	}
@@ -163,7 +183,7 @@ func (m *Migration) missing(r *Row, o object, c controller) {
 	if _, err := withPlugin(values(o)["config"], m.PluginArgs(r.Cluster)); err != nil {
 		lacks(err.Error(), "write it as Argo CD reads it")
 	}
-	if maker := madeBy(o); maker != "" {
+	if maker := madeBy(o, apps); maker != "" {
 		lacks("it is made by "+maker+", which would write the credential again", "put there what signalbox cluster trust NAME --for argocd prints")
 	}
 	if len(backupName+r.Secret) > longestName {
@@ -219,18 +239,42 @@ func (m *Migration) notes(r *Row, o object, c controller) {
 	if json.Unmarshal(values(o)["config"], &config) == nil && config.TLS.Insecure {
 		note("Argo CD does not verify the API server (insecure): whoever is between them gets tokens")
 	}
+	if r.backup != nil {
+		note("an earlier run has left a copy of a config in the Secret %s: --apply uses it or replaces it, --rollback removes it", name(r.backup))
+	}
 	if text(o, "metadata", "annotations", lastApplied) != "" {
 		note("kubectl has kept what was applied, with the credential, in an annotation: it is removed too")
 	}
 }
 
-// madeBy names what would undo a change.
-func madeBy(o object) string {
+// madeBy names what would undo a change, empty if a person made the Secret.
+func madeBy(o object, apps []map[string]any) string {
 	if owners := list(o, "metadata", "ownerReferences"); len(owners) > 0 {
 		return text(owners[0], "kind") + " " + text(owners[0], "name")
 	}
+	for _, a := range apps {
+		here := text(a, "spec", "destination", "server") == ownServer || text(a, "spec", "destination", "name") == "in-cluster"
+		if here && slices.ContainsFunc(list(a, "status", "resources"), func(res map[string]any) bool {
+			return text(res, "kind") == "Secret" && text(res, "group") == "" && text(res, "namespace") == namespace(o) && text(res, "name") == name(o)
+		}) {
+			return "the application " + key(a)
+		}
+	}
 	if text(o, "metadata", "annotations", "argocd.argoproj.io/tracking-id") != "" {
 		return "an application of Argo CD"
+	}
+	if release := text(o, "metadata", "annotations", "meta.helm.sh/release-name"); release != "" {
+		return "the Helm release " + release
+	}
+	for label := range members(o, "metadata", "labels") {
+		if strings.Contains(label, "fluxcd.io/") {
+			return "Flux"
+		}
+	}
+	for _, by := range list(o, "metadata", "managedFields") {
+		if program := text(by, "manager"); text(by, "operation") == "Apply" && program != "kubectl" && at(by, "fieldsV1", "f:data", "f:config") != nil {
+			return program + ", which applies it"
+		}
 	}
 	return ""
 }
@@ -318,6 +362,7 @@ type app struct {
 
 	said       string // what its conditions say
 	refreshing bool
+	prunes     bool
 	resources  []map[string]any
 }
 
@@ -340,6 +385,7 @@ func (m *Migration) apps(ctx context.Context, r Row) (map[string]app, error) {
 			Sync: text(o, "status", "sync", "status"), Health: text(o, "status", "health", "status"), Reconciled: text(o, "status", "reconciledAt"),
 			refreshing: text(o, "metadata", "annotations", refreshAsked) != "", resources: list(o, "status", "resources"),
 		}
+		a.prunes, _ = at(o, "spec", "syncPolicy", "automated", "prune").(bool)
 		for _, c := range list(o, "status", "conditions") {
 			if kind := text(c, "type"); strings.HasSuffix(kind, "Error") {
 				a.Errors = append(a.Errors, kind)

@@ -100,18 +100,9 @@ func (m *Migration) refresh(ctx context.Context, application string) error {
 		if err != nil {
 			return err
 		}
-		metadata, _ := at(o, "metadata").(map[string]any)
-		if metadata == nil {
-			return errors.New("the API server's answer is not an object")
-		}
-		annotations, _ := metadata["annotations"].(map[string]any)
-		if annotations == nil {
-			annotations = map[string]any{}
-		}
-		annotations[refreshAsked] = "hard"
-		metadata["annotations"] = annotations
+		annotate(o, refreshAsked, "hard")
 		// Argo CD writes into the same object all the time.
-		if err := m.Hub.put(ctx, path, o); !errors.Is(err, ErrConflict) {
+		if _, err := m.Hub.put(ctx, path, o); !errors.Is(err, ErrConflict) {
 			return err
 		}
 		if err := ctx.Err(); err != nil {

@@ -9,18 +9,29 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/agent/secret"
+	"github.com/signalbox-sts/signalbox/internal/doctor"
 )
 
 // What a backup says about itself.
 const (
-	backupLabel = "signalbox.dev/argocd-migration"
+	backupLabel = doctor.KeptConfig
 	backupOf    = "signalbox.dev/secret" // annotation: the cluster Secret
-	provedAt    = "signalbox.dev/proved" // annotation: when every application was seen to sync
+	backupStep  = "signalbox.dev/step"   // annotation: one of the steps
+	backupSince = "signalbox.dev/since"  // annotation: when it came to this step
 	backupName  = "signalbox-migration-"
 	longestName = 253
 	lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
+)
+
+// The steps of a migration. Each begins by take, so one run alone is in it.
+const (
+	kept      = "kept"      // the old credential is kept, and perhaps replaced
+	proved    = "proved"    // every application was seen to sync
+	returning = "returning" // the old credential is being put back
+	finishing = "finishing" // the old account is being removed: there is no way back
 )
 
 // withPlugin is the config of a cluster Secret with the credential plugin in the place
@@ -44,7 +55,7 @@ func withPlugin(config []byte, args []string) ([]byte, error) {
 	}
 	members["execProviderConfig"], _ = json.Marshal(secret.NewArgoCDConfig(args, "").Exec)
 	text, err := json.Marshal(members)
-	if err == nil && !hasPlugin(text) {
+	if _, is := pluginOf(text); err == nil && !is {
 		err = errors.New("its config is not one that Argo CD reads")
 	}
 	return text, err
@@ -57,27 +68,33 @@ func without(members map[string]json.RawMessage, names ...string) {
 	})
 }
 
-// hasPlugin says whether a config names our plugin.
-func hasPlugin(config []byte) bool {
+// pluginOf is the registered cluster that a config tells our plugin. is says whether it names our plugin.
+func pluginOf(config []byte) (cluster string, is bool) {
 	var c secret.ArgoCDConfig
-	return json.Unmarshal(config, &c) == nil && len(c.Exec.Args) > 0 && c.Exec.Args[0] == secret.PluginArgs(secret.Target{})[0]
+	if json.Unmarshal(config, &c) != nil || len(c.Exec.Args) == 0 || c.Exec.Args[0] != secret.PluginArgs(secret.Target{})[0] {
+		return "", false
+	}
+	if i := slices.Index(c.Exec.Args, "--cluster"); i >= 0 && i+1 < len(c.Exec.Args) {
+		cluster = c.Exec.Args[i+1]
+	}
+	return cluster, true
 }
 
-// backup keeps the config of a cluster Secret, and how its applications are. It goes
-// with its Secret: a credential must not outlive the cluster that it was for.
-func (m *Migration) backup(ctx context.Context, of object, apps map[string]app) (object, error) {
+// keep makes the backup: the config of a cluster Secret, and how its applications are. It is
+// deleted with its Secret: a credential must not outlive the cluster that it was for.
+func (m *Migration) keep(ctx context.Context, of object, apps map[string]app) (object, error) {
 	before, err := json.Marshal(apps)
 	if err != nil {
 		return nil, err
 	}
-	config := values(of)["config"]
+	config, uid := values(of)["config"], text(of, "metadata", "uid")
 	o := map[string]any{
 		"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "immutable": true,
 		"metadata": map[string]any{
 			"name": backupName + name(of), "namespace": m.Namespace,
 			"labels":          map[string]string{backupLabel: "backup"},
-			"annotations":     map[string]string{backupOf: name(of)},
-			"ownerReferences": []any{map[string]any{"apiVersion": "v1", "kind": "Secret", "name": name(of), "uid": text(of, "metadata", "uid")}},
+			"annotations":     map[string]string{backupOf: name(of), backupStep: kept, backupSince: m.Now().UTC().Format(time.RFC3339Nano)},
+			"ownerReferences": []any{map[string]any{"apiVersion": "v1", "kind": "Secret", "name": name(of), "uid": uid}},
 		},
 		"data": map[string][]byte{"config": config, "applications": before},
 	}
@@ -85,75 +102,89 @@ func (m *Migration) backup(ctx context.Context, of object, apps map[string]app) 
 	if !errors.Is(err, ErrConflict) {
 		return made, err
 	}
-	// A run was interrupted before it replaced anything: its backup may be of an older config.
 	old, err := m.Hub.get(ctx, m.secretPath(backupName+name(of)))
 	if err != nil {
 		return nil, err
 	}
+	if isBackupOf(old, of) && string(values(old)["config"]) == string(config) {
+		return m.take(ctx, old, kept) // an interrupted run has made it
+	}
+	if text(old, "metadata", "labels", backupLabel) == "" {
+		return nil, fmt.Errorf("there is a Secret %s that is something else", name(old))
+	}
+	m.told(name(of), "the copy of an older config is replaced")
 	if err := m.Hub.remove(ctx, m.secretPath(name(old)), old); err != nil {
 		return nil, err
 	}
 	return m.Hub.post(ctx, m.secretPath(""), o)
 }
 
-// replace changes the config of a cluster Secret, and nothing that somebody else changes
-// meanwhile. change says what the config becomes.
-func (m *Migration) replace(ctx context.Context, secretName string, change func(now []byte) ([]byte, error)) error {
+// isBackupOf says whether a backup is of this very Secret, and not of one that had its name.
+func isBackupOf(backup, o object) bool {
+	owners := list(backup, "metadata", "ownerReferences")
+	return len(owners) == 1 && text(owners[0], "uid") == text(o, "metadata", "uid")
+}
+
+var errTaken = errors.New("another run works on it: look at the plan again")
+
+// take begins a step. Of several runs that have read the same backup exactly one succeeds;
+// the others get errTaken and have changed nothing.
+func (m *Migration) take(ctx context.Context, backup object, step string) (object, error) {
+	annotate(backup, backupStep, step)
+	annotate(backup, backupSince, m.Now().UTC().Format(time.RFC3339Nano))
+	taken, err := m.Hub.put(ctx, m.secretPath(name(backup)), backup)
+	if errors.Is(err, ErrConflict) || errors.Is(err, ErrMissing) {
+		return nil, errTaken
+	}
+	return taken, err
+}
+
+// errChanged is an edit of somebody else, which is never lost.
+var errChanged = errors.New("somebody else has changed it meanwhile, and it is left as it is")
+
+// write gives a cluster Secret another config, if nobody has changed anything in it since it was read.
+func (m *Migration) write(ctx context.Context, o object, config []byte) error {
+	members(o, "data")["config"] = base64.StdEncoding.EncodeToString(config)
+	// It repeats what was applied last, with the credential in it.
+	delete(members(o, "metadata", "annotations"), lastApplied)
+	_, err := m.Hub.put(ctx, m.secretPath(name(o)), o)
+	return err
+}
+
+// toPlugin replaces the credential in a Secret that was read before its backup was made. It
+// must not read it again: a run that comes late would undo that another one has gone back.
+func (m *Migration) toPlugin(ctx context.Context, r Row, o object) error {
+	config, err := withPlugin(values(o)["config"], m.PluginArgs(r.Cluster))
+	if err == nil {
+		err = m.write(ctx, o, config)
+	}
+	if errors.Is(err, ErrConflict) {
+		return errChanged
+	}
+	return err
+}
+
+// toCredential puts back what was kept, where our plugin is.
+func (m *Migration) toCredential(ctx context.Context, secretName string, backup object) error {
+	old := values(backup)["config"]
 	for range 5 {
 		o, err := m.Hub.get(ctx, m.secretPath(secretName))
 		if err != nil {
 			return err
 		}
-		config, err := change(values(o)["config"])
-		if err != nil {
-			return err
+		now := values(o)["config"]
+		switch _, ours := pluginOf(now); {
+		case string(now) == string(old): // a run that is late finds that it has changed
+			annotate(o, "signalbox.dev/migration-undone", m.Now().UTC().Format(time.RFC3339Nano))
+			_, err = m.Hub.put(ctx, m.secretPath(secretName), o)
+		case ours:
+			err = m.write(ctx, o, old)
+		default:
+			return errChanged
 		}
-		data, _ := at(o, "data").(map[string]any)
-		data["config"] = base64.StdEncoding.EncodeToString(config)
-		// It repeats what was applied last, with the credential in it.
-		if annotations, is := at(o, "metadata", "annotations").(map[string]any); is {
-			delete(annotations, lastApplied)
-		}
-		if err := m.Hub.put(ctx, m.secretPath(secretName), o); !errors.Is(err, ErrConflict) {
+		if !errors.Is(err, ErrConflict) {
 			return err
 		}
 	}
 	return fmt.Errorf("somebody changes it all the time: %w", ErrConflict)
-}
-
-var errChanged = errors.New("its config was changed by somebody else meanwhile, and is left as it is")
-
-// toPlugin replaces the config that was backed up, and no other.
-func (m *Migration) toPlugin(ctx context.Context, r Row, backup object) error {
-	old := string(values(backup)["config"])
-	return m.replace(ctx, r.Secret, func(now []byte) ([]byte, error) {
-		if string(now) != old {
-			return nil, errChanged
-		}
-		return withPlugin(now, m.PluginArgs(r.Cluster))
-	})
-}
-
-// toCredential puts back what was backed up, where our plugin is.
-func (m *Migration) toCredential(ctx context.Context, secretName string, backup object) error {
-	return m.replace(ctx, secretName, func(now []byte) ([]byte, error) {
-		if !hasPlugin(now) {
-			return nil, errChanged
-		}
-		return values(backup)["config"], nil
-	})
-}
-
-// mark says that the applications were seen to sync.
-func (m *Migration) mark(ctx context.Context, backup object) error {
-	o, err := m.Hub.get(ctx, m.secretPath(name(backup)))
-	if err != nil {
-		return err
-	}
-	annotations, _ := at(o, "metadata", "annotations").(map[string]any)
-	if annotations == nil {
-		return errChanged
-	}
-	annotations[provedAt] = m.Now().UTC().Format("2006-01-02T15:04:05Z")
-	return m.Hub.put(ctx, m.secretPath(name(backup)), o)
 }

@@ -52,11 +52,13 @@ it, replaces it, and waits until Argo CD has compared each application again. If
 does not sync, the old credential is put back at once. --rollback puts back all.
 
 --finish is the last step: it removes what was kept, and on each cluster the account
-that the old token is of, with its tokens and the roles that nobody else has. It
-ends when the cluster refuses the old token.
+that the old token is of, with its tokens and the roles that nobody else has. An
+account that a pod or a workload uses stays: only the token goes. It ends when the
+cluster refuses the old token.
 
-It uses kubectl, as you. An interrupted run is begun again with the same command.
-The exit code is 1 if something is missing, or was not migrated.`,
+It uses kubectl, as you. An interrupted run is begun again with the same command, and
+two people can run it at once. The exit code is 1 if something is missing, or was not
+migrated.`,
 		Example: `  signalbox argocd migrate --kube-context hub
   signalbox argocd migrate --kube-context hub --apply --cluster-secret cluster-spoke-a
   signalbox argocd migrate --kube-context hub --rollback
@@ -231,6 +233,7 @@ var inWordsOf = map[argocd.State]string{
 	argocd.Static:   "ready: --apply migrates it",
 	argocd.Replaced: "replaced by an interrupted run: --apply proves it, --rollback goes back",
 	argocd.Proved:   "migrated: --finish removes the old credential, --rollback goes back",
+	argocd.Ending:   "its last step was interrupted: --finish goes on with it",
 	argocd.Done:     "done",
 	argocd.Other:    "has no static credential",
 }

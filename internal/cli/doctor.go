@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -86,7 +87,9 @@ func (a *adminCLI) clustersToLookAt(ctx context.Context, k kubectl, named []stri
 		return nil, false, err
 	}
 	add := func(name, kubeContext string) {
-		get := func(ctx context.Context, path string) ([]byte, error) { return k.get(ctx, kubeContext, path) }
+		get := func(ctx context.Context, path string) ([]byte, error) {
+			return k.call(ctx, kubeContext, http.MethodGet, path, nil)
+		}
 		clusters = append(clusters, doctor.Cluster{Name: name, Get: get, Now: a.env.now})
 	}
 	for _, name := range named {

@@ -14,9 +14,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/signalbox-sts/signalbox/internal/argocd"
-	"github.com/signalbox-sts/signalbox/internal/doctor"
 	"github.com/spf13/cobra"
+
+	"github.com/signalbox-sts/signalbox/internal/argocd"
 )
 
 // kubectl is the program that reaches a cluster as its user does, by whatever
@@ -65,26 +65,15 @@ func (k kubectl) run(ctx context.Context, stdin []byte, args ...string) ([]byte,
 // serverReason is how kubectl begins to say what an API server answered.
 var serverReason = regexp.MustCompile(`(?m)^(?:Error from|error: You must be logged in to the) server \(([A-Za-z]+)\)`)
 
-func (k kubectl) get(ctx context.Context, kubeContext, path string) ([]byte, error) {
-	answer, err := k.run(ctx, nil, "--context", kubeContext, "get", "--raw", path)
-	if hasReason(err, "NotFound") {
-		return nil, doctor.ErrMissing
-	}
-	return answer, err
-}
-
 func hasReason(err error, reasons ...string) bool {
 	var refused *refusedByServer
 	return errors.As(err, &refused) && slices.Contains(reasons, refused.reason)
 }
 
-// call sends one request of any kind. What it sends goes through standard input.
+// call sends one request. What it sends goes through standard input.
 func (k kubectl) call(ctx context.Context, kubeContext, method, path string, body any) ([]byte, error) {
-	var args []string
-	if kubeContext != "" {
-		args = []string{"--context", kubeContext}
-	}
-	args = append(args, map[string]string{http.MethodGet: "get", http.MethodPost: "create", http.MethodPut: "replace", http.MethodDelete: "delete"}[method], "--raw", path)
+	verb := map[string]string{http.MethodGet: "get", http.MethodPost: "create", http.MethodPut: "replace", http.MethodDelete: "delete"}[method]
+	args := []string{"--context", kubeContext, verb, "--raw", path}
 	var stdin []byte
 	if body != nil {
 		var err error

@@ -219,7 +219,7 @@ func TestArgoCDIsMigratedStepByStep(t *testing.T) {
 	s.edit(t, func(file string) string { return file + fmt.Sprintf(argoPolicy, namespace, "move-b") })
 	m.says(1, with("--apply"), "cluster-move-b: FAILED: nothing was changed: the application "+namespace+"/b needs a right", "to create configmaps in shop")
 	mustApply(t, spokes["move-b"], strings.TrimPrefix(writer("shop", deployers), "---\n"))
-	m.says(1, with("--apply"), "cluster-move-b: the application "+namespace+"/b does not sync", "forbidden", "cluster-move-b: FAILED: its old credential was put back")
+	m.says(1, with("--apply"), "cluster-move-b: the application "+namespace+"/b does not sync", "forbidden", "cluster-move-b: its old credential was put back", "cluster-move-b: FAILED: it has its old credential")
 	if !strings.Contains(m.config(r.Hub, "move-b"), tokens["move-b"]) {
 		t.Error("the token of move-b was not put back")
 	}
@@ -244,7 +244,7 @@ func TestArgoCDIsMigratedStepByStep(t *testing.T) {
 	m.says(2, []string{"--finish"}, "say --yes")
 	m.says(0, []string{"--finish", "--yes"}, "cluster-move-a: removed: ServiceAccount kube-system/argocd-manager", "cluster-move-a: removed: ClusterRole argocd-manager-role",
 		"cluster-move-a: removed: ClusterRoleBinding argocd-manager-role-binding", "cluster-move-a: the cluster refuses the old token",
-		"cluster-move-b: note: the account and its roles: 1 pods run with it, such as "+other.Name, "cluster-move-b: the cluster refuses the old token", "there is no way back")
+		"cluster-move-b: note: the account and its roles, since Pod kube-system/"+other.Name+" runs with it", "cluster-move-b: the cluster refuses the old token", "there is no way back")
 	for name, c := range spokes {
 		if out, err := c.KubectlAs(t, c.KubeconfigWith(t, "{token: "+tokens[name]+"}"), "auth", "whoami"); err == nil || !strings.Contains(err.Error(), "Unauthorized") && !strings.Contains(err.Error(), "logged in") {
 			t.Errorf("%s takes the old token: %s, %v", name, out, err)
