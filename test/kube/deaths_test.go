@@ -38,7 +38,6 @@ type duo struct {
 	ofWatcher, ofOther *proxy.Proxy // to the database
 	hub                *rig.Cluster
 	namespace          string
-	made               atomic.Int64 // pods
 }
 
 func startDuo(t *testing.T, namespace string) *duo {
