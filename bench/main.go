@@ -21,17 +21,19 @@ import (
 )
 
 type options struct {
-	only     *regexp.Regexp
-	runs     int
-	duration time.Duration
-	warmUp   time.Duration
-	stored   int // grants in the full database
-	out      string
-	postgres string
-	flood    bool
-	signIns  bool
-	deaths   bool
-	watched  int // pods that are watched while others are deleted
+	only         *regexp.Regexp
+	runs         int
+	duration     time.Duration
+	warmUp       time.Duration
+	stored       int // grants in the full database
+	out          string
+	postgres     string
+	flood        bool
+	signIns      bool
+	deaths       bool
+	gitOps       bool
+	applications int // with exec credentials; a tenth as many agents
+	watched      int // pods that are watched while others are deleted
 }
 
 func main() {
@@ -55,14 +57,16 @@ func run(ctx context.Context) error {
 	flag.BoolVar(&o.flood, "flood", false, "only measure the memory under a flood of large bodies, and write no JSON")
 	flag.BoolVar(&o.signIns, "signins", false, "only flood the sign-in form, and write no JSON")
 	flag.BoolVar(&o.deaths, "deaths", false, "only measure how soon deleted pods have nothing, with a real API server, and write no JSON")
+	flag.BoolVar(&o.gitOps, "gitops", false, "only measure a node under the exec plugins of 10,000 applications and 1,000 agents, and write no JSON")
 	flag.IntVar(&o.watched, "watched", 10_000, "pods that are watched meanwhile")
 	flag.StringVar(&o.postgres, "postgres", "", "directory of initdb and postgres. Empty: the newest under /usr/lib/postgresql")
 	flag.Parse()
+	o.applications = 10_000
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	}
 	if *short {
-		o.runs, o.duration, o.warmUp, o.stored, o.watched = 1, time.Second, 300*time.Millisecond, 20_000, 500
+		o.runs, o.duration, o.warmUp, o.stored, o.watched, o.applications = 1, time.Second, 300*time.Millisecond, 20_000, 500, 1000
 	}
 	var err error
 	if o.only, err = regexp.Compile(*only); err != nil {
@@ -104,6 +108,9 @@ func run(ctx context.Context) error {
 	}
 	if o.deaths {
 		return b.measureDeaths(ctx)
+	}
+	if o.gitOps {
+		return b.measureGitOps(ctx)
 	}
 	report, err := b.measureAll(ctx)
 	if err != nil {

@@ -93,14 +93,18 @@ type podReference struct {
 // proof is a token with the claims that Kubernetes 1.36 writes. No two have
 // the same jti.
 func (h *hub) proof(n int64, now time.Time) (string, error) {
-	pod := n % podCount
+	return h.proofOf(n, int(n%podCount), "shop", "orders", now)
+}
+
+// proofOf is one of this pod.
+func (h *hub) proofOf(n int64, pod int, namespace, account string, now time.Time) (string, error) {
 	uid := func(kind byte, n int64) string { return fmt.Sprintf("%02x3fb4a6-7c7e-4b2c-9d1e-%012x", kind, n) }
 	body, err := json.Marshal(podToken{
-		Aud: []string{proofFor}, Iss: hubIssuer, Jti: uid(1, n), Sub: "system:serviceaccount:shop:orders",
+		Aud: []string{proofFor}, Iss: hubIssuer, Jti: uid(1, n), Sub: "system:serviceaccount:" + namespace + ":" + account,
 		Iat: now.Unix(), Nbf: now.Unix(), Exp: now.Add(time.Hour).Unix(),
 		Kubernetes: podReference{
-			Namespace: "shop", Node: podRef{fmt.Sprintf("node-%d", pod%20), uid(2, pod%20)},
-			Pod: podRef{fmt.Sprintf("orders-7c9d8f6b5-%05x", pod), uid(3, pod)}, ServiceAccount: podRef{"orders", uid(4, 0)},
+			Namespace: namespace, Node: podRef{fmt.Sprintf("node-%d", pod%20), uid(2, int64(pod%20))},
+			Pod: podRef{fmt.Sprintf("%s-7c9d8f6b5-%05x", account, pod), uid(3, int64(pod))}, ServiceAccount: podRef{account, uid(4, 0)},
 		},
 	})
 	if err != nil {

@@ -141,8 +141,17 @@ func parseStat(b []byte) (time.Duration, error) {
 
 // ThreadCPU is the CPU time of the calling thread.
 func ThreadCPU() (time.Duration, error) {
+	return usageOf(syscall.RUSAGE_THREAD)
+}
+
+// OwnCPU is the CPU time of the calling process.
+func OwnCPU() (time.Duration, error) {
+	return usageOf(syscall.RUSAGE_SELF)
+}
+
+func usageOf(who int) (time.Duration, error) {
 	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_THREAD, &usage); err != nil {
+	if err := syscall.Getrusage(who, &usage); err != nil {
 		return 0, err
 	}
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), nil
