@@ -25,6 +25,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/bench/proc"
@@ -43,6 +44,8 @@ type gitOps struct {
 	env   *env
 	roots *x509.CertPool
 	fail  context.CancelCauseFunc
+
+	later atomic.Int64 // answers that said to come again later (503)
 
 	mu      sync.Mutex
 	answers []gitOpsAnswer
@@ -205,25 +208,44 @@ func renewal(c caller, life time.Duration) time.Duration {
 	return life * 2 / 3 * time.Duration(900+100*mathrand.Float64()) / 1000
 }
 
-// token asks for a token as the programs do, with a proof that nobody has seen. Each
+// token gets one.
+func (g *gitOps) token(ctx context.Context, c caller) (life, took time.Duration, err error) {
+	return g.patient(ctx, func() (time.Duration, error) { return g.ask(ctx, c) })
+}
+
+// patient asks again where it is told so. A node whose view of what has ended is too old says to come again
+// later, as on a machine that is too busy. That is counted, and the wait is part of
+// the time.
+func (g *gitOps) patient(ctx context.Context, ask func() (time.Duration, error)) (life, took time.Duration, err error) {
+	for began := time.Now(); ; rest(ctx, time.Second) {
+		life, err = ask()
+		if !errors.Is(err, errLater) || time.Since(began) > 15*time.Second {
+			return life, time.Since(began), err
+		}
+		g.later.Add(1)
+	}
+}
+
+var errLater = errors.New("503: come again later")
+
+// ask asks for a token as the programs do, with a proof that nobody has seen. Each
 // time it is a new connection: a plugin is a new process, which first looks where to
 // ask, and an agent has closed its last one long ago.
-func (g *gitOps) token(ctx context.Context, c caller) (life, took time.Duration, err error) {
+func (g *gitOps) ask(ctx context.Context, c caller) (life time.Duration, err error) {
 	proof, err := g.hub.proofOf(g.hub.serial.Add(1), c.number, fmt.Sprintf("team-%d", c.number%gitOpsTeams), "deployer", time.Now().Add(-time.Second))
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: g.roots, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Timeout: 15 * time.Second, Transport: transport}
-	began := time.Now()
 	endpoint := g.env.issuer + "/token"
 	if c.isPlugin {
 		var metadata struct {
 			TokenEndpoint string `json:"token_endpoint"`
 		}
 		if err := answerOf(ctx, client, http.MethodGet, g.env.issuer+"/.well-known/openid-configuration", "", &metadata); err != nil {
-			return 0, 0, err
+			return 0, err
 		}
 		endpoint = metadata.TokenEndpoint
 	}
@@ -232,12 +254,12 @@ func (g *gitOps) token(ctx context.Context, c caller) (life, took time.Duration,
 		ExpiresIn   int    `json:"expires_in"`
 	}
 	if err := answerOf(ctx, client, http.MethodPost, endpoint, exchangeForm+proof, &answer); err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	if answer.AccessToken == "" || answer.ExpiresIn <= 0 {
-		return 0, 0, errors.New("an answer without a token, or without its life")
+		return 0, errors.New("an answer without a token, or without its life")
 	}
-	return time.Duration(answer.ExpiresIn) * time.Second, time.Since(began), nil
+	return time.Duration(answer.ExpiresIn) * time.Second, nil
 }
 
 func answerOf(ctx context.Context, client *http.Client, method, target, form string, into any) error {
@@ -257,6 +279,9 @@ func answerOf(ctx context.Context, client *http.Client, method, target, form str
 	if err != nil {
 		return err
 	}
+	if response.StatusCode == http.StatusServiceUnavailable {
+		return errLater
+	}
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s %s: %d %.200q", method, target, response.StatusCode, withoutTokens(body))
 	}
@@ -268,10 +293,11 @@ type gitOpsWindow struct {
 	perSecond, cpu     float64 // tokens; percent of one core that the node took
 	p50, p99, max      float64 // ms
 	others, generators float64 // percent of one core
+	later              float64 // answers that said to come again later
 }
 
 func (g *gitOps) window(ctx context.Context) (gitOpsWindow, error) {
-	from := time.Now()
+	from, later := time.Now(), g.later.Load()
 	before, err := g.clocks()
 	if err != nil {
 		return gitOpsWindow{}, err
@@ -295,7 +321,9 @@ func (g *gitOps) window(ctx context.Context) (gitOpsWindow, error) {
 			took = append(took, a.took)
 		}
 	}
-	return summary(took, until.Sub(from), before, after)
+	w, err := summary(took, until.Sub(from), before, after)
+	w.later = float64(g.later.Load() - later)
+	return w, err
 }
 
 // summary of the tokens that came in a window of this length.
@@ -351,6 +379,7 @@ func (g *gitOps) write(w io.Writer, windows []gitOpsWindow, life time.Duration, 
 	fmt.Fprintf(w, "| a token, with connection and TLS, p50 ms | %s | | |\n", of(func(w gitOpsWindow) float64 { return w.p50 }).format("%.1f"))
 	fmt.Fprintf(w, "| p99 ms | %s | ≤ %d ms | %s |\n", p99.format("%.1f"), gitOpsP99, verdict(p99, "%.1f ms", gitOpsP99))
 	fmt.Fprintf(w, "| max ms | %s | | |\n", of(func(w gitOpsWindow) float64 { return w.max }).format("%.1f"))
+	fmt.Fprintf(w, "| answers 503: come again later | %s | | |\n", of(func(w gitOpsWindow) float64 { return w.later }).format("%.0f"))
 	fmt.Fprintf(w, "| the generator's CPU, of one core | %s | | |\n", of(func(w gitOpsWindow) float64 { return w.generators }).format("%.1f %%"))
 	fmt.Fprintf(w, "| CPU of all other processes, of one core | %s | | |\n", of(func(w gitOpsWindow) float64 { return w.others }).format("%.1f %%"))
 }

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/cli"
@@ -174,9 +175,29 @@ func TestAMissedTargetOfGitOpsIsShown(t *testing.T) {
 	}
 }
 
+// A node that has no time is asked again, and that is neither hidden nor quick.
+func TestAnAnswerThatSaysLaterIsCountedAndTakesItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gitOps{}
+		n := 0
+		life, took, err := g.patient(t.Context(), func() (time.Duration, error) {
+			if n++; n <= 2 {
+				return 0, errLater
+			}
+			return time.Minute, nil
+		})
+		if err != nil || life != time.Minute || took != 2*time.Second || g.later.Load() != 2 {
+			t.Errorf("%v, %v, %v, %d", life, took, err, g.later.Load())
+		}
+		if _, _, err := g.patient(t.Context(), func() (time.Duration, error) { return 0, errLater }); !errors.Is(err, errLater) {
+			t.Error(err)
+		}
+	})
+}
+
 // A failure ends the benchmark: it is not counted as a quick answer.
 func TestARefusalEndsTheBenchmark(t *testing.T) {
-	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusServiceUnavailable) }))
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusBadRequest) }))
 	defer s.Close()
 	hub, err := newHub()
 	if err != nil {
