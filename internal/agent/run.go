@@ -215,6 +215,13 @@ func (d *Daemon) Run(ctx context.Context, c *config.Agent, load func() (*config.
 			}
 		})
 	}
+	all.Go(func() {
+		d.files.State.keep(ctx, func(err error) { d.Log.Error("what was written could not be remembered", "error", err) })
+	})
+	trim() // before the first tokens come, and again after them
+	d.removeOthers(ctx, entries)
+	d.set(ctx, entries, onSockets)
+	// Whoever asked before would hear that no token is missing.
 	if health != nil {
 		d.Log.Info("health and metrics", "address", health.Addr().String())
 		serve("listen.health", func() error { return serveHTTP(ctx, health, &http.Server{Handler: d.agent.Handler(controller)}) })
@@ -223,11 +230,6 @@ func (d *Daemon) Run(ctx context.Context, c *config.Agent, load func() (*config.
 		d.Log.Info("tokens over a socket", "path", c.Listen.Socket)
 		serve("listen.socket", func() error { return d.socket.serve(ctx, socket) })
 	}
-	all.Go(func() {
-		d.files.State.keep(ctx, func(err error) { d.Log.Error("what was written could not be remembered", "error", err) })
-	})
-	d.removeOthers(ctx, entries)
-	d.set(ctx, entries, onSockets)
 	d.Log.Info("the agent runs", "tokens", len(entries), "issuer", c.Issuer)
 	defer time.AfterFunc(startIsOver, trim).Stop()
 	d.follow(ctx, c, load, asked)

@@ -407,3 +407,54 @@ func newRecorder() *recorder                    { return &recorder{status: 200, 
 func (r *recorder) Header() http.Header         { return r.header }
 func (r *recorder) WriteHeader(status int)      { r.status = status }
 func (r *recorder) Write(p []byte) (int, error) { return r.body.Write(p) }
+
+// onRecord calls f with each message, and waits for it.
+type onRecord struct {
+	slog.Handler
+	f func(message string)
+}
+
+func (h onRecord) Handle(ctx context.Context, r slog.Record) error {
+	h.f(r.Message)
+	return h.Handler.Handle(ctx, r)
+}
+
+// Until it is known which tokens are wanted, none is missing: nobody is told so.
+func TestNobodyHearsThatTheAgentIsReadyBeforeItHasBegun(t *testing.T) {
+	h := newHouse(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	h.configure("state_file: state.json\ntokens:\n" + entryOf("a", "spoke-a", "file: {path: a}") + entryOf("b", "spoke-a", "file: {path: b}"))
+	h.run()
+	h.holds("b", "secret-token-1")
+	h.stop()
+	early := make(chan error, 1)
+	h.Log = slog.New(onRecord{h.Log.Handler(), func(message string) {
+		if strings.Contains(message, "no longer configured") {
+			client := &http.Client{Timeout: 300 * time.Millisecond, Transport: &http.Transport{DisableKeepAlives: true}}
+			_, err := client.Get("http://" + address + "/readyz")
+			early <- err
+		}
+	}})
+	h.configure("state_file: state.json\nlisten: {health: \"" + address + "\"}\ntokens:\n" + entryOf("a", "spoke-a", "file: {path: a}"))
+	h.run()
+	select {
+	case err := <-early:
+		if err == nil {
+			t.Error("it was answered")
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing was removed")
+	}
+	h.until("it is ready", func() bool {
+		answer, err := http.Get("http://" + address + "/readyz")
+		if err == nil {
+			answer.Body.Close()
+		}
+		return err == nil && answer.StatusCode == http.StatusOK
+	})
+}
