@@ -271,30 +271,40 @@ func (x *exchange) whatToDo(err error) error {
 	if !errors.As(err, &refused) {
 		return err
 	}
-	todo := ""
-	switch refused.code {
+	todo := x.advice(refused.code)
+	if todo == "" {
+		return err
+	}
+	return fmt.Errorf("%w; %s%s", err, todo, requestWords(refused.requestID))
+}
+
+func (x *exchange) advice(code oauth.Code) string {
+	switch code {
+	case oauth.TemporarilyUnavailable, oauth.ServerError:
+		return "try again in a moment"
+	case oauth.UnsupportedGrantType:
+		return "this issuer exchanges no tokens: is --issuer right?"
+	}
+	if x.client.id == loginClient {
+		return adviceForPerson(code)
+	}
+	switch code {
 	case oauth.InvalidTarget:
 		target := "--resource " + config.ShellQuote(x.resource)
 		if x.cluster != "" {
 			target = "--cluster " + x.cluster
 		}
-		todo = fmt.Sprintf("which policy was near is shown by signalbox policy explain --config FILE --subject-token-file %s %s, with the service's file", config.ShellQuote(x.tokenFile), target)
+		return fmt.Sprintf("which policy was near is shown by signalbox policy explain --config FILE --subject-token-file %s %s, with the service's file", config.ShellQuote(x.tokenFile), target)
 	case oauth.InvalidRequest:
-		todo = fmt.Sprintf("signalbox token inspect %s shows what the proof says: is it for the audience %s, has it not expired, and does its pod still live?", config.ShellQuote(x.tokenFile), x.client.issuer)
+		return fmt.Sprintf("signalbox token inspect %s shows what the proof says: is it for the audience %s, has it not expired, and does its pod still live?", config.ShellQuote(x.tokenFile), x.client.issuer)
 	case oauth.InvalidScope:
-		todo = "ask for fewer in --scope, or for none to get all that the trust policy gives"
+		return "ask for fewer in --scope, or for none to get all that the trust policy gives"
 	case oauth.InvalidClient:
-		todo = "are --client-id and --client-secret-file right? A workload needs no client, a token of this issuer does"
+		return "are --client-id and --client-secret-file right? A workload needs no client, a token of this issuer does"
 	case oauth.UnauthorizedClient:
-		todo = "the client needs " + string(oauth.TokenExchange) + " in its grant_types"
-	case oauth.UnsupportedGrantType:
-		todo = "this issuer exchanges no tokens: is --issuer right?"
-	case oauth.TemporarilyUnavailable, oauth.ServerError:
-		todo = "try again in a moment"
-	default:
-		return err
+		return "the client needs " + string(oauth.TokenExchange) + " in its grant_types"
 	}
-	return fmt.Errorf("%w; %s%s", err, todo, requestWords(refused.requestID))
+	return ""
 }
 
 // requestWords say how to find the refusal at the service.

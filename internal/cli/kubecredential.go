@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -40,11 +42,13 @@ cluster. Nobody runs this by hand: a user of the kubeconfig names it.
           args: [kube-credential, --issuer, https://sts.example.com, --cluster, spoke-a]
 
 It exchanges the proof in the subject token's file as signalbox token exchange
-does, whose help shows how a pod gets that file. All programs of one user share
-the token: it is kept in the folder signalbox/exchanged of the cache folder
-(XDG_CACHE_HOME, by default ~/.cache), in a file of mode 0600, and renewed when
-two thirds of its life are over. While the service is away it is used until it
-expires.`,
+does, whose help shows how a pod gets that file. Where there is none and no other
+is named, it asks for whoever has signed in with signalbox login.
+
+All programs of one user share the token: it is kept in the folder
+signalbox/exchanged or signalbox/logins of the cache folder (XDG_CACHE_HOME, by
+default ~/.cache), in a file of mode 0600, and renewed when two thirds of its life
+are over. While the service is away it is used until it expires.`,
 		Example: `  signalbox kube-credential --issuer https://sts.example.com --cluster spoke-a
   kubectl config set-credentials signalbox --exec-api-version=client.authentication.k8s.io/v1 --exec-interactive-mode=Never \
     --exec-command=signalbox --exec-arg=kube-credential --exec-arg=--issuer=https://sts.example.com --exec-arg=--cluster=spoke-a`,
@@ -58,11 +62,22 @@ expires.`,
 			if err := x.checkForKubectl(); err != nil {
 				return err
 			}
-			if x.subjectToken, err = readSubjectToken(env, x.tokenFile); err != nil {
-				return err
-			}
 			asking, err := env.trusting(caFile)
 			if err != nil {
+				return err
+			}
+			if !cmd.Flags().Changed("subject-token-file") && !isThere(x.tokenFile) {
+				p, err := personAt(asking, x.client)
+				if err != nil {
+					return err
+				}
+				got, err := p.clusterToken(cmd.Context(), x)
+				if err != nil {
+					return err
+				}
+				return printExecCredential(env, version, got)
+			}
+			if x.subjectToken, err = readSubjectToken(env, x.tokenFile); err != nil {
 				return err
 			}
 			got, err := sharedToken(cmd.Context(), env, tokencache.Want{
@@ -114,12 +129,24 @@ func (x *exchange) ask(ctx context.Context, env *Environment) (tokencache.Token,
 	return tokencache.Token{Value: got.AccessToken, Obtained: began, Expires: began.Add(got.life())}, nil
 }
 
+// isThere says whether a file is there. One that cannot be looked at is.
+func isThere(file string) bool {
+	_, err := os.Stat(file)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
 // sharedToken is a token that all programs of one user share.
 func sharedToken(ctx context.Context, env *Environment, want tokencache.Want) (tokencache.Token, error) {
-	cache, err := exchangedTokens(env)
+	dir, err := exchangedTokens(env)
 	if err != nil { // a user without a home
-		cache.Warn(fmt.Errorf("the token is not kept for the next command: %w", err))
+		warn(env, fmt.Errorf("the token is not kept for the next command: %w", err))
 	}
+	return sharedTokenIn(ctx, env, dir, want)
+}
+
+// sharedTokenIn is sharedToken in a folder of its own. Without a folder nothing is kept.
+func sharedTokenIn(ctx context.Context, env *Environment, dir string, want tokencache.Want) (tokencache.Token, error) {
+	cache := tokencache.Cache{Dir: dir, Now: env.now, Warn: func(err error) { warn(env, err) }}
 	if cache.Dir == "" {
 		return want.Ask(ctx)
 	}
@@ -128,26 +155,28 @@ func sharedToken(ctx context.Context, env *Environment, want tokencache.Want) (t
 
 // forgetExchanged makes the next command ask for the token again, if this one is kept.
 func forgetExchanged(env *Environment, want tokencache.Want, value string) error {
-	cache, err := exchangedTokens(env)
-	if err != nil || cache.Dir == "" {
+	dir, err := exchangedTokens(env)
+	if err != nil || dir == "" {
 		return nil // nothing is kept
 	}
+	cache := tokencache.Cache{Dir: dir, Now: env.now}
 	return cache.Forget(want, value)
 }
 
-// exchangedTokens is where they are kept. Its Dir is empty where nothing can be.
-func exchangedTokens(env *Environment) (tokencache.Cache, error) {
-	cache := tokencache.Cache{Now: env.now, Warn: func(err error) {
-		fmt.Fprintf(env.Err, "signalbox: warning: %s\n", explain.Printable(err.Error()))
-	}}
+// exchangedTokens is the folder where they are kept. It is empty where nothing can be.
+func exchangedTokens(env *Environment) (string, error) {
 	if env.CacheDir == nil {
-		return cache, nil
+		return "", nil
 	}
 	dir, err := env.CacheDir()
-	if err == nil {
-		cache.Dir = filepath.Join(dir, "signalbox", "exchanged")
+	if err != nil {
+		return "", err
 	}
-	return cache, err
+	return filepath.Join(dir, "signalbox", "exchanged"), nil
+}
+
+func warn(env *Environment, err error) {
+	fmt.Fprintf(env.Err, "signalbox: warning: %s\n", explain.Printable(err.Error()))
 }
 
 // renewed are the claims that change when the same proof is made again.

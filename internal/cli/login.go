@@ -21,6 +21,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/logins"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/tokencache"
 	"github.com/signalbox-sts/signalbox/internal/userdir"
 )
 
@@ -363,20 +364,29 @@ func (p *person) userInfo(ctx context.Context, metadata issuerMetadata, l logins
 	return says, nil
 }
 
-// renew gets the next tokens of a sign-in. An answer that was lost is asked for
-// again at once: the service gives the same one for a few seconds, and later takes
-// whoever comes with the old refresh token for a thief.
+// renewLimit is how long one attempt to renew may take. Two are within the grace
+// period of the service, and within what a person waits for kubectl.
+const renewLimit = 7 * time.Second
+
+// renew gets the next tokens of a sign-in. From the moment when it sends the refresh
+// token nothing interrupts it, and an answer that was lost is asked for again at
+// once: the service gives the same one for a few seconds, and later takes whoever
+// comes with the old refresh token for a thief.
 func (p *person) renew(ctx context.Context, l logins.Login) (logins.Login, error) {
 	endpoint, err := tokenEndpoint(ctx, p.env, p.client.issuer, p.client.insecure)
 	if err != nil {
 		return l, err
 	}
 	began := p.env.now()
-	form := url.Values{"grant_type": {string(oauth.RefreshToken)}, "refresh_token": {l.RefreshToken}}
-	got, err := p.ask(ctx, endpoint, form)
+	attempt := func() (personTokens, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), renewLimit)
+		defer cancel()
+		return p.ask(ctx, endpoint, url.Values{"grant_type": {string(oauth.RefreshToken)}, "refresh_token": {l.RefreshToken}})
+	}
+	got, err := attempt()
 	var refused *errorAnswer
 	if err != nil && !errors.As(err, &refused) {
-		got, err = p.ask(ctx, endpoint, form)
+		got, err = attempt()
 	}
 	switch {
 	case errors.As(err, &refused) && refused.code == oauth.InvalidGrant:
@@ -453,6 +463,55 @@ func (p *person) identity(ctx context.Context) (identity, error) {
 	is := identityOf(l)
 	is.Username, is.Name = says.Username, says.Name
 	return is, nil
+}
+
+// clusterToken is a token of the person's for a cluster, which all programs at this
+// terminal share.
+func (p *person) clusterToken(ctx context.Context, x exchange) (tokencache.Token, error) {
+	l, err := p.store.Get(ctx, p.client.issuer)
+	if errors.Is(err, logins.ErrNone) {
+		err = fmt.Errorf("%w at %s: to sign in, run %s; a pod proves itself with the file %s, which is not there", err, p.client.issuer, p.again(), subjectTokenFile)
+	}
+	if err != nil {
+		return tokencache.Token{}, err
+	}
+	x.client.id, x.subjectType = loginClient, oauth.TokenTypeAccessToken
+	return sharedTokenIn(ctx, p.env, p.kept(l), tokencache.Want{
+		Issuer: p.client.issuer, Target: "cluster:" + x.cluster, Subject: "login:" + l.ID,
+		Ask: func(ctx context.Context) (tokencache.Token, error) { return p.exchange(ctx, x) },
+	})
+}
+
+// exchange exchanges an access token of the sign-in. What comes of it lives no longer,
+// so it must be a young one.
+func (p *person) exchange(ctx context.Context, x exchange) (tokencache.Token, error) {
+	l, err := p.signedIn(ctx, func(l logins.Login) bool {
+		return p.env.now().Before(l.ObtainedAt.Add(l.ExpiresAt.Sub(l.ObtainedAt) / 3))
+	})
+	if err != nil {
+		return tokencache.Token{}, err
+	}
+	x.subjectToken = l.AccessToken
+	got, err := x.ask(ctx, p.env)
+	var refused *errorAnswer
+	if errors.As(err, &refused) && refused.code == oauth.InvalidRequest { // it has ended: the refresh token tells
+		if l, err = p.signedIn(ctx, func(l logins.Login) bool { return l.AccessToken != x.subjectToken }); err != nil {
+			return tokencache.Token{}, err
+		}
+		x.subjectToken = l.AccessToken
+		got, err = x.ask(ctx, p.env)
+	}
+	return got, x.whatToDo(err)
+}
+
+func adviceForPerson(code oauth.Code) string {
+	switch code {
+	case oauth.InvalidTarget:
+		return "a trust policy must lead there from a group of yours (user_group): signalbox whoami says who you are"
+	case oauth.UnauthorizedClient:
+		return "the client " + loginClient + " needs " + string(oauth.TokenExchange) + " in its grant_types"
+	}
+	return ""
 }
 
 func newWhoami(env *Environment) *cobra.Command {

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/logins"
+	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
 // desk is a person's machine, with a browser, beside a whole service of dev.
@@ -437,4 +439,136 @@ func TestALostAnswerLosesNoSignIn(t *testing.T) {
 		t.Error("nothing was renewed")
 	}
 	m.at("whoami").wants(0)
+}
+
+// signedInAt keeps a sign-in at an issuer that answers as a test says.
+func (i *exchangeIssuer) signedInAt(obtained time.Time) *logins.Store {
+	i.Helper()
+	store := &logins.Store{Dir: filepath.Join(i.env["XDG_CONFIG_HOME"], "signalbox", "logins")}
+	l := logins.New(logins.Login{Issuer: i.url, Subject: "ada-id", Username: "ada", RefreshToken: "refresh-0", AccessToken: "access-0", ObtainedAt: obtained, ExpiresAt: obtained.Add(5 * time.Minute)})
+	if _, err := store.Put(i.Context(), l); err != nil {
+		i.Fatal(err)
+	}
+	return store
+}
+
+// people answers refreshes and exchanges. Its refresh tokens work once.
+func (i *exchangeIssuer) people(w http.ResponseWriter, r *http.Request) {
+	n := 0
+	for _, a := range i.requests() {
+		if a.form.Get("grant_type") == "refresh_token" {
+			n++
+		}
+	}
+	switch r.PostForm.Get("grant_type") {
+	case "refresh_token":
+		if r.PostForm.Get("refresh_token") != fmt.Sprint("refresh-", n-1) || r.PostForm.Get("client_id") != loginClient {
+			refuses(http.StatusBadRequest, "invalid_grant", "used already")(w, r)
+			return
+		}
+		fmt.Fprintf(w, `{"access_token":"access-%[1]d","token_type":"Bearer","expires_in":300,"refresh_token":"refresh-%[1]d"}`, n)
+	case string(oauth.TokenExchange):
+		if r.PostForm.Get("subject_token") != fmt.Sprint("access-", n) || r.PostForm.Get("client_id") != loginClient || r.PostForm.Get("subject_token_type") != string(oauth.TokenTypeAccessToken) {
+			refuses(http.StatusBadRequest, "invalid_request", "not active")(w, r)
+			return
+		}
+		fmt.Fprintf(w, `{"access_token":"%s-of-%s","token_type":"Bearer","expires_in":300}`, r.PostForm.Get("audience"), r.PostForm.Get("subject_token"))
+	}
+}
+
+func (i *exchangeIssuer) person(cluster string) result {
+	i.Helper()
+	return i.run("kube-credential", "--issuer", i.url, "--cluster", cluster)
+}
+
+func (i *exchangeIssuer) wasAsked(grants ...string) {
+	i.Helper()
+	var got []string
+	for _, a := range i.requests() {
+		got = append(got, strings.TrimPrefix(a.form.Get("grant_type"), "urn:ietf:params:oauth:grant-type:"))
+	}
+	if strings.Join(got, " ") != strings.Join(grants, " ") {
+		i.Errorf("the issuer was asked for %v, not %v", got, grants)
+	}
+}
+
+func TestKubectlAsksForWhoeverHasSignedIn(t *testing.T) {
+	i := newExchangeIssuer(t)
+	i.answer = i.people
+	i.person("spoke-a").wants(1, "nobody is signed in at "+i.url, "signalbox login --issuer "+i.url, "/var/run/secrets/signalbox/token, which is not there")
+	store := i.signedInAt(time.Now())
+	i.person("spoke-a").wants(0, `"spoke-a-of-access-0"`)
+	i.person("spoke-a").wants(0, `"spoke-a-of-access-0"`)
+	i.person("spoke-b").wants(0, `"spoke-b-of-access-0"`)
+	i.wasAsked("token-exchange", "token-exchange")
+	// The next sign-in gets nothing that was kept for this one.
+	i.signedInAt(time.Now())
+	i.person("spoke-a").wants(0, `"spoke-a-of-access-0"`)
+	i.wasAsked("token-exchange", "token-exchange", "token-exchange")
+	if err := store.Remove(t.Context(), i.url); err != nil {
+		t.Fatal(err)
+	}
+	i.person("spoke-a").wants(1, "nobody is signed in")
+}
+
+func TestAnAccessTokenIsRenewedBeforeItIsExchangedForAShortLife(t *testing.T) {
+	i := newExchangeIssuer(t)
+	i.answer = i.people
+	i.signedInAt(time.Now().Add(-101 * time.Second))
+	i.person("spoke-a").wants(0, `"spoke-a-of-access-1"`)
+	i.person("spoke-b").wants(0, `"spoke-b-of-access-1"`)
+	i.wasAsked("refresh_token", "token-exchange", "token-exchange")
+}
+
+func TestASignInThatIsOverTellsKubectlSo(t *testing.T) {
+	i := newExchangeIssuer(t)
+	i.answer = refuses(http.StatusBadRequest, "invalid_request", "not active")
+	store := i.signedInAt(time.Now())
+	i.answer = func(w http.ResponseWriter, r *http.Request) {
+		code := "invalid_request"
+		if r.PostForm.Get("grant_type") == "refresh_token" {
+			code = "invalid_grant"
+		}
+		refuses(http.StatusBadRequest, code, "ended")(w, r)
+	}
+	i.person("spoke-a").wants(1, "the sign-in is over at "+i.url, "invalid_grant: ended", "signalbox login --issuer "+i.url)
+	if _, err := store.Get(t.Context(), i.url); !errors.Is(err, logins.ErrNone) {
+		t.Errorf("it is kept: %v", err)
+	}
+	i.wasAsked("token-exchange", "refresh_token")
+}
+
+func TestWhereNoPolicyLeadsAPersonIsToldOfGroups(t *testing.T) {
+	i := newExchangeIssuer(t)
+	i.answer = refuses(http.StatusBadRequest, "invalid_target", "no trust policy")
+	i.signedInAt(time.Now())
+	i.person("spoke-a").wants(1, "invalid_target", "user_group", "signalbox why")
+}
+
+// A refresh token that has been sent is spent. What the service answers is kept,
+// whatever happens at the terminal meanwhile (docs/security/threats.md L 120).
+func TestCtrlCInTheMiddleOfARenewalLosesNoSignIn(t *testing.T) {
+	i := newExchangeIssuer(t)
+	ctx, interrupt := context.WithCancel(t.Context())
+	i.answer = func(w http.ResponseWriter, r *http.Request) {
+		if r.PostForm.Get("grant_type") == "refresh_token" {
+			interrupt()
+		}
+		i.people(w, r)
+	}
+	store := i.signedInAt(time.Now().Add(-4 * time.Minute))
+	execute(t, ctx, i.env, strings.NewReader(""), "kube-credential", "--issuer", i.url, "--cluster", "spoke-a").wants(1)
+	if l, err := store.Get(t.Context(), i.url); err != nil || l.RefreshToken != "refresh-1" {
+		t.Errorf("what the service answered is lost: %q, %v", l.RefreshToken, err)
+	}
+	i.answer = i.people
+	i.person("spoke-a").wants(0, `"spoke-a-of-access-1"`)
+}
+
+func TestAPodIsNoPerson(t *testing.T) {
+	i := newExchangeIssuer(t)
+	i.answer = i.people
+	i.signedInAt(time.Now())
+	i.run("kube-credential", "--issuer", i.url, "--cluster", "spoke-a", "--subject-token-file", "/nonexistent/token").wants(1, "there is no file /nonexistent/token to prove who asks")
+	i.wasAsked()
 }

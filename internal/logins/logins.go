@@ -141,9 +141,9 @@ func (s *Store) Remove(ctx context.Context, issuer string) error {
 
 // Use returns a sign-in that is good. If the one that is kept is not, renew makes
 // the next one of it: one process at a time does, and those that wait take what it
-// got. What renew returns is on disk before anybody sees it. renew is not
-// interrupted with ctx: its refresh token would be spent, and what follows lost. If
-// it says ErrEnded, the sign-in is removed.
+// got. What renew returns is on disk before anybody sees it. Once renew has used the
+// refresh token it should not stop with ctx: what follows would be lost. If it says
+// ErrEnded, the sign-in is removed.
 func (s *Store) Use(ctx context.Context, issuer string, good func(Login) bool, renew func(context.Context, Login) (Login, error)) (Login, error) {
 	kept, err := s.Get(ctx, issuer)
 	if err != nil || good(kept) {
@@ -162,7 +162,7 @@ func (s *Store) Use(ctx context.Context, issuer string, good func(Login) bool, r
 	if err := f.write(dir); err != nil {
 		return Login{}, fmt.Errorf("the sign-in cannot be renewed, since what follows could not be kept: %w", err)
 	}
-	next, err := renew(context.WithoutCancel(ctx), f.login)
+	next, err := renew(ctx, f.login)
 	if errors.Is(err, ErrEnded) {
 		return Login{}, errors.Join(err, remove(ctx, dir, issuer))
 	}

@@ -64,15 +64,22 @@ func (c *Cluster) Kubectl(t testing.TB, args ...string) string {
 // KubectlAs runs kubectl with a kubeconfig. The error holds what it wrote to standard error.
 func (c *Cluster) KubectlAs(t testing.TB, kubeconfig string, args ...string) (string, error) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(c.rig.Programs, "kubectl"), append([]string{"--kubeconfig", kubeconfig}, args...)...)
-	// Neither the caches nor the preferences of whoever runs the tests.
-	cmd.Env = append(os.Environ(), "HOME="+c.dir, "KUBECACHEDIR="+c.file("kubectl-cache"))
+	cmd := c.KubectlCommand(t, kubeconfig, args...)
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	if err := cmd.Run(); err != nil {
 		return out.String(), fmt.Errorf("%w: %s", err, bytes.TrimSpace(complaint.Bytes()))
 	}
 	return out.String(), nil
+}
+
+// KubectlCommand is kubectl with a kubeconfig, which nobody has started.
+func (c *Cluster) KubectlCommand(t testing.TB, kubeconfig string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), filepath.Join(c.rig.Programs, "kubectl"), append([]string{"--kubeconfig", kubeconfig}, args...)...)
+	// Neither the caches nor the preferences of whoever runs the tests.
+	cmd.Env = append(os.Environ(), "HOME="+c.dir, "KUBECACHEDIR="+c.file("kubectl-cache"))
+	return cmd
 }
 
 // AuditEvent is a line of the audit log: the parts that tests look at.
