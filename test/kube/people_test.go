@@ -150,7 +150,12 @@ func startPeople(t *testing.T, name string) (desk, *rig.Cluster) {
 	}
 	s.start(t)
 	c := r.Add(t, name, rig.Options{Webhook: asksUs(s)})
-	c.Kubectl(t, "create", "clusterrolebinding", "sre", "--clusterrole=view", "--group=signalbox:admins")
+	c.Kubectl(t, "create", "clusterrole", "sre", "--verb=get,list,watch", "--resource=namespaces,configmaps")
+	c.Kubectl(t, "create", "clusterrolebinding", "sre", "--clusterrole=sre", "--group=signalbox:admins")
+	until(t, 20*time.Second, "the API server has read the role", func() bool {
+		out, _ := c.KubectlAs(t, c.Kubeconfig(), "auth", "can-i", "watch", "configmaps", "--all-namespaces", "--as=x", "--as-group=signalbox:admins")
+		return strings.TrimSpace(out) == "yes"
+	})
 	return desk{s, t.TempDir()}, c
 }
 
