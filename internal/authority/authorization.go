@@ -42,6 +42,12 @@ func (a Authorization) Links() []Link {
 	return links
 }
 
+// Claims are those about the person that were asked for by name and allowed, as
+// far as the client may still have them.
+func (a Authorization) Claims() RequestedClaims {
+	return a.Grant.Claims.Only(func(c PersonClaim) bool { return a.Client.Scopes.Has(c.Scope) })
+}
+
 // PolicyLink is what ends the tokens that a trust policy has allowed when it is
 // changed or removed.
 func PolicyLink(policy string, issued time.Time) Link {

@@ -247,6 +247,18 @@ func (d *Directory) Trust(ctx context.Context) ([]Cluster, []TrustedIssuer, []Po
 	return clusters, sortedValues(declared.TrustedIssuers), sortedValues(declared.Policies), nil
 }
 
+// UpdatedAt is d with people who were changed then: of one person of a file
+// nobody knows more than since when the file is in force.
+func (d *StaticObjects) UpdatedAt(at time.Time) *StaticObjects {
+	dated := *d
+	dated.Users = maps.Clone(d.Users)
+	for id, u := range dated.Users {
+		u.UpdatedAt = at
+		dated.Users[id] = u
+	}
+	return &dated
+}
+
 // ResourceScopes are the scopes of the configuration file's resources, for
 // discovery. Those of the admin API are not announced.
 func (d *StaticObjects) ResourceScopes() []string {

@@ -52,6 +52,7 @@ type Grant struct {
 	AuthTime       time.Time
 	AMR            []string
 	Nonce          string
+	Claims         RequestedClaims
 	Code           Code
 	Refresh        Refresh
 	State          GrantState
@@ -124,6 +125,14 @@ func (g Grant) Links() []Link {
 		links = append(links, Subject{ID: id, Kind: SubjectWorkload}.Epochs(born)...)
 	}
 	return append(links, g.Subject.Epochs(born)...)
+}
+
+// Covers says whether g gives all that asked asks for: scopes, resources and claims.
+func (g Grant) Covers(asked Grant) bool {
+	lacks := func(resource string) bool { return !slices.Contains(g.Resources, resource) }
+	known := g.Claims.Beyond(oauth.Scopes{})
+	more := func(claim string) bool { return !slices.Contains(known, claim) }
+	return g.Scopes.Covers(asked.Scopes) && !slices.ContainsFunc(asked.Resources, lacks) && !slices.ContainsFunc(asked.Claims.Beyond(g.Scopes), more)
 }
 
 // Narrow gives the scopes and resources of a token under the grant: what was

@@ -20,7 +20,8 @@ type UserProfile struct {
 	Email         string `json:"email,omitempty"`
 	EmailVerified bool   `json:"email_verified,omitempty"`
 	// Groups are what trust policies ask for (user_group).
-	Groups []string `json:"groups,omitempty"`
+	Groups []string       `json:"groups,omitempty"`
+	Claims StandardClaims `json:"claims,omitzero"`
 }
 
 // User is a person with an account here.
@@ -32,6 +33,7 @@ type User struct {
 	Email         string
 	EmailVerified bool
 	Groups        []string
+	Claims        StandardClaims
 	Disabled      bool
 	Source        Source
 	Revision      int64 // in the database
@@ -47,7 +49,7 @@ func NewUser(p UserProfile) (User, error) {
 	if found := p.Validate(); len(found) > 0 {
 		return User{}, Problems(found)
 	}
-	return User{ID: p.Sub, Username: p.Username, Name: p.Name, Email: p.Email, EmailVerified: p.EmailVerified, Groups: p.Groups}, nil
+	return User{ID: p.Sub, Username: p.Username, Name: p.Name, Email: p.Email, EmailVerified: p.EmailVerified, Groups: p.Groups, Claims: p.Claims}, nil
 }
 
 // Profile is the user as it is written.
@@ -55,7 +57,7 @@ func (u User) Profile() UserProfile {
 	if u.broken != nil {
 		return *u.broken
 	}
-	return UserProfile{Sub: u.ID, Username: u.Username, Name: u.Name, Email: u.Email, EmailVerified: u.EmailVerified, Groups: slices.Clone(u.Groups)}
+	return UserProfile{Sub: u.ID, Username: u.Username, Name: u.Name, Email: u.Email, EmailVerified: u.EmailVerified, Groups: slices.Clone(u.Groups), Claims: u.Claims}
 }
 
 const maxEmail = 254
@@ -75,6 +77,7 @@ func (p UserProfile) Validate() []Problem {
 	if found.list("groups", p.Groups, maxGroups) {
 		found.each("groups", p.Groups, checkGroup)
 	}
+	p.Claims.validate(&found)
 	return found
 }
 

@@ -256,6 +256,20 @@ func TestUserCommands(t *testing.T) {
 	var bob admin.User
 	s.run("user", "create", "bob", "--email", "bob@example.com", "--password-file", file, "-o", "json").wants(0).into(&bob)
 	s.typing("battery staple\n", "user", "create", "eve", "--password-file", "-").wants(0, "eve")
+	claims := filepath.Join(t.TempDir(), "claims.json")
+	for text, row := range map[string]struct {
+		exit int
+		says string
+	}{
+		`{"given_name":"Grace","address":{"country":"USA"}}`: {0, "Grace"},
+		`{"given_nam":"Grace"}`:                              {1, "given_nam"},
+		`{"birthdate":"soon"}`:                               {1, "birthdate"},
+	} {
+		if err := os.WriteFile(claims, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s.run("user", "create", "grace", "--claims-file", claims, "--password-file", file, "-o", "json").wants(row.exit, row.says)
+	}
 	s.run("user", "create", "mallory").wants(2, "--password-file")
 	s.typing("", "user", "create", "mallory", "--password-file", "-").wants(1, "empty")
 	s.typing("two\nlines", "user", "create", "mallory", "--password-file", "-").wants(1, "more than one line")

@@ -1,11 +1,14 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -81,7 +84,7 @@ func (a *adminCLI) userShow() *cobra.Command {
 
 func (a *adminCLI) userCreate() *cobra.Command {
 	var user admin.NewUser
-	var passwordFile string
+	var passwordFile, claimsFile string
 	cmd := &cobra.Command{
 		Use: "create USERNAME", Short: "Create a user", Args: oneArg("username"),
 		Example: `  signalbox user create bob --email bob@example.com --password-file bob.txt
@@ -92,6 +95,17 @@ func (a *adminCLI) userCreate() *cobra.Command {
 				return err
 			}
 			user.Username = args[0]
+			if claimsFile != "" {
+				text, err := os.ReadFile(claimsFile)
+				if err != nil {
+					return notReadable(err, "the claims")
+				}
+				claims := json.NewDecoder(bytes.NewReader(text))
+				claims.DisallowUnknownFields()
+				if err := claims.Decode(&user.Claims); err != nil {
+					return fmt.Errorf("%s is not an object with standard claims: %w", claimsFile, err)
+				}
+			}
 			var created admin.User
 			if err := a.call(cmd.Context(), http.MethodPost, "/users", nil, user, &created); err != nil {
 				return err
@@ -103,6 +117,8 @@ func (a *adminCLI) userCreate() *cobra.Command {
 	cmd.Flags().StringVar(&user.Email, "email", "", "e-mail address")
 	cmd.Flags().StringSliceVar(&user.Groups, "group", nil, "a group, for trust policies; may be repeated")
 	cmd.Flags().BoolVar(&user.EmailVerified, "email-verified", false, "the address is known to be the person's")
+	cmd.Flags().StringVar(&claimsFile, "claims-file", "", `JSON file with standard claims, such as {"given_name": "Bob", "locale": "fr"}`)
+	_ = cmd.MarkFlagFilename("claims-file", "json")
 	passwordFlag(cmd, &passwordFile)
 	return cmd
 }

@@ -57,6 +57,8 @@ func TestOneWrongThingGivesOneError(t *testing.T) {
 		{"scope with two spaces", with(t, "openid orders:read", "openid  orders:read"), "clients[0].scope", "cannot be used"},
 		{"scope with a space", with(t, "resources:\n", "resources:\n  - {id: 'urn:x:y', scopes: ['a b']}\n"), "resources[0].scopes[0]", "is not a scope"},
 		{"long resource tokens", with(t, "resources:\n", "resources:\n  - {id: 'urn:x:y', access_ttl: 2h}\n"), "resources[0].access_ttl", "out of range"},
+		{"a birthday that is no day", with(t, "username: ada", "username: ada, claims: {birthdate: '1815-02-30'}"), "users[0].claims.birthdate", "not a date"},
+		{"a claim that nobody knows", with(t, "username: ada", "username: ada, claims: {shoe_size: '7'}"), "users[0].claims.shoe_size", "unknown key"},
 		{"user twice, in capitals", good + "  - {username: ADA, password_hash: \"" + testHash + "\"}\n", "users[1].username", "capital letters"},
 		{"user twice", good + "  - {username: ada, password_hash: \"" + testHash + "\"}\n", "users[1].username", "is also users[0]"},
 		{"subject twice", strings.Replace(with(t, "users:\n", "users:\n  - {username: bob, sub: u-1, password_hash: \""+testHash+"\"}\n"), "username: ada", "username: ada, sub: u-1", 1), "users[1].sub", "is also users[0]"},

@@ -7,7 +7,7 @@ import (
 	"crypto/sha512"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/authority"
@@ -56,7 +56,9 @@ func (t accessToken) claims() []byte {
 	if !t.Grant.AuthTime.IsZero() {
 		o.number("auth_time", t.Grant.AuthTime.Unix())
 	}
+	o.text("acr", authority.ACR(t.Grant.AMR))
 	o.list("amr", t.Grant.AMR)
+	o.list("userinfo_claims", t.Claims().UserInfo)
 	o.list("groups", t.Groups)
 	o.text("policy", t.Policy)
 	if t.Actor != nil {
@@ -77,61 +79,44 @@ func ancestors(lineage []authority.Ancestor) (ids, clients []string) {
 	return ids, clients
 }
 
-type idClaims struct {
-	Issuer   string   `json:"iss"`
-	Subject  string   `json:"sub"`
-	Audience string   `json:"aud"`
-	IssuedAt int64    `json:"iat"`
-	Expires  int64    `json:"exp"`
-	AuthTime int64    `json:"auth_time"`
-	Nonce    string   `json:"nonce,omitempty"`
-	Session  string   `json:"sid,omitempty"`
-	AMR      []string `json:"amr,omitempty"`
-	AtHash   string   `json:"at_hash"`
-	Profile
-}
-
-// Profile are the claims about a person that scopes open
-// (OpenID Connect Core §5.4). UserInfo answers with the same.
-type Profile struct {
-	Name              string `json:"name,omitempty"`
-	PreferredUsername string `json:"preferred_username,omitempty"`
-	UpdatedAt         int64  `json:"updated_at,omitempty"`
-	Email             string `json:"email,omitempty"`
-	EmailVerified     *bool  `json:"email_verified,omitempty"`
-}
-
-// ProfileOf gives the claims that the scopes allow.
-func ProfileOf(u authority.User, scopes oauth.Scopes) Profile {
-	var p Profile
-	if scopes.Has(oauth.ScopeProfile) {
-		p.Name, p.PreferredUsername = u.Name, u.Username
-		if !u.UpdatedAt.IsZero() {
-			p.UpdatedAt = u.UpdatedAt.Unix()
+// ClaimsOf are the claims about a person that the scopes open, and those that
+// were asked for by name (OpenID Connect Core §5.4, §5.5).
+func ClaimsOf(u authority.User, scopes oauth.Scopes, asked []string) map[string]any {
+	claims := map[string]any{}
+	for _, c := range authority.PersonClaims {
+		if scopes.Has(c.Scope) || slices.Contains(asked, c.Name) {
+			if value := c.Of(u); value != nil {
+				claims[c.Name] = value
+			}
 		}
 	}
-	if scopes.Has(oauth.ScopeEmail) && u.Email != "" {
-		p.Email, p.EmailVerified = u.Email, &u.EmailVerified
-	}
-	return p
+	return claims
 }
 
+// idToken says who has signed in. What is known about the person is at UserInfo,
+// unless the client asked for it here by name (OpenID Connect Core §5.4).
 func (i *Issuer) idToken(issuer authority.Issuer, a authority.Authorization, user authority.User, accessToken string) (string, error) {
 	signer, err := i.Signer(jose.Algorithm(a.Client.IDTokenAlg), oauth.TypIDToken)
 	if err != nil {
 		return "", err
 	}
 	issued := a.At.Truncate(time.Second)
-	body, err := json.Marshal(idClaims{
-		Issuer: issuer.URL, Subject: a.Grant.Subject.ID, Audience: a.Client.ID,
-		IssuedAt: issued.Unix(), Expires: issued.Add(min(issuer.IDTTL, authority.MaxTokenTTL)).Unix(),
-		AuthTime: a.Grant.AuthTime.Unix(), Nonce: a.Grant.Nonce, Session: a.Grant.SessionID.String(), AMR: a.Grant.AMR,
-		AtHash: atHash(signer.Algorithm(), accessToken), Profile: ProfileOf(user, a.Target.Scopes),
-	})
-	if err != nil {
-		return "", err
+	o := newObject()
+	o.text("iss", issuer.URL)
+	o.text("sub", a.Grant.Subject.ID)
+	o.text("aud", a.Client.ID)
+	o.number("iat", issued.Unix())
+	o.number("exp", issued.Add(min(issuer.IDTTL, authority.MaxTokenTTL)).Unix())
+	o.number("auth_time", a.Grant.AuthTime.Unix())
+	o.text("nonce", a.Grant.Nonce)
+	o.text("sid", a.Grant.SessionID.String())
+	o.text("acr", authority.ACR(a.Grant.AMR))
+	o.list("amr", a.Grant.AMR)
+	o.text("at_hash", atHash(signer.Algorithm(), accessToken))
+	for name, value := range ClaimsOf(user, oauth.Scopes{}, a.Claims().IDToken) {
+		o.json(name, value)
 	}
-	return signer.Sign(body)
+	return signer.Sign(o.end())
 }
 
 // atHash is the left half of the access token's hash, with the hash of the ID

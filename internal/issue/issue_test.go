@@ -284,7 +284,7 @@ func TestAccessTokenClaims(t *testing.T) { // RFC 9068 §2.2
 	want := map[string]any{
 		"iss": testIssuer, "sub": "ada-id", "sub_profile": "user", "aud": []any{testAPI, testIssuer}, "client_id": "web", "scope": "openid read",
 		"iat": float64(testNow.Unix()), "nbf": float64(testNow.Unix()), "exp": float64(testNow.Unix() + 300), "jti": got["jti"], "grant_id": a.Grant.ID.String(),
-		"sid": a.Grant.SessionID.String(), "auth_time": float64(testNow.Unix() - 60), "amr": []any{"pwd"},
+		"sid": a.Grant.SessionID.String(), "auth_time": float64(testNow.Unix() - 60), "acr": "urn:signalbox:acr:password", "amr": []any{"pwd"},
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got  %v\nwant %v", got, want)
@@ -364,10 +364,9 @@ func TestIDTokenClaims(t *testing.T) { // OpenID Connect Core §2
 	sum := sha256.Sum256([]byte(r.AccessToken))
 	want := map[string]any{
 		"iss": testIssuer, "sub": "ada-id", "aud": "web", "iat": float64(testNow.Unix()), "exp": float64(testNow.Unix() + 240), "auth_time": float64(testNow.Unix() - 60),
-		"nonce": "n-0S6", "sid": a.Grant.SessionID.String(), "amr": []any{"pwd"}, "at_hash": base64.RawURLEncoding.EncodeToString(sum[:16]),
-		"name": "Ada", "preferred_username": "ada", "updated_at": float64(testNow.Unix() - 3600), "email": "ada@example.com", "email_verified": true,
+		"nonce": "n-0S6", "sid": a.Grant.SessionID.String(), "acr": "urn:signalbox:acr:password", "amr": []any{"pwd"}, "at_hash": base64.RawURLEncoding.EncodeToString(sum[:16]),
 	}
-	if fmt.Sprint(got) != fmt.Sprint(want) {
+	if fmt.Sprint(got) != fmt.Sprint(want) { // and nothing that the scopes open at UserInfo
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
 	a.Client.IDTokenAlg, a.Target.Scopes = "EdDSA", oauth.MustScopes("openid")
@@ -378,19 +377,54 @@ func TestIDTokenClaims(t *testing.T) { // OpenID Connect Core §2
 	if header.Algorithm != jose.EdDSA || header.Type != "JWT" || claims["at_hash"] != base64.RawURLEncoding.EncodeToString(sum512[:32]) {
 		t.Errorf("%+v %v", header, claims)
 	}
-	for _, name := range []string{"email", "email_verified", "name", "preferred_username", "updated_at"} {
-		if claims[name] != nil {
-			t.Errorf("%s without its scope", name)
-		}
-	}
 	a.IDToken = false
 	if r := b.issue(t, a); r.IDToken != "" {
 		t.Error("an ID token that nobody asked for")
 	}
-	b.user.Email = ""
-	a.Target.Scopes = oauth.MustScopes("openid", "email")
-	if p := ProfileOf(b.user, a.Target.Scopes); p.Email != "" || p.EmailVerified != nil {
-		t.Error("email_verified without an address")
+}
+
+// OpenID Connect Core §5.5: what was asked for by name is where it was asked for.
+func TestClaimsThatWereAskedForByName(t *testing.T) {
+	b := newBench(t)
+	b.user.Claims = authority.StandardClaims{PhoneNumber: "+4930901820", Address: authority.Address{Locality: "Paris"}}
+	a := b.decision()
+	a.Client.Scopes = oauth.MustScopes("openid", "email", "phone", "read")
+	a.Target.Scopes = oauth.MustScopes("openid", "read")
+	a.Grant.Claims = authority.RequestedClaims{UserInfo: []string{"address", "phone_number"}, IDToken: []string{"email", "email_verified", "name"}}
+	r := b.issue(t, a)
+	claims := payload(t, r.IDToken)
+	if claims["email"] != "ada@example.com" || claims["email_verified"] != true || claims["phone_number"] != nil {
+		t.Errorf("ID token: %v", claims)
+	}
+	if claims["name"] != nil || claims["address"] != nil {
+		t.Errorf("claims of a scope that the client has no longer: %v", claims)
+	}
+	for _, format := range []authority.TokenFormat{authority.FormatJWT, authority.FormatOpaque} {
+		a.Format = format
+		token, err := b.Authenticate(b.issue(t, a).AccessToken)
+		if err != nil || !slices.Equal(token.UserInfo, []string{"phone_number"}) {
+			t.Fatalf("%s: %+v %v", format, token, err)
+		}
+		if got := ClaimsOf(b.user, token.Scopes, token.UserInfo); fmt.Sprint(got) != "map[phone_number:+4930901820]" {
+			t.Errorf("UserInfo: %v", got)
+		}
+	}
+}
+
+func TestWhatIsNotKnownOfAPersonIsNotClaimed(t *testing.T) {
+	all := oauth.StandardScopes
+	if got := ClaimsOf(authority.User{ID: "u", Username: "ada"}, all, nil); fmt.Sprint(got) != "map[preferred_username:ada]" {
+		t.Errorf("%v", got)
+	}
+	full := authority.User{Username: "ada", Name: "Ada", Email: "a@example.com", UpdatedAt: testNow, Claims: authority.StandardClaims{
+		GivenName: "A", FamilyName: "B", MiddleName: "C", Nickname: "D", Profile: "E", Picture: "F", Website: "G", Gender: "H", Birthdate: "I", Zoneinfo: "J", Locale: "K",
+		PhoneNumber: "L", Address: authority.Address{Country: "M"},
+	}}
+	if got := ClaimsOf(full, all, nil); len(got) != len(authority.PersonClaims) {
+		t.Errorf("%d claims of %d: %v", len(got), len(authority.PersonClaims), got)
+	}
+	if got := ClaimsOf(full, oauth.MustScopes("openid", "phone"), nil); fmt.Sprint(got) != "map[phone_number:L phone_number_verified:false]" {
+		t.Errorf("%v", got)
 	}
 }
 

@@ -27,8 +27,9 @@ type AccessToken struct {
 	Audience  []string
 	Scopes    oauth.Scopes
 	Groups    []string
-	Policy    string // the trust policy that allowed it; empty where none was asked
-	Bound     bool   // to a key (`cnf`): who presents it must prove that key
+	Policy    string   // the trust policy that allowed it; empty where none was asked
+	Bound     bool     // to a key (`cnf`): who presents it must prove that key
+	UserInfo  []string // claims about the person that UserInfo gives besides those of the scopes
 	Lineage   []authority.Ancestor
 	Workloads []string  // by whose proof its clients have proved themselves: see authority.Grant
 	AuthTime  time.Time // when the person signed in: the last moment of that second; zero where nobody did
@@ -240,6 +241,9 @@ func (r *Reader) fromClaims(c jose.Claims, keyID string, now time.Time) (*Access
 	}
 	if c.Has("groups") {
 		token.Groups = f.list("groups")
+	}
+	if c.Has("userinfo_claims") {
+		token.UserInfo = f.list("userinfo_claims")
 	}
 	if c.Has("policy") {
 		token.Policy = f.text("policy")

@@ -51,6 +51,8 @@ func (n *Node) declare(ctx context.Context, next *current, how string) error {
 		return err
 	}
 	next.declaration, next.since = declaration, n.now()
+	next.file = next.file.UpdatedAt(declaration.At)
+	next.static = next.file
 	n.current.Store(next)
 	n.setLogLevel(next.config)
 	if n.verifier != nil {

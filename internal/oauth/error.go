@@ -14,25 +14,26 @@ type Code string
 
 // The codes that Signalbox answers with, and where each is defined.
 const (
-	InvalidRequest          Code = "invalid_request"           // RFC 6749 §5.2
-	InvalidClient           Code = "invalid_client"            // RFC 6749 §5.2
-	InvalidGrant            Code = "invalid_grant"             // RFC 6749 §5.2
-	UnauthorizedClient      Code = "unauthorized_client"       // RFC 6749 §5.2
-	UnsupportedGrantType    Code = "unsupported_grant_type"    // RFC 6749 §5.2
-	InvalidScope            Code = "invalid_scope"             // RFC 6749 §5.2
-	AccessDenied            Code = "access_denied"             // RFC 6749 §4.1.2.1
-	UnsupportedResponseType Code = "unsupported_response_type" // RFC 6749 §4.1.2.1
-	ServerError             Code = "server_error"              // RFC 6749 §4.1.2.1
-	TemporarilyUnavailable  Code = "temporarily_unavailable"   // RFC 6749 §4.1.2.1
-	InvalidToken            Code = "invalid_token"             // RFC 6750 §3.1
-	InsufficientScope       Code = "insufficient_scope"        // RFC 6750 §3.1
-	InvalidTarget           Code = "invalid_target"            // RFC 8707 §2
-	UnsupportedTokenType    Code = "unsupported_token_type"    // RFC 7009 §2.2.1
-	LoginRequired           Code = "login_required"            // OpenID Connect Core §3.1.2.6
-	ConsentRequired         Code = "consent_required"          // OpenID Connect Core §3.1.2.6
-	InteractionRequired     Code = "interaction_required"      // OpenID Connect Core §3.1.2.6
-	RequestNotSupported     Code = "request_not_supported"     // OpenID Connect Core §3.1.2.6
-	RequestURINotSupported  Code = "request_uri_not_supported" // OpenID Connect Core §3.1.2.6
+	InvalidRequest          Code = "invalid_request"                   // RFC 6749 §5.2
+	InvalidClient           Code = "invalid_client"                    // RFC 6749 §5.2
+	InvalidGrant            Code = "invalid_grant"                     // RFC 6749 §5.2
+	UnauthorizedClient      Code = "unauthorized_client"               // RFC 6749 §5.2
+	UnsupportedGrantType    Code = "unsupported_grant_type"            // RFC 6749 §5.2
+	InvalidScope            Code = "invalid_scope"                     // RFC 6749 §5.2
+	AccessDenied            Code = "access_denied"                     // RFC 6749 §4.1.2.1
+	UnsupportedResponseType Code = "unsupported_response_type"         // RFC 6749 §4.1.2.1
+	ServerError             Code = "server_error"                      // RFC 6749 §4.1.2.1
+	TemporarilyUnavailable  Code = "temporarily_unavailable"           // RFC 6749 §4.1.2.1
+	InvalidToken            Code = "invalid_token"                     // RFC 6750 §3.1
+	InsufficientScope       Code = "insufficient_scope"                // RFC 6750 §3.1
+	InvalidTarget           Code = "invalid_target"                    // RFC 8707 §2
+	UnsupportedTokenType    Code = "unsupported_token_type"            // RFC 7009 §2.2.1
+	LoginRequired           Code = "login_required"                    // OpenID Connect Core §3.1.2.6
+	ConsentRequired         Code = "consent_required"                  // OpenID Connect Core §3.1.2.6
+	InteractionRequired     Code = "interaction_required"              // OpenID Connect Core §3.1.2.6
+	UnmetAuthentication     Code = "unmet_authentication_requirements" // OpenID Connect Core Error Code unmet_authentication_requirements §2
+	RequestNotSupported     Code = "request_not_supported"             // OpenID Connect Core §3.1.2.6
+	RequestURINotSupported  Code = "request_uri_not_supported"         // OpenID Connect Core §3.1.2.6
 )
 
 // Status is the HTTP status that the code's RFC asks for on an endpoint that

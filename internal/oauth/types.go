@@ -52,8 +52,10 @@ const (
 	ScopeOpenID        = "openid"
 	ScopeProfile       = "profile"
 	ScopeEmail         = "email"
+	ScopeAddress       = "address"
+	ScopePhone         = "phone"
 	ScopeOfflineAccess = "offline_access"
 )
 
 // StandardScopes are the scopes of OpenID Connect that every issuer knows.
-var StandardScopes = MustScopes(ScopeOpenID, ScopeProfile, ScopeEmail, ScopeOfflineAccess)
+var StandardScopes = MustScopes(ScopeOpenID, ScopeProfile, ScopeEmail, ScopeAddress, ScopePhone, ScopeOfflineAccess)

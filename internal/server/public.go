@@ -88,9 +88,13 @@ func (p Public) document(routes []route) metadata.Document {
 		RevokeAuthAlgs:         p.AssertionAlgs,
 		CodeChallengeMethods:   []string{"S256"},
 		PromptValues:           []string{"none", "login", "consent", "select_account"},
-		ClaimsSupported: []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "amr", "sid", "at_hash",
-			"name", "preferred_username", "updated_at", "email", "email_verified"},
-		IssParameter: true,
+		ClaimsSupported:        []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "sid", "at_hash"},
+		ACRValues:              authority.ACRs,
+		ClaimsParameter:        true,
+		IssParameter:           true,
+	}
+	for _, c := range authority.PersonClaims {
+		document.ClaimsSupported = append(document.ClaimsSupported, c.Name)
 	}
 	for _, r := range routes {
 		document.SetEndpoint(r.path)

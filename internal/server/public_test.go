@@ -253,7 +253,9 @@ func TestDiscovery(t *testing.T) {
 		"grant_types_supported":                 {"authorization_code", "refresh_token", "client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange", "urn:ietf:params:oauth:grant-type:jwt-bearer"},
 		"id_token_signing_alg_values_supported": {"ES256", "RS256"},
 		"token_endpoint_auth_methods_supported": {"none", "client_secret_basic", "client_secret_post", "private_key_jwt", "federated_jwt"},
-		"scopes_supported":                      {"openid", "profile", "email", "offline_access", "read"},
+		"scopes_supported":                      {"openid", "profile", "email", "address", "phone", "offline_access", "read"},
+		"response_modes_supported":              {"query", "form_post"},
+		"acr_values_supported":                  {"urn:signalbox:acr:password"},
 	} {
 		if got := list(name); !slices.Equal(got, exact) {
 			t.Errorf("%s: %q, want %q", name, got, exact)

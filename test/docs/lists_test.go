@@ -32,7 +32,7 @@ func TestListsAreComplete(t *testing.T) {
 	metadata := get(public, "/.well-known/openid-configuration") // before the metrics, which count it
 	_, claims, _ := strings.Cut(read(t, "internal/issue/claims.go"), ") claims() ")
 	_, told, _ := strings.Cut(read(t, "docs/reference/tokens.md"), "## Claims of access tokens")
-	told, _, _ = strings.Cut(told, "## Headers")
+	told, _, _ = strings.Cut(told, "## Claims of UserInfo")
 	events := words(source(t, false), `(?m)^\tEvent[A-Za-z]+\s+EventType = "([a-z_.]+)"`)
 	for name, c := range map[string]struct{ has, told []string }{
 		"metrics": {
@@ -59,7 +59,14 @@ func TestListsAreComplete(t *testing.T) {
 		"claims of access and ID tokens": {
 			words(claims, `json:"([a-z_]+)`, `o\.(?:text|number|list|oneOrList|json)\("([a-z_]+)"`),
 			slices.DeleteFunc(words(told, "`([a-z_]+)`"), func(w string) bool {
-				return slices.Contains([]string{"openid", "offline_access", "profile", "u_", "id_token_signed_response_alg", "user", "client", "workload", "resource", "invalid_target"}, w)
+				return slices.Contains([]string{"openid", "offline_access", "profile", "u_", "id_token_signed_response_alg", "user", "client", "workload", "resource", "invalid_target",
+					"claims", "email", "name", "value", "unmet_authentication_requirements"}, w) // of the parameter claims
+			}),
+		},
+		"claims of UserInfo": {
+			append(words(read(t, "internal/authority/standard_claims.go"), `\{"([a-z_]+)", oauth\.Scope`), words(section(read(t, "internal/authority/standard_claims.go"), "type Address struct"), `json:"([a-z_]+)`)...),
+			slices.DeleteFunc(words(section(read(t, "docs/reference/tokens.md"), "## Claims of UserInfo"), "`([a-z_]+)`"), func(w string) bool {
+				return w == "sub" || w == "phone" // the scope
 			}),
 		},
 	} {

@@ -16,17 +16,18 @@ import (
 
 // User is a person's account as the API shows it.
 type User struct {
-	UserID        string              `json:"user_id" doc:"The sub of this user's tokens."`
-	Username      string              `json:"username"`
-	Name          string              `json:"name,omitempty"`
-	Email         string              `json:"email,omitempty"`
-	EmailVerified bool                `json:"email_verified"`
-	Groups        []string            `json:"groups,omitempty" doc:"What trust policies ask for (user_group)."`
-	Problems      []authority.Problem `json:"problems,omitempty" doc:"The rules that it breaks, since they have become stricter: it is off."`
-	Disabled      bool                `json:"disabled"`
-	Source        string              `json:"source" enum:"file,database"`
-	CreatedAt     *time.Time          `json:"created_at,omitempty"`
-	UpdatedAt     *time.Time          `json:"updated_at,omitempty"`
+	UserID        string                    `json:"user_id" doc:"The sub of this user's tokens."`
+	Username      string                    `json:"username"`
+	Name          string                    `json:"name,omitempty"`
+	Email         string                    `json:"email,omitempty"`
+	EmailVerified bool                      `json:"email_verified"`
+	Groups        []string                  `json:"groups,omitempty" doc:"What trust policies ask for (user_group)."`
+	Claims        *authority.StandardClaims `json:"claims,omitempty" doc:"Standard claims besides name and email (OpenID Connect Core §5.1)."`
+	Problems      []authority.Problem       `json:"problems,omitempty" doc:"The rules that it breaks, since they have become stricter: it is off."`
+	Disabled      bool                      `json:"disabled"`
+	Source        string                    `json:"source" enum:"file,database"`
+	CreatedAt     *time.Time                `json:"created_at,omitempty"`
+	UpdatedAt     *time.Time                `json:"updated_at,omitempty"`
 }
 
 // NewUser is the body that creates a user.
@@ -37,7 +38,8 @@ type NewUser struct {
 	Email         string `json:"email,omitempty"`
 	EmailVerified bool   `json:"email_verified,omitempty"`
 
-	Groups []string `json:"groups,omitempty" doc:"What trust policies ask for (user_group)."`
+	Groups []string                 `json:"groups,omitempty" doc:"What trust policies ask for (user_group)."`
+	Claims authority.StandardClaims `json:"claims,omitzero" doc:"Standard claims besides name and email (OpenID Connect Core §5.1)."`
 }
 
 // SetGroups is the body that sets a user's groups.
@@ -119,7 +121,7 @@ func (a *API) createUser(ctx context.Context, c *api.Call) (api.Plan, error) {
 		return api.Plan{}, err
 	}
 	user, err := authority.NewUser(authority.UserProfile{
-		Sub: randomID("u_"), Username: body.Username, Name: body.Name, Email: body.Email, EmailVerified: body.EmailVerified, Groups: body.Groups,
+		Sub: randomID("u_"), Username: body.Username, Name: body.Name, Email: body.Email, EmailVerified: body.EmailVerified, Groups: body.Groups, Claims: body.Claims,
 	})
 	if err != nil {
 		return api.Plan{}, err
@@ -306,8 +308,12 @@ func randomID(prefix string) string {
 
 func showUser(u authority.User) User {
 	p := u.Profile()
-	return User{
+	shown := User{
 		UserID: u.ID, Username: p.Username, Name: p.Name, Email: p.Email, EmailVerified: p.EmailVerified, Groups: p.Groups, Problems: u.Problems,
 		Disabled: u.Disabled, Source: string(u.Source), CreatedAt: shownTime(u.CreatedAt), UpdatedAt: shownTime(u.UpdatedAt),
 	}
+	if p.Claims != (authority.StandardClaims{}) {
+		shown.Claims = &p.Claims
+	}
+	return shown
 }

@@ -32,7 +32,7 @@ func (h *Handler) hasConsented(r *http.Request, req request, s authority.Session
 		return false, err
 	}
 	return h.Grants.Consented(r.Context(), authority.Grant{
-		ClientID: req.client.ID, Subject: s.Subject, Scopes: req.target.Scopes, Resources: req.target.ResourceIDs(),
+		ClientID: req.client.ID, Subject: s.Subject, Scopes: req.target.Scopes, Resources: req.target.ResourceIDs(), Claims: req.claims.person,
 		RedirectDigest: req.client.RedirectDigest(req.redirectURI),
 	}, h.Epoch(req.client.ID, s.Subject.ID), now)
 }
@@ -55,7 +55,7 @@ func (h *Handler) showConsent(w http.ResponseWriter, r *http.Request, req reques
 		h.Pages.Fail(w, r, err)
 		return
 	}
-	about, resources := permissions(req.target)
+	about, resources := permissions(req.target, req.claims.person)
 	h.Pages.Show(w, r, http.StatusOK, ui.Consent{
 		Flow: sealed, ClientName: nameOf(req.client), Username: user.Username,
 		Where: whereTo(req.redirectURI), Unverified: req.mayBePosed(), About: about, Resources: resources,
@@ -67,7 +67,7 @@ func (h *Handler) showConsent(w http.ResponseWriter, r *http.Request, req reques
 // come to something else ten minutes later.
 func (req request) outcome() []byte {
 	redirects := req.client.RedirectDigest(req.redirectURI)
-	given := append([]string{hex.EncodeToString(redirects[:]), req.redirectURI, req.target.Scopes.String()}, req.target.ResourceIDs()...)
+	given := append([]string{hex.EncodeToString(redirects[:]), req.redirectURI, req.target.Scopes.String(), strings.Join(req.claims.person.Beyond(req.target.Scopes), " ")}, req.target.ResourceIDs()...)
 	sum := sha256.Sum256([]byte(strings.Join(given, "\n"))) // none of them has a line break in it
 	return sum[:]
 }
@@ -167,7 +167,7 @@ func (h *Handler) approve(w http.ResponseWriter, r *http.Request, req request, s
 	grant := authority.Grant{
 		ID: grantID, ClientID: req.client.ID, Subject: s.Subject,
 		Scopes: req.target.Scopes, Resources: req.target.ResourceIDs(),
-		SessionID: s.ID, AuthTime: s.AuthTime, AMR: s.AMR, Nonce: req.nonce, RedirectDigest: req.client.RedirectDigest(req.redirectURI),
+		SessionID: s.ID, AuthTime: s.AuthTime, AMR: s.AMR, Nonce: req.nonce, Claims: req.claims.person, RedirectDigest: req.client.RedirectDigest(req.redirectURI),
 		Code:  authority.Code{Hash: code.Hash(), Challenge: req.challenge, ExpiresAt: expires},
 		State: authority.GrantPending, CreatedAt: now, ExpiresAt: expires, // RedeemCode sets the real one
 	}

@@ -82,6 +82,7 @@ func good(change ...string) url.Values {
 const (
 	IssuerURL, Callback, API, VerifierChallenge = issuerURL, callback, api, verifierChallenge
 	MaxState, MaxName, MaxNonce, MaxIgnored     = maxState, maxName, maxNonce, maxIgnored
+	MaxClaims                                   = maxClaims
 )
 
 var Static, Good, URI = declared, good, uri

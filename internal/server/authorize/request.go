@@ -54,7 +54,8 @@ type request struct {
 	prompt    prompt
 	maxAge    time.Duration // negative if it was not sent
 	loginHint string
-	subject   string // whom id_token_hint names; empty for anybody
+	subject   string // whom id_token_hint or claims name; empty for anybody
+	claims    requestedClaims
 	params    httpx.Params
 }
 
@@ -152,7 +153,7 @@ func (h *Handler) request(ctx context.Context, p httpx.Params, to destination) (
 	}
 	for name, most := range map[string]int{
 		"nonce": maxNonce, "login_hint": maxName, "id_token_hint": maxHint,
-		"claims": maxIgnored, "acr_values": maxIgnored, "ui_locales": maxIgnored, "claims_locales": maxIgnored, "display": maxIgnored,
+		"claims": maxClaims, "acr_values": maxIgnored, "ui_locales": maxIgnored, "claims_locales": maxIgnored, "display": maxIgnored,
 	} {
 		if len(p.Get(name)) > most {
 			return request{}, oauth.Errorf(oauth.InvalidRequest, "%s is longer than %d bytes", name, most)
@@ -189,6 +190,15 @@ func (h *Handler) request(ctx context.Context, p httpx.Params, to destination) (
 			return request{}, oauth.Errorf(oauth.InvalidRequest, "id_token_hint is not an ID token of this issuer").Because(err)
 		}
 		req.subject = hinted.Subject.ID
+	}
+	if req.claims, err = readClaims(p.Get("claims"), to.client); err != nil {
+		return request{}, err
+	}
+	switch asked := req.claims.subject; {
+	case asked != "" && req.subject != "" && asked != req.subject:
+		return request{}, oauth.Errorf(oauth.InvalidRequest, "claims and id_token_hint name two people")
+	case asked != "":
+		req.subject = asked
 	}
 	if len(req.query()) > maxQuery {
 		return request{}, oauth.Errorf(oauth.InvalidRequest, "the request is longer than %d bytes", maxQuery)
@@ -274,7 +284,7 @@ func (h *Handler) target(ctx context.Context, p httpx.Params, client authority.C
 // carried are the parameters that decide something. Only they are carried.
 var carried = []string{
 	"client_id", "redirect_uri", "response_type", "response_mode", "scope", "state", "nonce",
-	"code_challenge", "code_challenge_method", "prompt", "max_age", "login_hint", "id_token_hint",
+	"code_challenge", "code_challenge_method", "prompt", "max_age", "login_hint", "id_token_hint", "claims",
 }
 
 // query writes the request down again, as it was sent.

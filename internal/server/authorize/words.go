@@ -34,17 +34,23 @@ func whereTo(redirectURI string) string {
 
 var standard = map[string]string{
 	oauth.ScopeOpenID:        "Know that it is you, by an identifier that stays the same",
-	oauth.ScopeProfile:       "See your name and username",
+	oauth.ScopeProfile:       "See your name, username, and what else your profile holds",
 	oauth.ScopeEmail:         "See your email address",
+	oauth.ScopeAddress:       "See your postal address",
+	oauth.ScopePhone:         "See your phone number",
 	oauth.ScopeOfflineAccess: "Keep this access after you sign out, until it expires or you ask the operator of this service to end it",
 }
 
-// permissions puts a target into words, grouped by resource.
-func permissions(t authority.Target) (about []ui.Permission, resources []ui.ResourcePermissions) {
+// permissions puts a target, and the claims that were asked for beside it, into
+// words, grouped by resource.
+func permissions(t authority.Target, claims authority.RequestedClaims) (about []ui.Permission, resources []ui.ResourcePermissions) {
 	for _, scope := range t.Scopes.List() {
 		if words, ok := standard[scope]; ok {
 			about = append(about, ui.Permission{Words: words})
 		}
+	}
+	for _, name := range claims.Beyond(t.Scopes) {
+		about = append(about, ui.Permission{Words: "See your " + strings.ReplaceAll(name, "_", " ")})
 	}
 	for _, r := range t.Resources {
 		group := ui.ResourcePermissions{Resource: strings.TrimPrefix(r.ID, "https://")}

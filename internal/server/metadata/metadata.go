@@ -62,6 +62,7 @@ type Document struct {
 	CodeChallengeMethods   []string           `json:"code_challenge_methods_supported"`
 	PromptValues           []string           `json:"prompt_values_supported"`
 	ClaimsSupported        []string           `json:"claims_supported"`
+	ACRValues              []string           `json:"acr_values_supported"`
 	IssParameter           bool               `json:"authorization_response_iss_parameter_supported"` // RFC 9207 §3
 	ClaimsParameter        bool               `json:"claims_parameter_supported"`
 	RequestParameter       bool               `json:"request_parameter_supported"`

@@ -622,7 +622,7 @@ func TestUserInfo(t *testing.T) { // 75
 func TestUserInfoSaysWhatTheScopesOpen(t *testing.T) {
 	w := newWorld(t)
 	for scope, want := range map[string][]string{
-		"openid": {"sub"}, "openid read": {"sub"}, "openid email": {"email", "email_verified", "sub"}, "openid profile": {"name", "preferred_username", "sub"},
+		"openid": {"sub"}, "openid read": {"sub"}, "openid email": {"email", "email_verified", "sub"}, "openid profile": {"name", "preferred_username", "sub", "updated_at"},
 	} {
 		r := w.userInfo("GET", w.signIn("web", scope).text("access_token"))
 		var got []string

@@ -24,30 +24,27 @@ func (h *Handler) UserInfo(w http.ResponseWriter, r *http.Request) {
 	httpx.JSON(w, http.StatusOK, answer)
 }
 
-type userInfo struct {
-	Subject string `json:"sub"`
-	issue.Profile
-}
-
-func (h *Handler) userInfo(r *http.Request) (userInfo, error) {
+func (h *Handler) userInfo(r *http.Request) (map[string]any, error) {
 	raw, err := bearer(r)
 	if err != nil {
-		return userInfo{}, err
+		return nil, err
 	}
 	token, user, err := h.Tokens.Accept(r.Context(), raw, h.Settings().URL)
 	switch {
 	case errors.Is(err, issue.ErrAudience): // openid is what adds the issuer to the audience
-		return userInfo{}, errNoOpenID
+		return nil, errNoOpenID
 	case errors.Is(err, issue.ErrInactive):
-		return userInfo{}, errBearer.Because(err)
+		return nil, errBearer.Because(err)
 	case err != nil:
-		return userInfo{}, err
+		return nil, err
 	case !token.Scopes.Has(oauth.ScopeOpenID):
-		return userInfo{}, errNoOpenID
+		return nil, errNoOpenID
 	case token.Subject.Kind != authority.SubjectUser:
-		return userInfo{}, errBearer
+		return nil, errBearer
 	}
-	return userInfo{user.ID, issue.ProfileOf(user, token.Scopes)}, nil
+	claims := issue.ClaimsOf(user, token.Scopes, token.UserInfo)
+	claims["sub"] = user.ID
+	return claims, nil
 }
 
 var errBearer = oauth.Errorf(oauth.InvalidToken, "the access token is not valid")

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -14,12 +13,12 @@ import (
 )
 
 const grantColumns = `id, lineage, client_id, subject_issuer, subject_id, subject_kind, scopes, resources,
-	confirmation, evidence_kind, evidence_key, session_id, auth_time, amr, nonce, code_hash, code_challenge, code_redirect_uri, code_expires_at, redirect_digest,
+	confirmation, evidence_kind, evidence_key, session_id, auth_time, amr, nonce, claims, code_hash, code_challenge, code_redirect_uri, code_expires_at, redirect_digest,
 	refresh_generation, refresh_hash, refresh_rotated_at, refresh_idle_expires_at,
 	state, created_at, expires_at, ended_at, end_reason`
 
 const insertGrant = `INSERT INTO grants (` + grantColumns + `, sweep_at)
-	SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30
+	SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31
 	WHERE `
 
 func grantArgs(g authority.Grant) []any {
@@ -31,7 +30,7 @@ func grantArgs(g authority.Grant) []any {
 		g.ID.Bytes(), lineageArg(g.Lineage), g.ClientID, g.Subject.Issuer, g.Subject.ID, string(g.Subject.Kind),
 		g.Scopes.String(), listArg(g.Resources), g.Confirmation.JKT, string(g.Evidence.Kind), g.Evidence.Key, idArg(g.SessionID),
 		micros(g.AuthTime), listArg(g.AMR),
-		[]byte(g.Nonce), hashArg(g.Code.Hash), g.Code.Challenge.String(), g.Code.RedirectURI, micros(g.Code.ExpiresAt), hashArg(g.RedirectDigest),
+		[]byte(g.Nonce), claimsArg(g.Claims), hashArg(g.Code.Hash), g.Code.Challenge.String(), g.Code.RedirectURI, micros(g.Code.ExpiresAt), hashArg(g.RedirectDigest),
 		int64(g.Refresh.Generation), hashArg(g.Refresh.Hash), micros(g.Refresh.RotatedAt), micros(g.Refresh.IdleExpiresAt),
 		string(g.State), micros(g.CreatedAt), micros(g.ExpiresAt), micros(g.EndedAt), g.EndReason,
 		micros(sweepAt),
@@ -279,16 +278,17 @@ var errEnough = errors.New("read enough")
 // newest consentRows: to ask once more for consent is safe.
 func (db *DB) Consented(ctx context.Context, g authority.Grant, since, now time.Time) (bool, error) {
 	covered := false
-	err := db.engine.query(ctx, `SELECT id, created_at, scopes, resources FROM grants
+	err := db.engine.query(ctx, `SELECT id, created_at, scopes, resources, claims FROM grants
 		WHERE subject_id = $1 AND subject_issuer = $2 AND subject_kind = $3 AND client_id = $4
 		AND redirect_digest = $5 AND state = 'active' AND expires_at > $6 ORDER BY id DESC LIMIT $7`,
 		[]any{g.Subject.ID, g.Subject.Issuer, string(g.Subject.Kind), g.ClientID, hashArg(g.RedirectDigest), micros(now), consentRows}, func(r row) error {
 			var (
-				idBytes                 []byte
-				created                 int64
-				scopeText, resourceText string
+				idBytes                         []byte
+				created                         int64
+				scopeText, resourceText, claims string
+				given                           authority.Grant
 			)
-			if err := r.Scan(&idBytes, &created, &scopeText, &resourceText); err != nil {
+			if err := r.Scan(&idBytes, &created, &scopeText, &resourceText, &claims); err != nil {
 				return err
 			}
 			id, err := idOf(idBytes)
@@ -301,16 +301,16 @@ func (db *DB) Consented(ctx context.Context, g authority.Grant, since, now time.
 			if !timeOf(created).After(since) {
 				return nil
 			}
-			scopes, err := oauth.ParseScopes(scopeText)
-			if err != nil {
+			if given.Scopes, err = oauth.ParseScopes(scopeText); err != nil {
 				return err
 			}
-			resources, err := listOf(resourceText)
-			if err != nil {
+			if given.Resources, err = listOf(resourceText); err != nil {
 				return err
 			}
-			lacks := func(wanted string) bool { return !slices.Contains(resources, wanted) }
-			if covered = scopes.Covers(g.Scopes) && !slices.ContainsFunc(g.Resources, lacks); covered {
+			if given.Claims, err = claimsOf(claims); err != nil {
+				return err
+			}
+			if covered = given.Covers(g); covered {
 				return errEnough
 			}
 			return nil
@@ -325,13 +325,13 @@ func scanGrant(r row) (authority.Grant, error) {
 	var (
 		id, session, codeHash, refreshHash, redirects, nonce        []byte
 		lineage, kind, evidence, scopes, resources, amr             string
-		challenge, state                                            string
+		challenge, state, claims                                    string
 		authTime, codeExpires, rotated, idle, created, expires, end int64
 		generation                                                  int64
 		g                                                           authority.Grant
 	)
 	err := r.Scan(&id, &lineage, &g.ClientID, &g.Subject.Issuer, &g.Subject.ID, &kind, &scopes, &resources,
-		&g.Confirmation.JKT, &evidence, &g.Evidence.Key, &session, &authTime, &amr, &nonce, &codeHash, &challenge, &g.Code.RedirectURI, &codeExpires, &redirects,
+		&g.Confirmation.JKT, &evidence, &g.Evidence.Key, &session, &authTime, &amr, &nonce, &claims, &codeHash, &challenge, &g.Code.RedirectURI, &codeExpires, &redirects,
 		&generation, &refreshHash, &rotated, &idle,
 		&state, &created, &expires, &end, &g.EndReason)
 	if err != nil {
@@ -357,6 +357,9 @@ func scanGrant(r row) (authority.Grant, error) {
 	}
 	if g.AMR, err = listOf(amr); err != nil {
 		return failed("amr", err)
+	}
+	if g.Claims, err = claimsOf(claims); err != nil {
+		return failed("claims", err)
 	}
 	if g.Code.Hash, err = hashOf(codeHash); err != nil {
 		return failed("code_hash", err)
@@ -414,4 +417,20 @@ func lineageOf(text string) ([]authority.Ancestor, error) {
 		lineage[i] = authority.Ancestor{GrantID: id, ClientID: pair[1]}
 	}
 	return lineage, nil
+}
+
+// Most grants have no claims of their own, and then an empty text.
+func claimsArg(c authority.RequestedClaims) string {
+	if c.IsZero() {
+		return ""
+	}
+	text, _ := json.Marshal(c) // lists of strings always have a JSON form
+	return string(text)
+}
+
+func claimsOf(text string) (c authority.RequestedClaims, err error) {
+	if text != "" {
+		err = json.Unmarshal([]byte(text), &c)
+	}
+	return c, err
 }

@@ -270,6 +270,7 @@ func checkConsent(t testing.TB, e Engine) {
 	granted := activeGrant(func(g *authority.Grant) {
 		g.Scopes = oauth.MustScopes("openid", "email", "orders:read")
 		g.Resources = []string{"https://api.example.com", "https://other.example.com"}
+		g.Claims = authority.RequestedClaims{UserInfo: []string{"name"}, IDToken: []string{"phone_number"}}
 	})
 	ended := activeGrant(func(g *authority.Grant) { g.Scopes = oauth.MustScopes("admin") })
 	pending := pendingGrant(func(g *authority.Grant) { g.Scopes = oauth.MustScopes("pending") })
@@ -288,6 +289,11 @@ func checkConsent(t testing.TB, e Engine) {
 		{"no scopes and resources", func(g *authority.Grant) { g.Scopes, g.Resources = oauth.Scopes{}, nil }, true},
 		{"one scope more", func(g *authority.Grant) { g.Scopes = oauth.MustScopes("openid", "orders:write") }, false},
 		{"one resource more", func(g *authority.Grant) { g.Resources = []string{"https://third.example.com"} }, false},
+		{"claims in the other place", func(g *authority.Grant) {
+			g.Claims = authority.RequestedClaims{UserInfo: []string{"phone_number"}, IDToken: []string{"name"}}
+		}, true},
+		{"a claim that a scope opens", func(g *authority.Grant) { g.Claims = authority.RequestedClaims{IDToken: []string{"email"}} }, true},
+		{"one claim more", func(g *authority.Grant) { g.Claims = authority.RequestedClaims{UserInfo: []string{"name", "nickname"}} }, false},
 		{"another client", func(g *authority.Grant) { g.ClientID = "cli" }, false},
 		{"other redirect URIs", func(g *authority.Grant) { g.RedirectDigest = hash(8) }, false},
 		{"no redirect URIs, where nobody was asked", func(g *authority.Grant) { g.Scopes, g.RedirectDigest = oauth.MustScopes("unasked"), [32]byte{} }, false},

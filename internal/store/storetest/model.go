@@ -224,9 +224,8 @@ func (m *model) CountGrants(_ context.Context, f authority.GrantFilter) (int, er
 func (m *model) Consented(_ context.Context, asked authority.Grant, since, now time.Time) (bool, error) {
 	defer m.lock()()
 	return len(m.sortedGrants(func(g authority.Grant) bool {
-		_, _, err := g.Narrow(asked.Scopes, asked.Resources)
 		return g.Subject == asked.Subject && g.ClientID == asked.ClientID && g.Alive(now) &&
-			g.RedirectDigest == asked.RedirectDigest && g.RedirectDigest != [32]byte{} && err == nil &&
+			g.RedirectDigest == asked.RedirectDigest && g.RedirectDigest != [32]byte{} && g.Covers(asked) &&
 			g.ID.Time().After(since) && g.CreatedAt.After(since)
 	})) > 0, nil
 }

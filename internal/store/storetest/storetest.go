@@ -105,6 +105,7 @@ func pendingGrant(change ...func(*authority.Grant)) authority.Grant {
 	}
 	pending := func(g *authority.Grant) {
 		g.State, g.Refresh, g.ExpiresAt = authority.GrantPending, authority.Refresh{}, time.Time{}
+		g.Claims = authority.RequestedClaims{UserInfo: []string{"name"}, IDToken: []string{"email", "phone_number"}}
 		g.Code = authority.Code{Hash: hash(100), Challenge: challenge, RedirectURI: "https://app.example.com/callback", ExpiresAt: start.Add(time.Minute)}
 	}
 	return activeGrant(append([]func(*authority.Grant){pending}, change...)...)

@@ -230,7 +230,7 @@ func members(t reflect.Type) []member {
 			all = append(all, members(f.Type)...)
 		case ok && tag != "-":
 			name, options, _ := strings.Cut(tag, ",")
-			all = append(all, member{name, options != "omitempty", f})
+			all = append(all, member{name, options != "omitempty" && options != "omitzero", f})
 		}
 	}
 	return all

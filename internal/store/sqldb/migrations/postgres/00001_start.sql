@@ -21,6 +21,7 @@ CREATE TABLE grants (
     auth_time               bigint  NOT NULL,
     amr                     text    NOT NULL,
     nonce                   bytea   NOT NULL,
+    claims                  text    NOT NULL,
     code_hash               bytea,
     code_challenge          text    NOT NULL,
     code_redirect_uri       text    NOT NULL,

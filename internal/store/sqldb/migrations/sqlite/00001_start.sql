@@ -19,6 +19,7 @@ CREATE TABLE grants (
     auth_time               INTEGER NOT NULL,
     amr                     TEXT    NOT NULL,
     nonce                   BLOB    NOT NULL,
+    claims                  TEXT    NOT NULL,
     code_hash               BLOB,
     code_challenge          TEXT    NOT NULL,
     code_redirect_uri       TEXT    NOT NULL,
