@@ -196,6 +196,7 @@ func TestChart(t *testing.T) {
 	t.Run("its life with helm", func(t *testing.T) { testLifeOfARelease(t, c) })
 	t.Run("the API server takes it", func(t *testing.T) { testAdmission(t, c) })
 	t.Run("it serves", func(t *testing.T) { testServing(t, c) })
+	t.Run("the same with kustomize", func(t *testing.T) { testKustomize(t, c) })
 }
 
 // testAdmission: every object of every set of values, and the pods that controllers would
