@@ -124,7 +124,7 @@ func TestPages(t *testing.T) {
 	}
 }
 
-const mostSkipped = 11
+const mostSkipped = 13
 
 func runPage(t *testing.T, blocks []block) {
 	for _, tool := range []string{"bash", "curl", "openssl", "awk", "sha256sum"} {
@@ -243,6 +243,9 @@ func newWorkplace(t *testing.T, blocks []block) *workplace {
 	}
 	if slices.ContainsFunc(blocks, func(b block) bool { return b.mark == "run" && b.lang == "sh" && strings.Contains(b.text, "kubectl ") }) {
 		w.clusters(t)
+		if slices.ContainsFunc(blocks, func(b block) bool { return b.mark == "run" && strings.Contains(b.text, "helm ") }) {
+			w.helm(t)
+		}
 		return w
 	}
 	// A page about `serve` has its own service; the others meet a dev.
@@ -266,6 +269,22 @@ func (w *workplace) clusters(t *testing.T) {
 	}
 	w.env = append(w.env, "PATH="+binDir+":"+w.kubernetes.Programs+":"+os.Getenv("PATH"),
 		"KUBECONFIG="+w.kubernetes.Hub.Kubeconfig(), "SPOKE="+w.kubernetes.SpokeA.Kubeconfig())
+}
+
+// helm gives the page the tool that `make test` builds, and the checkout's charts.
+func (w *workplace) helm(t *testing.T) {
+	t.Helper()
+	tools := filepath.Join(checkout, ".cache", "tools")
+	if _, err := os.Stat(filepath.Join(tools, "helm")); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("CI=true, but this machine has no helm")
+		}
+		t.Skip("NOT TESTED: this machine has no helm (make test builds it)")
+	}
+	if err := os.Symlink(filepath.Join(checkout, "deploy"), filepath.Join(w.dir, "deploy")); err != nil {
+		t.Fatal(err)
+	}
+	w.env = append(w.env, "PATH="+binDir+":"+w.kubernetes.Programs+":"+tools+":"+os.Getenv("PATH"))
 }
 
 var authenticationFile = regexp.MustCompile(`--authentication-config=(\S+)`)
@@ -379,6 +398,7 @@ func (w *workplace) leavesNothing(t *testing.T) {
 	}
 	for _, e := range entries {
 		switch name := e.Name(); {
+		case name == "deploy": // of the checkout
 		case name == "demo", name == "etc", name == "var", name == "ready.json", strings.HasPrefix(name, "."): // HOME is here too
 		default:
 			t.Errorf("the page leaves %s in its reader's folder: write it to demo/, which Git ignores", name)

@@ -68,7 +68,7 @@ func helmValues(t *testing.T) string {
 	b.WriteString(generated + `
 # Helm values
 
-Of the chart [deploy/helm/signalbox](../../deploy/helm/signalbox). A value that is not here, or has another type, is refused, and so is
+Of the chart [deploy/helm/signalbox](../../deploy/helm/signalbox). [How to install with it](../how-to/kubernetes-install.md). A value that is not here, or has another type, is refused, and so is
 a key of the configuration that the service does not know.
 
 | value | default | what |

@@ -2,6 +2,8 @@ package kube
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -472,6 +474,29 @@ func (b *container) start(t *testing.T) *rig.Program {
 	return rig.Run(t, b.pod.Name, b.command(b.pod.Spec.Containers[0].Args...))
 }
 
+// getToken asks for a token as the client night-job.
+func (b *container) getToken(t *testing.T, public string) {
+	t.Helper()
+	trusted := x509.NewCertPool()
+	trusted.AppendCertsFromPEM([]byte(read(t, b.in("/secrets/signalbox-tls/tls.crt"))))
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted}}}
+	defer client.CloseIdleConnections()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+public+"/token", strings.NewReader("grant_type=client_credentials"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.SetBasicAuth("night-job", strings.TrimSpace(read(t, b.in("/secrets/clients/night-job"))))
+	answer, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if text, _ := io.ReadAll(answer.Body); answer.StatusCode != http.StatusOK || !bytes.Contains(text, []byte(`"access_token":"eyJ`)) {
+		t.Errorf("%s %s", answer.Status, text)
+	}
+}
+
 // secretsOfCharts are those that an operator makes.
 func secretsOfCharts(t *testing.T, database string) files {
 	t.Helper()
@@ -537,6 +562,8 @@ func testServing(t *testing.T, c *rig.Cluster) {
 			p.Wait("it hears of its cluster's pods", func() bool {
 				return strings.Contains(metricsAt(t, admin), `signalbox_cluster_watched{cluster="hub"} 1`)
 			})
+			b.getToken(t, public)
+			b.must(t, "audit", "verify", "--config", "/etc/signalbox/signalbox.yaml")
 		})
 	}
 	t.Run("the agent gets its lease and serves its namespace", func(t *testing.T) {
