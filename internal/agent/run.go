@@ -17,7 +17,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/signalbox-sts/signalbox/internal/agent/secret"
 	"github.com/signalbox-sts/signalbox/internal/config"
 	"github.com/signalbox-sts/signalbox/internal/kube"
 )
@@ -107,7 +106,7 @@ func (d *Daemon) entries(c *config.Agent) (entries []Entry, onSockets map[string
 				return nil, nil, errors.New("the first secret cannot be added while the agent runs: restart it")
 			}
 			e.Outlets = append(e.Outlets, &Secret{Client: d.client, Namespace: t.Secret.Namespace, Name: t.Secret.Name, Spec: t.Secret.Spec,
-				To: secret.Target{Issuer: c.Issuer, Cluster: t.To.Cluster}, For: "token " + t.Name})
+				To: c.Target(t.To.Cluster), For: "token " + t.Name})
 		}
 		if len(t.Socket.UIDs) > 0 {
 			o := &onSocket{name: t.Name, uids: t.Socket.UIDs}

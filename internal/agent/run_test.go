@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/config"
+	"github.com/signalbox-sts/signalbox/internal/kube"
 )
 
 // house is a daemon in a folder, with a service that gives numbered tokens.
@@ -457,4 +458,22 @@ func TestNobodyHearsThatTheAgentIsReadyBeforeItHasBegun(t *testing.T) {
 		}
 		return err == nil && answer.StatusCode == http.StatusOK
 	})
+}
+
+func TestASecretOfArgoCDTellsWhereThePrivateCertificatesAre(t *testing.T) {
+	h := newHouse(t)
+	h.client = &kube.Client{}
+	h.configure("tokens:\n" + entryOf("a", "spoke-a", `secret: {namespace: argocd, name: spoke-a, kind: argocd-cluster, server: "https://10.0.1.1:6443"}`))
+	c, err := h.load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.CAFile = "ca.crt"
+	entries, _, err := h.entries(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if to := entries[0].Outlets[0].(*Secret).To; to != c.Target("spoke-a") || to.CAFile == "" {
+		t.Errorf("%+v", to)
+	}
 }

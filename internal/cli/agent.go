@@ -105,7 +105,7 @@ func signalboxTokens(c *config.Agent, service agent.Service, client *kube.Client
 	}
 	host, _ := os.Hostname() // the random part is enough
 	serving := &controller.Controller{
-		Client: client, Issuer: c.Issuer, Namespaces: k.Namespaces, Clock: agent.SystemClock(), Random: mathrand.Float64, Log: log,
+		Client: client, Issuer: c.Issuer, CAFile: c.Target("").CAFile, Namespaces: k.Namespaces, Clock: agent.SystemClock(), Random: mathrand.Float64, Log: log,
 		Exchange: func(ctx context.Context, proof string, to controller.Target) (string, time.Duration, error) {
 			return service(ctx, agent.Request{SubjectToken: proof, Cluster: to.Cluster, Resource: to.Resource, Scopes: to.Scopes})
 		},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/signalbox-sts/signalbox/internal/agent/secret"
 	"github.com/signalbox-sts/signalbox/internal/argocd"
 	"github.com/signalbox-sts/signalbox/internal/explain"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
@@ -91,7 +92,7 @@ migrated.`,
 	flags.StringArrayVar(&f.only, "cluster-secret", nil, "a cluster Secret to look at, instead of all; repeatable")
 	flags.StringArrayVar(&f.named, "map", nil, "SECRET=CLUSTER: for which registered cluster a Secret is, where the URL of its server does not say; repeatable")
 	flags.StringArrayVar(&f.spokes, "spoke-context", nil, "SECRET=CONTEXT: the context that leads to the cluster of a Secret, where the URL of its server does not say; repeatable")
-	flags.StringVar(&f.issuerCA, "issuer-ca-file", "", "certificates (PEM) that this service is verified with, where they are private; Argo CD's pods have them at "+caInPods)
+	flags.StringVar(&f.issuerCA, "issuer-ca-file", "", "certificates (PEM) that this service is verified with, where they are private; Argo CD's pods have them at "+secret.CAInPods)
 	flags.BoolVar(&f.apply, "apply", false, "migrate what is ready")
 	flags.BoolVar(&f.rollback, "rollback", false, "put every old credential back")
 	flags.BoolVar(&f.finish, "finish", false, "remove the old credentials and their accounts; there is no way back after it")
@@ -142,7 +143,7 @@ func (a *adminCLI) completeMigration(ctx context.Context, m *argocd.Migration, f
 	m.Hub, m.Context = f.to(f.context), f.contextOf
 	m.Spoke = f.to
 	m.PluginArgs = func(cluster string) []string {
-		t := trusting{Cluster: admin.Cluster{Name: cluster}, Us: m.Issuer, IssuerCA: f.issuerCA, CAFile: caInPods}
+		t := trusting{Cluster: admin.Cluster{Name: cluster}, Us: m.Issuer, IssuerCA: f.issuerCA, CAFile: secret.CAInPods}
 		return t.Exec()
 	}
 	m.Exchange = func(ctx context.Context, proof, cluster string) (string, error) {

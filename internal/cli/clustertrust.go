@@ -37,9 +37,6 @@ type trusting struct {
 	At       string
 }
 
-// caInPods is where a pod has IssuerCA, from whatever volume it mounts.
-const caInPods = "/etc/signalbox/ca.crt"
-
 var (
 	trustModes = []string{"jwt", "webhook"}
 	trustFor   = []string{"kube-apiserver", "argocd", "flux", "kubeconfig"}
@@ -61,7 +58,7 @@ For argocd it is a cluster Secret, for kubeconfig the file of a person or a prog
 for flux a ConfigMap, the Secret that signalbox agent fills, and as comments what a
 Git repository and a Receiver need; all need the URL of the API server. With
 --issuer-ca-file they name a file for kube-credential: that file in a kubeconfig,
-` + caInPods + ` in a pod.
+` + secret.CAInPods + ` in a pod.
 
 With --check nothing is printed for the other side: what can be proved from here is.`,
 		Example: `  signalbox cluster trust spoke-a --mode jwt > /etc/kubernetes/authentication.yaml
@@ -147,7 +144,7 @@ func (t trusting) yaml(mode, audience string) (string, error) {
 	case t.APIServer == "":
 		return "", &usageError{fmt.Errorf("nobody has said where the API server of %s is: --server URL", t.Name)}
 	case audience == "argocd":
-		t.CAFile = caInPods
+		t.CAFile = secret.CAInPods
 	}
 	var text strings.Builder
 	err := trustTemplates.ExecuteTemplate(&text, name, t)
@@ -156,11 +153,11 @@ func (t trusting) yaml(mode, audience string) (string, error) {
 
 // Exec is the credential plugin for client-go.
 func (t trusting) Exec() []string {
-	args := secret.PluginArgs(secret.Target{Issuer: t.Us, Cluster: t.Name})
+	to := secret.Target{Issuer: t.Us, Cluster: t.Name}
 	if t.IssuerCA != "" {
-		args = append(args, "--ca-file", t.CAFile)
+		to.CAFile = t.CAFile
 	}
-	return args
+	return secret.PluginArgs(to)
 }
 
 // ArgoConfig is the member config of a cluster Secret of Argo CD.

@@ -144,6 +144,15 @@ func ParseAgent(name string, data []byte) (*Agent, error) {
 	return a, nil
 }
 
+// Target is where a token for this cluster comes from, for those who read a Secret.
+func (a *Agent) Target(cluster string) secret.Target {
+	to := secret.Target{Issuer: a.Issuer, Cluster: cluster}
+	if a.CAFile != "" {
+		to.CAFile = secret.CAInPods
+	}
+	return to
+}
+
 // Fixed lists the keys in which next differs from a although they cannot change
 // while the agent runs.
 func (a *Agent) Fixed(next *Agent) []string { return fixed(agentTable, a, next) }
@@ -426,7 +435,7 @@ func (d *document) agentSecret(a *Agent, t *AgentToken, key func(string) string)
 		"Kind": "kind", "Server": "server", "CA": "ca_file", "URL": "url", "Type": "type",
 		"Project": "project", "Username": "username", "Registry": "registry", "Data": "data",
 	}
-	for _, p := range s.Spec.Check(secret.Target{Issuer: a.Issuer, Cluster: t.To.Cluster}) {
+	for _, p := range s.Spec.Check(a.Target(t.To.Cluster)) {
 		if at := section + "." + names[p.Member]; !d.Failed[at] {
 			d.Fail(at, p.Text, p.Fix)
 		}

@@ -170,3 +170,13 @@ func FuzzParseAgent(f *testing.F) {
 		}
 	})
 }
+
+// Whoever asks the issuer from a pod of his own needs the certificates there.
+func TestAPrivateIssuerIsToldToThePluginsOfOthers(t *testing.T) {
+	for file, want := range map[string]string{"": "", "/etc/agent/ca.crt": "/etc/signalbox/ca.crt"} {
+		a := Agent{Issuer: "https://sts.example.com", CAFile: file}
+		if got := a.Target("spoke-a"); got.CAFile != want || got.Issuer != a.Issuer || got.Cluster != "spoke-a" {
+			t.Errorf("ca_file %q: %+v", file, got)
+		}
+	}
+}

@@ -5,7 +5,7 @@ var agentTable = []field{
 	{key: "issuer", at: in(func(a *Agent) any { return &a.Issuer }), example: "https://sts.example.com", change: atReload,
 		doc: "The URL of the service that gives the tokens. http only for a loopback address."},
 	{key: "ca_file", at: in(func(a *Agent) any { return &a.CAFile }), example: "/etc/signalbox/ca.crt", change: atReload,
-		doc: "PEM file with the certificates that the issuer is verified with. Default: the system's."},
+		doc: "PEM file with the certificates that the issuer is verified with. Default: the system's. With it, a Secret of kind argocd-cluster tells the program in Argo CD's pods to look at /etc/signalbox/ca.crt."},
 	{key: "listen", doc: "Where the agent answers. Without a key, nowhere.", fields: []field{
 		{key: "health", at: in(func(a *Agent) any { return &a.Listen.Health }), example: `"127.0.0.1:9191"`,
 			doc: "Address of /livez, /readyz and /metrics, host:port. It speaks plain HTTP, and shows names and times, but no token."},

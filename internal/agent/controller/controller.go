@@ -34,6 +34,7 @@ type Exchange func(ctx context.Context, proof string, to Target) (value string, 
 type Controller struct {
 	Client     *kube.Client
 	Issuer     string // the audience of the proofs
+	CAFile     string // as in secret.Target
 	Exchange   Exchange
 	Namespaces []string
 	Clock      agent.Clock
@@ -415,7 +416,7 @@ func (c *Controller) setFinalizers(ctx context.Context, r *resource, to []string
 func (c *Controller) outlet(r *resource) *agent.Secret {
 	return &agent.Secret{
 		Client: c.Client, Namespace: r.Metadata.Namespace, Name: r.Spec.Secret.Name, Spec: r.spec(),
-		To:  secret.Target{Issuer: c.Issuer, Cluster: r.Spec.To.Cluster},
+		To:  secret.Target{Issuer: c.Issuer, Cluster: r.Spec.To.Cluster, CAFile: c.CAFile},
 		For: "SignalboxToken " + r.Metadata.Name,
 		Owner: map[string]any{
 			"apiVersion": kube.SignalboxTokens.APIVersion(), "kind": "SignalboxToken", "name": r.Metadata.Name, "uid": r.Metadata.UID,

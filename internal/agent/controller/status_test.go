@@ -89,3 +89,10 @@ func FuzzResource(f *testing.F) {
 		}
 	})
 }
+
+func TestTheSecretOfASignalboxTokenTellsWhereThePrivateCertificatesAre(t *testing.T) {
+	c := &Controller{Issuer: "https://sts.example.com", CAFile: "/etc/signalbox/ca.crt"}
+	if to := c.outlet(&resource{}).To; to.Issuer != c.Issuer || to.CAFile != c.CAFile {
+		t.Errorf("%+v", to)
+	}
+}

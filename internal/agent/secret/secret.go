@@ -69,7 +69,13 @@ type Spec struct {
 type Target struct {
 	Issuer  string
 	Cluster string // by its name at the issuer; empty for a resource
+	// CAFile is where a credential plugin finds the certificates (PEM) of an issuer whose
+	// certificate is private. Empty: it takes the system's.
+	CAFile string
 }
+
+// CAInPods is CAFile in a pod of others, from whatever volume it mounts.
+const CAInPods = "/etc/signalbox/ca.crt"
 
 // Token is what goes into a Secret.
 type Token struct {
@@ -237,7 +243,11 @@ func (s Spec) Render(to Target, token Token) (Rendered, error) {
 
 // PluginArgs are the arguments with which `signalbox` is a credential plugin of client-go.
 func PluginArgs(to Target) []string {
-	return []string{"kube-credential", "--issuer", to.Issuer, "--cluster", to.Cluster}
+	args := []string{"kube-credential", "--issuer", to.Issuer, "--cluster", to.Cluster}
+	if to.CAFile != "" {
+		args = append(args, "--ca-file", to.CAFile)
+	}
+	return args
 }
 
 // ArgoCDConfig is the member config of a cluster Secret of Argo CD, in JSON.

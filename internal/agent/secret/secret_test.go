@@ -139,6 +139,14 @@ func TestAClusterOfArgoCDHasNoTokenAndNeverChanges(t *testing.T) {
 		strings.Join(config.Exec.Args, " ") != "kube-credential --issuer https://sts.example.com --cluster spoke-a" || config.TLS.Insecure || string(config.TLS.CAData) != ca {
 		t.Errorf("config is %s", r.Data["config"])
 	}
+	to := target
+	to.CAFile = CAInPods // the issuer's certificate is private
+	if r, err = s.Render(to, Token{}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(r.Data["config"]), `"--cluster","spoke-a","--ca-file","/etc/signalbox/ca.crt"],`) {
+		t.Errorf("config is %s", r.Data["config"])
+	}
 	if r.Labels["argocd.argoproj.io/secret-type"] != "cluster" || string(r.Data["name"]) != "spoke-a" || string(r.Data["server"]) != s.Server {
 		t.Errorf("%v %q", r.Labels, r.texts())
 	}
