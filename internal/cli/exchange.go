@@ -55,6 +55,9 @@ client. A pod has its token in ` + subjectTokenFile + `
 if a volume of it says so; the audience is the issuer's URL:
 
 ` + projected + `
+Where that file is not there and no other is named, it asks for whoever has signed
+in at this terminal with signalbox login.
+
 With --subject-token-type access_token the proof is a token of this issuer, and
 a client asks that acts for whom it is about: the context's, or --client-id.`,
 		Example: `  signalbox token exchange --issuer https://sts.example.com --cluster spoke-a
@@ -65,12 +68,22 @@ a client asks that acts for whom it is about: the context's, or --client-id.`,
 			if err := checkOutput(output, dataForms); err != nil {
 				return err
 			}
-			if err := x.readFlags(env, &who, kind); err != nil {
+			if err := x.checkTarget(); err != nil {
 				return err
 			}
-			got, err := x.run(cmd.Context(), env)
+			var got exchanged
+			var err error
+			if kind == "jwt" && !who.clientID.given && x.isForPerson(cmd) {
+				got, err = x.runForPerson(cmd.Context(), env, &who)
+			} else {
+				if err := x.readFlags(env, &who, kind); err != nil {
+					return err
+				}
+				got, err = x.run(cmd.Context(), env)
+				err = x.whatToDo(err)
+			}
 			if err != nil {
-				return x.whatToDo(err)
+				return err
 			}
 			if output != "text" {
 				return printData(env.Out, output, got)
@@ -109,13 +122,49 @@ func (x *exchange) flags(cmd *cobra.Command) {
 	_ = cmd.MarkFlagFilename("subject-token-file")
 }
 
-func (x *exchange) readFlags(env *Environment, who *caller, kind string) (err error) {
+// isForPerson says whether whoever has signed in at this terminal asks: where no file
+// is named, and a pod's is not there.
+func (x *exchange) isForPerson(cmd *cobra.Command) bool {
+	return !cmd.Flags().Changed("subject-token-file") && !isThere(x.tokenFile)
+}
+
+func (x *exchange) runForPerson(ctx context.Context, env *Environment, who *caller) (got exchanged, err error) {
+	service, err := who.service(env)
+	if err != nil {
+		return got, err
+	}
+	p, err := personAt(env, service)
+	if err != nil {
+		return got, err
+	}
+	if _, err := p.id(); err != nil {
+		return got, err
+	}
+	x.client = p.client
+	err = p.exchange(ctx, *x, func(x exchange) error {
+		got, err = x.run(ctx, env)
+		return err
+	})
+	return got, err
+}
+
+// checkTarget finds what the token cannot be for.
+func (x *exchange) checkTarget() error {
 	if (x.cluster == "") == (x.resource == "") {
 		return &usageError{errors.New("say what the token is for: --cluster NAME or --resource URI, one of the two")}
 	}
-	if err := x.checkCluster(); err != nil {
-		return err
+	return x.checkCluster()
+}
+
+// key names what is asked for, for those who share it.
+func (x *exchange) key() string {
+	if x.cluster != "" {
+		return "cluster:" + x.cluster
 	}
+	return "resource:" + x.resource + " scope:" + x.scope
+}
+
+func (x *exchange) readFlags(env *Environment, who *caller, kind string) (err error) {
 	if x.client, err = who.service(env); err != nil {
 		return err
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/signalbox-sts/signalbox/internal/explain"
-	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/tokencache"
 )
 
@@ -35,7 +34,8 @@ configuration names it, and Git adds what it wants at the end.
     helper = !signalbox git-credential --issuer https://sts.example.com --resource https://git.example.com
 
 It exchanges the proof in the subject token's file as signalbox token exchange
-does, or asks with client credentials where --client-id is given. The token is
+does, or asks for whoever has signed in with signalbox login where there is none,
+or with client credentials where --client-id is given. The token is
 shared and renewed as that of signalbox kube-credential is. When a server refuses
 a token, Git says so, and the next one is asked for again.
 
@@ -66,18 +66,19 @@ password of the user ` + gitUser + `.`,
 			if args[0] == "store" || !asked.isFor(home) {
 				return nil // the token is kept already, or Git asks another helper
 			}
-			want, err := x.forGit(env, caFile)
+			dir, want, err := x.forGit(cmd, env, caFile)
 			if err != nil {
 				return err
 			}
-			if args[0] == "erase" {
-				return forgetExchanged(env, want, asked.secret())
+			if args[0] == "erase" { // the next command asks for the token again, if it is this one
+				if dir == "" {
+					return nil // nothing is kept
+				}
+				cache := tokencache.Cache{Dir: dir, Now: env.now}
+				return cache.Forget(want, asked.secret())
 			}
-			got, err := sharedToken(cmd.Context(), env, want)
-			switch {
-			case err != nil && x.client.id == "":
-				return x.whatToDo(err)
-			case err != nil:
+			got, err := sharedToken(cmd.Context(), env, dir, want)
+			if err != nil {
 				return err
 			}
 			return asked.answer(env.Out, got)
@@ -124,24 +125,19 @@ func (x *exchange) checkForGit(server string) (*url.URL, error) {
 }
 
 // forGit reads the proof or the client's secret, and says which token is wanted.
-func (x *exchange) forGit(env *Environment, caFile string) (tokencache.Want, error) {
+func (x *exchange) forGit(cmd *cobra.Command, env *Environment, caFile string) (dir string, want tokencache.Want, err error) {
 	asking, err := env.trusting(caFile)
 	if err != nil {
-		return tokencache.Want{}, err
-	}
-	want := tokencache.Want{
-		Issuer: x.client.issuer, Target: "resource:" + x.resource + " scope:" + x.scope,
-		Ask: func(ctx context.Context) (tokencache.Token, error) { return x.ask(ctx, asking) },
+		return "", want, err
 	}
 	if x.client.id == "" {
-		x.subjectType = oauth.TokenTypeJWT
-		x.subjectToken, err = readSubjectToken(env, x.tokenFile)
-		want.Subject = "proof:" + subjectOf(x.subjectToken)
-		return want, err
+		return x.shared(cmd, asking)
 	}
-	want.Subject = "client:" + x.client.id
 	x.secret, err = readSecret(env, x.client.secretFile)
-	return want, err
+	return exchangedTokens(env), tokencache.Want{
+		Issuer: x.client.issuer, Target: x.key(), Subject: "client:" + x.client.id,
+		Ask: func(ctx context.Context) (tokencache.Token, error) { return x.ask(ctx, asking) },
+	}, err
 }
 
 // gitRequest is what Git says: lines of key=value (git-credential(1)).

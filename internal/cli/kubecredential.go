@@ -66,26 +66,13 @@ are over. While the service is away it is used until it expires.`,
 			if err != nil {
 				return err
 			}
-			if !cmd.Flags().Changed("subject-token-file") && !isThere(x.tokenFile) {
-				p, err := personAt(asking, x.client)
-				if err != nil {
-					return err
-				}
-				got, err := p.clusterToken(cmd.Context(), x)
-				if err != nil {
-					return err
-				}
-				return printExecCredential(env, version, got)
-			}
-			if x.subjectToken, err = readSubjectToken(env, x.tokenFile); err != nil {
+			dir, want, err := x.shared(cmd, asking)
+			if err != nil {
 				return err
 			}
-			got, err := sharedToken(cmd.Context(), env, tokencache.Want{
-				Issuer: x.client.issuer, Target: "cluster:" + x.cluster, Subject: subjectOf(x.subjectToken),
-				Ask: func(ctx context.Context) (tokencache.Token, error) { return x.ask(ctx, asking) },
-			})
+			got, err := sharedToken(cmd.Context(), env, dir, want)
 			if err != nil {
-				return x.whatToDo(err)
+				return err
 			}
 			return printExecCredential(env, version, got)
 		},
@@ -115,7 +102,6 @@ func (x *exchange) checkForKubectl() error {
 	if err := checkIssuer(x.client.issuer); err != nil {
 		return err
 	}
-	x.subjectType = oauth.TokenTypeJWT
 	return inTheOpen(x.client.issuer, x.client.insecure)
 }
 
@@ -135,17 +121,32 @@ func isThere(file string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// sharedToken is a token that all programs of one user share.
-func sharedToken(ctx context.Context, env *Environment, want tokencache.Want) (tokencache.Token, error) {
-	dir, err := exchangedTokens(env)
-	if err != nil { // a user without a home
-		warn(env, fmt.Errorf("the token is not kept for the next command: %w", err))
+// shared says which token is wanted, and in which folder it is kept: of a person, or
+// of whoever has a proof.
+func (x *exchange) shared(cmd *cobra.Command, asking *Environment) (dir string, want tokencache.Want, err error) {
+	if x.isForPerson(cmd) {
+		p, err := personAt(asking, x.client)
+		if err != nil {
+			return "", want, err
+		}
+		return p.wanted(*x)
 	}
-	return sharedTokenIn(ctx, env, dir, want)
+	x.subjectType = oauth.TokenTypeJWT
+	if x.subjectToken, err = readSubjectToken(asking, x.tokenFile); err != nil {
+		return "", want, err
+	}
+	return exchangedTokens(asking), tokencache.Want{
+		Issuer: x.client.issuer, Target: x.key(), Subject: "proof:" + subjectOf(x.subjectToken),
+		Ask: func(ctx context.Context) (tokencache.Token, error) {
+			got, err := x.ask(ctx, asking)
+			return got, x.whatToDo(err)
+		},
+	}, nil
 }
 
-// sharedTokenIn is sharedToken in a folder of its own. Without a folder nothing is kept.
-func sharedTokenIn(ctx context.Context, env *Environment, dir string, want tokencache.Want) (tokencache.Token, error) {
+// sharedToken is a token that all programs of one user share. Without a folder nothing
+// is kept.
+func sharedToken(ctx context.Context, env *Environment, dir string, want tokencache.Want) (tokencache.Token, error) {
 	cache := tokencache.Cache{Dir: dir, Now: env.now, Warn: func(err error) { warn(env, err) }}
 	if cache.Dir == "" {
 		return want.Ask(ctx)
@@ -153,26 +154,18 @@ func sharedTokenIn(ctx context.Context, env *Environment, dir string, want token
 	return cache.Get(ctx, want)
 }
 
-// forgetExchanged makes the next command ask for the token again, if this one is kept.
-func forgetExchanged(env *Environment, want tokencache.Want, value string) error {
-	dir, err := exchangedTokens(env)
-	if err != nil || dir == "" {
-		return nil // nothing is kept
-	}
-	cache := tokencache.Cache{Dir: dir, Now: env.now}
-	return cache.Forget(want, value)
-}
-
-// exchangedTokens is the folder where they are kept. It is empty where nothing can be.
-func exchangedTokens(env *Environment) (string, error) {
+// exchangedTokens is the folder of tokens that came from a proof. It is empty where
+// nothing can be kept.
+func exchangedTokens(env *Environment) string {
 	if env.CacheDir == nil {
-		return "", nil
+		return ""
 	}
 	dir, err := env.CacheDir()
-	if err != nil {
-		return "", err
+	if err != nil { // a user without a home
+		warn(env, fmt.Errorf("the token is not kept for the next command: %w", err))
+		return ""
 	}
-	return filepath.Join(dir, "signalbox", "exchanged"), nil
+	return filepath.Join(dir, "signalbox", "exchanged")
 }
 
 func warn(env *Environment, err error) {

@@ -95,9 +95,9 @@ func newLogin(env *Environment) *cobra.Command {
 and its answer comes back to a port of this machine. Whoever is signed in already
 is not asked again.
 
-The sign-in is good for signalbox whoami and signalbox kube-credential. It ends
-with signalbox logout, and with the browser's session: when you sign out there,
-or after 12 hours. The service must know the client ` + loginClient + `:
+The sign-in is good for signalbox whoami, kube-credential, git-credential and
+token exchange. It ends with signalbox logout, and with the browser's session:
+when you sign out there, or after 12 hours. The service must know the client ` + loginClient + `:
 
   clients:
     - client_id: ` + loginClient + `
@@ -153,6 +153,8 @@ func (p *person) login(ctx context.Context) error {
 		}
 	} else if !errors.Is(err, logins.ErrNone) {
 		fmt.Fprintf(p.env.Err, "the sign-in of before is replaced: %s\n", explain.Printable(err.Error()))
+		id, _ := p.store.ID(p.client.issuer)
+		_ = p.forget(id) // it would be asked for by nobody
 	}
 	made, err := p.signIn(ctx)
 	if err != nil {
@@ -400,10 +402,18 @@ func (p *person) renew(ctx context.Context, l logins.Login) (logins.Login, error
 // signedIn is the sign-in with an access token that is good as said.
 func (p *person) signedIn(ctx context.Context, good func(logins.Login) bool) (logins.Login, error) {
 	l, err := p.store.Use(ctx, p.client.issuer, good, p.renew)
-	if errors.Is(err, logins.ErrNone) {
-		err = fmt.Errorf("%w at %s: to sign in, run %s", err, p.client.issuer, p.again())
+	switch {
+	case errors.Is(err, logins.ErrEnded):
+		_ = p.forget(l.ID) // what is left is dead
+	case errors.Is(err, logins.ErrNone):
+		err = p.nobody(err)
 	}
 	return l, err
+}
+
+// nobody says what to do where nobody is signed in.
+func (p *person) nobody(err error) error {
+	return fmt.Errorf("%w at %s: to sign in, run %s", err, p.client.issuer, p.again())
 }
 
 // identity is who is signed in, as the service says now.
@@ -465,43 +475,54 @@ func (p *person) identity(ctx context.Context) (identity, error) {
 	return is, nil
 }
 
-// clusterToken is a token of the person's for a cluster, which all programs at this
-// terminal share.
-func (p *person) clusterToken(ctx context.Context, x exchange) (tokencache.Token, error) {
-	l, err := p.store.Get(ctx, p.client.issuer)
-	if errors.Is(err, logins.ErrNone) {
-		err = fmt.Errorf("%w at %s: to sign in, run %s; a pod proves itself with the file %s, which is not there", err, p.client.issuer, p.again(), subjectTokenFile)
-	}
+// wanted is a token of the person's for another place, which all programs at this
+// terminal share, and the folder that it is kept in.
+func (p *person) wanted(x exchange) (dir string, want tokencache.Want, err error) {
+	id, err := p.id()
 	if err != nil {
-		return tokencache.Token{}, err
+		return "", want, err
 	}
-	x.client.id, x.subjectType = loginClient, oauth.TokenTypeAccessToken
-	return sharedTokenIn(ctx, p.env, p.kept(l), tokencache.Want{
-		Issuer: p.client.issuer, Target: "cluster:" + x.cluster, Subject: "login:" + l.ID,
-		Ask: func(ctx context.Context) (tokencache.Token, error) { return p.exchange(ctx, x) },
-	})
+	return p.kept(id), tokencache.Want{
+		Issuer: p.client.issuer, Target: x.key(), Subject: "login:" + id,
+		Ask: func(ctx context.Context) (token tokencache.Token, err error) {
+			err = p.exchange(ctx, x, func(x exchange) error {
+				token, err = x.ask(ctx, p.env)
+				return err
+			})
+			return token, err
+		},
+	}, nil
 }
 
-// exchange exchanges an access token of the sign-in. What comes of it lives no longer,
-// so it must be a young one.
-func (p *person) exchange(ctx context.Context, x exchange) (tokencache.Token, error) {
+// id is that of the sign-in, for who needs a token and has no other proof.
+func (p *person) id() (string, error) {
+	id, err := p.store.ID(p.client.issuer)
+	if errors.Is(err, logins.ErrNone) {
+		err = fmt.Errorf("%w; a pod proves itself with the file %s, which is not there", p.nobody(err), subjectTokenFile)
+	}
+	return id, err
+}
+
+// exchange gives ask an access token of the sign-in to exchange. What comes of it
+// lives no longer, so it is a young one.
+func (p *person) exchange(ctx context.Context, x exchange, ask func(exchange) error) error {
 	l, err := p.signedIn(ctx, func(l logins.Login) bool {
 		return p.env.now().Before(l.ObtainedAt.Add(l.ExpiresAt.Sub(l.ObtainedAt) / 3))
 	})
 	if err != nil {
-		return tokencache.Token{}, err
+		return err
 	}
-	x.subjectToken = l.AccessToken
-	got, err := x.ask(ctx, p.env)
+	x.client.id, x.subjectType, x.subjectToken = loginClient, oauth.TokenTypeAccessToken, l.AccessToken
+	err = ask(x)
 	var refused *errorAnswer
 	if errors.As(err, &refused) && refused.code == oauth.InvalidRequest { // it has ended: the refresh token tells
 		if l, err = p.signedIn(ctx, func(l logins.Login) bool { return l.AccessToken != x.subjectToken }); err != nil {
-			return tokencache.Token{}, err
+			return err
 		}
 		x.subjectToken = l.AccessToken
-		got, err = x.ask(ctx, p.env)
+		err = ask(x)
 	}
-	return got, x.whatToDo(err)
+	return x.whatToDo(err)
 }
 
 func adviceForPerson(code oauth.Code) string {
@@ -580,6 +601,9 @@ asking.`,
 
 func (p *person) logout(ctx context.Context, local bool) error {
 	l, err := p.store.Get(ctx, p.client.issuer)
+	if l.ID == "" { // its key is gone: what came of it can be removed all the same
+		l.ID, _ = p.store.ID(p.client.issuer)
+	}
 	switch {
 	case errors.Is(err, logins.ErrNone):
 		fmt.Fprintf(p.env.Err, "nobody is signed in at %s\n", p.client.issuer)
@@ -592,7 +616,7 @@ func (p *person) logout(ctx context.Context, local bool) error {
 			return fmt.Errorf("%w; the sign-in is alive there%s, and is still kept here: try again, or remove it from this machine with signalbox logout --local", err, untilWords(l))
 		}
 	}
-	if err := errors.Join(p.store.Remove(ctx, p.client.issuer), p.forget(l)); err != nil {
+	if err := errors.Join(p.store.Remove(ctx, p.client.issuer), p.forget(l.ID)); err != nil {
 		return err
 	}
 	if local {
@@ -624,20 +648,20 @@ func (p *person) revoke(ctx context.Context, l logins.Login) error {
 }
 
 // kept is the folder of the tokens that came from a sign-in.
-func (p *person) kept(l logins.Login) string {
-	if p.env.CacheDir == nil || l.ID == "" {
+func (p *person) kept(id string) string {
+	if p.env.CacheDir == nil || id == "" {
 		return ""
 	}
 	dir, err := p.env.CacheDir()
 	if err != nil {
 		return ""
 	}
-	return filepath.Join(dir, "signalbox", "logins", l.ID)
+	return filepath.Join(dir, "signalbox", "logins", id)
 }
 
 // forget removes the tokens that came from a sign-in.
-func (p *person) forget(l logins.Login) error {
-	if dir := p.kept(l); dir != "" {
+func (p *person) forget(id string) error {
+	if dir := p.kept(id); dir != "" {
 		return os.RemoveAll(dir)
 	}
 	return nil

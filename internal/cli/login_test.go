@@ -11,6 +11,7 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -505,8 +506,24 @@ func TestKubectlAsksForWhoeverHasSignedIn(t *testing.T) {
 	i.signedInAt(time.Now())
 	i.person("spoke-a").wants(0, `"spoke-a-of-access-0"`)
 	i.wasAsked("token-exchange", "token-exchange", "token-exchange")
-	if err := store.Remove(t.Context(), i.url); err != nil {
+	// A token that is kept needs no key, so no keyring is asked for every kubectl.
+	keys, err := filepath.Glob(filepath.Join(store.Dir, "*.key"))
+	if err != nil || len(keys) != 1 {
+		t.Fatal(keys, err)
+	}
+	if err := os.Remove(keys[0]); err != nil {
 		t.Fatal(err)
+	}
+	i.person("spoke-a").wants(0, `"spoke-a-of-access-0"`)
+	i.person("spoke-b").wants(1, "the key of the sign-in cannot be read")
+	i.run("logout", "--issuer", i.url).wants(1, "signalbox logout --local removes it")
+	id, err := store.ID(i.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.run("logout", "--local", "--issuer", i.url).wants(0)
+	if _, err := os.Stat(filepath.Join(i.env["XDG_CACHE_HOME"], "signalbox", "logins", id)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what came of the sign-in is still kept: %v", err)
 	}
 	i.person("spoke-a").wants(1, "nobody is signed in")
 }
@@ -563,6 +580,27 @@ func TestCtrlCInTheMiddleOfARenewalLosesNoSignIn(t *testing.T) {
 	}
 	i.answer = i.people
 	i.person("spoke-a").wants(0, `"spoke-a-of-access-1"`)
+}
+
+func TestGitAndTokenExchangeAskForWhoeverHasSignedIn(t *testing.T) {
+	i := newExchangeIssuer(t)
+	i.answer = i.people
+	resource := []string{"--issuer", i.url, "--resource", "https://git.example.com"}
+	git := func(operation, said string) result {
+		t.Helper()
+		return execute(t, t.Context(), i.env, strings.NewReader("protocol=https\nhost=git.example.com\n"+said+"\n"), append(append([]string{"git-credential"}, resource...), operation)...)
+	}
+	git("get", "").wants(1, "nobody is signed in")
+	i.run(append([]string{"token", "exchange"}, resource...)...).wants(1, "nobody is signed in", "which is not there")
+	i.signedInAt(time.Now())
+	git("get", "").wants(0, "password=-of-access-0")
+	git("get", "").wants(0, "password=-of-access-0")
+	git("erase", "password=-of-access-0\n").wants(0)
+	git("get", "").wants(0, "password=-of-access-0")
+	i.wasAsked("token-exchange", "token-exchange")
+	i.run(append([]string{"token", "exchange"}, resource...)...).wants(0, "-of-access-0", "a token for https://git.example.com")
+	i.run("token", "exchange", "--issuer", i.url, "--cluster", "spoke-a", "-o", "json").wants(0, `"spoke-a-of-access-0"`)
+	i.wasAsked("token-exchange", "token-exchange", "token-exchange", "token-exchange")
 }
 
 func TestAPodIsNoPerson(t *testing.T) {

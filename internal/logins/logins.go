@@ -104,6 +104,17 @@ func (s *Store) Get(ctx context.Context, issuer string) (Login, error) {
 	return f.login, err
 }
 
+// ID is that of the sign-in at a service, for which no key is needed; or ErrNone.
+func (s *Store) ID(issuer string) (string, error) {
+	dir, err := userdir.Open(s.Dir)
+	if err != nil {
+		return "", err
+	}
+	defer dir.Close()
+	f, err := read(dir, issuer)
+	return f.login.ID, err
+}
+
 // Put keeps a new sign-in in the place of the one before. inKeyring says where its
 // key is.
 func (s *Store) Put(ctx context.Context, l Login) (inKeyring bool, err error) {
@@ -143,7 +154,7 @@ func (s *Store) Remove(ctx context.Context, issuer string) error {
 // the next one of it: one process at a time does, and those that wait take what it
 // got. What renew returns is on disk before anybody sees it. Once renew has used the
 // refresh token it should not stop with ctx: what follows would be lost. If it says
-// ErrEnded, the sign-in is removed.
+// ErrEnded, the sign-in is removed, and returned for the last time.
 func (s *Store) Use(ctx context.Context, issuer string, good func(Login) bool, renew func(context.Context, Login) (Login, error)) (Login, error) {
 	kept, err := s.Get(ctx, issuer)
 	if err != nil || good(kept) {
@@ -164,7 +175,7 @@ func (s *Store) Use(ctx context.Context, issuer string, good func(Login) bool, r
 	}
 	next, err := renew(ctx, f.login)
 	if errors.Is(err, ErrEnded) {
-		return Login{}, errors.Join(err, remove(ctx, dir, issuer))
+		return f.login, errors.Join(err, remove(ctx, dir, issuer))
 	}
 	if err != nil {
 		return Login{}, err
