@@ -135,3 +135,18 @@ func TestMasterKey(t *testing.T) {
 		}
 	}
 }
+
+func TestWeakerSettingsAreTold(t *testing.T) {
+	for setting, want := range map[string]string{
+		"require_pkce: false":            "clients[0].require_pkce",
+		"allow_multiple_audiences: true": "clients[0].allow_multiple_audiences",
+	} {
+		c, err := parse(t, with(t, secretLine, secretLine+"\n    "+setting))
+		if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], want) {
+			t.Errorf("%s: %q, %v", setting, c.Warnings, err)
+		}
+	}
+	if c, err := parse(t, with(t, secretLine, secretLine+"\n    require_pkce: true\n    allow_multiple_audiences: false")); err != nil || len(c.Warnings) != 0 {
+		t.Errorf("%q, %v", c.Warnings, err)
+	}
+}

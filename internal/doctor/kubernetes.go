@@ -1,5 +1,5 @@
-// Package doctor names what is weak in an installation: for now, credentials in
-// Kubernetes clusters that do not expire, and what replaces each.
+// Package doctor names what is weak in an installation: settings of clients that
+// lift a protection, and credentials in Kubernetes clusters that do not expire.
 //
 // It reads what a person who runs it may read, and keeps no value of a Secret.
 package doctor
@@ -20,15 +20,16 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/jose"
 )
 
-// Finding is one credential that lives too long, or that nobody needs.
+// Finding is one weakness: a credential that lives too long or that nobody
+// needs, or a client with a weaker setting.
 type Finding struct {
-	Cluster   string     `json:"cluster"`
-	Kind      string     `json:"kind"` // of the object: Secret, ConfigMap, Pod
-	Namespace string     `json:"namespace"`
+	Cluster   string     `json:"cluster,omitempty"` // empty for a client of the service
+	Kind      string     `json:"kind"`              // of the object: Client, Secret, ConfigMap, Pod
+	Namespace string     `json:"namespace,omitempty"`
 	Name      string     `json:"name"`
 	Problem   string     `json:"problem"`
 	Subject   string     `json:"subject,omitempty"` // whom the credential is of, where it says so
-	Since     time.Time  `json:"since"`             // when the object was made
+	Since     time.Time  `json:"since,omitzero"`    // when the object was made, where that is known
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`
 	Can       []string   `json:"can,omitempty"` // the roles of a service account of this cluster
 	Replace   string     `json:"replace"`       // what to do
