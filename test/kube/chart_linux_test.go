@@ -179,6 +179,7 @@ const watchesItsCluster = minimal + `
 operator: {secretName: signalbox-operator}
 files: {secrets: [clients]}
 config:
+  tokens: {access_ttl: 5m}
   resources: [{id: "https://api.example.com", scopes: [orders:read]}]
   clients: [{client_id: night-job, grant_types: [client_credentials], client_secret_file: /secrets/clients/night-job, scope: orders:read, resources: ["https://api.example.com"]}]
   clusters: [{name: hub, issuer: https://kubernetes.default.svc, api_server: "SERVER", credential: in-cluster}]
@@ -474,8 +475,32 @@ func (b *container) start(t *testing.T) *rig.Program {
 	return rig.Run(t, b.pod.Name, b.command(b.pod.Spec.Containers[0].Args...))
 }
 
-// getToken asks for a token as the client night-job.
-func (b *container) getToken(t *testing.T, public string) {
+// swap changes a text in a file of a volume as a kubelet does: the folder behind the link
+// is replaced.
+func (b *container) swap(t *testing.T, path, old, new string) {
+	t.Helper()
+	text := read(t, b.in(path))
+	changed := strings.Replace(text, old, new, 1)
+	if changed == text {
+		t.Fatalf("%s has no %q:\n%s", path, old, text)
+	}
+	volume := filepath.Dir(b.in(path))
+	if err := os.Mkdir(filepath.Join(volume, "..2026_01_02"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(volume, "..2026_01_02", filepath.Base(path)), []byte(changed), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("..2026_01_02", filepath.Join(volume, "..data_tmp")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(volume, "..data_tmp"), filepath.Join(volume, "..data")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// getToken gets a token as the client night-job, and says for how many seconds it is good.
+func (b *container) getToken(t *testing.T, public string) int {
 	t.Helper()
 	trusted := x509.NewCertPool()
 	trusted.AppendCertsFromPEM([]byte(read(t, b.in("/secrets/signalbox-tls/tls.crt"))))
@@ -492,9 +517,14 @@ func (b *container) getToken(t *testing.T, public string) {
 		t.Fatal(err)
 	}
 	defer answer.Body.Close()
-	if text, _ := io.ReadAll(answer.Body); answer.StatusCode != http.StatusOK || !bytes.Contains(text, []byte(`"access_token":"eyJ`)) {
-		t.Errorf("%s %s", answer.Status, text)
+	var token struct {
+		AccessToken string `json:"access_token"`
+		ExpiresIn   int    `json:"expires_in"`
 	}
+	if err := json.NewDecoder(answer.Body).Decode(&token); err != nil || token.AccessToken == "" {
+		t.Fatalf("%s, %v", answer.Status, err)
+	}
+	return token.ExpiresIn
 }
 
 // secretsOfCharts are those that an operator makes.
@@ -563,6 +593,8 @@ func testServing(t *testing.T, c *rig.Cluster) {
 				return strings.Contains(metricsAt(t, admin), `signalbox_cluster_watched{cluster="hub"} 1`)
 			})
 			b.getToken(t, public)
+			b.swap(t, "/etc/signalbox/signalbox.yaml", "access_ttl: 5m", "access_ttl: 3m")
+			p.Wait("it has taken the new file", func() bool { return b.getToken(t, public) == 180 })
 			b.must(t, "audit", "verify", "--config", "/etc/signalbox/signalbox.yaml")
 		})
 	}
@@ -606,7 +638,12 @@ func testLifeOfARelease(t *testing.T, c *rig.Cluster) {
 		}
 		return out
 	}
-	notes := do("install", "signalbox", chart, "--values", fileWith(t, "a.yaml", minimal))
+	// As it is published: what is a link here is a file there.
+	published := t.TempDir()
+	if _, err := runHelm(t, nil, "package", chart, "--destination", published); err != nil {
+		t.Fatal(err)
+	}
+	notes := do("install", "signalbox", filepath.Join(published, "signalbox-0.1.0.tgz"), "--values", fileWith(t, "a.yaml", minimal))
 	for _, want := range []string{"signalbox-master-key", "signalbox-tls", "rollout status statefulset/signalbox", "https://sts.example.com/.well-known/openid-configuration"} {
 		if !strings.Contains(notes, want) {
 			t.Errorf("the notes do not say %s:\n%s", want, notes)
@@ -614,7 +651,7 @@ func testLifeOfARelease(t *testing.T, c *rig.Cluster) {
 	}
 	// The size of volumes cannot be changed in a StatefulSet.
 	b := strings.Replace(everything, "persistence: {size: 20Gi, storageClassName: fast}\n", "", 1)
-	notes = do("upgrade", "signalbox", chart, "--values", fileWith(t, "b.yaml", b))
+	notes = do("upgrade", "signalbox", filepath.Join(published, "signalbox-0.1.0.tgz"), "--values", fileWith(t, "b.yaml", b))
 	if !strings.Contains(notes, "{.data.operator\\.secret}") || strings.Contains(notes, "  signalbox-operator\n  signalbox-operator") {
 		t.Errorf("the notes:\n%s", notes)
 	}
@@ -732,6 +769,12 @@ func TestChartWritesNothingTwice(t *testing.T) {
 			}
 		}
 	}
+	_, rules, _ := strings.Cut(read(t, "../../docs/how-to/watch-pods.md"), "kind: ClusterRole\n")
+	rules, _, _ = strings.Cut(rules, "\n---\n")
+	watching := find(t, objects(t, render(t, chart, "signalbox", "signalbox", watchesItsCluster)), "ClusterRole signalbox")
+	if !reflect.DeepEqual(watching["rules"], objects(t, rules)[0]["rules"]) {
+		t.Errorf("the service has other rights than docs/how-to/watch-pods.md says: %v", watching["rules"])
+	}
 	if compared != len(kubernetes) {
 		t.Errorf("%d of %d objects were found", compared, len(kubernetes))
 	}
@@ -740,6 +783,85 @@ func TestChartWritesNothingTwice(t *testing.T) {
 		if id(m) == "Role signalbox-agent" && fmt.Sprint(at(m, "metadata", "namespace"), m["rules"]) != "argocd[map[apiGroups:[] resources:[secrets] verbs:[get create patch delete]]]" {
 			t.Errorf("%v %v", m["metadata"], m["rules"])
 		}
+	}
+}
+
+// TestChartNamesWhatThereIs: selectors find the pods and Services that they are for, and
+// ports have the names by which they are asked for.
+func TestChartNamesWhatThereIs(t *testing.T) {
+	t.Parallel()
+	helm(t)
+	all := objects(t, render(t, chart, "signalbox", "sts", everything))
+	matches := func(labels any, selector ...any) bool {
+		for _, s := range selector {
+			for key, value := range s.(manifest) {
+				if labels.(manifest)[key] != value {
+					return false
+				}
+			}
+		}
+		return true
+	}
+	for owner, selecting := range map[string][]string{
+		"StatefulSet signalbox":      {"StatefulSet signalbox", "NetworkPolicy signalbox", "PodDisruptionBudget signalbox", "Service signalbox", "Service signalbox-nodes"},
+		"Deployment signalbox-agent": {"Deployment signalbox-agent", "NetworkPolicy signalbox-agent", "PodMonitor signalbox-agent"},
+	} {
+		template := at(find(t, all, owner), "spec", "template").(manifest)
+		labels := at(template, "metadata", "labels")
+		ports := fmt.Sprint(at(template, "spec").(manifest)["containers"].([]any)[0].(manifest)["ports"])
+		for _, name := range selecting {
+			spec := find(t, all, name)["spec"].(manifest)
+			selector, ok := spec["podSelector"].(manifest)
+			if !ok {
+				selector = spec["selector"].(manifest)
+			}
+			if inside, ok := selector["matchLabels"].(manifest); ok {
+				selector = inside
+			}
+			if len(selector) == 0 || !matches(labels, selector) {
+				t.Errorf("%s is for %v, and the pods are %v", name, selector, labels)
+			}
+			asked, _ := spec["ports"].([]any)
+			for _, rule := range []string{"ingress", "podMetricsEndpoints"} {
+				rules, _ := spec[rule].([]any)
+				for _, r := range rules {
+					if list, ok := r.(manifest)["ports"].([]any); ok {
+						asked = append(asked, list...)
+						continue
+					}
+					asked = append(asked, r)
+				}
+			}
+			for _, p := range asked {
+				port := p.(manifest)["targetPort"]
+				if port == nil {
+					port = p.(manifest)["port"]
+				}
+				if !strings.Contains(ports, fmt.Sprintf("name:%v]", port)) {
+					t.Errorf("%s asks for the port %v of %s", name, port, ports)
+				}
+			}
+		}
+		// Alerts ask for jobs of these names.
+		if job := labels.(manifest)["app.kubernetes.io/name"]; job != strings.Fields(owner)[1] {
+			t.Errorf("the job is %v", job)
+		}
+	}
+	monitor := find(t, all, "ServiceMonitor signalbox")["spec"].(manifest)
+	nodes := find(t, all, "Service signalbox-nodes")
+	if selector := at(monitor, "selector", "matchLabels"); !matches(at(nodes, "metadata", "labels"), selector) || matches(at(find(t, all, "Service signalbox"), "metadata", "labels"), selector) {
+		t.Errorf("the ServiceMonitor is for %v", selector)
+	}
+	if port := monitor["endpoints"].([]any)[0].(manifest)["port"]; port != at(nodes, "spec", "ports").([]any)[0].(manifest)["name"] {
+		t.Errorf("it asks for the port %v", port)
+	}
+	for _, name := range []string{"ServiceMonitor signalbox", "PodMonitor signalbox-agent"} {
+		if label := at(find(t, all, name), "spec", "jobLabel"); label != "app.kubernetes.io/name" {
+			t.Errorf("the job of %s is the label %v", name, label)
+		}
+	}
+	if id := fmt.Sprint(at(find(t, all, "HorizontalPodAutoscaler signalbox"), "spec", "scaleTargetRef", "kind"), " ", at(find(t, all, "StatefulSet signalbox"), "spec", "replicas")); id != "StatefulSet <nil>" {
+		t.Errorf("what is scaled, and how many the chart insists on: %s", id)
 	}
 }
 
