@@ -585,3 +585,44 @@ func TestChartEndsGently(t *testing.T) {
 		t.Errorf("after %d s it stops listening, needs up to %d s, and is killed after %d s", pause, drain, grace)
 	}
 }
+
+// TestChartRestartsForNothingElse: pods are replaced for what they read once, and for
+// nothing that they take while they run.
+func TestChartRestartsForNothingElse(t *testing.T) {
+	t.Parallel()
+	helm(t)
+	template := func(values string) any {
+		return at(find(t, objects(t, render(t, chart, "signalbox", "sts", minimal+values)), "StatefulSet signalbox"), "spec", "template")
+	}
+	before := template("")
+	for _, row := range []struct {
+		sentence, values string
+		restart          bool
+	}{
+		{"a client", "config: {clients: [{client_id: a, grant_types: []}]}", false},
+		{"lifetimes, policies and trusted issuers", "config: {tokens: {access_ttl: 1m}, policies: [], trusted_issuers: []}", false},
+		{"who is let in", "networkPolicy: {adminFrom: [{podSelector: {}}]}", false},
+		{"the format of the log", "config: {log: {format: text}}", true},
+		{"where traces go", "config: {telemetry: {otlp_endpoint: \"https://otel.example.com:4318\"}}", true},
+		{"a proxy that ends TLS", "tls: {trustedProxies: [10.0.0.0/8]}", true},
+	} {
+		if restart := !reflect.DeepEqual(template(row.values), before); restart != row.restart {
+			t.Errorf("%s: new pods: %v", row.sentence, restart)
+		}
+	}
+}
+
+// TestChartKeepsTheJournal: no removal and no load that is over deletes a volume.
+func TestChartKeepsTheJournal(t *testing.T) {
+	t.Parallel()
+	helm(t)
+	spec := find(t, objects(t, render(t, chart, "signalbox", "sts", everything)), "StatefulSet signalbox")["spec"].(manifest)
+	if keeps := fmt.Sprint(spec["persistentVolumeClaimRetentionPolicy"]); keeps != "map[whenDeleted:Retain whenScaled:Retain]" {
+		t.Errorf("volumes: %s", keeps)
+	}
+	claim := spec["volumeClaimTemplates"].([]any)[0].(manifest)
+	mounts := fmt.Sprint(at(spec, "template", "spec").(manifest)["containers"].([]any)[0].(manifest)["volumeMounts"])
+	if !strings.Contains(mounts, fmt.Sprintf("mountPath:/var/lib/signalbox name:%v]", at(claim, "metadata", "name"))) {
+		t.Errorf("the journal is on none of the claims: %s", mounts)
+	}
+}
