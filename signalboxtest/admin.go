@@ -1,47 +1,64 @@
 package signalboxtest
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"net/http"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 )
+
+// Admin is the admin API of the issuer, as an administrator who may do everything.
+func (i *Issuer) Admin() *admin.API { return i.admin }
+
+// newAdmin makes the client of the admin API, with a token of its own for each request.
+func (i *Issuer) newAdmin(url string) (*admin.API, error) {
+	return admin.New(url, admin.Options{HTTPClient: i.http, Token: func(ctx context.Context, _ string) (string, error) {
+		return i.node.Mint(ctx, adminClient, authority.AdminResource, 0)
+	}})
+}
+
+// must ends the test for a request that was refused.
+func (i *Issuer) must(err error) {
+	i.helper()
+	if err != nil {
+		i.fail("signalboxtest: %v", err)
+	}
+}
 
 // RevokeToken ends one access token.
 func (i *Issuer) RevokeToken(accessToken string) {
 	i.helper()
-	i.revoke(object{"token": accessToken})
+	i.revoke(admin.Revoke{Token: accessToken})
 }
 
 // RevokeGrant ends the grant of an access token, and with it every token that
 // came from it.
 func (i *Issuer) RevokeGrant(accessToken string) {
 	i.helper()
-	i.revoke(object{"token": accessToken, "with_grant": true})
+	i.revoke(admin.Revoke{Token: accessToken, WithGrant: true})
 }
 
 // RevokeUser ends every token of a user, and signs the user out. Tokens that are
 // issued afterwards are good.
 func (i *Issuer) RevokeUser(username string) {
 	i.helper()
-	i.revoke(object{"username": i.user(username).Username})
+	i.revoke(admin.Revoke{Username: i.user(username).Username})
 }
 
 // RevokeClient ends every token of a client. Tokens that are issued afterwards
 // are good.
 func (i *Issuer) RevokeClient(clientID string) {
 	i.helper()
-	i.revoke(object{"client_id": i.client(clientID).ID})
+	i.revoke(admin.Revoke{ClientID: i.client(clientID).ID})
 }
 
 // revoke is in force when it returns. What comes next is younger than the mark
 // that it sets, which has whole milliseconds.
-func (i *Issuer) revoke(body object) {
+func (i *Issuer) revoke(what admin.Revoke) {
 	i.helper()
-	i.admin(http.MethodPost, "/revocations", body, nil)
+	_, err := i.admin.Revoke(context.Background(), what)
+	i.must(err)
 	i.ahead.Add(int64(2 * time.Millisecond))
 }
 
@@ -51,29 +68,7 @@ func (i *Issuer) revoke(body object) {
 // before it.
 func (i *Issuer) RotateKeys() (kid string) {
 	i.helper()
-	var key struct {
-		ID string `json:"kid"`
-	}
-	i.admin(http.MethodPost, "/keys/rotate", object{"alg": "ES256"}, &key)
-	return key.ID
-}
-
-// admin calls the admin API and wants success.
-func (i *Issuer) admin(method, path string, body object, into any) {
-	i.helper()
-	token, err := i.node.Mint(context.Background(), adminClient, authority.AdminResource, 0)
-	if err != nil {
-		i.fail("signalboxtest: %v", err)
-	}
-	text, err := json.Marshal(body)
-	if err != nil {
-		i.fail("signalboxtest: %v", err)
-	}
-	request, err := http.NewRequest(method, i.adminURL+"/admin/v1"+path, bytes.NewReader(text))
-	if err != nil {
-		i.fail("signalboxtest: %v", err)
-	}
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("Authorization", "Bearer "+token)
-	i.do(i.http, request, into)
+	key, err := i.admin.RotateKey(context.Background(), admin.RotateKey{Algorithm: "ES256"})
+	i.must(err)
+	return key.KeyID
 }

@@ -1,10 +1,12 @@
 package signalboxtest
 
 import (
+	"context"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
+
+	"github.com/signalbox-sts/signalbox/admin"
 )
 
 // Option is something that an issuer has: a Resource, a Client or a User.
@@ -59,8 +61,6 @@ type person struct {
 // redirectURI takes the codes of UserToken. Nobody listens there.
 const redirectURI = "http://127.0.0.1/signalboxtest"
 
-type object map[string]any
-
 // Add registers more. The order does not matter: a client may come before its
 // resource.
 func (i *Issuer) Add(options ...Option) {
@@ -80,7 +80,8 @@ func (i *Issuer) Add(options ...Option) {
 	}
 	for _, o := range options {
 		if r, ok := o.(Resource); ok && len(r.IntrospectionClients) > 0 {
-			i.admin(http.MethodPatch, "/resources/"+url.PathEscape(r.ID), object{"introspection_clients": r.IntrospectionClients}, nil)
+			_, err := i.admin.UpdateResource(context.Background(), r.ID, admin.ResourceFields{IntrospectionClients: &r.IntrospectionClients})
+			i.must(err)
 		}
 	}
 }
@@ -91,7 +92,11 @@ func (i *Issuer) addResource(r Resource) {
 	if r.Opaque {
 		format = "opaque"
 	}
-	i.admin(http.MethodPost, "/resources", object{"id": r.ID, "scopes": r.Scopes, "token_format": format, "access_ttl": int64(r.AccessTTL / time.Second)}, nil)
+	ttl := int64(r.AccessTTL / time.Second)
+	_, err := i.admin.CreateResource(context.Background(), admin.NewResource{ID: r.ID, ResourceFields: admin.ResourceFields{
+		Scopes: &r.Scopes, TokenFormat: &format, AccessTTL: &ttl,
+	}})
+	i.must(err)
 }
 
 func (i *Issuer) addClient(c Client) {
@@ -100,16 +105,14 @@ func (i *Issuer) addClient(c Client) {
 	if !c.Public {
 		grants, method = append(grants, "client_credentials"), "client_secret_basic"
 	}
-	var made struct {
-		Secret string `json:"client_secret"`
-	}
-	i.admin(http.MethodPost, "/clients", object{
-		"client_id": c.ID, "client_name": c.ID, "grant_types": grants, "token_endpoint_auth_method": method,
-		"redirect_uris": append([]string{redirectURI}, c.RedirectURIs...), "scope": strings.Join(c.Scopes, " "), "resources": c.Resources,
-	}, &made)
+	redirects, scope := append([]string{redirectURI}, c.RedirectURIs...), strings.Join(c.Scopes, " ")
+	made, err := i.admin.CreateClient(context.Background(), admin.NewClient{ClientID: c.ID, ClientFields: admin.ClientFields{
+		ClientName: &c.ID, GrantTypes: &grants, AuthMethod: &method, RedirectURIs: &redirects, Scope: &scope, Resources: &c.Resources,
+	}})
+	i.must(err)
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.clients[c.ID] = registered{c, made.Secret}
+	i.clients[c.ID] = registered{c, made.ClientSecret}
 }
 
 func (i *Issuer) addUser(u User) {
@@ -117,15 +120,13 @@ func (i *Issuer) addUser(u User) {
 	if u.Password == "" {
 		u.Password = randomText()
 	}
-	var made struct {
-		ID string `json:"user_id"`
-	}
-	i.admin(http.MethodPost, "/users", object{
-		"username": u.Username, "password": u.Password, "name": u.Name, "email": u.Email, "email_verified": u.Email != "",
-	}, &made)
+	made, err := i.admin.CreateUser(context.Background(), admin.NewUser{
+		Username: u.Username, Password: u.Password, Name: u.Name, Email: u.Email, EmailVerified: u.Email != "",
+	})
+	i.must(err)
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.users[u.Username] = person{u, made.ID, i.newBrowser()}
+	i.users[u.Username] = person{u, made.UserID, i.newBrowser()}
 }
 
 // Secret is the secret of a client.

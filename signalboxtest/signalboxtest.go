@@ -26,6 +26,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/config"
 	"github.com/signalbox-sts/signalbox/internal/keys"
 	"github.com/signalbox-sts/signalbox/internal/node"
@@ -38,14 +39,14 @@ type Issuer struct {
 	// port of the loopback address. Discovery is below it, as of every issuer.
 	URL string
 
-	fail     func(format string, args ...any) // ends the test
-	helper   func()
-	node     *node.Node
-	http     *http.Client
-	adminURL string
-	ahead    atomic.Int64 // how far the clock is before the real one
-	log      *log
-	closing  func()
+	fail    func(format string, args ...any) // ends the test
+	helper  func()
+	node    *node.Node
+	http    *http.Client
+	admin   *admin.API
+	ahead   atomic.Int64 // how far the clock is before the real one
+	log     *log
+	closing func()
 
 	asking  sync.RWMutex // held for writing while the clock is set back
 	mu      sync.Mutex
@@ -140,18 +141,18 @@ func (i *Issuer) open(dir string) error {
 		return err
 	}
 	i.onClose(func() { _ = public.Close() })
-	admin, err := net.Listen("tcp", "127.0.0.1:0")
+	forAdmin, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	i.onClose(func() { _ = admin.Close() })
-	i.URL, i.adminURL = "http://"+public.Addr().String(), "http://"+admin.Addr().String()
+	i.onClose(func() { _ = forAdmin.Close() })
+	i.URL = "http://" + public.Addr().String()
 	master := filepath.Join(dir, "master.key")
 	if err := os.WriteFile(master, []byte(keys.GenerateMasterKey().Encode()), 0o600); err != nil {
 		return err
 	}
 	hash := oauth.NewSecret(oauth.PrefixClientSecret).Hash()
-	text := fmt.Sprintf(configuration, i.URL, public.Addr(), admin.Addr(), hash)
+	text := fmt.Sprintf(configuration, i.URL, public.Addr(), forAdmin.Addr(), hash)
 	cfg, err := config.Parse(filepath.Join(dir, "signalbox.yaml"), []byte(text), nil)
 	if err != nil {
 		return err
@@ -165,11 +166,14 @@ func (i *Issuer) open(dir string) error {
 	})
 	transport := &http.Transport{}
 	i.http = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	if i.admin, err = i.newAdmin("http://" + forAdmin.Addr().String()); err != nil {
+		return err
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	started := make(chan struct{})
 	go func() {
-		served <- i.node.Serve(ctx, node.Listeners{Public: public, Admin: admin}, func() error { close(started); return nil })
+		served <- i.node.Serve(ctx, node.Listeners{Public: public, Admin: forAdmin}, func() error { close(started); return nil })
 	}()
 	i.onClose(func() {
 		transport.CloseIdleConnections()

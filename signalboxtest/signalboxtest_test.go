@@ -225,7 +225,7 @@ func TestMistakesEndTheTest(t *testing.T) {
 		{"a scope that the person may not be asked for", func(i *signalboxtest.Issuer) {
 			i.Token(signalboxtest.Request{Client: "shop", User: "ada", Scopes: []string{"orders:delete"}})
 		}, "invalid_scope"},
-		{"a client twice", func(i *signalboxtest.Issuer) { i.Add(signalboxtest.Client{ID: "shop"}) }, "409"},
+		{"a client twice", func(i *signalboxtest.Issuer) { i.Add(signalboxtest.Client{ID: "shop"}) }, `there is a client "shop" already`},
 		{"back in time", func(i *signalboxtest.Issuer) { i.Advance(-time.Second) }, "forward only"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -66,7 +66,7 @@ var mayImport = []struct {
 	{"internal/policy", words("internal/authority internal/jose internal/oauth")},
 	{"internal/journal", words("internal/authority internal/journal/format")},
 	{"internal/journal/format", words("internal/authority")},
-	{"internal/journal/query", words("internal/journal/format")},
+	{"internal/journal/query", words("admin internal/journal/format")}, // a record is what the public package says
 	{"internal/journal/verify", words("internal/authority internal/journal/format")},
 	{"internal/journal/witness", words("internal/authority internal/journal/format")},
 	{"internal/journal/journaltest", words("internal/authority")},
@@ -87,12 +87,14 @@ var mayImport = []struct {
 	{"internal/server/account", words(domain)},
 	{"internal/server/metadata", words(domain)},
 	{"internal/server/kubernetes", words(domain)},
-	{"internal/server/admin", words(domain + " internal/server/admin/api")},
+	{"internal/server/admin", words(domain + " internal/server/admin/api admin internal/operation")},
 	{"internal/server/gate", words(domain)},
 
 	// What other programs import must not drag the server in.
 	{".", words("internal/jose internal/dpop internal/oauth")},
 	{"verify", words("internal/jose internal/dpop internal/oauth")},
+	{"admin", words("internal/operation")}, // what is sent and answered is written there once, for both sides
+	{"internal/operation", nil},
 	{"signalboxtest", words("...")},
 	{"internal/agent", words(". internal/agent/secret internal/config internal/kube")}, // config reads its file
 	{"internal/agent/secret", nil},

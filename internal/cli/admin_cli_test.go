@@ -21,8 +21,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
-	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
+	"github.com/signalbox-sts/signalbox/admin"
 )
 
 // shell runs commands in this process against a whole service of `dev`.
@@ -470,7 +469,7 @@ func TestWhereTheTokenComesFrom(t *testing.T) {
 // TestHostileAnswersStayOffTheTerminal: what others chose must not act.
 func TestHostileAnswersStayOffTheTerminal(t *testing.T) {
 	hostile := "\x1b]0;owned\x07\u009b2J\u202egnp\r\n"
-	page, err := json.Marshal(api.Page[admin.Client]{Items: []admin.Client{{ClientID: hostile, ClientName: hostile, GrantTypes: []string{hostile}}}})
+	page, err := json.Marshal(admin.Page[admin.Client]{Items: []admin.Client{{ClientID: hostile, ClientName: hostile, GrantTypes: []string{hostile}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -486,7 +485,7 @@ func TestHostileAnswersStayOffTheTerminal(t *testing.T) {
 			t.Error("a redirect took the token elsewhere")
 		default:
 			w.WriteHeader(http.StatusConflict)
-			_ = json.NewEncoder(w).Encode(api.Error{Code: "conflict", Description: hostile, RequestID: hostile})
+			_ = json.NewEncoder(w).Encode(admin.Error{Code: "conflict", Description: hostile, RequestID: hostile})
 		}
 	}))
 	defer server.Close()

@@ -2,29 +2,23 @@ package cli
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/explain"
-	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
 const (
 	defaultAdminURL = "http://127.0.0.1:9090"
 	adminTimeout    = 30 * time.Second
-	// maxAnswer bounds an answer: a page of 1000 with long values fits.
-	maxAnswer = 64 << 20
 )
 
 // adminCommands are the commands over the admin API.
@@ -66,6 +60,7 @@ type adminCLI struct {
 	nameless  bool              // the caller cannot read users
 }
 
+// flags makes a command, with all below it, one over the admin API.
 func (a *adminCLI) flags(cmd *cobra.Command) {
 	flags := cmd.PersistentFlags()
 	contextFlag(a.env, cmd, flags, &a.context)
@@ -74,6 +69,7 @@ func (a *adminCLI) flags(cmd *cobra.Command) {
 	insecureFlag(flags, &a.insecure)
 	outputFlag(cmd, flags, &a.output, a.forms)
 	_ = cmd.MarkPersistentFlagFilename("admin-token-file")
+	a.words(cmd)
 }
 
 // group makes a command that only holds others.
@@ -97,144 +93,107 @@ func oneArg(what string) cobra.PositionalArgs {
 	}
 }
 
-var adminHTTP = &http.Client{CheckRedirect: followNone}
-
-// request sends one request. Close the answer's body.
-func (a *adminCLI) request(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {
+// api is the client of the service that the command is for.
+func (a *adminCLI) api() (*admin.API, error) {
 	target, err := a.target()
 	if err != nil {
 		return nil, err
 	}
-	defer waiting(a.env.Err, target.String())()
-	return a.send(ctx, target, method, path, query, in)
-}
-
-// send asks once more if the token was refused and its source may have another.
-// A refused request has changed nothing.
-func (a *adminCLI) send(ctx context.Context, target *adminTarget, method, path string, query url.Values, in any) (*http.Response, error) {
 	if err := checkOutput(a.output, a.forms); err != nil {
 		return nil, err
 	}
-	var body []byte
-	if in != nil {
-		var err error
-		if body, err = json.Marshal(in); err != nil {
-			return nil, err
-		}
+	return admin.New(target.base.String(), admin.Options{
+		Token:        target.source,
+		HTTPClient:   &http.Client{Transport: waitTransport{a.env.Err, target.String()}},
+		Timeout:      adminTimeout,
+		InsecureHTTP: true, // target has looked, and knows --insecure-http
+	})
+}
+
+// waitTransport tells a person whom an answer is waited for from.
+type waitTransport struct {
+	err    io.Writer
+	target string
+}
+
+func (p waitTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	defer waiting(p.err, p.target)()
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// call runs an operation that takes one thing: an id or a body.
+func call[In, Out any](ctx context.Context, a *adminCLI, do func(*admin.API, context.Context, In) (Out, error), in In) (out Out, err error) {
+	api, err := a.api()
+	if err != nil {
+		return out, err
 	}
-	address := target.base.String() + "/admin/v1" + path
-	if len(query) > 0 {
-		address += "?" + query.Encode()
+	return do(api, ctx, in)
+}
+
+// callOf runs an operation that takes two: an id and a body, or a filter and a page.
+func callOf[Of, In, Out any](ctx context.Context, a *adminCLI, do func(*admin.API, context.Context, Of, In) (Out, error), of Of, in In) (out Out, err error) {
+	api, err := a.api()
+	if err != nil {
+		return out, err
 	}
-	for again := false; ; again = true {
-		token, err := target.bearer(ctx)
-		if err != nil {
-			return nil, err
-		}
-		request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
-		if err != nil {
-			return nil, err
-		}
-		request.Header.Set("Authorization", "Bearer "+token)
-		if body != nil {
-			request.Header.Set("Content-Type", "application/json")
-		}
-		response, err := adminHTTP.Do(request)
-		if err != nil {
-			return nil, noAdminAnswer(target, err)
-		}
-		if response.StatusCode < 300 {
-			return response, nil
-		}
-		err = refusal(response)
-		_ = response.Body.Close()
-		if again || response.StatusCode != http.StatusUnauthorized || !target.renewable() {
-			return nil, err
-		}
-		target.forget()
+	return do(api, ctx, of, in)
+}
+
+// words gives a command, and all below it, the words for what the service has said or why it did not.
+func (a *adminCLI) words(cmd *cobra.Command) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error { return a.worded(run(cmd, args)) }
+	}
+	for _, below := range cmd.Commands() {
+		a.words(below)
 	}
 }
 
-func noAdminAnswer(target *adminTarget, err error) error {
-	return noAnswer(err, target.String(), "--admin-url", adminTimeout)
-}
-
-// refusal says what the API said, and what to do about it.
-func refusal(response *http.Response) error {
-	var said api.Error
-	data, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
-	if err != nil || json.Unmarshal(data, &said) != nil || said.Code == "" {
-		return fmt.Errorf("the admin API answered %s: is --admin-url right?", explain.Printable(response.Status))
+func (a *adminCLI) worded(err error) error {
+	var refused *admin.Error
+	var unreached *admin.UnreachedError
+	var other *admin.NotAPIError
+	switch {
+	case errors.As(err, &refused):
+		return errors.New(explain.Printable(err.Error()))
+	case errors.As(err, &unreached):
+		return noAnswer(unreached.Err, a.found.String(), "--admin-url", adminTimeout)
+	case errors.As(err, &other) && other.StatusCode < 300:
+		return fmt.Errorf("what %s answered cannot be read: is --admin-url right?", explain.Printable(a.found.String()))
+	case errors.As(err, &other):
+		return fmt.Errorf("the admin API answered %s: is --admin-url right?", explain.Printable(other.Status))
 	}
-	said.Status = response.StatusCode
-	text := explain.Printable(said.Description)
-	if said.RequestID != "" {
-		text += " (request " + explain.Printable(said.RequestID) + ")"
-	}
-	return &refusedError{said, text}
+	return err
 }
 
-// refusedError is a refusal of the admin API.
-type refusedError struct {
-	said api.Error
-	text string
+func isUnreached(err error) bool {
+	var unreached *admin.UnreachedError
+	return errors.As(err, &unreached)
 }
-
-func (e *refusedError) Error() string { return e.text }
 
 func isStatus(err error, status int) bool {
-	var refused *refusedError
-	return errors.As(err, &refused) && refused.said.Status == status
+	var refused *admin.Error
+	return errors.As(err, &refused) && refused.Status == status
 }
 
-// call sends a request and reads the answer into out.
-func (a *adminCLI) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
-	defer cancel()
-	target, err := a.target()
-	if err != nil {
-		return err
-	}
-	defer waiting(a.env.Err, target.String())()
-	response, err := a.send(ctx, target, method, path, query, in)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = response.Body.Close() }()
-	if out == nil || response.StatusCode == http.StatusNoContent {
-		return nil
-	}
-	data, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
-	if err != nil {
-		return noAdminAnswer(target, err)
-	}
-	if err := json.Unmarshal(data, out); err != nil {
-		return fmt.Errorf("what %s answered cannot be read: is --admin-url right?", explain.Printable(target.String()))
-	}
-	return nil
-}
-
-// at is the path of one thing.
-func at(list, id string, more ...string) string {
-	return list + "/" + url.PathEscape(id) + strings.Join(more, "")
-}
+// lister lists a page of something.
+type lister[T any] func(*admin.API, context.Context, admin.Paging) (admin.Page[T], error)
 
 // readList reads a list page by page, at most limit items; 0 means all of them.
 // It says whether there are more.
-func readList[T any](ctx context.Context, a *adminCLI, path string, query url.Values, limit int) (_ []T, more bool, err error) {
-	const pageSize = 1000
+func readList[T any](ctx context.Context, a *adminCLI, list lister[T], limit int) (_ []T, more bool, err error) {
 	items, told := []T{}, a.env.now()
-	if query == nil {
-		query = url.Values{}
+	api, err := a.api()
+	if err != nil {
+		return nil, false, err
 	}
+	part := admin.Paging{Limit: admin.MaxPage}
 	for {
-		size := pageSize
 		if limit > 0 {
-			size = min(size, limit-len(items))
+			part.Limit = min(admin.MaxPage, limit-len(items))
 		}
-		query.Set("limit", strconv.Itoa(size))
-		var page api.Page[T]
-		if err := a.call(ctx, http.MethodGet, path, query, nil, &page); err != nil {
+		page, err := list(api, ctx, part)
+		if err != nil {
 			return nil, false, err
 		}
 		items = append(items, page.Items...)
@@ -245,19 +204,19 @@ func readList[T any](ctx context.Context, a *adminCLI, path string, query url.Va
 		if page.Next == "" || limit > 0 && len(items) >= limit {
 			return items, page.Next != "", nil
 		}
-		query.Set("after", page.Next)
+		part.After = page.Next
 	}
 }
 
 // listing is a command that lists things.
 type listing[T any] struct {
-	path    string
+	list    lister[T]
 	columns []string
 	row     func(T) []string
-	arrange func([]T) []T                                 // sorts and leaves out; nil for as they come
-	prepare func(ctx context.Context, items []T)          // before rows are made; nil for nothing
-	query   func(ctx context.Context) (url.Values, error) // nil for none
-	none    string                                        // said of an empty list, which is no table
+	arrange func([]T) []T                        // sorts and omits; nil for as they come
+	prepare func(ctx context.Context, items []T) // before rows are made; nil for nothing
+	check   func(ctx context.Context) error      // before anything is asked for; nil for nothing
+	none    string                               // said of an empty list, which is no table
 }
 
 func (l listing[T]) command(a *adminCLI, short, example string) *cobra.Command {
@@ -268,14 +227,12 @@ func (l listing[T]) command(a *adminCLI, short, example string) *cobra.Command {
 			if limit < 0 {
 				return &usageError{errors.New("--limit must not be negative")}
 			}
-			var query url.Values
-			var err error
-			if l.query != nil {
-				if query, err = l.query(cmd.Context()); err != nil {
+			if l.check != nil {
+				if err := l.check(cmd.Context()); err != nil {
 					return err
 				}
 			}
-			items, more, err := readList[T](cmd.Context(), a, l.path, query, limit)
+			items, more, err := readList(cmd.Context(), a, l.list, limit)
 			if err != nil {
 				return err
 			}
@@ -326,25 +283,60 @@ func (a *adminCLI) showData(value any) error {
 }
 
 // completeIDs offers ids from a list. A shell waits for it, so it gives up soon.
-func (a *adminCLI) completeIDs(path, member string) cobra.CompletionFunc {
+func completeIDs[T any](a *adminCLI, list lister[T], idOf func(T) string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Second)
 		defer cancel()
-		items, _, err := readList[map[string]any](ctx, a, path, nil, 500)
+		items, _, err := readList(ctx, a, list, 500)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveError
 		}
 		var ids []cobra.Completion
 		for _, item := range items {
-			if id, _ := item[member].(string); strings.HasPrefix(id, prefix) {
+			if id := idOf(item); strings.HasPrefix(id, prefix) {
 				ids = append(ids, explain.Printable(id))
 			}
 		}
 		return ids, cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+func (a *adminCLI) clientIDs() cobra.CompletionFunc {
+	return completeIDs(a, (*admin.API).ListClients, func(c admin.Client) string { return c.ClientID })
+}
+
+func (a *adminCLI) userNames() cobra.CompletionFunc {
+	return completeIDs(a, everybody, func(u admin.User) string { return u.Username })
+}
+
+func (a *adminCLI) resourceIDs() cobra.CompletionFunc {
+	return completeIDs(a, (*admin.API).ListResources, func(r admin.Resource) string { return r.ID })
+}
+
+func (a *adminCLI) clusterNames() cobra.CompletionFunc {
+	return completeIDs(a, (*admin.API).ListClusters, func(c admin.Cluster) string { return c.Name })
+}
+
+func (a *adminCLI) issuerNames() cobra.CompletionFunc {
+	return completeIDs(a, (*admin.API).ListTrustedIssuers, func(t admin.TrustedIssuer) string { return t.Name })
+}
+
+func (a *adminCLI) keyIDs() cobra.CompletionFunc {
+	return completeIDs(a, (*admin.API).ListKeys, func(k admin.Key) string { return k.KeyID })
+}
+
+func (a *adminCLI) grantIDs() cobra.CompletionFunc {
+	grants := func(api *admin.API, ctx context.Context, p admin.Paging) (admin.Page[admin.Grant], error) {
+		return api.ListGrants(ctx, admin.GrantFilter{}, p)
+	}
+	return completeIDs(a, grants, func(g admin.Grant) string { return g.GrantID })
+}
+
+func (a *adminCLI) nodeNames() cobra.CompletionFunc {
+	return completeIDs(a, (*admin.API).ListNodes, func(n admin.JournalNode) string { return n.Node })
 }
 
 // confirm asks a person before something that ends things: what has ended stays

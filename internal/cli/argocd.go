@@ -12,11 +12,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/agent/secret"
 	"github.com/signalbox-sts/signalbox/internal/argocd"
 	"github.com/signalbox-sts/signalbox/internal/explain"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
 func (a *adminCLI) argocdCommand() *cobra.Command {
@@ -156,11 +156,11 @@ func (a *adminCLI) completeMigration(ctx context.Context, m *argocd.Migration, f
 }
 
 func (a *adminCLI) readRegistered(ctx context.Context, m *argocd.Migration, server string) error {
-	clusters, _, err := readList[admin.Cluster](ctx, a, "/clusters", nil, 0)
+	clusters, _, err := readList(ctx, a, (*admin.API).ListClusters, 0)
 	if err != nil {
 		return err
 	}
-	policies, _, err := readList[admin.Policy](ctx, a, "/policies", nil, 0)
+	policies, _, err := readList(ctx, a, (*admin.API).ListPolicies, 0)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"regexp"
 	"slices"
@@ -19,14 +18,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config"
 	"github.com/signalbox-sts/signalbox/internal/explain"
-	"github.com/signalbox-sts/signalbox/internal/journal/query"
 	"github.com/signalbox-sts/signalbox/internal/journal/verify"
 	"github.com/signalbox-sts/signalbox/internal/keys"
 	"github.com/signalbox-sts/signalbox/internal/node"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
 func (a *adminCLI) auditCommand() *cobra.Command {
@@ -38,21 +36,24 @@ func (a *adminCLI) auditCommand() *cobra.Command {
 }
 
 // auditFilter are the flags that tail and search share.
-type auditFilter struct{ kind, client, user, grant, token, tokenHash, request, remote string }
+type auditFilter struct {
+	admin.JournalMatch
+	user string
+}
 
 func (f *auditFilter) add(a *adminCLI, cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.kind, "type", "", "only this type of record, such as token.issued")
-	flags.StringVar(&f.client, "client", "", "only records about this client")
+	flags.StringVar(&f.Type, "type", "", "only this type of record, such as token.issued")
+	flags.StringVar(&f.ClientID, "client", "", "only records about this client")
 	flags.StringVar(&f.user, "user", "", "only records about this user, by username or id")
-	flags.StringVar(&f.grant, "grant", "", "only records about this grant")
-	flags.StringVar(&f.token, "jti", "", "only records about the token with this id")
-	flags.StringVar(&f.tokenHash, "token-hash", "", "only records about the token with this SHA-256, in hexadecimal: 64 digits, or the first 32")
-	flags.StringVar(&f.request, "request-id", "", "only records of this request")
-	flags.StringVar(&f.remote, "remote", "", "only records of this IP address")
+	flags.StringVar(&f.GrantID, "grant", "", "only records about this grant")
+	flags.StringVar(&f.TokenID, "jti", "", "only records about the token with this id")
+	flags.StringVar(&f.TokenHash, "token-hash", "", "only records about the token with this SHA-256, in hexadecimal: 64 digits, or the first 32")
+	flags.StringVar(&f.RequestID, "request-id", "", "only records of this request")
+	flags.StringVar(&f.Remote, "remote", "", "only records of this IP address")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(eventTypes(), cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("client", a.completeIDs("/clients", "client_id"))
-	_ = cmd.RegisterFlagCompletionFunc("user", a.completeIDs("/users", "username"))
+	_ = cmd.RegisterFlagCompletionFunc("client", a.clientIDs())
+	_ = cmd.RegisterFlagCompletionFunc("user", a.userNames())
 }
 
 func eventTypes() []string {
@@ -63,31 +64,21 @@ func eventTypes() []string {
 	return types
 }
 
-func (f *auditFilter) params(ctx context.Context, a *adminCLI) (url.Values, error) {
-	params := url.Values{}
-	if types := eventTypes(); f.kind != "" && !slices.Contains(types, f.kind) {
-		return nil, &usageError{fmt.Errorf("there is no type of record %q%s; the types are: %s", f.kind, meant(f.kind, types), strings.Join(types, ", "))}
+// match is what the flags choose.
+func (f *auditFilter) match(ctx context.Context, a *adminCLI) (admin.JournalMatch, error) {
+	m := f.JournalMatch
+	if types := eventTypes(); m.Type != "" && !slices.Contains(types, m.Type) {
+		return m, &usageError{fmt.Errorf("there is no type of record %q%s; the types are: %s", m.Type, meant(m.Type, types), strings.Join(types, ", "))}
 	}
-	hash, err := journalHash(f.tokenHash)
-	if err != nil {
-		return nil, err
+	var err error
+	if m.TokenHash, err = journalHash(m.TokenHash); err != nil || f.user == "" {
+		return m, err
 	}
-	for name, value := range map[string]string{
-		"type": f.kind, "client_id": f.client, "grant_id": f.grant, "jti": f.token, "token_hash": hash, "request_id": f.request, "remote": f.remote,
-	} {
-		if value != "" {
-			params.Set(name, value)
-		}
-	}
-	if f.user == "" {
-		return params, nil
-	}
-	id, err := a.userID(ctx, f.user)
+	m.Subject, err = a.userID(ctx, f.user)
 	if isStatus(err, http.StatusForbidden) { // journal:read alone does not find names
-		id, err = f.user, nil
+		m.Subject, err = f.user, nil
 	}
-	params.Set("subject", id)
-	return params, err
+	return m, err
 }
 
 // journalHash takes the whole SHA-256 of a token's value, as sha256sum prints
@@ -102,8 +93,9 @@ func journalHash(s string) (string, error) {
 }
 
 func (a *adminCLI) auditSearch() *cobra.Command {
-	var filter auditFilter
-	var since, until, text string
+	var flags auditFilter
+	var filter admin.JournalFilter
+	var since, until string
 	limit := 0
 	cmd := &cobra.Command{
 		Use: "search", Short: "Search this node's journal; the newest records, oldest of them first",
@@ -114,24 +106,26 @@ func (a *adminCLI) auditSearch() *cobra.Command {
 			if limit < 1 || limit > 100_000 {
 				return &usageError{errors.New("--limit must be from 1 to 100000")}
 			}
-			params, err := filter.params(cmd.Context(), a)
-			if err != nil {
+			var err error
+			if filter.JournalMatch, err = flags.match(cmd.Context(), a); err != nil {
 				return err
 			}
 			now := a.env.now()
-			for name, value := range map[string]string{"since": since, "until": until} {
-				at, err := moment(value, now)
-				if err != nil {
-					return &usageError{fmt.Errorf("--%s: %w", name, err)}
+			for _, flag := range []struct {
+				name, value string
+				to          *time.Time
+			}{{"since", since, &filter.Since}, {"until", until, &filter.Until}} {
+				if flag.value == "" {
+					continue
 				}
-				if value != "" {
-					params.Set(name, at.UTC().Format(time.RFC3339Nano))
+				if *flag.to, err = moment(flag.value, now); err != nil {
+					return &usageError{fmt.Errorf("--%s: %w", flag.name, err)}
 				}
 			}
-			if text != "" {
-				params.Set("text", text)
+			search := func(api *admin.API, ctx context.Context, p admin.Paging) (admin.Page[admin.Record], error) {
+				return api.SearchJournal(ctx, filter, p)
 			}
-			records, more, err := readList[query.Record](cmd.Context(), a, "/journal", params, limit)
+			records, more, err := readList(cmd.Context(), a, search, limit)
 			if err != nil {
 				return err
 			}
@@ -153,19 +147,16 @@ func (a *adminCLI) auditSearch() *cobra.Command {
 			return out.Flush()
 		},
 	}
-	filter.add(a, cmd)
+	flags.add(a, cmd)
 	cmd.Flags().StringVar(&since, "since", "", "from this time on: RFC 3339, a date, or how long ago (90m, 24h, 7d, 2w)")
 	cmd.Flags().StringVar(&until, "until", "", "before this time")
-	cmd.Flags().StringVar(&text, "text", "", "only records with this text in any of their values")
+	cmd.Flags().StringVar(&filter.Text, "text", "", "only records with this text in any of their values")
 	cmd.Flags().IntVar(&limit, "limit", 100, "how many at most")
 	return cmd
 }
 
 // moment reads a time, a day, or how long ago something was.
 func moment(s string, now time.Time) (time.Time, error) {
-	if s == "" {
-		return now, nil
-	}
 	if ago, ok := parseAgo(s); ok {
 		return now.Add(-ago), nil
 	}
@@ -197,52 +188,61 @@ func parseAgo(s string) (time.Duration, bool) {
 }
 
 func (a *adminCLI) auditTail() *cobra.Command {
-	var filter auditFilter
-	from := uint64(0)
+	var flags auditFilter
+	var filter admin.TailFilter
 	cmd := &cobra.Command{
 		Use: "tail", Short: "Follow this node's journal until interrupted",
 		Example: `  signalbox audit tail --type token.refused
   signalbox audit tail -o json | jq .client_id`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			params, err := filter.params(cmd.Context(), a)
-			if err != nil {
+			var err error
+			if filter.JournalMatch, err = flags.match(cmd.Context(), a); err != nil {
 				return err
 			}
-			return a.tail(cmd.Context(), params, from)
+			return a.tail(cmd.Context(), filter)
 		},
 	}
-	filter.add(a, cmd)
-	cmd.Flags().Uint64Var(&from, "from", 0, "the number of the first record (default: from now on)")
+	flags.add(a, cmd)
+	cmd.Flags().Uint64Var(&filter.From, "from", 0, "the number of the first record (default: from now on)")
 	return cmd
 }
 
 // tail follows, and connects again when the stream ends with its token: the
 // token file may hold a new one. It continues after the last record it saw.
-func (a *adminCLI) tail(ctx context.Context, params url.Values, from uint64) error {
-	if from == 0 {
-		var now admin.JournalStatus
-		if err := a.call(ctx, http.MethodGet, "/journal/status", nil, nil, &now); err != nil {
+func (a *adminCLI) tail(ctx context.Context, filter admin.TailFilter) error {
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	if filter.From == 0 {
+		now, err := api.ShowJournal(ctx)
+		if err != nil {
 			return err
 		}
-		from = now.Seq + 1
+		filter.From = now.Seq + 1
 	}
 	for {
-		params.Set("from", strconv.FormatUint(from, 10))
-		began := time.Now()
-		response, err := a.request(ctx, http.MethodGet, "/journal/tail", params, nil)
-		if err != nil {
-			return unlessInterrupted(ctx, err)
-		}
-		last, err := a.follow(ctx, response.Body)
+		began, last := time.Now(), uint64(0)
+		err := api.TailJournal(ctx, filter, func(r admin.Record) error {
+			if a.output == "text" {
+				a.learnNames(ctx, subjectsOf([]admin.Record{r})...)
+			}
+			if err := a.printRecord(a.env.Out, r); err != nil {
+				return &writeError{err}
+			}
+			last = r.Seq
+			return nil
+		})
 		var write *writeError
-		if errors.As(err, &write) || ctx.Err() != nil {
+		var refused *admin.Error
+		if errors.As(err, &write) || errors.As(err, &refused) || isUnreached(err) || ctx.Err() != nil {
 			return unlessInterrupted(ctx, err)
 		}
 		if last == 0 && time.Since(began) < time.Second {
 			return errors.New("the stream ended at once: the service stops, or its journal is broken")
 		}
-		from = max(from, last+1)
+		filter.From = max(filter.From, last+1)
 	}
 }
 
@@ -257,29 +257,9 @@ func unlessInterrupted(ctx context.Context, err error) error {
 // writeError is a failure of our own output.
 type writeError struct{ error }
 
-func (a *adminCLI) follow(ctx context.Context, body io.ReadCloser) (last uint64, err error) {
-	defer func() { _ = body.Close() }()
-	lines := bufio.NewScanner(body)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var r query.Record
-		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
-			return last, err
-		}
-		if a.output == "text" {
-			a.learnNames(ctx, subjectsOf([]query.Record{r})...)
-		}
-		if err := a.printRecord(a.env.Out, r); err != nil {
-			return last, &writeError{err}
-		}
-		last = r.Seq
-	}
-	return last, lines.Err()
-}
-
 // printRecord writes one record: as a line of JSON, as a YAML document, or as
 // a line in words.
-func (a *adminCLI) printRecord(w io.Writer, r query.Record) error {
+func (a *adminCLI) printRecord(w io.Writer, r admin.Record) error {
 	switch a.output {
 	case "json": // a line each, as programs read streams
 		data, err := json.Marshal(r)
@@ -298,7 +278,7 @@ func (a *adminCLI) printRecord(w io.Writer, r query.Record) error {
 	return err
 }
 
-func subjectsOf(records []query.Record) (subjects []admin.Subject) {
+func subjectsOf(records []admin.Record) (subjects []admin.Subject) {
 	for _, r := range records {
 		if r.Subject != nil {
 			subjects = append(subjects, *r.Subject)
@@ -307,7 +287,7 @@ func subjectsOf(records []query.Record) (subjects []admin.Subject) {
 	return subjects
 }
 
-func (a *adminCLI) recordText(r query.Record) string {
+func (a *adminCLI) recordText(r admin.Record) string {
 	parts := []string{r.Time.UTC().Format("2006-01-02T15:04:05.000Z"), r.Type}
 	add := func(name, value string) {
 		if value != "" {
@@ -353,7 +333,7 @@ func word(s string) string {
 
 func (a *adminCLI) auditNodes() *cobra.Command {
 	cmd := listing[admin.JournalNode]{
-		path: "/journal/nodes", columns: []string{"NODE", "LAST RECORD", "AGE", "PLACE", "STATE"},
+		list: (*admin.API).ListNodes, columns: []string{"NODE", "LAST RECORD", "AGE", "PLACE", "STATE"},
 		row: func(n admin.JournalNode) []string {
 			state := "expected"
 			if n.Loss != nil {
@@ -378,13 +358,13 @@ func (a *adminCLI) auditRetire() *cobra.Command {
 ask for its journal, and another node may use its folder. Its records are still
 proved where they are kept. A node that still runs stops when it is retired.`,
 		Example:           "  signalbox audit retire sts-1_5f0c2a9e",
-		ValidArgsFunction: a.completeIDs("/journal/nodes", "node"),
+		ValidArgsFunction: a.nodeNames(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.confirm(fmt.Sprintf("Retire node %s? If it still runs, it stops.", args[0]), yes); err != nil {
 				return err
 			}
-			var node admin.JournalNode
-			if err := a.call(cmd.Context(), http.MethodPost, at("/journal/nodes", args[0], "/retire"), nil, nil, &node); err != nil {
+			node, err := call(cmd.Context(), a, (*admin.API).RetireNode, args[0])
+			if err != nil {
 				return err
 			}
 			a.done("node %s is retired", args[0])

@@ -1,10 +1,10 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -12,29 +12,30 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
 func (a *adminCLI) clientCommand() *cobra.Command {
+	client := kind{name: "client", member: "client_id", complete: a.clientIDs()}
 	return a.group("client", "Administer clients: applications and machines that ask for tokens",
 		`  signalbox client list
   signalbox client create night-job --grant-type client_credentials --resource https://api.example.com --scope orders:read
   signalbox client rotate night-job --keep-old 1h --secret-file night-job.secret`,
 		listing[admin.Client]{
-			path: "/clients", columns: []string{"CLIENT", "NAME", "AUTHENTICATION", "SCOPE", "STATE", "SOURCE"},
+			list: (*admin.API).ListClients, columns: []string{"CLIENT", "NAME", "AUTHENTICATION", "SCOPE", "STATE", "SOURCE"},
 			row: func(c admin.Client) []string {
 				return []string{c.ClientID, c.ClientName, c.AuthMethod, c.Scope, enabled(c.Disabled), c.Source}
 			},
 			none: "no clients",
 		}.command(a, "List clients", "  signalbox client list -o json"),
-		a.showCommand("client", "/clients", "client_id", "night-job", &admin.Client{}),
+		showCommand(a, "client", "night-job", (*admin.API).ShowClient, a.clientIDs()),
 		a.clientCreate(), a.clientUpdate(), a.clientRotate(),
-		a.changeCommand(change{use: "disable CLIENT", example: "night-job", short: "Disable a client and end its tokens and grants", path: "/clients", member: "client_id", suffix: "/disable", question: "Disable client %s and end all its tokens?", said: "client %s is disabled; its tokens and grants have ended", ends: everythingOfClient}),
-		a.changeCommand(change{use: "enable CLIENT", example: "night-job", short: "Enable a client again; what was ended stays ended", path: "/clients", member: "client_id", suffix: "/enable", said: "client %s is enabled"}),
-		a.changeCommand(change{use: "delete CLIENT", example: "night-job", short: "Delete a client and end its tokens and grants", path: "/clients", member: "client_id", method: http.MethodDelete, question: "Delete client %s and end all its tokens?", said: "client %s is deleted", ends: everythingOfClient}),
-		a.revokeCommand("revoke CLIENT", "night-job", "End everything of a client that is older than now; the client itself stays", "/clients", "client_id", everythingOfClient),
+		a.changeCommand(change{use: "disable CLIENT", example: "night-job", short: "Disable a client and end its tokens and grants", of: client, do: changing((*admin.API).DisableClient), question: "Disable client %s and end all its tokens?", said: "client %s is disabled; its tokens and grants have ended", ends: everythingOfClient}),
+		a.changeCommand(change{use: "enable CLIENT", example: "night-job", short: "Enable a client again; what was ended stays ended", of: client, do: changing((*admin.API).EnableClient), said: "client %s is enabled"}),
+		a.changeCommand(change{use: "delete CLIENT", example: "night-job", short: "Delete a client and end its tokens and grants", of: client, do: deleting((*admin.API).DeleteClient), question: "Delete client %s and end all its tokens?", said: "client %s is deleted", ends: everythingOfClient}),
+		a.revokeCommand("revoke CLIENT", "night-job", "End everything of a client that is older than now; the client itself stays", client, everythingOfClient),
 	)
 }
 
@@ -48,30 +49,48 @@ func enabled(disabled bool) string {
 }
 
 // showCommand shows one thing by its id.
-func (a *adminCLI) showCommand(what, path, member, example string, into any) *cobra.Command {
+func showCommand[T any](a *adminCLI, what, example string, get func(*admin.API, context.Context, string) (T, error), complete cobra.CompletionFunc) *cobra.Command {
 	return &cobra.Command{
 		Use: "show ID", Short: "Show one " + what, Args: oneArg(what + "'s id"),
 		Example:           "  signalbox " + what + " show " + example + "\n  signalbox " + what + " show " + example + " -o json",
-		ValidArgsFunction: a.completeIDs(path, member),
+		ValidArgsFunction: complete,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.call(cmd.Context(), http.MethodGet, at(path, args[0]), nil, nil, into); err != nil {
+			found, err := call(cmd.Context(), a, get, args[0])
+			if err != nil {
 				return err
 			}
-			return a.show(into)
+			return a.show(found)
 		},
 	}
 }
 
+// kind is a kind of thing that commands change.
+type kind struct {
+	name     string // as in signalbox NAME …
+	member   string // what the API calls the id
+	complete cobra.CompletionFunc
+	// find and missing are for things that people call by another name than the API; else nil.
+	find    func(ctx context.Context, named string) (id string, err error)
+	missing func(err error, named string) error
+}
+
 // change is a command that does one thing to one thing.
 type change struct {
-	use, short   string
-	example      string // an id
-	path, member string
-	method       string // empty means POST
-	suffix       string
-	question     string // asked first; empty for what ends nothing
-	said         string
-	ends         func(id string) admin.Revoke // what ends with it; nil if that cannot be told before
+	use, short string
+	example    string // an id
+	of         kind
+	do         func(api *admin.API, ctx context.Context, id string) (any, error) // nil: it is deleted
+	question   string                                                            // asked first; empty for what ends nothing
+	said       string
+	ends       func(id string) admin.Revoke // what ends with it; nil if that cannot be told before
+}
+
+func changing[T any](do func(*admin.API, context.Context, string) (T, error)) func(*admin.API, context.Context, string) (any, error) {
+	return func(api *admin.API, ctx context.Context, id string) (any, error) { return do(api, ctx, id) }
+}
+
+func deleting(do func(*admin.API, context.Context, string) error) func(*admin.API, context.Context, string) (any, error) {
+	return func(api *admin.API, ctx context.Context, id string) (any, error) { return nil, do(api, ctx, id) }
 }
 
 func (a *adminCLI) changeCommand(c change) *cobra.Command {
@@ -79,12 +98,12 @@ func (a *adminCLI) changeCommand(c change) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: c.use, Short: c.short, Args: oneArg("id"),
 		Example:           c.examples(),
-		ValidArgsFunction: a.completeIDs(c.path, c.member),
+		ValidArgsFunction: c.of.complete,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id := args[0]
-			if c.path == "/users" {
+			if c.of.find != nil {
 				var err error
-				if id, err = a.userID(cmd.Context(), id); err != nil {
+				if id, err = c.of.find(cmd.Context(), id); err != nil {
 					return err
 				}
 			}
@@ -100,20 +119,16 @@ func (a *adminCLI) changeCommand(c change) *cobra.Command {
 					return err
 				}
 			}
-			method := c.method
-			if method == "" {
-				method = http.MethodPost
+			answer, err := call(cmd.Context(), a, c.do, id)
+			if err != nil && c.of.missing != nil {
+				err = c.of.missing(err, args[0])
 			}
-			var answer json.RawMessage
-			if err := a.call(cmd.Context(), method, at(c.path, id, c.suffix), nil, nil, &answer); err != nil {
-				if c.path == "/users" {
-					err = noSuchUser(err, args[0])
-				}
+			if err != nil {
 				return err
 			}
 			a.done(c.said, args[0])
 			if answer == nil {
-				return a.showData(map[string]any{c.idMember(): id, "deleted": true})
+				return a.showData(map[string]any{c.of.member: id, "deleted": true})
 			}
 			return a.showData(answer)
 		},
@@ -127,17 +142,9 @@ func (a *adminCLI) changeCommand(c change) *cobra.Command {
 	return cmd
 }
 
-// idMember is what the API calls the id; people name users by another member.
-func (c change) idMember() string {
-	if c.path == "/users" {
-		return "user_id"
-	}
-	return c.member
-}
-
 func (c change) examples() string {
 	verb, _, _ := strings.Cut(c.use, " ")
-	example := "  signalbox " + c.path[1:len(c.path)-1] + " " + verb + " " + c.example
+	example := "  signalbox " + c.of.name + " " + verb + " " + c.example
 	lines := example
 	if c.ends != nil {
 		lines += "\n" + example + " --dry-run"
@@ -223,7 +230,7 @@ func (f *clientFlags) fields(cmd *cobra.Command) (admin.ClientFields, error) {
 		if err != nil {
 			return fields, &usageError{fmt.Errorf("--federated-credential %q: %w", f.workload, err)}
 		}
-		fields.Federated = &credential
+		fields.Federated = (*admin.FederatedCredential)(&credential)
 		if fields.AuthMethod == nil {
 			method := string(oauth.AuthFederatedJWT)
 			fields.AuthMethod = &method
@@ -287,8 +294,8 @@ no grant type: --grant-type none, as "grant_types: []" in the configuration file
 				return err
 			}
 			defer file.discard()
-			var created admin.ClientCredentials
-			if err := a.call(cmd.Context(), http.MethodPost, "/clients", nil, body, &created); err != nil {
+			created, err := call(cmd.Context(), a, (*admin.API).CreateClient, body)
+			if err != nil {
 				return err
 			}
 			return a.showCredentials(created, file, "client "+created.ClientID+" is created")
@@ -339,7 +346,7 @@ func (a *adminCLI) clientUpdate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "update ID", Short: "Change a client: what is given replaces what was there", Args: oneArg("client's id"),
 		Example:           "  signalbox client update web --redirect-uri https://app.example.com/callback --redirect-uri https://beta.example.com/callback",
-		ValidArgsFunction: a.completeIDs("/clients", "client_id"),
+		ValidArgsFunction: a.clientIDs(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			fields, err := f.fields(cmd)
 			if err != nil {
@@ -353,8 +360,8 @@ func (a *adminCLI) clientUpdate() *cobra.Command {
 				return err
 			}
 			defer file.discard()
-			var updated admin.ClientCredentials
-			if err := a.call(cmd.Context(), http.MethodPatch, at("/clients", args[0]), nil, fields, &updated); err != nil {
+			updated, err := callOf(cmd.Context(), a, (*admin.API).UpdateClient, args[0], fields)
+			if err != nil {
 				return err
 			}
 			return a.showCredentials(updated, file, "client "+args[0]+" is changed")
@@ -377,7 +384,7 @@ ends now. Tokens that were got with it live on: if it leaked, run
 signalbox panic --client as well. With --secret-file the file is replaced in one
 step, with mode 0600; it may be the one with the old secret.`,
 		Example:           "  signalbox client rotate night-job --keep-old 1h --secret-file night-job.secret",
-		ValidArgsFunction: a.completeIDs("/clients", "client_id"),
+		ValidArgsFunction: a.clientIDs(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if keep < 0 || keep > maxKeepOld {
 				return &usageError{errors.New("--keep-old must be from 0 to 720h")}
@@ -387,9 +394,9 @@ step, with mode 0600; it may be the one with the old secret.`,
 				return err
 			}
 			defer file.discard()
-			var rotated admin.ClientCredentials
 			seconds := int64((keep + time.Second - 1) / time.Second) // half a second must not mean "now"
-			if err := a.call(cmd.Context(), http.MethodPost, at("/clients", args[0], "/secret"), nil, admin.RotateSecret{OldExpiresIn: seconds}, &rotated); err != nil {
+			rotated, err := callOf(cmd.Context(), a, (*admin.API).RotateClientSecret, args[0], admin.RotateSecret{OldExpiresIn: seconds})
+			if err != nil {
 				return err
 			}
 			past := "the old secret of " + args[0] + " has ended"

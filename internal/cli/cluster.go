@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -14,8 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/explain"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
 func (a *adminCLI) clusterCommand() *cobra.Command {
@@ -25,7 +24,7 @@ func (a *adminCLI) clusterCommand() *cobra.Command {
   signalbox cluster show hub`,
 		a.clusterAdd(),
 		listing[admin.Cluster]{
-			path: "/clusters", columns: []string{"CLUSTER", "ISSUER", "API SERVER", "PODS", "SOURCE"},
+			list: (*admin.API).ListClusters, columns: []string{"CLUSTER", "ISSUER", "API SERVER", "PODS", "SOURCE"},
 			row: func(c admin.Cluster) []string {
 				return []string{c.Name, c.Issuer, c.APIServer, c.Pods, c.Source}
 			},
@@ -34,7 +33,7 @@ func (a *adminCLI) clusterCommand() *cobra.Command {
 		a.clusterShow(), a.clusterUpdate(),
 		a.clusterTrust(),
 		a.changeCommand(change{
-			use: "remove CLUSTER", example: "hub", short: "Remove a cluster and end everything that its workloads have", path: "/clusters", member: "name", method: http.MethodDelete,
+			use: "remove CLUSTER", example: "hub", short: "Remove a cluster and end everything that its workloads have", of: kind{name: "cluster", member: "name", complete: a.clusterNames()}, do: deleting((*admin.API).DeleteCluster),
 			question: "Remove cluster %s and end everything of its workloads?", said: "cluster %s is removed", ends: func(name string) admin.Revoke { return admin.Revoke{Cluster: name} },
 		}),
 	)
@@ -64,7 +63,7 @@ func (f *clusterFlags) add(a *adminCLI, cmd *cobra.Command) {
 	for name, choices := range clusterChoices {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(choices, cobra.ShellCompDirectiveNoFileComp))
 	}
-	_ = cmd.RegisterFlagCompletionFunc("webhook-caller", a.completeIDs("/clients", "client_id"))
+	_ = cmd.RegisterFlagCompletionFunc("webhook-caller", a.clientIDs())
 }
 
 var clusterChoices = map[string][]string{"credential": {"in-cluster", "self"}, "pods": {"watch", "review", "offline"}, "terminating-pods": {"grace", "refuse"}}
@@ -136,8 +135,8 @@ that is registered here.`,
 			if err != nil {
 				return err
 			}
-			var made admin.Cluster
-			if err := a.call(cmd.Context(), http.MethodPost, "/clusters", nil, admin.NewCluster{Name: args[0], ClusterFields: fields}, &made); err != nil {
+			made, err := call(cmd.Context(), a, (*admin.API).CreateCluster, admin.NewCluster{Name: args[0], ClusterFields: fields})
+			if err != nil {
 				return err
 			}
 			return a.showCluster(made)
@@ -157,7 +156,7 @@ audience, its issuer), everything that came from them ends; what is only added
 ends nothing.`,
 		Example: `  signalbox cluster update hub --jwks-file hub.jwks.json
   signalbox cluster update spoke-a --webhook-caller ''`,
-		ValidArgsFunction: a.completeIDs("/clusters", "name"),
+		ValidArgsFunction: a.clusterNames(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			fields, err := f.fields(cmd)
 			if err != nil {
@@ -166,8 +165,8 @@ ends nothing.`,
 			if fields == (admin.ClusterFields{}) {
 				return &usageError{errors.New("nothing to change was given")}
 			}
-			var updated admin.Cluster
-			if err := a.call(cmd.Context(), http.MethodPatch, at("/clusters", args[0]), nil, fields, &updated); err != nil {
+			updated, err := callOf(cmd.Context(), a, (*admin.API).UpdateCluster, args[0], fields)
+			if err != nil {
 				return err
 			}
 			return a.showCluster(updated)
@@ -181,10 +180,10 @@ func (a *adminCLI) clusterShow() *cobra.Command {
 	return &cobra.Command{
 		Use: "show CLUSTER", Short: "Show a cluster: reachable or not, how it is watched, keys known, last refusal", Args: oneArg("cluster"),
 		Example:           "  signalbox cluster show hub",
-		ValidArgsFunction: a.completeIDs("/clusters", "name"),
+		ValidArgsFunction: a.clusterNames(),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var cluster admin.Cluster
-			if err := a.call(cmd.Context(), http.MethodGet, at("/clusters", args[0]), nil, nil, &cluster); err != nil {
+			cluster, err := call(cmd.Context(), a, (*admin.API).ShowCluster, args[0])
+			if err != nil {
 				return err
 			}
 			return a.showCluster(cluster)
@@ -249,7 +248,7 @@ func (a *adminCLI) clusterStatus(c admin.Cluster, s admin.ClusterStatus) (rows [
 func (a *adminCLI) trustedIssuerCommand() *cobra.Command {
 	return a.group("trusted-issuer", "Look at the trusted issuers of the configuration file", "  signalbox trusted-issuer list\n  signalbox trusted-issuer show github",
 		listing[admin.TrustedIssuer]{
-			path: "/trusted-issuers", columns: []string{"NAME", "ISSUER", "KEYS", "AUDIENCES"},
+			list: (*admin.API).ListTrustedIssuers, columns: []string{"NAME", "ISSUER", "KEYS", "AUDIENCES"},
 			row: func(t admin.TrustedIssuer) []string {
 				keys := cmp.Or(t.JWKSURI, "by discovery")
 				if len(t.JWKS) > 0 {
@@ -270,10 +269,10 @@ func (a *adminCLI) trustedIssuerShow() *cobra.Command {
 	return &cobra.Command{
 		Use: "show NAME", Short: "Show a trusted issuer: reachable or not, keys known and their age, last failure, last refusal", Args: oneArg("name"),
 		Example:           "  signalbox trusted-issuer show github",
-		ValidArgsFunction: a.completeIDs("/trusted-issuers", "name"),
+		ValidArgsFunction: a.issuerNames(),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var issuer admin.TrustedIssuer
-			if err := a.call(cmd.Context(), http.MethodGet, at("/trusted-issuers", args[0]), nil, nil, &issuer); err != nil {
+			issuer, err := call(cmd.Context(), a, (*admin.API).ShowTrustedIssuer, args[0])
+			if err != nil {
 				return err
 			}
 			return a.showIssuer(issuer)
@@ -341,7 +340,7 @@ func (a *adminCLI) showStatus(node string, status [][2]string) error {
 func newPolicyList(env *Environment) *cobra.Command {
 	a := &adminCLI{env: env, forms: nameForms}
 	cmd := listing[admin.Policy]{
-		path: "/policies", columns: []string{"POLICY", "FROM", "WHEN", "TO", "GROUPS", "TTL", "MODE"},
+		list: (*admin.API).ListPolicies, columns: []string{"POLICY", "FROM", "WHEN", "TO", "GROUPS", "TTL", "MODE"},
 		row: func(p admin.Policy) []string {
 			return []string{p.Name, fromText(p.From), p.When, toText(p.To), strings.Join(p.Groups, " "), strconv.FormatInt(p.TTL, 10) + "s", p.Mode}
 		},

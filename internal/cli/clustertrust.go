@@ -21,11 +21,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/agent/secret"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/explain"
 	"github.com/signalbox-sts/signalbox/internal/jose"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
 // trusting is what the other side needs to know.
@@ -64,13 +64,14 @@ With --check nothing is printed for the other side: what can be proved from here
 		Example: `  signalbox cluster trust spoke-a --mode jwt > /etc/kubernetes/authentication.yaml
   signalbox cluster trust spoke-a --for argocd --server https://10.0.1.1:6443 --server-ca-file spoke-a-ca.crt | kubectl apply -f -
   signalbox cluster trust spoke-a --check`,
-		ValidArgsFunction: a.completeIDs("/clusters", "name"),
+		ValidArgsFunction: a.clusterNames(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := errors.Join(oneOf(cmd, "mode", mode, trustModes), oneOf(cmd, "for", audience, trustFor)); err != nil {
 				return err
 			}
 			t := trusting{At: a.env.now().UTC().Format(time.RFC3339)}
-			if err := a.call(cmd.Context(), http.MethodGet, at("/clusters", args[0]), nil, nil, &t.Cluster); err != nil {
+			var err error
+			if t.Cluster, err = call(cmd.Context(), a, (*admin.API).ShowCluster, args[0]); err != nil {
 				return err
 			}
 			t.Us = strings.TrimSuffix(t.Audience, "/clusters/"+t.Name)

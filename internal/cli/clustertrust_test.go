@@ -13,7 +13,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
+	"github.com/signalbox-sts/signalbox/admin"
 )
 
 var updateGolden = flag.Bool("update-trust", false, "write testdata/trust again")

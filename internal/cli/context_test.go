@@ -12,10 +12,9 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/contexts"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
-	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
 // home is a user with folders and nothing in the environment.
@@ -145,7 +144,7 @@ func twoServices(t *testing.T) (own, other *httptest.Server, ownAsked, otherAske
 			case "/.well-known/openid-configuration":
 				_ = json.NewEncoder(w).Encode(issuerMetadata{Issuer: server.URL, TokenEndpoint: server.URL + "/token"})
 			default:
-				_ = json.NewEncoder(w).Encode(api.Page[admin.Client]{Items: []admin.Client{{ClientID: "seen-with-" + strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")}}})
+				_ = json.NewEncoder(w).Encode(admin.Page[admin.Client]{Items: []admin.Client{{ClientID: "seen-with-" + strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")}}})
 			}
 		})
 		t.Cleanup(server.Close)
@@ -242,10 +241,10 @@ func TestACommandGivesTheToken(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if want, _ := os.ReadFile(good); r.Header.Get("Authorization") != "Bearer "+strings.TrimSpace(string(want)) {
 			w.WriteHeader(http.StatusUnauthorized)
-			_ = json.NewEncoder(w).Encode(api.Error{Code: "invalid_token", Description: "the access token has expired"})
+			_ = json.NewEncoder(w).Encode(admin.Error{Code: "invalid_token", Description: "the access token has expired"})
 			return
 		}
-		page := api.Page[admin.Client]{Items: []admin.Client{{ClientID: "seen"}}}
+		page := admin.Page[admin.Client]{Items: []admin.Client{{ClientID: "seen"}}}
 		if r.URL.Query().Get("after") == "" {
 			page.Next = "more"
 		}

@@ -12,9 +12,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/signalbox-sts/signalbox/admin"
+	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/doctor"
 	"github.com/signalbox-sts/signalbox/internal/explain"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
 func (a *adminCLI) doctorCommand() *cobra.Command {
@@ -84,7 +85,7 @@ type findings struct {
 }
 
 func (a *adminCLI) lookAtClients(ctx context.Context) (findings, error) {
-	clients, _, err := readList[admin.Client](ctx, a, "/clients", nil, 0)
+	clients, _, err := readList(ctx, a, (*admin.API).ListClients, 0)
 	if err != nil {
 		return findings{}, err
 	}
@@ -95,7 +96,7 @@ func (a *adminCLI) lookAtClients(ctx context.Context) (findings, error) {
 			looked.Since = *c.CreatedAt
 		}
 		for _, p := range c.Problems {
-			looked.Problems = append(looked.Problems, p.Error())
+			looked.Problems = append(looked.Problems, authority.Problem(p).Error())
 		}
 		found.list = append(found.list, looked.Look()...)
 	}
@@ -144,7 +145,7 @@ func (a *adminCLI) clustersToLookAt(ctx context.Context, k kubectl, named []stri
 	if len(named) > 0 {
 		return clusters, false, nil
 	}
-	registered, _, err := readList[admin.Cluster](ctx, a, "/clusters", nil, 0)
+	registered, _, err := readList(ctx, a, (*admin.API).ListClusters, 0)
 	if err != nil {
 		return nil, false, err
 	}

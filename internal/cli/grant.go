@@ -6,13 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/explain"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
 // exampleGrant is an id as grant list shows them.
@@ -57,7 +56,7 @@ id on any node.`,
 			}
 			return oneArg("grant")(cmd, args)
 		},
-		ValidArgsFunction: a.completeIDs("/grants", "grant_id"),
+		ValidArgsFunction: a.grantIDs(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if tokenFile == "" {
 				err := a.revoke(cmd.Context(), admin.Revoke{GrantID: args[0], Force: force}, "", yes, dryRun)
@@ -85,10 +84,10 @@ func (a *adminCLI) grantShow() *cobra.Command {
 	return &cobra.Command{
 		Use: "show GRANT", Short: "Show a grant, and the tree of what it came from and what came from it", Args: oneArg("grant"),
 		Example:           "  signalbox grant show " + exampleGrant,
-		ValidArgsFunction: a.completeIDs("/grants", "grant_id"),
+		ValidArgsFunction: a.grantIDs(),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var family admin.GrantWithFamily
-			if err := a.call(cmd.Context(), http.MethodGet, at("/grants", args[0]), nil, nil, &family); err != nil {
+			family, err := call(cmd.Context(), a, (*admin.API).ShowGrant, args[0])
+			if err != nil {
 				return err
 			}
 			if a.output != "text" {
@@ -100,7 +99,7 @@ func (a *adminCLI) grantShow() *cobra.Command {
 			if len(family.Ancestors)+len(family.Descendants) == 0 {
 				return nil
 			}
-			_, err := fmt.Fprint(a.env.Out, "\n"+lineage(family))
+			_, err = fmt.Fprint(a.env.Out, "\n"+lineage(family))
 			return err
 		},
 	}
@@ -157,38 +156,20 @@ func lineage(family admin.GrantWithFamily) string {
 	return b.String()
 }
 
-// grantFilter are the flags of grant list.
-type grantFilter struct {
-	client, user                                string
-	cluster, namespace, serviceAccount, trusted string
-	active                                      bool
-}
-
-func (f *grantFilter) query(ctx context.Context, a *adminCLI) (url.Values, error) {
-	query := url.Values{}
-	if f.client != "" {
-		query.Set("client_id", f.client)
-	}
-	for name, value := range map[string]string{"cluster": f.cluster, "namespace": f.namespace, "service_account": f.serviceAccount, "trusted_issuer": f.trusted} {
-		if value != "" {
-			query.Set(name, value)
-		}
-	}
-	if f.active {
-		query.Set("active", "true")
-	}
+// completeFilter checks what the flags of grant list say, and finds the user that they name.
+func (a *adminCLI) completeFilter(ctx context.Context, f *admin.GrantFilter, user string) error {
 	switch {
-	case f.namespace != "" && f.cluster == "", f.serviceAccount != "" && f.namespace == "":
-		return nil, &usageError{errors.New("--namespace needs --cluster, and --service-account needs both")}
-	case f.user == "":
-		return query, nil
+	case f.Namespace != "" && f.Cluster == "", f.ServiceAccount != "" && f.Namespace == "":
+		return &usageError{errors.New("--namespace needs --cluster, and --service-account needs both")}
+	case user == "":
+		return nil
 	}
-	id, err := a.userID(ctx, f.user)
+	id, err := a.userID(ctx, user)
 	if err != nil && !isStatus(err, http.StatusForbidden) { // grants:read alone does not find names
-		return nil, err
+		return err
 	}
-	query.Set("subject", cmp.Or(id, f.user))
-	return query, nil
+	f.Subject = cmp.Or(id, user)
+	return nil
 }
 
 func (a *adminCLI) grantRow(g admin.Grant) []string {
@@ -201,10 +182,14 @@ func (a *adminCLI) grantRow(g admin.Grant) []string {
 }
 
 func (a *adminCLI) grantList() *cobra.Command {
-	var filter grantFilter
+	var filter admin.GrantFilter
+	user := ""
 	cmd := listing[admin.Grant]{
-		path: "/grants", columns: []string{"GRANT", "CLIENT", "SUBJECT", "SCOPE", "STATE", "AGE", "EXPIRES"},
-		row: a.grantRow,
+		list: func(api *admin.API, ctx context.Context, p admin.Paging) (admin.Page[admin.Grant], error) {
+			return api.ListGrants(ctx, filter, p)
+		},
+		columns: []string{"GRANT", "CLIENT", "SUBJECT", "SCOPE", "STATE", "AGE", "EXPIRES"},
+		row:     a.grantRow,
 		prepare: func(ctx context.Context, grants []admin.Grant) {
 			subjects := make([]admin.Subject, len(grants))
 			for i, g := range grants {
@@ -212,19 +197,19 @@ func (a *adminCLI) grantList() *cobra.Command {
 			}
 			a.learnNames(ctx, subjects...)
 		},
-		query: func(ctx context.Context) (url.Values, error) { return filter.query(ctx, a) },
+		check: func(ctx context.Context) error { return a.completeFilter(ctx, &filter, user) },
 		none:  "no grants",
 	}.command(a, "List grants, oldest first", "  signalbox grant list --client web --active -o json")
-	cmd.Flags().StringVar(&filter.client, "client", "", "only grants of this client")
-	cmd.Flags().StringVar(&filter.user, "user", "", "only grants of this user, by username or id")
-	cmd.Flags().StringVar(&filter.cluster, "cluster", "", "only grants of this cluster's workloads")
-	cmd.Flags().StringVar(&filter.namespace, "namespace", "", "with --cluster: only those of this namespace")
-	cmd.Flags().StringVar(&filter.serviceAccount, "service-account", "", "with --namespace: only those of this service account")
-	cmd.Flags().StringVar(&filter.trusted, "issuer", "", "only grants of those whom this trusted issuer vouches for, by its name")
-	_ = cmd.RegisterFlagCompletionFunc("cluster", a.completeIDs("/clusters", "name"))
-	_ = cmd.RegisterFlagCompletionFunc("issuer", a.completeIDs("/trusted-issuers", "name"))
-	cmd.Flags().BoolVar(&filter.active, "active", false, "only grants that can still give tokens")
-	_ = cmd.RegisterFlagCompletionFunc("client", a.completeIDs("/clients", "client_id"))
-	_ = cmd.RegisterFlagCompletionFunc("user", a.completeIDs("/users", "username"))
+	cmd.Flags().StringVar(&filter.ClientID, "client", "", "only grants of this client")
+	cmd.Flags().StringVar(&user, "user", "", "only grants of this user, by username or id")
+	cmd.Flags().StringVar(&filter.Cluster, "cluster", "", "only grants of this cluster's workloads")
+	cmd.Flags().StringVar(&filter.Namespace, "namespace", "", "with --cluster: only those of this namespace")
+	cmd.Flags().StringVar(&filter.ServiceAccount, "service-account", "", "with --namespace: only those of this service account")
+	cmd.Flags().StringVar(&filter.TrustedIssuer, "issuer", "", "only grants of those whom this trusted issuer vouches for, by its name")
+	_ = cmd.RegisterFlagCompletionFunc("cluster", a.clusterNames())
+	_ = cmd.RegisterFlagCompletionFunc("issuer", a.issuerNames())
+	cmd.Flags().BoolVar(&filter.Active, "active", false, "only grants that can still give tokens")
+	_ = cmd.RegisterFlagCompletionFunc("client", a.clientIDs())
+	_ = cmd.RegisterFlagCompletionFunc("user", a.userNames())
 	return cmd
 }

@@ -3,13 +3,12 @@ package cli
 import (
 	"cmp"
 	"context"
-	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
+	"github.com/signalbox-sts/signalbox/admin"
 )
 
 // exampleKey is the thumbprint of RFC 7638 §3.1, as key list shows them.
@@ -32,7 +31,7 @@ var keyStates = []string{"current", "next", "retired"}
 func (a *adminCLI) keyList() *cobra.Command {
 	state := ""
 	cmd := listing[admin.Key]{
-		path: "/keys", columns: []string{"KEY", "ALGORITHM", "STATE", "AGE", "SIGNS SINCE", "RETIRED"},
+		list: (*admin.API).ListKeys, columns: []string{"KEY", "ALGORITHM", "STATE", "AGE", "SIGNS SINCE", "RETIRED"},
 		row: func(k admin.Key) []string {
 			now := a.env.now()
 			return []string{k.KeyID, k.Algorithm, k.State, age(k.CreatedAt, now), age(k.PromotedAt, now), age(k.RetiredAt, now)}
@@ -54,7 +53,7 @@ func (a *adminCLI) keyList() *cobra.Command {
 
 func (a *adminCLI) keyRemove() *cobra.Command {
 	cmd := a.changeCommand(change{
-		use: "remove KID", example: exampleKey, short: "Emergency: remove a key now; every token that it signed is dead", path: "/keys", member: "kid", method: http.MethodDelete,
+		use: "remove KID", example: exampleKey, short: "Emergency: remove a key now; every token that it signed is dead", of: kind{name: "key", member: "kid", complete: a.keyIDs()}, do: deleting((*admin.API).RemoveKey),
 		question: "Remove key %s? Every token that it signed is dead at once.", said: "key %s is removed",
 	})
 	remove := cmd.RunE
@@ -82,8 +81,8 @@ refuse its tokens until they have fetched the key set again.`,
 		Example:           "  signalbox key rotate ES256",
 		ValidArgsFunction: cobra.FixedCompletions([]string{"ES256", "RS256", "EdDSA"}, cobra.ShellCompDirectiveNoFileComp),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var key admin.Key
-			if err := a.call(cmd.Context(), http.MethodPost, "/keys/rotate", nil, admin.RotateKey{Algorithm: args[0], Emergency: emergency}, &key); err != nil {
+			key, err := call(cmd.Context(), a, (*admin.API).RotateKey, admin.RotateKey{Algorithm: args[0], Emergency: emergency})
+			if err != nil {
 				return err
 			}
 			if emergency {
@@ -98,7 +97,7 @@ refuse its tokens until they have fetched the key set again.`,
 
 // tellClusters prints the one step for each cluster that verifies tokens by itself.
 func (a *adminCLI) tellClusters(ctx context.Context) {
-	clusters, _, err := readList[admin.Cluster](ctx, a, "/clusters", nil, 0)
+	clusters, _, err := readList(ctx, a, (*admin.API).ListClusters, 0)
 	if err != nil {
 		a.done("The clusters could not be listed (%v). Write the authentication configuration file of each that verifies by itself again: signalbox cluster trust NAME --mode jwt", err)
 		return

@@ -2,13 +2,12 @@ package cli
 
 import (
 	"context"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/jose"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
 const (
@@ -70,8 +69,7 @@ func (a *adminCLI) mayReadUsers(ctx context.Context) bool {
 }
 
 func (a *adminCLI) username(ctx context.Context, id string) (string, error) {
-	var user admin.User
-	err := a.call(ctx, http.MethodGet, at("/users", id), nil, nil, &user)
+	user, err := call(ctx, a, (*admin.API).ShowUser, id)
 	return user.Username, err
 }
 

@@ -9,9 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/signalbox-sts/signalbox/internal/journal/query"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
-	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
+	"github.com/signalbox-sts/signalbox/admin"
 )
 
 // unsigned is a token that nobody checks: the commands only look at its scope.
@@ -26,9 +24,9 @@ func TestUsernamesAreBesideIDs(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/admin/v1/grants":
-			_ = json.NewEncoder(w).Encode(api.Page[admin.Grant]{Items: []admin.Grant{{GrantID: "g1", Subject: ada}, {GrantID: "g2", Subject: gone}, {GrantID: "g3", Subject: ada}, {GrantID: "g4", Subject: job}}})
+			_ = json.NewEncoder(w).Encode(admin.Page[admin.Grant]{Items: []admin.Grant{{GrantID: "g1", Subject: ada}, {GrantID: "g2", Subject: gone}, {GrantID: "g3", Subject: ada}, {GrantID: "g4", Subject: job}}})
 		case "/admin/v1/journal":
-			_ = json.NewEncoder(w).Encode(api.Page[query.Record]{Items: []query.Record{{Type: "user.signed_in", Subject: &ada}, {Type: "user.signed_in", Subject: &gone}}})
+			_ = json.NewEncoder(w).Encode(admin.Page[admin.Record]{Items: []admin.Record{{Type: "user.signed_in", Subject: &ada}, {Type: "user.signed_in", Subject: &gone}}})
 		case "/admin/v1/users/u_1":
 			asked.Add(1)
 			_ = json.NewEncoder(w).Encode(admin.User{UserID: "u_1", Username: "ada"})

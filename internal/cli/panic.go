@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/explain"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
 func (a *adminCLI) panicCommand() *cobra.Command {
@@ -62,28 +62,28 @@ issuer:github:SUBJECT.`,
 	cmd.Flags().StringVar(&cluster, "cluster", "", "everything of the workloads of this cluster, which may be gone")
 	cmd.Flags().StringVar(&issuer, "issuer", "", "everything of those whom this trusted issuer vouches for, by its name")
 	cmd.Flags().StringVar(&workload, "workload", "", "everything of this namespace, service account or subject")
-	_ = cmd.RegisterFlagCompletionFunc("cluster", a.completeIDs("/clusters", "name"))
-	_ = cmd.RegisterFlagCompletionFunc("issuer", a.completeIDs("/trusted-issuers", "name"))
+	_ = cmd.RegisterFlagCompletionFunc("cluster", a.clusterNames())
+	_ = cmd.RegisterFlagCompletionFunc("issuer", a.issuerNames())
 	cmd.Flags().BoolVar(&everything, "everything", false, "everything that this service ever issued")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show the blast radius")
-	_ = cmd.RegisterFlagCompletionFunc("client", a.completeIDs("/clients", "client_id"))
-	_ = cmd.RegisterFlagCompletionFunc("user", a.completeIDs("/users", "username"))
+	_ = cmd.RegisterFlagCompletionFunc("client", a.clientIDs())
+	_ = cmd.RegisterFlagCompletionFunc("user", a.userNames())
 	return cmd
 }
 
 // revokeCommand ends everything of one thing, after showing how much that is.
-func (a *adminCLI) revokeCommand(use, example, short, path, member string, body func(id string) admin.Revoke) *cobra.Command {
+func (a *adminCLI) revokeCommand(use, example, short string, of kind, body func(id string) admin.Revoke) *cobra.Command {
 	var yes, dryRun bool
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: oneArg("id"),
-		Example:           "  signalbox " + path[1:len(path)-1] + " revoke " + example + " --dry-run\n  signalbox " + path[1:len(path)-1] + " revoke " + example + " --yes      # in a script",
-		ValidArgsFunction: a.completeIDs(path, member),
+		Example:           "  signalbox " + of.name + " revoke " + example + " --dry-run\n  signalbox " + of.name + " revoke " + example + " --yes      # in a script",
+		ValidArgsFunction: of.complete,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id := args[0]
-			if path == "/users" {
+			if of.find != nil {
 				var err error
-				if id, err = a.userID(cmd.Context(), id); err != nil {
+				if id, err = of.find(cmd.Context(), id); err != nil {
 					return err
 				}
 			}
@@ -114,8 +114,8 @@ func (a *adminCLI) revoke(ctx context.Context, body admin.Revoke, typed string, 
 			return err
 		}
 	}
-	var did admin.Revoked
-	if err := a.call(ctx, http.MethodPost, "/revocations", nil, body, &did); err != nil {
+	did, err := call(ctx, a, (*admin.API).Revoke, body)
+	if err != nil {
 		return err
 	}
 	if yes {
@@ -135,7 +135,7 @@ func (a *adminCLI) revoke(ctx context.Context, body admin.Revoke, typed string, 
 // wouldEnd asks what would end, and shows it.
 func (a *adminCLI) wouldEnd(ctx context.Context, body admin.Revoke, typed string) (would admin.Revoked, err error) {
 	body.DryRun = true
-	if err := a.call(ctx, http.MethodPost, "/revocations", nil, body, &would); err != nil {
+	if would, err = call(ctx, a, (*admin.API).Revoke, body); err != nil {
 		return would, err
 	}
 	blastRadius(a.env.Err, would, typed)

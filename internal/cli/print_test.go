@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
+	"github.com/signalbox-sts/signalbox/admin"
 )
 
 // TestTextHasNoJSON: whoever wants that says -o json.

@@ -2,29 +2,29 @@ package cli
 
 import (
 	"errors"
-	"net/http"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
+	"github.com/signalbox-sts/signalbox/admin"
 )
 
 func (a *adminCLI) resourceCommand() *cobra.Command {
+	resource := kind{name: "resource", member: "id", complete: a.resourceIDs()}
 	return a.group("resource", "Administer resources: the APIs that accept tokens",
 		`  signalbox resource list
   signalbox resource create https://api.example.com --scope orders:read --scope orders:write`,
 		listing[admin.Resource]{
-			path: "/resources", columns: []string{"RESOURCE", "SCOPES", "FORMAT", "SOURCE"},
+			list: (*admin.API).ListResources, columns: []string{"RESOURCE", "SCOPES", "FORMAT", "SOURCE"},
 			row: func(r admin.Resource) []string {
 				return []string{r.ID, strings.Join(r.Scopes, " "), r.TokenFormat, r.Source}
 			},
 			none: "no resources",
 		}.command(a, "List resources", "  signalbox resource list -o json"),
-		a.showCommand("resource", "/resources", "id", "https://api.example.com", &admin.Resource{}),
+		showCommand(a, "resource", "https://api.example.com", (*admin.API).ShowResource, a.resourceIDs()),
 		a.resourceCreate(), a.resourceUpdate(),
-		a.changeCommand(change{use: "delete RESOURCE", example: "https://api.example.com", short: "Delete a resource that no client names any more", path: "/resources", member: "id", method: http.MethodDelete, question: "Delete resource %s?", said: "resource %s is deleted"}),
+		a.changeCommand(change{use: "delete RESOURCE", example: "https://api.example.com", short: "Delete a resource that no client names any more", of: resource, do: deleting((*admin.API).DeleteResource), question: "Delete resource %s?", said: "resource %s is deleted"}),
 	)
 }
 
@@ -81,9 +81,8 @@ func (a *adminCLI) resourceCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var created admin.Resource
-			body := admin.NewResource{ID: args[0], ResourceFields: fields}
-			if err := a.call(cmd.Context(), http.MethodPost, "/resources", nil, body, &created); err != nil {
+			created, err := call(cmd.Context(), a, (*admin.API).CreateResource, admin.NewResource{ID: args[0], ResourceFields: fields})
+			if err != nil {
 				return err
 			}
 			return a.show(created)
@@ -98,7 +97,7 @@ func (a *adminCLI) resourceUpdate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "update URI", Short: "Change a resource: what is given replaces what was there", Args: oneArg("URI"),
 		Example:           "  signalbox resource update https://api.example.com --token-format opaque",
-		ValidArgsFunction: a.completeIDs("/resources", "id"),
+		ValidArgsFunction: a.resourceIDs(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			fields, err := f.fields(cmd)
 			if err != nil {
@@ -107,8 +106,8 @@ func (a *adminCLI) resourceUpdate() *cobra.Command {
 			if fields == (admin.ResourceFields{}) {
 				return &usageError{errors.New("nothing to change was given")}
 			}
-			var updated admin.Resource
-			if err := a.call(cmd.Context(), http.MethodPatch, at("/resources", args[0]), nil, fields, &updated); err != nil {
+			updated, err := callOf(cmd.Context(), a, (*admin.API).UpdateResource, args[0], fields)
+			if err != nil {
 				return err
 			}
 			return a.show(updated)

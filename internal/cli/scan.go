@@ -13,11 +13,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/explain"
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/scan"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
 // scanReport is what a scan has found. No value is in it.
@@ -188,8 +188,8 @@ func (a *adminCLI) askAlive(ctx context.Context, findings []scanFinding) error {
 		if f.Kind == scan.Proof {
 			continue
 		}
-		var why admin.Why
-		if err := a.call(ctx, http.MethodPost, "/why", nil, admin.AskWhy{Token: f.value.Reveal()}, &why); err != nil {
+		why, err := call(ctx, a, (*admin.API).WhyToken, admin.AskWhy{Token: f.value.Reveal()})
+		if err != nil {
 			return err
 		}
 		f.Alive, f.Summary, f.Reason, f.Action = why.Alive, why.Summary, why.Reason, why.Action
@@ -234,7 +234,7 @@ func (a *adminCLI) endFound(ctx context.Context, findings []scanFinding, yes boo
 		if f.grant != "" {
 			body = admin.Revoke{GrantID: f.grant, Force: true}
 		}
-		err := a.call(ctx, http.MethodPost, "/revocations", nil, body, new(admin.Revoked))
+		_, err := call(ctx, a, (*admin.API).Revoke, body)
 		if err != nil && !isStatus(err, http.StatusNotFound) { // it was over before it could be ended
 			return fmt.Errorf("%s:%d:%d and what follows it is still alive: %w", f.File, f.Line, f.Column, err)
 		}

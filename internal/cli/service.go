@@ -195,6 +195,17 @@ func (t *adminTarget) bearer(ctx context.Context) (string, error) {
 	return "", &usageError{fmt.Errorf("the context %s has no credential: make it again with --client-id and --client-secret-file, --token-file, or a command (signalbox context create --help)", t.context.Name)}
 }
 
+// source is bearer, and another token where one was refused and another can be had.
+func (t *adminTarget) source(ctx context.Context, refused string) (string, error) {
+	if refused != "" && !t.renewable() {
+		return refused, nil
+	}
+	if refused != "" {
+		t.forget()
+	}
+	return t.bearer(ctx)
+}
+
 // renewable says whether asking the credential again may give another token.
 func (t *adminTarget) renewable() bool {
 	return t.tokenFile == "" && t.given == "" && (len(t.context.TokenCommand) > 0 || t.context.ClientSecretFile != "")

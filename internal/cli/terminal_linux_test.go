@@ -16,8 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
-	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
+	"github.com/signalbox-sts/signalbox/admin"
 )
 
 // terminal opens a pair: what is written to the keyboard is typed at the screen.
@@ -193,7 +192,7 @@ func TestALongListSaysHowFarItIs(t *testing.T) {
 	told := typescript(keyboard, "read 4 so far")
 	pages := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		page := api.Page[admin.Client]{Items: make([]admin.Client, 2)}
+		page := admin.Page[admin.Client]{Items: make([]admin.Client, 2)}
 		if pages++; pages < 3 {
 			page.Next = "more"
 		}

@@ -7,25 +7,24 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/password"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
-	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
 func (a *adminCLI) userCommand() *cobra.Command {
-	disable := change{use: "disable USER", example: "bob", question: "Disable user %s and end all tokens, grants and sessions?", short: "Disable a user and end tokens, grants and sessions", path: "/users", member: "username", suffix: "/disable", said: "user %s is disabled; tokens and grants have ended", ends: everythingOfUser}
-	enable := change{use: "enable USER", example: "bob", short: "Enable a user again; what was ended stays ended", path: "/users", member: "username", suffix: "/enable", said: "user %s is enabled"}
-	remove := change{use: "delete USER", example: "bob", short: "Delete a user and end tokens, grants and sessions", path: "/users", member: "username", method: http.MethodDelete, question: "Delete user %s and end all tokens?", said: "user %s is deleted", ends: everythingOfUser}
+	user := kind{name: "user", member: "user_id", complete: a.userNames(), find: a.userID, missing: noSuchUser}
+	disable := change{use: "disable USER", example: "bob", question: "Disable user %s and end all tokens, grants and sessions?", short: "Disable a user and end tokens, grants and sessions", of: user, do: changing((*admin.API).DisableUser), said: "user %s is disabled; tokens and grants have ended", ends: everythingOfUser}
+	enable := change{use: "enable USER", example: "bob", short: "Enable a user again; what was ended stays ended", of: user, do: changing((*admin.API).EnableUser), said: "user %s is enabled"}
+	remove := change{use: "delete USER", example: "bob", short: "Delete a user and end tokens, grants and sessions", of: user, do: deleting((*admin.API).DeleteUser), question: "Delete user %s and end all tokens?", said: "user %s is deleted", ends: everythingOfUser}
 	return a.group("user", "Administer users: people with an account here",
 		`  signalbox user create bob --email bob@example.com --password-file -
   signalbox user disable bob`,
 		listing[admin.User]{
-			path: "/users", columns: []string{"USER", "ID", "NAME", "EMAIL", "STATE", "SOURCE"},
+			list: everybody, columns: []string{"USER", "ID", "NAME", "EMAIL", "STATE", "SOURCE"},
 			row: func(u admin.User) []string {
 				return []string{u.Username, u.UserID, u.Name, u.Email, enabled(u.Disabled), u.Source}
 			},
@@ -33,19 +32,24 @@ func (a *adminCLI) userCommand() *cobra.Command {
 		}.command(a, "List users", "  signalbox user list -o json"),
 		a.userShow(), a.userCreate(), a.userGroups(), a.userPassword(), a.userHashPassword(),
 		a.changeCommand(disable), a.changeCommand(enable), a.changeCommand(remove),
-		a.revokeCommand("revoke USER", "bob", "End everything of a user that is older than now; the account itself stays", "/users", "username", everythingOfUser),
+		a.revokeCommand("revoke USER", "bob", "End everything of a user that is older than now; the account itself stays", user, everythingOfUser),
 	)
+}
+
+// everybody lists all users.
+func everybody(api *admin.API, ctx context.Context, p admin.Paging) (admin.Page[admin.User], error) {
+	return api.ListUsers(ctx, admin.UserFilter{}, p)
 }
 
 func everythingOfUser(id string) admin.Revoke { return admin.Revoke{UserID: id} }
 
 // userID takes a username or an id. A name wins: people type names.
 func (a *adminCLI) userID(ctx context.Context, nameOrID string) (string, error) {
-	var found api.Page[admin.User]
 	if nameOrID == "" {
 		return "", &usageError{errors.New("the user is empty")}
 	}
-	if err := a.call(ctx, http.MethodGet, "/users", url.Values{"username": {nameOrID}}, nil, &found); err != nil {
+	found, err := callOf(ctx, a, (*admin.API).ListUsers, admin.UserFilter{Username: nameOrID}, admin.Paging{})
+	if err != nil {
 		return "", err
 	}
 	if len(found.Items) == 1 {
@@ -56,8 +60,7 @@ func (a *adminCLI) userID(ctx context.Context, nameOrID string) (string, error) 
 
 // noSuchUser: the service was asked by id, whatever the caller gave.
 func noSuchUser(err error, nameOrID string) error {
-	var refused *refusedError
-	if !errors.As(err, &refused) || refused.said.Status != http.StatusNotFound {
+	if !isStatus(err, http.StatusNotFound) {
 		return err
 	}
 	return fmt.Errorf("there is no user with the username or the id %q", nameOrID)
@@ -67,14 +70,14 @@ func (a *adminCLI) userShow() *cobra.Command {
 	return &cobra.Command{
 		Use: "show USER", Short: "Show one user, by username or id", Args: oneArg("user"),
 		Example:           "  signalbox user show bob",
-		ValidArgsFunction: a.completeIDs("/users", "username"),
+		ValidArgsFunction: a.userNames(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := a.userID(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			var user admin.User
-			if err := a.call(cmd.Context(), http.MethodGet, at("/users", id), nil, nil, &user); err != nil {
+			user, err := call(cmd.Context(), a, (*admin.API).ShowUser, id)
+			if err != nil {
 				return noSuchUser(err, args[0])
 			}
 			return a.show(user)
@@ -106,8 +109,8 @@ func (a *adminCLI) userCreate() *cobra.Command {
 					return fmt.Errorf("%s is not an object with standard claims: %w", claimsFile, err)
 				}
 			}
-			var created admin.User
-			if err := a.call(cmd.Context(), http.MethodPost, "/users", nil, user, &created); err != nil {
+			created, err := call(cmd.Context(), a, (*admin.API).CreateUser, user)
+			if err != nil {
 				return err
 			}
 			return a.show(created)
@@ -133,14 +136,14 @@ func (a *adminCLI) userGroups() *cobra.Command {
 			return nil
 		},
 		Example:           "  signalbox user set-groups bob sre on-call\n  signalbox user set-groups bob          # none",
-		ValidArgsFunction: a.completeIDs("/users", "username"),
+		ValidArgsFunction: a.userNames(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := a.userID(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			var user admin.User
-			if err := a.call(cmd.Context(), http.MethodPost, at("/users", id, "/groups"), nil, admin.SetGroups{Groups: args[1:]}, &user); err != nil {
+			user, err := callOf(cmd.Context(), a, (*admin.API).SetGroups, id, admin.SetGroups{Groups: args[1:]})
+			if err != nil {
 				return noSuchUser(err, args[0])
 			}
 			return a.show(user)
@@ -153,7 +156,7 @@ func (a *adminCLI) userPassword() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "password USER", Short: "Set a user's password and end tokens, grants and sessions", Args: oneArg("user"),
 		Example:           "  signalbox user password bob --password-file bob.txt",
-		ValidArgsFunction: a.completeIDs("/users", "username"),
+		ValidArgsFunction: a.userNames(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			password, err := a.password(passwordFile)
 			if err != nil {
@@ -163,8 +166,8 @@ func (a *adminCLI) userPassword() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var user admin.User
-			if err := a.call(cmd.Context(), http.MethodPost, at("/users", id, "/password"), nil, admin.SetPassword{Password: password}, &user); err != nil {
+			user, err := callOf(cmd.Context(), a, (*admin.API).SetPassword, id, admin.SetPassword{Password: password})
+			if err != nil {
 				return noSuchUser(err, args[0])
 			}
 			a.done("the password of %s is set; what came from the old one has ended", args[0])

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"regexp"
 	"strconv"
 	"strings"
@@ -13,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/explain"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
 func (a *adminCLI) whyCommand() *cobra.Command {
@@ -104,14 +103,13 @@ func isToken(s string) bool {
 // why asks the service. What may be a token goes into no URL, and what is
 // neither goes nowhere.
 func (a *adminCLI) why(ctx context.Context, value string) (admin.Why, error) {
-	var why admin.Why
 	switch {
 	case isID.MatchString(value):
-		return why, a.call(ctx, http.MethodGet, at("/why", value), nil, nil, &why)
+		return call(ctx, a, (*admin.API).Why, value)
 	case isToken(value):
-		return why, a.call(ctx, http.MethodPost, "/why", nil, admin.AskWhy{Token: value}, &why)
+		return call(ctx, a, (*admin.API).WhyToken, admin.AskWhy{Token: value})
 	}
-	return why, errors.New("this is neither the id of a request (24 hexadecimal digits), nor that of a token, grant or session (a UUID), nor a token")
+	return admin.Why{}, errors.New("this is neither the id of a request (24 hexadecimal digits), nor that of a token, grant or session (a UUID), nor a token")
 }
 
 // printWhy writes the answer for people: what was found is data, that nothing

@@ -6,17 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/explain"
 	"github.com/signalbox-sts/signalbox/internal/kube"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
 // checkAuditLogs: what is given twice would be counted twice.
@@ -134,8 +133,8 @@ func (a *adminCLI) chain(ctx context.Context, why admin.Why) ([]*link, error) {
 		}
 		before := &link{id: origin}
 		if _, err := authority.ParseID(origin); err == nil { // a token of ours
-			var earlier admin.Why
-			if err := a.call(ctx, http.MethodGet, at("/why", origin), nil, nil, &earlier); err != nil {
+			earlier, err := call(ctx, a, (*admin.API).Why, origin)
+			if err != nil {
 				return nil, err
 			}
 			before.records = earlier.Records

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/kube"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
 const (

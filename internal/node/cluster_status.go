@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/kube"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
 // reachWithin bounds how long somebody who looks at a cluster waits for it.

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/kube"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
 // What a cluster's entry says is told even where nobody answers, and why.

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/journal"
 	"github.com/signalbox-sts/signalbox/internal/journal/format"
@@ -79,7 +80,7 @@ func checkEncoding(t *testing.T, typ, request, remote, actor, client, subIss, su
 		t.Errorf("count %d, exp %d", r.Count, r.ExpiresAt)
 	}
 	if r.Subject == nil {
-		r.Subject = &Subject{}
+		r.Subject = &admin.Subject{}
 	}
 	for _, v := range []struct {
 		name, in, out string

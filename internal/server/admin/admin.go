@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/jose"
@@ -51,9 +52,9 @@ type API struct {
 	Refusals *refusals.Memory // of this node
 
 	// ClusterStatus says how a cluster is doing, as this node sees it.
-	ClusterStatus func(ctx context.Context, name string) ClusterStatus
+	ClusterStatus func(ctx context.Context, name string) admin.ClusterStatus
 	// IssuerStatus says the same of a trusted issuer.
-	IssuerStatus func(name string) IssuerStatus
+	IssuerStatus func(name string) admin.IssuerStatus
 
 	Now func() time.Time
 }

@@ -9,9 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
+	server "github.com/signalbox-sts/signalbox/internal/server/admin"
 	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
@@ -81,10 +82,10 @@ func TestEveryRouteAsksForItsScopeAndNoOther(t *testing.T) {
 	static.TrustedIssuers = map[string]authority.TrustedIssuer{"ci": {Name: "ci"}} // only a file has them
 	s := newServiceOf(t, static)
 	samples := s.sample()
-	if len(samples) != len(admin.Routes()) {
-		t.Fatalf("%d samples for %d routes", len(samples), len(admin.Routes()))
+	if len(samples) != len(server.Routes()) {
+		t.Fatalf("%d samples for %d routes", len(samples), len(server.Routes()))
 	}
-	for _, rt := range admin.Routes() {
+	for _, rt := range server.Routes() {
 		sample, ok := samples[rt.Name]
 		if !ok {
 			t.Fatalf("no sample for %s", rt.Name)
@@ -420,7 +421,7 @@ func TestPagesHoldEverythingOnce(t *testing.T) {
 		var ids []string
 		after := ""
 		for range 20 {
-			var page api.Page[admin.Client]
+			var page admin.Page[admin.Client]
 			s.call(s.admin(), "GET", "/clients?limit="+string(rune('0'+limit))+after, nil).wants(http.StatusOK).into(&page)
 			for _, c := range page.Items {
 				ids = append(ids, c.ClientID)

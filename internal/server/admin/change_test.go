@@ -13,10 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/password"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
 	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
@@ -285,7 +285,7 @@ func TestKeys(t *testing.T) {
 	s.Wait(20 * time.Minute)
 	old := s.tokenFor("web", "https://api.example.com", "orders:read")
 	full := s.admin()
-	var page api.Page[admin.Key]
+	var page admin.Page[admin.Key]
 	var current, now admin.Key
 	if got := s.call(full, "GET", "/keys", nil).wants(200); strings.Contains(string(got.body), "\"d\"") || strings.Contains(string(got.body), "ealed") {
 		t.Fatalf("%s", got.body)
@@ -325,7 +325,7 @@ func TestGrants(t *testing.T) {
 	count := func(query string) int {
 		n, after := 0, ""
 		for range 20 {
-			var page api.Page[admin.Grant]
+			var page admin.Page[admin.Grant]
 			s.call(s.admin(), "GET", "/grants?limit=1"+query+after, nil).wants(200).into(&page)
 			n += len(page.Items)
 			if page.Next == "" {
@@ -459,7 +459,7 @@ func TestADryRunTouchesNothing(t *testing.T) {
 				t.Fatalf("%+v", would)
 			}
 			if row.kind == "everything" {
-				if !would.Oldest.Equal(g.CreatedAt) || !would.Newest.Equal(newest.CreatedAt) || !reflect.DeepEqual(would.ByClient, []admin.ClientCount{{"web", 2}, {"spa", 1}}) {
+				if !would.Oldest.Equal(g.CreatedAt) || !would.Newest.Equal(newest.CreatedAt) || !reflect.DeepEqual(would.ByClient, []admin.ClientCount{{ClientID: "web", ActiveGrants: 2}, {ClientID: "spa", ActiveGrants: 1}}) {
 					t.Fatalf("%+v", would)
 				}
 			}
@@ -573,7 +573,7 @@ func TestJournalSearch(t *testing.T) {
 	var targets []string
 	after := ""
 	for range 10 {
-		var page api.Page[admin.Record]
+		var page admin.Page[admin.Record]
 		s.call(s.admin(), "GET", "/journal?type=client.changed&limit=2"+after, nil).wants(200).into(&page)
 		for _, r := range page.Items {
 			if r.Type != "client.changed" || r.Actor != "root" {
@@ -590,7 +590,7 @@ func TestJournalSearch(t *testing.T) {
 		t.Fatalf("newest first, each once: %v", targets)
 	}
 	s.call(s.admin(), "GET", "/journal?client_id=c3", nil).wants(200, `"target":"c3"`)
-	var since api.Page[admin.Record]
+	var since admin.Page[admin.Record]
 	s.call(s.admin(), "GET", "/journal?type=client.changed&since=2026-05-01T12:04:00Z&until=2026-05-01T12:05:00Z", nil).wants(200).into(&since)
 	if len(since.Items) != 1 || since.Items[0].Target != "c4" {
 		t.Fatalf("%+v", since.Items)
@@ -599,7 +599,7 @@ func TestJournalSearch(t *testing.T) {
 		s.call(s.admin(), "GET", "/journal?"+query, nil).wants(400)
 	}
 	full := s.admin()
-	var newest api.Page[admin.Record]
+	var newest admin.Page[admin.Record]
 	s.call(full, "GET", "/journal?limit=1", nil).wants(200).into(&newest)
 	s.call(full, "GET", "/journal/status", nil).wants(200, fmt.Sprintf(`"node":%q`, newest.Items[0].Node), fmt.Sprintf(`"seq":%d`, newest.Items[0].Seq))
 }

@@ -3,92 +3,29 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/operation"
 	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
 const maxOldSecret = 30 * 24 * time.Hour
 
-// Client is a client as the API shows it. Its secrets are never shown.
-type Client struct {
-	ClientID     string                         `json:"client_id"`
-	ClientName   string                         `json:"client_name,omitempty"`
-	RedirectURIs []string                       `json:"redirect_uris,omitempty"`
-	PostLogout   []string                       `json:"post_logout_redirect_uris,omitempty"`
-	GrantTypes   []string                       `json:"grant_types"`
-	AuthMethod   string                         `json:"token_endpoint_auth_method"`
-	JWKS         json.RawMessage                `json:"jwks,omitempty" doc:"JSON Web Key Set, for private_key_jwt."`
-	Federated    *authority.FederatedCredential `json:"federated_credential,omitempty" doc:"The workload whose tokens prove the client, for federated_jwt."`
-	Scope        string                         `json:"scope"`
-	Resources    []string                       `json:"resources,omitempty"`
-	IDTokenAlg   string                         `json:"id_token_signed_response_alg,omitempty"`
-	Audiences    bool                           `json:"allow_multiple_audiences,omitempty" doc:"Each API of this client's tokens can use them at the others."`
-	RequirePKCE  *bool                          `json:"require_pkce,omitempty" doc:"false: a code of this client that is stolen can be redeemed through it."`
-	Secrets      []LiveSecret                   `json:"secrets,omitempty" doc:"One entry for each secret that works now."`
-	Problems     []authority.Problem            `json:"problems,omitempty" doc:"The rules that it breaks, since they have become stricter: it is off until it is changed and enabled."`
-	Disabled     bool                           `json:"disabled"`
-	Source       string                         `json:"source" enum:"file,database"`
-	CreatedAt    *time.Time                     `json:"created_at,omitempty"`
-	UpdatedAt    *time.Time                     `json:"updated_at,omitempty"`
-}
-
-// LiveSecret says since when there is a secret, and until when it works.
-type LiveSecret struct {
-	Current   bool       `json:"current" doc:"It works until it is rotated. false: it was, and works until expires_at."`
-	CreatedAt *time.Time `json:"created_at,omitempty" doc:"Missing for a secret of the configuration file."`
-	ExpiresAt *time.Time `json:"expires_at,omitempty"`
-}
-
-// ClientFields is what may be set. What is not sent stays as it is.
-type ClientFields struct {
-	ClientName   *string                        `json:"client_name,omitempty"`
-	RedirectURIs *[]string                      `json:"redirect_uris,omitempty" doc:"Compared character by character; only the port of a loopback address may differ."`
-	PostLogout   *[]string                      `json:"post_logout_redirect_uris,omitempty"`
-	GrantTypes   *[]string                      `json:"grant_types,omitempty" doc:"authorization_code, refresh_token, client_credentials"`
-	AuthMethod   *string                        `json:"token_endpoint_auth_method,omitempty" enum:"none,client_secret_basic,client_secret_post,private_key_jwt,federated_jwt" doc:"Default client_secret_basic."`
-	JWKS         *json.RawMessage               `json:"jwks,omitempty" doc:"JSON Web Key Set with public keys, for private_key_jwt."`
-	Federated    *authority.FederatedCredential `json:"federated_credential,omitempty" doc:"For federated_jwt: cluster, namespace and service_account, or trusted_issuer and subject. One workload is one client."`
-	Scope        *string                        `json:"scope,omitempty" doc:"Values parted by spaces; each must belong to one of the resources, or to OpenID Connect."`
-	Resources    *[]string                      `json:"resources,omitempty"`
-	IDTokenAlg   *string                        `json:"id_token_signed_response_alg,omitempty"`
-	Audiences    *bool                          `json:"allow_multiple_audiences,omitempty" doc:"Dangerous: lets one token be good at several resources, and then each of them can use it at the others."`
-	RequirePKCE  *bool                          `json:"require_pkce,omitempty" doc:"false is dangerous: takes requests without a code_challenge, so that a stolen code can be redeemed through the client. Default true; never false for a public client."`
-}
-
-// NewClient is the body that creates a client.
-type NewClient struct {
-	ClientID string `json:"client_id,omitempty" doc:"Made up if it is not sent."`
-	ClientFields
-}
-
-// ClientCredentials is a client with its new secret, which is shown once.
-type ClientCredentials struct {
-	Client
-	ClientSecret    string `json:"client_secret,omitempty" doc:"Shown this once."`
-	SecretExpiresAt *int64 `json:"client_secret_expires_at,omitempty" doc:"0: it does not expire (RFC 7591 §3.2.1)."`
-}
-
-// RotateSecret is the body that rotates a secret.
-type RotateSecret struct {
-	OldExpiresIn int64 `json:"old_expires_in,omitempty" doc:"Seconds for which the old secret still works, at most 30 days. Default 0: it ends now."`
-}
-
-// onto changes what was sent.
-func (f ClientFields) onto(m *authority.ClientMetadata) {
+// setClient changes what was sent.
+func setClient(m *authority.ClientMetadata, f admin.ClientFields) {
 	set(&m.ClientName, f.ClientName)
 	set(&m.RedirectURIs, f.RedirectURIs)
 	set(&m.PostLogoutRedirectURIs, f.PostLogout)
 	set(&m.GrantTypes, f.GrantTypes)
 	set(&m.TokenEndpointAuthMethod, f.AuthMethod)
 	set(&m.JWKS, f.JWKS)
-	set(&m.FederatedCredential, f.Federated)
+	set(&m.FederatedCredential, (*authority.FederatedCredential)(f.Federated))
 	set(&m.Scope, f.Scope)
 	set(&m.Resources, f.Resources)
 	set(&m.IDTokenSignedResponseAlg, f.IDTokenAlg)
@@ -107,36 +44,36 @@ func (f ClientFields) onto(m *authority.ClientMetadata) {
 func (a *API) clientRoutes() []api.Route {
 	return []api.Route{
 		{
-			Method: "GET", Path: "/clients", Name: "listClients", Scope: "clients:read", Run: a.listClients,
-			Summary: "List clients: those of the configuration file first.", Query: api.Paging, Out: api.Page[Client]{},
+			Operation: operation.ListClients, Scope: "clients:read", Run: a.listClients,
+			Summary: "List clients: those of the configuration file first.", Query: api.Query(admin.Paging{}), Out: admin.Page[admin.Client]{},
 		},
 		{
-			Method: "POST", Path: "/clients", Name: "createClient", Scope: "clients:write", Event: authority.EventClientChanged, Run: a.createClient,
-			Summary: "Create a client. Its secret is in this answer and nowhere else.", In: NewClient{}, Out: ClientCredentials{}, Status: http.StatusCreated,
+			Operation: operation.CreateClient, Scope: "clients:write", Event: authority.EventClientChanged, Run: a.createClient,
+			Summary: "Create a client. Its secret is in this answer and nowhere else.", In: admin.NewClient{}, Out: admin.ClientCredentials{}, Status: http.StatusCreated,
 		},
 		{
-			Method: "GET", Path: "/clients/{id}", Name: "showClient", Scope: "clients:read", Run: a.showClient,
-			Summary: "Show a client.", Out: Client{},
+			Operation: operation.ShowClient, Scope: "clients:read", Run: a.showClient,
+			Summary: "Show a client.", Out: admin.Client{},
 		},
 		{
-			Method: "PATCH", Path: "/clients/{id}", Name: "updateClient", Scope: "clients:write", Event: authority.EventClientChanged, Run: a.updateClient,
-			Summary: "Change a client: what is sent replaces what was there. A client that now needs a secret and has none gets one.", In: ClientFields{}, Out: ClientCredentials{},
+			Operation: operation.UpdateClient, Scope: "clients:write", Event: authority.EventClientChanged, Run: a.updateClient,
+			Summary: "Change a client: what is sent replaces what was there. A client that now needs a secret and has none gets one.", In: admin.ClientFields{}, Out: admin.ClientCredentials{},
 		},
 		{
-			Method: "DELETE", Path: "/clients/{id}", Name: "deleteClient", Scope: "clients:write", Event: authority.EventClientChanged, Run: a.deleteClient,
+			Operation: operation.DeleteClient, Scope: "clients:write", Event: authority.EventClientChanged, Run: a.deleteClient,
 			Summary: "Delete a client and end all its tokens and grants.", Status: http.StatusNoContent,
 		},
 		{
-			Method: "POST", Path: "/clients/{id}/disable", Name: "disableClient", Scope: "clients:write", Event: authority.EventClientChanged, Run: a.disableClient,
-			Summary: "Disable a client and end all its tokens and grants.", Out: Client{},
+			Operation: operation.DisableClient, Scope: "clients:write", Event: authority.EventClientChanged, Run: a.disableClient,
+			Summary: "Disable a client and end all its tokens and grants.", Out: admin.Client{},
 		},
 		{
-			Method: "POST", Path: "/clients/{id}/enable", Name: "enableClient", Scope: "clients:write", Event: authority.EventClientChanged, Run: a.enableClient,
-			Summary: "Enable a client again. What was ended stays ended.", Out: Client{},
+			Operation: operation.EnableClient, Scope: "clients:write", Event: authority.EventClientChanged, Run: a.enableClient,
+			Summary: "Enable a client again. What was ended stays ended.", Out: admin.Client{},
 		},
 		{
-			Method: "POST", Path: "/clients/{id}/secret", Name: "rotateClientSecret", Scope: "clients:write", Event: authority.EventClientChanged, Run: a.rotateSecret,
-			Summary: "Give a client a new secret. The old one works for old_expires_in seconds more.", In: RotateSecret{}, Out: ClientCredentials{},
+			Operation: operation.RotateClientSecret, Scope: "clients:write", Event: authority.EventClientChanged, Run: a.rotateSecret,
+			Summary: "Give a client a new secret. The old one works for old_expires_in seconds more.", In: admin.RotateSecret{}, Out: admin.ClientCredentials{},
 		},
 	}
 }
@@ -145,7 +82,7 @@ func (a *API) clients() authority.Registry[authority.Client] { return authority.
 
 func (a *API) listClients(ctx context.Context, c *api.Call) (api.Plan, error) {
 	return listObjects(ctx, c, a.Directory.StaticClients(), func(c authority.Client) string { return c.ID }, a.clients(),
-		func(client authority.Client) Client { return showClient(client, c.Now) })
+		func(client authority.Client) admin.Client { return showClient(client, c.Now) })
 }
 
 func (a *API) showClient(ctx context.Context, c *api.Call) (api.Plan, error) {
@@ -157,7 +94,7 @@ func (a *API) showClient(ctx context.Context, c *api.Call) (api.Plan, error) {
 }
 
 func (a *API) createClient(ctx context.Context, c *api.Call) (api.Plan, error) {
-	body, err := api.Decode[NewClient](c)
+	body, err := api.Decode[admin.NewClient](c)
 	if err != nil {
 		return api.Plan{}, err
 	}
@@ -165,7 +102,7 @@ func (a *API) createClient(ctx context.Context, c *api.Call) (api.Plan, error) {
 	if m.ClientID == "" {
 		m.ClientID = randomID("c_")
 	}
-	body.onto(&m)
+	setClient(&m, body.ClientFields)
 	client, secret, err := a.makeClient(ctx, m, c.Now)
 	if err != nil {
 		return api.Plan{}, err
@@ -189,7 +126,7 @@ func (a *API) createClient(ctx context.Context, c *api.Call) (api.Plan, error) {
 }
 
 func (a *API) updateClient(ctx context.Context, c *api.Call) (api.Plan, error) {
-	body, err := api.Decode[ClientFields](c)
+	body, err := api.Decode[admin.ClientFields](c)
 	if err != nil {
 		return api.Plan{}, err
 	}
@@ -198,7 +135,7 @@ func (a *API) updateClient(ctx context.Context, c *api.Call) (api.Plan, error) {
 		return api.Plan{}, err
 	}
 	m := old.Metadata()
-	body.onto(&m)
+	setClient(&m, body)
 	client, secret, err := a.makeClient(ctx, m, c.Now)
 	if err != nil {
 		return api.Plan{}, err
@@ -258,7 +195,7 @@ func (a *API) freeWorkload(ctx context.Context, client authority.Client) error {
 // rotateSecret leaves at most two secrets alive: the new one, and the newest
 // of the old ones until its time.
 func (a *API) rotateSecret(ctx context.Context, c *api.Call) (api.Plan, error) {
-	body, err := api.Decode[RotateSecret](c)
+	body, err := api.Decode[admin.RotateSecret](c)
 	if err != nil {
 		return api.Plan{}, err
 	}
@@ -416,30 +353,30 @@ func liveSecrets(client authority.Client, now time.Time) []authority.ClientSecre
 	})
 }
 
-func credentials(client authority.Client, secret oauth.Secret, now time.Time) ClientCredentials {
-	shown := ClientCredentials{Client: showClient(client, now)}
+func credentials(client authority.Client, secret oauth.Secret, now time.Time) admin.ClientCredentials {
+	shown := admin.ClientCredentials{Client: showClient(client, now)}
 	if !secret.IsZero() {
 		shown.ClientSecret, shown.SecretExpiresAt = secret.Reveal(), new(int64)
 	}
 	return shown
 }
 
-func showClient(c authority.Client, now time.Time) Client {
+func showClient(c authority.Client, now time.Time) admin.Client {
 	m := c.Metadata()
-	shown := Client{
+	shown := admin.Client{
 		ClientID: m.ClientID, ClientName: m.ClientName, RedirectURIs: m.RedirectURIs, PostLogout: m.PostLogoutRedirectURIs,
 		GrantTypes: m.GrantTypes, AuthMethod: m.TokenEndpointAuthMethod, JWKS: m.JWKS, Scope: m.Scope, Resources: m.Resources,
-		IDTokenAlg: m.IDTokenSignedResponseAlg, Audiences: m.AllowMultipleAudiences, RequirePKCE: m.RequirePKCE, Problems: c.Problems,
+		IDTokenAlg: m.IDTokenSignedResponseAlg, Audiences: m.AllowMultipleAudiences, RequirePKCE: m.RequirePKCE, Problems: shownProblems(c.Problems),
 		Disabled: c.Disabled, Source: string(c.Source), CreatedAt: shownTime(c.CreatedAt), UpdatedAt: shownTime(c.UpdatedAt),
 	}
 	if shown.GrantTypes == nil {
 		shown.GrantTypes = []string{}
 	}
 	if !c.Federated.IsZero() {
-		shown.Federated = &m.FederatedCredential
+		shown.Federated = (*admin.FederatedCredential)(&m.FederatedCredential)
 	}
 	for _, s := range liveSecrets(c, now) {
-		shown.Secrets = append(shown.Secrets, LiveSecret{s.ExpiresAt.IsZero(), shownTime(s.CreatedAt), shownTime(s.ExpiresAt)})
+		shown.Secrets = append(shown.Secrets, admin.LiveSecret{Current: s.ExpiresAt.IsZero(), CreatedAt: shownTime(s.CreatedAt), ExpiresAt: shownTime(s.ExpiresAt)})
 	}
 	return shown
 }

@@ -4,82 +4,20 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"maps"
 	"net/http"
 	"slices"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/operation"
 	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
-// Cluster is a Kubernetes cluster as the API shows it.
-type Cluster struct {
-	Name                 string              `json:"name"`
-	Audience             string              `json:"audience" doc:"The aud of tokens for the cluster."`
-	Issuer               string              `json:"issuer,omitempty" doc:"The iss of its service-account tokens. Missing: it is only a place that tokens can be for."`
-	JWKS                 json.RawMessage     `json:"jwks,omitempty" doc:"Their public keys, where they were pasted."`
-	JWKSURI              string              `json:"jwks_uri,omitempty"`
-	APIServer            string              `json:"api_server,omitempty"`
-	CA                   string              `json:"ca,omitempty" doc:"The certificates that api_server is verified with, as PEM."`
-	Credential           string              `json:"credential,omitempty" enum:"in-cluster,self,kubeconfig"`
-	Pods                 string              `json:"pods,omitempty" enum:"watch,review,offline"`
-	TerminatingPods      string              `json:"terminating_pods,omitempty" enum:"grace,refuse"`
-	Audiences            []string            `json:"audiences,omitempty" doc:"What the aud of its tokens may be. Missing: the issuer of this service."`
-	WebhookCaller        string              `json:"webhook_caller,omitempty" doc:"The client as which its API server asks /kubernetes/tokenreview."`
-	IntrospectionClients []string            `json:"introspection_clients,omitempty"`
-	Problems             []authority.Problem `json:"problems,omitempty" doc:"The rules that it breaks, since they have become stricter: it is off until it is changed."`
-	Source               string              `json:"source" enum:"file,database"`
-	CreatedAt            *time.Time          `json:"created_at,omitempty"`
-	UpdatedAt            *time.Time          `json:"updated_at,omitempty"`
-	Status               *ClusterStatus      `json:"status,omitempty" doc:"How it is now, as this node sees it. Only when one is shown."`
-}
-
-// ClusterStatus is how a cluster is doing, as one node sees it.
-type ClusterStatus struct {
-	Node          string     `json:"node" doc:"The node that says so."`
-	Reachable     bool       `json:"reachable" doc:"Its API server answers and allows what is needed."`
-	ReachFailure  string     `json:"reach_failure,omitempty" doc:"Why not."`
-	Watch         string     `json:"watch,omitempty" enum:"up,down,elsewhere" doc:"elsewhere: another node watches. Missing: nobody has to."`
-	Watcher       string     `json:"watcher,omitempty" doc:"The node that watches."`
-	WatchFailure  string     `json:"watch_failure,omitempty"`
-	HeardAt       *time.Time `json:"heard_at,omitempty" doc:"The last sign of life of the watch."`
-	LagSeconds    int64      `json:"lag_seconds,omitempty" doc:"How late the last event was."`
-	Pods          int        `json:"pods,omitempty" doc:"How many pods are watched."`
-	Keys          []string   `json:"keys,omitempty" doc:"The ids of the keys that verify its tokens."`
-	KeysFetchedAt *time.Time `json:"keys_fetched_at,omitempty"`
-	KeysFailure   string     `json:"keys_failure,omitempty" doc:"Why the last fetch brought nothing, or why a key is not used."`
-	Refusal       string     `json:"last_refusal,omitempty" doc:"Why a token of it was refused last."`
-	RefusedAt     *time.Time `json:"last_refusal_at,omitempty"`
-	Notes         []string   `json:"notes,omitempty" doc:"What is weak about how it is reached."`
-}
-
-// ClusterFields is what may be set. What is not sent stays as it is; an empty
-// text or list takes a value away.
-type ClusterFields struct {
-	Issuer               *string          `json:"issuer,omitempty"`
-	JWKS                 *json.RawMessage `json:"jwks,omitempty" doc:"A JSON Web Key Set of public keys; {} takes it away."`
-	JWKSURI              *string          `json:"jwks_uri,omitempty"`
-	APIServer            *string          `json:"api_server,omitempty"`
-	CA                   *string          `json:"ca,omitempty" doc:"PEM."`
-	Credential           *string          `json:"credential,omitempty" enum:"in-cluster,self"`
-	Pods                 *string          `json:"pods,omitempty" enum:"watch,review,offline"`
-	TerminatingPods      *string          `json:"terminating_pods,omitempty" enum:"grace,refuse"`
-	Audiences            *[]string        `json:"audiences,omitempty"`
-	WebhookCaller        *string          `json:"webhook_caller,omitempty"`
-	IntrospectionClients *[]string        `json:"introspection_clients,omitempty"`
-}
-
-// NewCluster is the body that registers a cluster.
-type NewCluster struct {
-	Name string `json:"name" doc:"a to z, 0 to 9 and -, at most 63."`
-	ClusterFields
-}
-
-// onto changes what was sent.
-func (f ClusterFields) onto(m *authority.ClusterMetadata) {
+// setCluster changes what was sent.
+func setCluster(m *authority.ClusterMetadata, f admin.ClusterFields) {
 	set(&m.Issuer, f.Issuer)
 	set(&m.JWKSURI, f.JWKSURI)
 	set(&m.APIServer, f.APIServer)
@@ -101,98 +39,39 @@ func (f ClusterFields) onto(m *authority.ClusterMetadata) {
 	}
 }
 
-// TrustedIssuer is another issuer whose tokens count as proof. Only the
-// configuration file has them.
-type TrustedIssuer struct {
-	Name        string          `json:"name"`
-	Issuer      string          `json:"issuer,omitempty"`
-	TrustDomain string          `json:"trust_domain,omitempty"`
-	JWKS        json.RawMessage `json:"jwks,omitempty"`
-	JWKSURI     string          `json:"jwks_uri,omitempty"`
-	Audiences   []string        `json:"audiences,omitempty"`
-	Status      *IssuerStatus   `json:"status,omitempty" doc:"How it is now, as this node sees it. Only when one is shown."`
-}
-
-// IssuerStatus is how a trusted issuer is doing, as one node sees it.
-type IssuerStatus struct {
-	Node          string     `json:"node" doc:"The node that says so."`
-	Keys          []string   `json:"keys,omitempty" doc:"The ids of the keys that verify its tokens."`
-	KeysFetchedAt *time.Time `json:"keys_fetched_at,omitempty" doc:"When they were fetched last with success. Missing: never, or they are pasted."`
-	KeysFailure   string     `json:"keys_failure,omitempty" doc:"Why the last fetch brought nothing, or why a key is not used."`
-	Refusal       string     `json:"last_refusal,omitempty" doc:"Why a token of it was refused last."`
-	RefusedAt     *time.Time `json:"last_refusal_at,omitempty"`
-}
-
-// Policy is a trust policy. Only the configuration file has them.
-type Policy struct {
-	Name   string     `json:"name"`
-	From   PolicyFrom `json:"from"`
-	When   string     `json:"when,omitempty" doc:"CEL."`
-	To     PolicyTo   `json:"to"`
-	Groups []string   `json:"groups,omitempty"`
-	TTL    int64      `json:"ttl" doc:"Seconds."`
-	Mode   string     `json:"mode" enum:"enforce,audit"`
-}
-
-// PolicyFrom says whose proof a policy is about.
-type PolicyFrom struct {
-	Cluster        string  `json:"cluster,omitempty"`
-	Namespace      string  `json:"namespace,omitempty"`
-	ServiceAccount string  `json:"service_account,omitempty"`
-	TrustedIssuer  string  `json:"trusted_issuer,omitempty"`
-	Subject        string  `json:"subject,omitempty"`
-	Claims         []Claim `json:"claims,omitempty"`
-	UserGroup      string  `json:"user_group,omitempty"`
-	Client         string  `json:"client,omitempty"`
-	OnBehalfOf     string  `json:"on_behalf_of,omitempty"`
-}
-
-// Claim is one claim that a proof must have.
-type Claim struct {
-	Name  string `json:"name"`
-	Value string `json:"value"`
-}
-
-// PolicyTo says what a policy gives.
-type PolicyTo struct {
-	Cluster  string   `json:"cluster,omitempty"`
-	Resource string   `json:"resource,omitempty"`
-	Scopes   []string `json:"scopes,omitempty"`
-}
-
 func (a *API) clusterRoutes() []api.Route {
 	return []api.Route{
 		{
-			Method: "GET", Path: "/clusters", Name: "listClusters", Scope: "clusters:read", Run: a.listClusters,
-			Summary: "List clusters: those of the configuration file first.", Query: api.Paging, Out: api.Page[Cluster]{},
+			Operation: operation.ListClusters, Scope: "clusters:read", Run: a.listClusters,
+			Summary: "List clusters: those of the configuration file first.", Query: api.Query(admin.Paging{}), Out: admin.Page[admin.Cluster]{},
 		},
 		{
-			Method: "POST", Path: "/clusters", Name: "createCluster", Scope: "clusters:write", Event: authority.EventClusterChanged, Run: a.createCluster,
-			Summary: "Register a cluster. What the workloads of an earlier cluster of this name still have ends.", In: NewCluster{}, Out: Cluster{}, Status: http.StatusCreated,
+			Operation: operation.CreateCluster, Scope: "clusters:write", Event: authority.EventClusterChanged, Run: a.createCluster,
+			Summary: "Register a cluster. What the workloads of an earlier cluster of this name still have ends.", In: admin.NewCluster{}, Out: admin.Cluster{}, Status: http.StatusCreated,
 		},
 		{
-			Method: "GET", Path: "/clusters/{id}", Name: "showCluster", Scope: "clusters:read", Run: a.showCluster,
-			Summary: "Show a cluster and how it is doing.", Out: Cluster{},
+			Operation: operation.ShowCluster, Scope: "clusters:read", Run: a.showCluster,
+			Summary: "Show a cluster and how it is doing.", Out: admin.Cluster{},
 		},
 		{
-			Method: "PATCH", Path: "/clusters/{id}", Name: "updateCluster", Scope: "clusters:write", Event: authority.EventClusterChanged, Run: a.updateCluster,
-			Summary: "Change a cluster: what is sent replaces what was there. If something goes that made its tokens good, all that came from them ends.", In: ClusterFields{}, Out: Cluster{},
+			Operation: operation.UpdateCluster, Scope: "clusters:write", Event: authority.EventClusterChanged, Run: a.updateCluster,
+			Summary: "Change a cluster: what is sent replaces what was there. If something goes that made its tokens good, all that came from them ends.", In: admin.ClusterFields{}, Out: admin.Cluster{},
 		},
 		{
-			Method: "DELETE", Path: "/clusters/{id}", Name: "deleteCluster", Scope: "clusters:write", Event: authority.EventClusterChanged, Run: a.deleteCluster,
+			Operation: operation.DeleteCluster, Scope: "clusters:write", Event: authority.EventClusterChanged, Run: a.deleteCluster,
 			Summary: "Delete a cluster, and end everything that its workloads have.", Status: http.StatusNoContent,
 		},
 		{
-			Method: "GET", Path: "/trusted-issuers", Name: "listTrustedIssuers", Scope: "clusters:read", Run: a.listTrustedIssuers,
-			Summary: "List the trusted issuers of the configuration file.", Query: api.Paging, Out: api.Page[TrustedIssuer]{},
+			Operation: operation.ListTrustedIssuers, Scope: "clusters:read", Run: a.listTrustedIssuers,
+			Summary: "List the trusted issuers of the configuration file.", Query: api.Query(admin.Paging{}), Out: admin.Page[admin.TrustedIssuer]{},
 		},
 		{
-			Method: "GET", Path: "/trusted-issuers/{id}", Name: "showTrustedIssuer", Scope: "clusters:read", Run: a.showTrustedIssuer,
-			Summary: "Show a trusted issuer and how it is doing.", Out: TrustedIssuer{},
+			Operation: operation.ShowTrustedIssuer, Scope: "clusters:read", Run: a.showTrustedIssuer,
+			Summary: "Show a trusted issuer and how it is doing.", Out: admin.TrustedIssuer{},
 		},
 		{
-			Method: "GET", Path: "/policies", Name: "listPolicies", Scope: "clusters:read", Run: a.listPolicies,
-			Summary: "List the trust policies of the configuration file.", Query: api.Paging, Out: api.Page[Policy]{},
+			Operation: operation.ListPolicies, Scope: "clusters:read", Run: a.listPolicies,
+			Summary: "List the trust policies of the configuration file.", Query: api.Query(admin.Paging{}), Out: admin.Page[admin.Policy]{},
 		},
 	}
 }
@@ -217,12 +96,12 @@ func (a *API) showCluster(ctx context.Context, c *api.Call) (api.Plan, error) {
 }
 
 func (a *API) createCluster(ctx context.Context, c *api.Call) (api.Plan, error) {
-	body, err := api.Decode[NewCluster](c)
+	body, err := api.Decode[admin.NewCluster](c)
 	if err != nil {
 		return api.Plan{}, err
 	}
 	m := authority.ClusterMetadata{Name: body.Name}
-	body.onto(&m)
+	setCluster(&m, body.ClusterFields)
 	cluster, err := a.makeCluster(ctx, m)
 	if err != nil {
 		return api.Plan{}, err
@@ -244,7 +123,7 @@ func (a *API) createCluster(ctx context.Context, c *api.Call) (api.Plan, error) 
 }
 
 func (a *API) updateCluster(ctx context.Context, c *api.Call) (api.Plan, error) {
-	body, err := api.Decode[ClusterFields](c)
+	body, err := api.Decode[admin.ClusterFields](c)
 	if err != nil {
 		return api.Plan{}, err
 	}
@@ -253,7 +132,7 @@ func (a *API) updateCluster(ctx context.Context, c *api.Call) (api.Plan, error) 
 		return api.Plan{}, err
 	}
 	m := old.Metadata()
-	body.onto(&m)
+	setCluster(&m, body)
 	cluster, err := a.makeCluster(ctx, m)
 	if err != nil {
 		return api.Plan{}, err
@@ -375,12 +254,12 @@ func (a *API) storedCluster(ctx context.Context, name string) (authority.Cluster
 	return cluster, err
 }
 
-func (a *API) shownCluster(c authority.Cluster) Cluster {
+func (a *API) shownCluster(c authority.Cluster) admin.Cluster {
 	m := c.Metadata()
-	shown := Cluster{
+	shown := admin.Cluster{
 		Name: m.Name, Audience: authority.ClusterAudience(a.Settings().URL, m.Name), Issuer: m.Issuer, JWKS: m.JWKS, JWKSURI: m.JWKSURI,
 		APIServer: m.APIServer, CA: m.CA, Credential: string(c.Credential), Pods: m.Pods, TerminatingPods: m.TerminatingPods,
-		Audiences: m.Audiences, IntrospectionClients: m.IntrospectionClients, Problems: c.Problems,
+		Audiences: m.Audiences, IntrospectionClients: m.IntrospectionClients, Problems: shownProblems(c.Problems),
 		Source: string(c.Source), CreatedAt: shownTime(c.CreatedAt), UpdatedAt: shownTime(c.UpdatedAt),
 	}
 	if m.Webhook != nil {
@@ -393,9 +272,9 @@ func (a *API) listTrustedIssuers(_ context.Context, c *api.Call) (api.Plan, erro
 	return listDeclared(c, a.Directory.TrustedIssuers(), func(t authority.TrustedIssuer) string { return t.Name }, shownIssuer)
 }
 
-func shownIssuer(t authority.TrustedIssuer) TrustedIssuer {
+func shownIssuer(t authority.TrustedIssuer) admin.TrustedIssuer {
 	m := t.Metadata()
-	return TrustedIssuer{Name: m.Name, Issuer: m.Issuer, TrustDomain: m.TrustDomain, JWKS: m.JWKS, JWKSURI: m.JWKSURI, Audiences: m.Audiences}
+	return admin.TrustedIssuer{Name: m.Name, Issuer: m.Issuer, TrustDomain: m.TrustDomain, JWKS: m.JWKS, JWKSURI: m.JWKSURI, Audiences: m.Audiences}
 }
 
 func (a *API) showTrustedIssuer(_ context.Context, c *api.Call) (api.Plan, error) {
@@ -417,17 +296,17 @@ func (a *API) listPolicies(_ context.Context, c *api.Call) (api.Plan, error) {
 	return listDeclared(c, a.Directory.Policies(), func(p authority.Policy) string { return p.Name }, showPolicy)
 }
 
-func showPolicy(p authority.Policy) Policy {
-	shown := Policy{
+func showPolicy(p authority.Policy) admin.Policy {
+	shown := admin.Policy{
 		Name: p.Name, When: p.When, Groups: p.Groups, TTL: int64(p.TTL / time.Second), Mode: string(p.Mode),
-		From: PolicyFrom{
+		From: admin.PolicyFrom{
 			Cluster: p.From.Cluster, Namespace: p.From.Namespace, ServiceAccount: p.From.ServiceAccount, TrustedIssuer: p.From.TrustedIssuer,
 			Subject: p.From.Subject, UserGroup: p.From.UserGroup, Client: p.From.Client, OnBehalfOf: p.From.OnBehalfOf,
 		},
-		To: PolicyTo{Cluster: p.To.Cluster, Resource: p.To.Resource, Scopes: p.To.Scopes},
+		To: admin.PolicyTo{Cluster: p.To.Cluster, Resource: p.To.Resource, Scopes: p.To.Scopes},
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.From.Claims)) {
-		shown.From.Claims = append(shown.From.Claims, Claim{name, p.From.Claims[name]})
+		shown.From.Claims = append(shown.From.Claims, admin.Claim{Name: name, Value: p.From.Claims[name]})
 	}
 	return shown
 }

@@ -10,9 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
-	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
 const (
@@ -168,7 +167,7 @@ func TestTrustedIssuersAndPoliciesAreListed(t *testing.T) {
 		To: authority.PolicyTo{Resource: "https://api.example.com", Scopes: []string{"orders:read"}}, TTL: time.Minute, Mode: authority.PolicyEnforce,
 	}}
 	s := newServiceOf(t, static)
-	var issuers api.Page[admin.TrustedIssuer]
+	var issuers admin.Page[admin.TrustedIssuer]
 	s.call(s.admin(), "GET", "/trusted-issuers?limit=1", nil).wants(200).into(&issuers)
 	if len(issuers.Items) != 1 || issuers.Items[0].Name != "cd" || issuers.Next == "" {
 		t.Errorf("%+v", issuers)
@@ -176,7 +175,7 @@ func TestTrustedIssuersAndPoliciesAreListed(t *testing.T) {
 	s.call(s.admin(), "GET", "/trusted-issuers?after="+issuers.Next, nil).wants(200, `"name":"ci"`)
 	s.call(s.admin(), "GET", "/trusted-issuers/ci", nil).wants(200, `"issuer":"https://ci.example.com"`)
 	s.call(s.admin(), "GET", "/trusted-issuers/cx", nil).wants(http.StatusNotFound, `no trusted issuer`)
-	var policies api.Page[admin.Policy]
+	var policies admin.Page[admin.Policy]
 	s.call(s.admin(), "GET", "/policies", nil).wants(200).into(&policies)
 	if len(policies.Items) != 1 || policies.Items[0].TTL != 60 || !slices.Equal(policies.Items[0].From.Claims, []admin.Claim{{Name: "branch", Value: "main"}, {Name: "env", Value: "prod"}}) {
 		t.Errorf("%+v", policies)
@@ -219,7 +218,7 @@ func TestWorkloadsAreListedAndEndedTogether(t *testing.T) {
 		for i, id := range ids {
 			all = append(all, s.workloadGrant(id, "uid-"+string(rune('a'+i))))
 		}
-		var page api.Page[admin.Grant]
+		var page admin.Page[admin.Grant]
 		s.call(s.admin(), "GET", "/grants?"+row.query, nil).wants(200).into(&page)
 		var listed []int
 		for _, g := range page.Items {

@@ -3,106 +3,47 @@ package admin
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
-	"github.com/signalbox-sts/signalbox/internal/journal/query"
+	"github.com/signalbox-sts/signalbox/internal/operation"
 	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
-
-// Grant is a standing permission as the API shows it.
-type Grant struct {
-	GrantID   string     `json:"grant_id"`
-	Lineage   []string   `json:"lineage,omitempty" doc:"The grants that this one came from, oldest first. It ends with each of them."`
-	ClientID  string     `json:"client_id"`
-	Subject   Subject    `json:"subject"`
-	Scope     string     `json:"scope"`
-	Resources []string   `json:"resources,omitempty"`
-	JKT       string     `json:"jkt,omitempty" doc:"Thumbprint of the key that the client must prove (RFC 9449)."`
-	Evidence  *Evidence  `json:"evidence,omitempty" doc:"What the grant ends with."`
-	SessionID string     `json:"sid,omitempty"`
-	AuthTime  *time.Time `json:"auth_time,omitempty"`
-	AMR       []string   `json:"amr,omitempty"`
-	State     string     `json:"state" enum:"pending,active,ended"`
-	Alive     bool       `json:"alive" doc:"It can still give tokens: active, not expired, and no epoch has passed over it."`
-	Refreshes int64      `json:"refreshes" doc:"How often it was refreshed."`
-	CreatedAt *time.Time `json:"created_at,omitempty"`
-	Refreshed *time.Time `json:"refreshed_at,omitempty"`
-	ExpiresAt *time.Time `json:"expires_at,omitempty"`
-	EndedAt   *time.Time `json:"ended_at,omitempty"`
-	EndReason string     `json:"end_reason,omitempty"`
-}
-
-// Evidence is what a grant depends on.
-type Evidence struct {
-	Kind string `json:"kind" enum:"session,pod,job,sender_key"`
-	Key  string `json:"key"`
-}
-
-// Subject is whom a grant is about, as in the journal.
-type Subject = query.Subject
-
-// GrantWithFamily is a grant, what it came from and what came from it.
-type GrantWithFamily struct {
-	Grant
-	Ancestors   []Ancestor `json:"ancestors,omitempty" doc:"What it came from, oldest first."`
-	Descendants []Grant    `json:"descendants" doc:"What came from it, oldest first: the last of each one's lineage is its parent."`
-	Partial     bool       `json:"partial,omitempty" doc:"There are or may be more descendants: too many to look at and show."`
-}
-
-// Ancestor is a grant that another came from.
-type Ancestor struct {
-	GrantID  string `json:"grant_id"`
-	ClientID string `json:"client_id"`
-	Rowless  bool   `json:"rowless,omitempty" doc:"It has no row: a machine got it for itself, or it was removed after its end."`
-	State    string `json:"state,omitempty" enum:"pending,active,ended"`
-	Alive    bool   `json:"alive" doc:"Nothing has ended it, nor what it depends on."`
-}
-
-var grantFilter = []api.Parameter{
-	api.Text("client_id", "Only grants of this client."),
-	api.Text("subject", "Only grants of this subject: a user's or a client's id, or a workload's."),
-	api.Text("cluster", "Only grants of the workloads of this cluster."),
-	api.Text("namespace", "With cluster: only those of this namespace."),
-	api.Text("service_account", "With cluster and namespace: only those of this service account."),
-	api.Text("trusted_issuer", "Only grants of those whom this trusted issuer vouches for."),
-	api.Boolean("active", "true: only grants that can still give tokens."),
-}
 
 func (a *API) grantRoutes() []api.Route {
 	return []api.Route{
 		{
-			Method: "GET", Path: "/grants", Name: "listGrants", Scope: "grants:read", Run: a.listGrants,
-			Summary: "List grants, oldest first.", Query: slices.Concat(grantFilter, api.Paging), Out: api.Page[Grant]{},
+			Operation: operation.ListGrants, Scope: "grants:read", Run: a.listGrants,
+			Summary: "List grants, oldest first.", Query: api.Query(admin.GrantFilter{}, admin.Paging{}), Out: admin.Page[admin.Grant]{},
 		},
 		{
-			Method: "GET", Path: "/grants/{id}", Name: "showGrant", Scope: "grants:read", Run: a.showGrant,
-			Summary: "Show a grant, what it came from and what came from it.", Out: GrantWithFamily{},
+			Operation: operation.ShowGrant, Scope: "grants:read", Run: a.showGrant,
+			Summary: "Show a grant, what it came from and what came from it.", Out: admin.GrantWithFamily{},
 		},
 		{
-			Method: "POST", Path: "/grants/{id}/end", Name: "endGrant", Scope: "grants:write", Event: authority.EventGrantEnded, Run: a.endGrant,
-			Summary: "End a grant with all its descendants and their tokens.", Out: Revoked{},
+			Operation: operation.EndGrant, Scope: "grants:write", Event: authority.EventGrantEnded, Run: a.endGrant,
+			Summary: "End a grant with all its descendants and their tokens.", Out: admin.Revoked{},
 		},
 	}
 }
 
 func (a *API) listGrants(ctx context.Context, c *api.Call) (api.Plan, error) {
-	filter := authority.GrantFilter{ClientID: c.Query.Get("client_id"), SubjectID: c.Query.Get("subject")}
+	asked, err := api.Filter[admin.GrantFilter](c)
+	if err != nil {
+		return api.Plan{}, err
+	}
+	filter := authority.GrantFilter{ClientID: asked.ClientID, SubjectID: asked.Subject}
 	for _, id := range []string{filter.ClientID, filter.SubjectID} {
 		if id != "" && !api.Printable(id, api.MaxID) {
 			return api.Plan{}, api.Invalid("client_id or subject is not an id")
 		}
 	}
-	if err := filterWorkloads(&filter, c); err != nil {
+	if err := filterWorkloads(&filter, asked); err != nil {
 		return api.Plan{}, err
 	}
-	switch c.Query.Get("active") {
-	case "", "false":
-	case "true":
+	if asked.Active {
 		filter.ActiveOnly, filter.AliveAt = true, c.Now
-	default:
-		return api.Plan{}, api.Invalid("active must be true or false")
 	}
 	if c.Page.After != "" {
 		if _, err := authority.ParseID(c.Page.After); err != nil {
@@ -113,7 +54,7 @@ func (a *API) listGrants(ctx context.Context, c *api.Call) (api.Plan, error) {
 	if err != nil {
 		return api.Plan{}, err
 	}
-	page := api.Page[Grant]{Items: []Grant{}}
+	page := admin.Page[admin.Grant]{Items: []admin.Grant{}}
 	if len(grants) == c.Page.Limit {
 		page.Next = api.Cursor(grants[len(grants)-1].ID.String())
 	}
@@ -131,7 +72,7 @@ func (a *API) showGrant(ctx context.Context, c *api.Call) (api.Plan, error) {
 	if err != nil {
 		return api.Plan{}, err
 	}
-	shown := GrantWithFamily{Grant: a.showing(g, c.Now), Descendants: []Grant{}}
+	shown := admin.GrantWithFamily{Grant: a.showing(g, c.Now), Descendants: []admin.Grant{}}
 	for i, ancestor := range g.Lineage {
 		one, err := a.ancestor(ctx, ancestor, g.Lineage[:i], c.Now)
 		if err != nil {
@@ -144,7 +85,7 @@ func (a *API) showGrant(ctx context.Context, c *api.Call) (api.Plan, error) {
 	shown.Partial, err = a.eachGrant(ctx, authority.GrantFilter{SubjectID: g.Subject.ID}, g.ID.String(), func(other authority.Grant) {
 		switch {
 		case !other.ComesFrom(g.ID):
-		case len(shown.Descendants) == api.MaxPage:
+		case len(shown.Descendants) == admin.MaxPage:
 			more = true
 		default:
 			shown.Descendants = append(shown.Descendants, a.showing(other, c.Now))
@@ -156,8 +97,8 @@ func (a *API) showGrant(ctx context.Context, c *api.Call) (api.Plan, error) {
 
 // ancestor shows a grant of a lineage. Without a row its life is what is known to
 // have ended: it, what it came from, its client.
-func (a *API) ancestor(ctx context.Context, of authority.Ancestor, lineage []authority.Ancestor, now time.Time) (Ancestor, error) {
-	shown := Ancestor{GrantID: of.GrantID.String(), ClientID: of.ClientID}
+func (a *API) ancestor(ctx context.Context, of authority.Ancestor, lineage []authority.Ancestor, now time.Time) (admin.Ancestor, error) {
+	shown := admin.Ancestor{GrantID: of.GrantID.String(), ClientID: of.ClientID}
 	g, err := a.Grants.Grant(ctx, of.GrantID)
 	switch {
 	case errors.Is(err, authority.ErrNotFound):
@@ -172,8 +113,8 @@ func (a *API) ancestor(ctx context.Context, of authority.Ancestor, lineage []aut
 }
 
 // filterWorkloads reads the parameters that name workloads.
-func filterWorkloads(filter *authority.GrantFilter, c *api.Call) error {
-	cluster, namespace, account, issuer := c.Query.Get("cluster"), c.Query.Get("namespace"), c.Query.Get("service_account"), c.Query.Get("trusted_issuer")
+func filterWorkloads(filter *authority.GrantFilter, asked admin.GrantFilter) error {
+	cluster, namespace, account, issuer := asked.Cluster, asked.Namespace, asked.ServiceAccount, asked.TrustedIssuer
 	var named authority.Workloads
 	var wrong *authority.Problem
 	switch {
@@ -229,7 +170,7 @@ func (a *API) grant(ctx context.Context, id string) (authority.Grant, error) {
 // says so, after so many that the answer would take too long.
 func (a *API) eachGrant(ctx context.Context, f authority.GrantFilter, after string, yield func(authority.Grant)) (partial bool, err error) {
 	const pages = 20
-	page := authority.Page{After: after, Limit: api.MaxPage}
+	page := authority.Page{After: after, Limit: admin.MaxPage}
 	for range pages {
 		grants, err := a.Grants.Grants(ctx, f, page)
 		if err != nil {
@@ -251,10 +192,10 @@ func (a *API) alive(g authority.Grant, now time.Time) bool {
 	return g.Alive(now) && !a.Endings.Follower.View.Revoked(g.Links())
 }
 
-func (a *API) showing(g authority.Grant, now time.Time) Grant {
-	shown := Grant{
+func (a *API) showing(g authority.Grant, now time.Time) admin.Grant {
+	shown := admin.Grant{
 		GrantID: g.ID.String(), ClientID: g.ClientID,
-		Subject: Subject{Issuer: g.Subject.Issuer, ID: g.Subject.ID, Kind: string(g.Subject.Kind)},
+		Subject: admin.Subject{Issuer: g.Subject.Issuer, ID: g.Subject.ID, Kind: string(g.Subject.Kind)},
 		Scope:   g.Scopes.String(), Resources: g.Resources, JKT: g.Confirmation.JKT,
 		SessionID: g.SessionID.String(), AuthTime: shownTime(g.AuthTime), AMR: g.AMR,
 		State: string(g.State), Alive: a.alive(g, now),
@@ -265,7 +206,7 @@ func (a *API) showing(g authority.Grant, now time.Time) Grant {
 		shown.Lineage = append(shown.Lineage, ancestor.GrantID.String())
 	}
 	if !g.Evidence.IsZero() {
-		shown.Evidence = &Evidence{string(g.Evidence.Kind), g.Evidence.Key}
+		shown.Evidence = &admin.Evidence{Kind: string(g.Evidence.Kind), Key: g.Evidence.Key}
 	}
 	if g.Refresh.Generation > 0 {
 		shown.Refreshes = int64(g.Refresh.Generation) - 1

@@ -2,48 +2,31 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/jose"
 	"github.com/signalbox-sts/signalbox/internal/keys"
+	"github.com/signalbox-sts/signalbox/internal/operation"
 	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
-
-// Key is a signing key as the API shows it: its public part alone.
-type Key struct {
-	KeyID      string          `json:"kid"`
-	Algorithm  string          `json:"alg"`
-	State      string          `json:"state" enum:"next,current,retired"`
-	Public     json.RawMessage `json:"public" doc:"The public key as a JWK."`
-	CreatedAt  *time.Time      `json:"created_at,omitempty"`
-	PromotedAt *time.Time      `json:"promoted_at,omitempty" doc:"When it began to sign."`
-	RetiredAt  *time.Time      `json:"retired_at,omitempty" doc:"When it ceased to sign."`
-}
-
-// RotateKey is the body that rotates a key.
-type RotateKey struct {
-	Algorithm string `json:"alg" enum:"ES256,RS256,EdDSA"`
-	Emergency bool   `json:"emergency,omitempty" doc:"Also if verifiers may not have the next key yet: they refuse its tokens until they have."`
-}
 
 func (a *API) keyRoutes() []api.Route {
 	return []api.Route{
 		{
-			Method: "GET", Path: "/keys", Name: "listKeys", Scope: "keys:read", Run: a.listKeys,
-			Summary: "List signing keys.", Query: api.Paging, Out: api.Page[Key]{},
+			Operation: operation.ListKeys, Scope: "keys:read", Run: a.listKeys,
+			Summary: "List signing keys.", Query: api.Query(admin.Paging{}), Out: admin.Page[admin.Key]{},
 		},
 		{
-			Method: "POST", Path: "/keys/rotate", Name: "rotateKey", Scope: "keys:write", Event: authority.EventKeyChanged, Run: a.rotateKey,
-			Summary: "Sign with a new key from now on. The old one is published until its last token has expired.", In: RotateKey{}, Out: Key{},
+			Operation: operation.RotateKey, Scope: "keys:write", Event: authority.EventKeyChanged, Run: a.rotateKey,
+			Summary: "Sign with a new key from now on. The old one is published until its last token has expired.", In: admin.RotateKey{}, Out: admin.Key{},
 		},
 		{
-			Method: "DELETE", Path: "/keys/{id}", Name: "removeKey", Scope: "keys:write", Event: authority.EventKeyChanged, Run: a.removeKey,
+			Operation: operation.RemoveKey, Scope: "keys:write", Event: authority.EventKeyChanged, Run: a.removeKey,
 			Summary: "Emergency: remove a key now. Every token that it signed is dead.", Status: http.StatusNoContent,
 		},
 	}
@@ -57,7 +40,7 @@ func (a *API) listKeys(_ context.Context, c *api.Call) (api.Plan, error) {
 	if err != nil {
 		return api.Plan{}, err
 	}
-	page := api.Page[Key]{Items: []Key{}, Next: next}
+	page := admin.Page[admin.Key]{Items: []admin.Key{}, Next: next}
 	for _, k := range some {
 		page.Items = append(page.Items, showKey(k))
 	}
@@ -65,7 +48,7 @@ func (a *API) listKeys(_ context.Context, c *api.Call) (api.Plan, error) {
 }
 
 func (a *API) rotateKey(ctx context.Context, c *api.Call) (api.Plan, error) {
-	body, err := api.Decode[RotateKey](c)
+	body, err := api.Decode[admin.RotateKey](c)
 	if err != nil {
 		return api.Plan{}, err
 	}
@@ -123,8 +106,8 @@ func tooEarly(err error) error {
 	return err
 }
 
-func showKey(k authority.Key) Key {
-	return Key{
+func showKey(k authority.Key) admin.Key {
+	return admin.Key{
 		KeyID: k.ID, Algorithm: k.Algorithm, State: string(k.State), Public: k.Public,
 		CreatedAt: shownTime(k.CreatedAt), PromotedAt: shownTime(k.PromotedAt), RetiredAt: shownTime(k.RetiredAt),
 	}

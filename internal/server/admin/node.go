@@ -4,40 +4,22 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/operation"
 	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
-
-// JournalNode is what the database remembers of one node's journal.
-type JournalNode struct {
-	Node      string       `json:"node"`
-	Place     string       `json:"place" doc:"The machine and the folder that it is written at."`
-	Seq       uint64       `json:"seq" doc:"The last record that is remembered."`
-	WrittenAt *time.Time   `json:"written_at,omitempty" doc:"When that record was remembered."`
-	RetiredAt *time.Time   `json:"retired_at,omitempty"`
-	Loss      *JournalLoss `json:"loss,omitempty" doc:"Records that were missing at a start."`
-}
-
-// JournalLoss says which records are lost.
-type JournalLoss struct {
-	First  uint64    `json:"first"`
-	Last   uint64    `json:"last"`
-	At     time.Time `json:"at"`
-	By     string    `json:"by" doc:"The node that continued."`
-	Reason string    `json:"reason"`
-}
 
 func (a *API) nodeRoutes() []api.Route {
 	return []api.Route{
 		{
-			Method: "GET", Path: "/journal/nodes", Name: "listNodes", Scope: "journal:read", Run: a.listNodes,
-			Summary: "List what the database remembers of the journals of all nodes.", Query: api.Paging, Out: api.Page[JournalNode]{},
+			Operation: operation.ListNodes, Scope: "journal:read", Run: a.listNodes,
+			Summary: "List what the database remembers of the journals of all nodes.", Query: api.Query(admin.Paging{}), Out: admin.Page[admin.JournalNode]{},
 		},
 		{
-			Method: "POST", Path: "/journal/nodes/{id}/retire", Name: "retireNode", Scope: "journal:write", Event: authority.EventNodeRetired, Run: a.retireNode,
-			Summary: "Say that a node will not come back: its journal has ended, and need not be where it was.", Out: JournalNode{},
+			Operation: operation.RetireNode, Scope: "journal:write", Event: authority.EventNodeRetired, Run: a.retireNode,
+			Summary: "Say that a node will not come back: its journal has ended, and need not be where it was.", Out: admin.JournalNode{},
 		},
 	}
 }
@@ -53,7 +35,7 @@ func (a *API) listNodes(ctx context.Context, c *api.Call) (api.Plan, error) {
 	if err != nil {
 		return api.Plan{}, err
 	}
-	page := api.Page[JournalNode]{Items: []JournalNode{}, Next: next}
+	page := admin.Page[admin.JournalNode]{Items: []admin.JournalNode{}, Next: next}
 	for _, j := range some {
 		page.Items = append(page.Items, showNode(j))
 	}
@@ -89,10 +71,10 @@ func (a *API) retireNode(ctx context.Context, c *api.Call) (api.Plan, error) {
 	}, nil
 }
 
-func showNode(j authority.Journal) JournalNode {
-	n := JournalNode{Node: j.Node, Place: j.Place, Seq: j.Head.Seq, WrittenAt: shownTime(j.Head.At), RetiredAt: shownTime(j.RetiredAt)}
+func showNode(j authority.Journal) admin.JournalNode {
+	n := admin.JournalNode{Node: j.Node, Place: j.Place, Seq: j.Head.Seq, WrittenAt: shownTime(j.Head.At), RetiredAt: shownTime(j.RetiredAt)}
 	if l := j.Loss; !l.At.IsZero() {
-		n.Loss = &JournalLoss{First: l.First, Last: l.Last, At: l.At, By: l.By, Reason: l.Reason}
+		n.Loss = &admin.JournalLoss{First: l.First, Last: l.Last, At: l.At, By: l.By, Reason: l.Reason}
 	}
 	return n
 }

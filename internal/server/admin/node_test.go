@@ -6,9 +6,8 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
-	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
 // gone is a node whose journal the database remembers.
@@ -56,7 +55,7 @@ func TestNodesAreListedByPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := s.call(s.admin(), "GET", "/journal/nodes?limit=2", nil).wants(http.StatusOK, `"node":"0n0"`, `"node":"0n1"`, `"first":3`, `"last":9`, `"by":"0n2"`)
-	var page api.Page[admin.JournalNode]
+	var page admin.Page[admin.JournalNode]
 	if err := json.Unmarshal(first.body, &page); err != nil || page.Next == "" {
 		t.Fatal(err, page)
 	}

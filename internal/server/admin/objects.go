@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
@@ -68,11 +69,19 @@ func list[T, S any](c *api.Call, declared []T, id func(T) string, stored func(au
 	if err != nil {
 		return api.Plan{}, err
 	}
-	page := api.Page[S]{Items: make([]S, 0, len(items)), Next: next}
+	page := admin.Page[S]{Items: make([]S, 0, len(items)), Next: next}
 	for _, item := range items {
 		page.Items = append(page.Items, show(item))
 	}
 	return api.Reads(page), nil
+}
+
+// shownProblems are the rules that something stored breaks.
+func shownProblems(found []authority.Problem) (shown []admin.Problem) {
+	for _, p := range found {
+		shown = append(shown, admin.Problem(p))
+	}
+	return shown
 }
 
 // problems makes what a rule has found an error.

@@ -18,7 +18,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v4"
 
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
+	server "github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
 type object = map[string]any
@@ -156,7 +156,7 @@ func TestOpenAPIDescribesEveryRoute(t *testing.T) {
 	for _, item := range d.Paths {
 		operations += len(item)
 	}
-	for _, rt := range admin.Routes() {
+	for _, rt := range server.Routes() {
 		op, ok := d.Paths["/admin/v1"+rt.Path][strings.ToLower(rt.Method)]
 		if !ok || op["operationId"] != rt.Name || op["summary"] != rt.Summary || names[rt.Name] {
 			t.Errorf("%s %s is not described, or its name %q is taken", rt.Method, rt.Path, rt.Name)
@@ -184,8 +184,8 @@ func TestOpenAPIDescribesEveryRoute(t *testing.T) {
 			t.Errorf("%s: what it answers: %v", rt.Name, success)
 		}
 	}
-	if operations != len(admin.Routes())+1 {
-		t.Errorf("%d operations for %d routes and the description", operations, len(admin.Routes()))
+	if operations != len(server.Routes())+1 {
+		t.Errorf("%d operations for %d routes and the description", operations, len(server.Routes()))
 	}
 }
 

@@ -8,39 +8,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/operation"
 	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
-// Resource is an API that accepts our tokens, as the API shows it.
-type Resource struct {
-	ID                   string              `json:"id" doc:"What aud holds."`
-	Scopes               []string            `json:"scopes"`
-	TokenFormat          string              `json:"token_format" enum:"jwt,opaque"`
-	AccessTTL            int64               `json:"access_ttl,omitempty" doc:"Seconds. Missing: the issuer's."`
-	IntrospectionClients []string            `json:"introspection_clients,omitempty" doc:"The clients that may introspect tokens for this resource."`
-	Problems             []authority.Problem `json:"problems,omitempty" doc:"The rules that it breaks, since they have become stricter: it gets no tokens until it is changed."`
-	Source               string              `json:"source" enum:"file,database"`
-	CreatedAt            *time.Time          `json:"created_at,omitempty"`
-	UpdatedAt            *time.Time          `json:"updated_at,omitempty"`
-}
-
-// ResourceFields is what may be set. What is not sent stays as it is.
-type ResourceFields struct {
-	Scopes               *[]string `json:"scopes,omitempty"`
-	TokenFormat          *string   `json:"token_format,omitempty" enum:"jwt,opaque" doc:"Default jwt."`
-	AccessTTL            *int64    `json:"access_ttl,omitempty" doc:"Seconds, 1 to 3600; 0 for the issuer's."`
-	IntrospectionClients *[]string `json:"introspection_clients,omitempty"`
-}
-
-// NewResource is the body that creates a resource.
-type NewResource struct {
-	ID string `json:"id" doc:"An absolute URI without a fragment."`
-	ResourceFields
-}
-
-// onto changes what was sent.
-func (f ResourceFields) onto(m *authority.ResourceMetadata) {
+// setResource changes what was sent.
+func setResource(m *authority.ResourceMetadata, f admin.ResourceFields) {
 	set(&m.Scopes, f.Scopes)
 	set(&m.TokenFormat, f.TokenFormat)
 	set(&m.IntrospectionClients, f.IntrospectionClients)
@@ -52,23 +27,23 @@ func (f ResourceFields) onto(m *authority.ResourceMetadata) {
 func (a *API) resourceRoutes() []api.Route {
 	return []api.Route{
 		{
-			Method: "GET", Path: "/resources", Name: "listResources", Scope: "resources:read", Run: a.listResources,
-			Summary: "List resources: those of the configuration file first.", Query: api.Paging, Out: api.Page[Resource]{},
+			Operation: operation.ListResources, Scope: "resources:read", Run: a.listResources,
+			Summary: "List resources: those of the configuration file first.", Query: api.Query(admin.Paging{}), Out: admin.Page[admin.Resource]{},
 		},
 		{
-			Method: "POST", Path: "/resources", Name: "createResource", Scope: "resources:write", Event: authority.EventResourceChanged, Run: a.createResource,
-			Summary: "Create a resource.", In: NewResource{}, Out: Resource{}, Status: http.StatusCreated,
+			Operation: operation.CreateResource, Scope: "resources:write", Event: authority.EventResourceChanged, Run: a.createResource,
+			Summary: "Create a resource.", In: admin.NewResource{}, Out: admin.Resource{}, Status: http.StatusCreated,
 		},
 		{
-			Method: "GET", Path: "/resources/{id}", Name: "showResource", Scope: "resources:read", Run: a.showResource,
-			Summary: "Show a resource. Its id is percent-encoded in the path.", Out: Resource{},
+			Operation: operation.ShowResource, Scope: "resources:read", Run: a.showResource,
+			Summary: "Show a resource. Its id is percent-encoded in the path.", Out: admin.Resource{},
 		},
 		{
-			Method: "PATCH", Path: "/resources/{id}", Name: "updateResource", Scope: "resources:write", Event: authority.EventResourceChanged, Run: a.updateResource,
-			Summary: "Change a resource: what is sent replaces what was there.", In: ResourceFields{}, Out: Resource{},
+			Operation: operation.UpdateResource, Scope: "resources:write", Event: authority.EventResourceChanged, Run: a.updateResource,
+			Summary: "Change a resource: what is sent replaces what was there.", In: admin.ResourceFields{}, Out: admin.Resource{},
 		},
 		{
-			Method: "DELETE", Path: "/resources/{id}", Name: "deleteResource", Scope: "resources:write", Event: authority.EventResourceChanged, Run: a.deleteResource,
+			Operation: operation.DeleteResource, Scope: "resources:write", Event: authority.EventResourceChanged, Run: a.deleteResource,
 			Summary: "Delete a resource that no client names any more.", Status: http.StatusNoContent,
 		},
 	}
@@ -89,12 +64,12 @@ func (a *API) showResource(ctx context.Context, c *api.Call) (api.Plan, error) {
 }
 
 func (a *API) createResource(ctx context.Context, c *api.Call) (api.Plan, error) {
-	body, err := api.Decode[NewResource](c)
+	body, err := api.Decode[admin.NewResource](c)
 	if err != nil {
 		return api.Plan{}, err
 	}
 	m := authority.ResourceMetadata{ID: body.ID, TokenFormat: string(authority.FormatJWT)}
-	body.onto(&m)
+	setResource(&m, body.ResourceFields)
 	resource, err := a.makeResource(ctx, m)
 	if err != nil {
 		return api.Plan{}, err
@@ -112,7 +87,7 @@ func (a *API) createResource(ctx context.Context, c *api.Call) (api.Plan, error)
 }
 
 func (a *API) updateResource(ctx context.Context, c *api.Call) (api.Plan, error) {
-	body, err := api.Decode[ResourceFields](c)
+	body, err := api.Decode[admin.ResourceFields](c)
 	if err != nil {
 		return api.Plan{}, err
 	}
@@ -121,7 +96,7 @@ func (a *API) updateResource(ctx context.Context, c *api.Call) (api.Plan, error)
 		return api.Plan{}, err
 	}
 	m := old.Metadata()
-	body.onto(&m)
+	setResource(&m, body)
 	resource, err := a.makeResource(ctx, m)
 	if err != nil {
 		return api.Plan{}, err
@@ -219,11 +194,11 @@ func (a *API) storedResource(ctx context.Context, id string) (authority.Resource
 	return resource, err
 }
 
-func showResource(r authority.Resource) Resource {
+func showResource(r authority.Resource) admin.Resource {
 	m := r.Metadata()
-	shown := Resource{
+	shown := admin.Resource{
 		ID: m.ID, Scopes: m.Scopes, TokenFormat: m.TokenFormat, AccessTTL: int64(time.Duration(m.AccessTTL) / time.Second),
-		IntrospectionClients: m.IntrospectionClients, Problems: r.Problems,
+		IntrospectionClients: m.IntrospectionClients, Problems: shownProblems(r.Problems),
 		Source: string(r.Source), CreatedAt: shownTime(r.CreatedAt), UpdatedAt: shownTime(r.UpdatedAt),
 	}
 	if shown.Scopes == nil {

@@ -10,63 +10,26 @@ import (
 	"strings"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/journal/query"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/operation"
 	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
-
-// Revoke names what is to end: exactly one thing.
-type Revoke struct {
-	Token      string `json:"token,omitempty" doc:"An access token of this issuer; or a refresh token, and then its grant ends."`
-	WithGrant  bool   `json:"with_grant,omitempty" doc:"With token: end its grant too, and all that came from it."`
-	GrantID    string `json:"grant_id,omitempty"`
-	ClientID   string `json:"client_id,omitempty" doc:"Everything of this client that is older than now."`
-	UserID     string `json:"user_id,omitempty" doc:"Everything of this user that is older than now."`
-	Username   string `json:"username,omitempty" doc:"The same, by name."`
-	Cluster    string `json:"cluster,omitempty" doc:"Everything older than now of the workloads that proved themselves in this cluster, which may be gone."`
-	Issuer     string `json:"trusted_issuer,omitempty" doc:"The same of a trusted issuer."`
-	Workload   string `json:"workload,omitempty" doc:"The same of one namespace or service account: cluster:NAME:ns:NAMESPACE or cluster:NAME:ns:NAMESPACE:sa:ACCOUNT; or of one subject of a trusted issuer: issuer:NAME:SUBJECT."`
-	Everything bool   `json:"everything,omitempty" doc:"Everything that is older than now, the caller's own token included."`
-	Force      bool   `json:"force,omitempty" doc:"With grant_id: end it although nothing of it is known here. What a machine got for itself is in the journal of the node that issued it alone."`
-	DryRun     bool   `json:"dry_run,omitempty" doc:"Change nothing, and say what would end."`
-}
-
-// Revoked says what has ended, or with dry_run what would.
-type Revoked struct {
-	DryRun       bool          `json:"dry_run"`
-	Kind         string        `json:"kind" enum:"token,grant,client,user,cluster,issuer,workload,everything"`
-	Key          string        `json:"key,omitempty" doc:"The id of what was named."`
-	ActiveGrants int64         `json:"active_grants" doc:"Standing grants. Tokens that machines get for themselves have none, end too, and are not counted."`
-	AlreadyEnded bool          `json:"already_ended,omitempty" doc:"The grant had ended before: nothing is left to end."`
-	Rowless      bool          `json:"rowless,omitempty" doc:"The grant has no row: a machine got it for itself. Its tokens end, and all that came from them; none is counted."`
-	Exact        bool          `json:"exact" doc:"false: too many to look at each; active_grants counts some that have ended already, and by_client, oldest and newest come from the first of them."`
-	AtLeast      bool          `json:"at_least,omitempty" doc:"There are more than active_grants. An end does not wait until all are counted; dry_run counts them."`
-	ByClient     []ClientCount `json:"by_client" doc:"The clients with the most grants first, at most 100."`
-	Oldest       *time.Time    `json:"oldest,omitempty"`
-	Newest       *time.Time    `json:"newest,omitempty"`
-	// How long the leak would last if nobody did anything but stop issuing.
-	TokensDieIn int64 `json:"tokens_die_in" doc:"Seconds until the last access token would have expired by itself."`
-}
-
-// ClientCount counts the grants of one client.
-type ClientCount struct {
-	ClientID     string `json:"client_id"`
-	ActiveGrants int64  `json:"active_grants"`
-}
 
 func (a *API) revokeRoutes() []api.Route {
 	return []api.Route{
 		{
-			Method: "POST", Path: "/revocations", Name: "revoke", Scope: "grants:write", Event: authority.EventEpochSet, Run: a.revoke,
-			Summary: "End a token, a grant, or everything older than now of a client, a user, workloads, or at all. With dry_run: say what that would end.", In: Revoke{}, Out: Revoked{},
+			Operation: operation.Revoke, Scope: "grants:write", Event: authority.EventEpochSet, Run: a.revoke,
+			Summary: "End a token, a grant, or everything older than now of a client, a user, workloads, or at all. With dry_run: say what that would end.", In: admin.Revoke{}, Out: admin.Revoked{},
 		},
 	}
 }
 
 func (a *API) revoke(ctx context.Context, c *api.Call) (api.Plan, error) {
-	body, err := api.Decode[Revoke](c)
+	body, err := api.Decode[admin.Revoke](c)
 	if err != nil {
 		return api.Plan{}, err
 	}
@@ -104,12 +67,12 @@ func (a *API) revoke(ctx context.Context, c *api.Call) (api.Plan, error) {
 	if !body.DryRun {
 		return p, nil
 	}
-	would := p.Answer.(Revoked)
+	would := p.Answer.(admin.Revoked)
 	would.DryRun = true
 	return api.Reads(would), nil
 }
 
-func (a *API) revokeToken(ctx context.Context, c *api.Call, body Revoke) (api.Plan, error) {
+func (a *API) revokeToken(ctx context.Context, c *api.Call, body admin.Revoke) (api.Plan, error) {
 	if strings.HasPrefix(body.Token, string(oauth.PrefixRefreshToken)) {
 		grantID, err := a.GrantOf(body.Token)
 		if err != nil {
@@ -121,7 +84,7 @@ func (a *API) revokeToken(ctx context.Context, c *api.Call, body Revoke) (api.Pl
 	if err != nil && !errors.Is(err, issue.ErrRevoked) || len(body.Token) > api.MaxToken {
 		return api.Plan{}, api.NotFound("this is not a live access token of this issuer, so there is nothing to end")
 	}
-	radius := Revoked{Kind: "token", Key: token.ID.String(), Exact: true, ByClient: []ClientCount{}, TokensDieIn: seconds(token.Expires.Sub(c.Now))}
+	radius := admin.Revoked{Kind: "token", Key: token.ID.String(), Exact: true, ByClient: []admin.ClientCount{}, TokensDieIn: seconds(token.Expires.Sub(c.Now))}
 	event := authority.Event{
 		Type: authority.EventTokenRevoked, ClientID: token.ClientID, Subject: token.Subject, GrantID: token.GrantID, SessionID: token.SessionID,
 		TokenID: token.ID, TokenHash: issue.HashOf(body.Token), ExpiresAt: token.Expires, Target: token.ID.String(), Reason: "by an administrator",
@@ -170,7 +133,7 @@ func (a *API) revokeGrant(ctx context.Context, c *api.Call, raw string, ours boo
 		if err != nil {
 			return api.Plan{}, err
 		}
-		radius := Revoked{Kind: "grant", Key: raw, AlreadyEnded: ended, Rowless: true, Exact: true, ByClient: []ClientCount{}, TokensDieIn: seconds(ttl)}
+		radius := admin.Revoked{Kind: "grant", Key: raw, AlreadyEnded: ended, Rowless: true, Exact: true, ByClient: []admin.ClientCount{}, TokensDieIn: seconds(ttl)}
 		return a.ending(radius, authority.Event{GrantID: id, Reason: "by an administrator; it has no row"}), nil
 	}
 	if err != nil {
@@ -187,13 +150,13 @@ func (a *API) revokeGrant(ctx context.Context, c *api.Call, raw string, ours boo
 // one is as old as the grant. Where the journal is too long to be searched in
 // time, it may: ending too much is the safe side.
 func (a *API) recorded(ctx context.Context, id authority.ID) (bool, error) {
-	var found Why
+	var found admin.Why
 	born := id.Time()
 	err := a.records(ctx, &found, query.Query{GrantID: id.String(), Since: born.Add(-time.Minute), Until: born.Add(10 * time.Minute)})
 	return len(found.Records) > 0 || found.Partial, err
 }
 
-func (a *API) endingGrant(g authority.Grant, radius Revoked) api.Plan {
+func (a *API) endingGrant(g authority.Grant, radius admin.Revoked) api.Plan {
 	return a.ending(radius, authority.Event{
 		GrantID: g.ID, ClientID: g.ClientID, Subject: g.Subject, SessionID: g.SessionID,
 		Reason: fmt.Sprintf("by an administrator, with %d active descendants", max(0, radius.ActiveGrants-1)),
@@ -201,7 +164,7 @@ func (a *API) endingGrant(g authority.Grant, radius Revoked) api.Plan {
 }
 
 // ending is the api.Plan to end the grant of the event, with a row or without.
-func (a *API) ending(radius Revoked, e authority.Event) api.Plan {
+func (a *API) ending(radius admin.Revoked, e authority.Event) api.Plan {
 	e.Type, e.Target = authority.EventGrantEnded, e.GrantID.String()
 	return api.Plan{Answer: radius, Events: []authority.Event{e}, End: func(ctx context.Context, events []authority.Event) error {
 		_, err := a.Endings.EndGrant(ctx, e.GrantID, events[0])
@@ -209,7 +172,7 @@ func (a *API) ending(radius Revoked, e authority.Event) api.Plan {
 	}}
 }
 
-func (a *API) revokeClient(ctx context.Context, c *api.Call, body Revoke) (api.Plan, error) {
+func (a *API) revokeClient(ctx context.Context, c *api.Call, body admin.Revoke) (api.Plan, error) {
 	id := body.ClientID
 	if !api.Printable(id, api.MaxID) {
 		return api.Plan{}, api.Invalid("client_id is not an id")
@@ -221,7 +184,7 @@ func (a *API) revokeClient(ctx context.Context, c *api.Call, body Revoke) (api.P
 	return a.revokeEpoch(ctx, c, body, authority.EpochClient, id, filter, authority.Event{ClientID: id, Target: id})
 }
 
-func (a *API) revokeUser(ctx context.Context, c *api.Call, body Revoke) (api.Plan, error) {
+func (a *API) revokeUser(ctx context.Context, c *api.Call, body admin.Revoke) (api.Plan, error) {
 	if !api.Printable(body.UserID+body.Username, api.MaxID) {
 		return api.Plan{}, api.Invalid("user_id or username is not an id")
 	}
@@ -242,7 +205,7 @@ func (a *API) revokeUser(ctx context.Context, c *api.Call, body Revoke) (api.Pla
 // revokeWorkloads also ends those of a cluster or an issuer that is gone: one that
 // comes back under its name must not find them alive. A name that was never there
 // ends nothing, and the radius shows that.
-func (a *API) revokeWorkloads(ctx context.Context, c *api.Call, body Revoke, field string, w authority.Workloads, wrong *authority.Problem) (api.Plan, error) {
+func (a *API) revokeWorkloads(ctx context.Context, c *api.Call, body admin.Revoke, field string, w authority.Workloads, wrong *authority.Problem) (api.Plan, error) {
 	if wrong != nil {
 		wrong.Field = field
 		return api.Plan{}, authority.Problems{*wrong}
@@ -250,7 +213,7 @@ func (a *API) revokeWorkloads(ctx context.Context, c *api.Call, body Revoke, fie
 	return a.revokeEpoch(ctx, c, body, w.Epoch, w.Key, w.Grants, authority.Event{Target: string(w.Epoch) + " " + w.Key})
 }
 
-func (a *API) revokeEpoch(ctx context.Context, c *api.Call, body Revoke, kind authority.RevocationKind, key string, f authority.GrantFilter, e authority.Event) (api.Plan, error) {
+func (a *API) revokeEpoch(ctx context.Context, c *api.Call, body admin.Revoke, kind authority.RevocationKind, key string, f authority.GrantFilter, e authority.Event) (api.Plan, error) {
 	radius, err := a.radius(ctx, f, body.DryRun, c.Now)
 	if err != nil {
 		return api.Plan{}, err
@@ -269,7 +232,7 @@ func (a *API) revokeEpoch(ctx context.Context, c *api.Call, body Revoke, kind au
 // radius looks at what an epoch would end. Ten million grants take seconds to
 // count, in which whoever stole their tokens uses them: so all are counted only
 // where somebody has asked how many there are.
-func (a *API) radius(ctx context.Context, f authority.GrantFilter, count bool, now time.Time) (Revoked, error) {
+func (a *API) radius(ctx context.Context, f authority.GrantFilter, count bool, now time.Time) (admin.Revoked, error) {
 	f.ActiveOnly, f.AliveAt = true, now
 	tally := tally{}
 	partial, err := a.eachGrant(ctx, f, "", func(g authority.Grant) {
@@ -278,13 +241,13 @@ func (a *API) radius(ctx context.Context, f authority.GrantFilter, count bool, n
 		}
 	})
 	if err != nil {
-		return Revoked{}, err
+		return admin.Revoked{}, err
 	}
 	r := tally.radius()
 	if r.Exact, r.AtLeast = !partial, partial && !count; partial && count {
 		n, err := a.Grants.CountGrants(ctx, f)
 		if err != nil {
-			return Revoked{}, err
+			return admin.Revoked{}, err
 		}
 		r.ActiveGrants = int64(n)
 	}
@@ -295,7 +258,7 @@ func (a *API) radius(ctx context.Context, f authority.GrantFilter, count bool, n
 
 // radiusOfGrant looks at a grant and its descendants, which are newer and carry
 // its id. They are looked for among the grants of its subject.
-func (a *API) radiusOfGrant(ctx context.Context, g authority.Grant, now time.Time) (Revoked, error) {
+func (a *API) radiusOfGrant(ctx context.Context, g authority.Grant, now time.Time) (admin.Revoked, error) {
 	tally := tally{}
 	if a.alive(g, now) {
 		tally.add(g)
@@ -306,7 +269,7 @@ func (a *API) radiusOfGrant(ctx context.Context, g authority.Grant, now time.Tim
 		}
 	})
 	if err != nil {
-		return Revoked{}, err
+		return admin.Revoked{}, err
 	}
 	r := tally.radius()
 	r.Kind, r.Key, r.Exact, r.AtLeast = "grant", g.ID.String(), !partial, partial
@@ -336,12 +299,12 @@ func (t *tally) add(g authority.Grant) {
 	}
 }
 
-func (t *tally) radius() Revoked {
-	r := Revoked{ActiveGrants: t.total, Exact: true, ByClient: []ClientCount{}, Oldest: shownTime(t.oldest), Newest: shownTime(t.newest)}
+func (t *tally) radius() admin.Revoked {
+	r := admin.Revoked{ActiveGrants: t.total, Exact: true, ByClient: []admin.ClientCount{}, Oldest: shownTime(t.oldest), Newest: shownTime(t.newest)}
 	for id, n := range t.byClient {
-		r.ByClient = append(r.ByClient, ClientCount{id, n})
+		r.ByClient = append(r.ByClient, admin.ClientCount{ClientID: id, ActiveGrants: n})
 	}
-	slices.SortFunc(r.ByClient, func(x, y ClientCount) int {
+	slices.SortFunc(r.ByClient, func(x, y admin.ClientCount) int {
 		if x.ActiveGrants != y.ActiveGrants {
 			return int(y.ActiveGrants - x.ActiveGrants)
 		}

@@ -7,10 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/config"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
 	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
@@ -227,7 +227,7 @@ func TestAClientWithAFederatedCredential(t *testing.T) {
 	}
 	var made admin.ClientCredentials
 	s.call(s.admin(), "POST", "/clients", client("argocd", argocd)).wants(http.StatusCreated).into(&made)
-	if made.ClientSecret != "" || made.Federated == nil || *made.Federated != (authority.FederatedCredential{Cluster: "hub", Namespace: "argocd", ServiceAccount: "argocd-server"}) {
+	if made.ClientSecret != "" || made.Federated == nil || *made.Federated != (admin.FederatedCredential{Cluster: "hub", Namespace: "argocd", ServiceAccount: "argocd-server"}) {
 		t.Errorf("%+v", made)
 	}
 	s.call(s.admin(), "POST", "/clients", client("again", argocd)).wants(http.StatusConflict, "already_exists", "argocd")

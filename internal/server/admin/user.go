@@ -10,81 +10,45 @@ import (
 	"strings"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
+	"github.com/signalbox-sts/signalbox/internal/operation"
 	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
-
-// User is a person's account as the API shows it.
-type User struct {
-	UserID        string                    `json:"user_id" doc:"The sub of this user's tokens."`
-	Username      string                    `json:"username"`
-	Name          string                    `json:"name,omitempty"`
-	Email         string                    `json:"email,omitempty"`
-	EmailVerified bool                      `json:"email_verified"`
-	Groups        []string                  `json:"groups,omitempty" doc:"What trust policies ask for (user_group)."`
-	Claims        *authority.StandardClaims `json:"claims,omitempty" doc:"Standard claims besides name and email (OpenID Connect Core §5.1)."`
-	Problems      []authority.Problem       `json:"problems,omitempty" doc:"The rules that it breaks, since they have become stricter: it is off."`
-	Disabled      bool                      `json:"disabled"`
-	Source        string                    `json:"source" enum:"file,database"`
-	CreatedAt     *time.Time                `json:"created_at,omitempty"`
-	UpdatedAt     *time.Time                `json:"updated_at,omitempty"`
-}
-
-// NewUser is the body that creates a user.
-type NewUser struct {
-	Username      string `json:"username" doc:"Without capital letters and spaces: two accounts that look alike fool whoever reads a list."`
-	Password      string `json:"password" doc:"8 to 1024 bytes."`
-	Name          string `json:"name,omitempty"`
-	Email         string `json:"email,omitempty"`
-	EmailVerified bool   `json:"email_verified,omitempty"`
-
-	Groups []string                 `json:"groups,omitempty" doc:"What trust policies ask for (user_group)."`
-	Claims authority.StandardClaims `json:"claims,omitzero" doc:"Standard claims besides name and email (OpenID Connect Core §5.1)."`
-}
-
-// SetGroups is the body that sets a user's groups.
-type SetGroups struct {
-	Groups []string `json:"groups" doc:"All of them: those that are not here are taken away."`
-}
-
-// SetPassword is the body that sets a password.
-type SetPassword struct {
-	Password string `json:"password" doc:"8 to 1024 bytes."`
-}
 
 func (a *API) userRoutes() []api.Route {
 	return []api.Route{
 		{
-			Method: "GET", Path: "/users", Name: "listUsers", Scope: "users:read", Run: a.listUsers,
-			Summary: "List users: those of the configuration file first.", Query: slices.Concat(api.Paging, []api.Parameter{api.Text("username", "Only the user with this name.")}), Out: api.Page[User]{},
+			Operation: operation.ListUsers, Scope: "users:read", Run: a.listUsers,
+			Summary: "List users: those of the configuration file first.", Query: api.Query(admin.UserFilter{}, admin.Paging{}), Out: admin.Page[admin.User]{},
 		},
 		{
-			Method: "POST", Path: "/users", Name: "createUser", Scope: "users:write", Event: authority.EventUserChanged, Run: a.createUser,
-			Summary: "Create a user.", In: NewUser{}, Out: User{}, Status: http.StatusCreated,
+			Operation: operation.CreateUser, Scope: "users:write", Event: authority.EventUserChanged, Run: a.createUser,
+			Summary: "Create a user.", In: admin.NewUser{}, Out: admin.User{}, Status: http.StatusCreated,
 		},
 		{
-			Method: "GET", Path: "/users/{id}", Name: "showUser", Scope: "users:read", Run: a.showUser,
-			Summary: "Show a user.", Out: User{},
+			Operation: operation.ShowUser, Scope: "users:read", Run: a.showUser,
+			Summary: "Show a user.", Out: admin.User{},
 		},
 		{
-			Method: "DELETE", Path: "/users/{id}", Name: "deleteUser", Scope: "users:write", Event: authority.EventUserChanged, Run: a.deleteUser,
+			Operation: operation.DeleteUser, Scope: "users:write", Event: authority.EventUserChanged, Run: a.deleteUser,
 			Summary: "Delete a user and end all tokens, grants and sessions.", Status: http.StatusNoContent,
 		},
 		{
-			Method: "POST", Path: "/users/{id}/password", Name: "setPassword", Scope: "users:write", Event: authority.EventUserChanged, Run: a.setPassword,
-			Summary: "Set a user's password and end all tokens, grants and sessions.", In: SetPassword{}, Out: User{},
+			Operation: operation.SetPassword, Scope: "users:write", Event: authority.EventUserChanged, Run: a.setPassword,
+			Summary: "Set a user's password and end all tokens, grants and sessions.", In: admin.SetPassword{}, Out: admin.User{},
 		},
 		{
-			Method: "POST", Path: "/users/{id}/groups", Name: "setGroups", Scope: "users:write", Event: authority.EventUserChanged, Run: a.setGroups,
-			Summary: "Set a user's groups. If one is taken away, all tokens, grants and sessions end.", In: SetGroups{}, Out: User{},
+			Operation: operation.SetGroups, Scope: "users:write", Event: authority.EventUserChanged, Run: a.setGroups,
+			Summary: "Set a user's groups. If one is taken away, all tokens, grants and sessions end.", In: admin.SetGroups{}, Out: admin.User{},
 		},
 		{
-			Method: "POST", Path: "/users/{id}/disable", Name: "disableUser", Scope: "users:write", Event: authority.EventUserChanged, Run: a.disableUser,
-			Summary: "Disable a user and end all tokens, grants and sessions.", Out: User{},
+			Operation: operation.DisableUser, Scope: "users:write", Event: authority.EventUserChanged, Run: a.disableUser,
+			Summary: "Disable a user and end all tokens, grants and sessions.", Out: admin.User{},
 		},
 		{
-			Method: "POST", Path: "/users/{id}/enable", Name: "enableUser", Scope: "users:write", Event: authority.EventUserChanged, Run: a.enableUser,
-			Summary: "Enable a user again. What was ended stays ended.", Out: User{},
+			Operation: operation.EnableUser, Scope: "users:write", Event: authority.EventUserChanged, Run: a.enableUser,
+			Summary: "Enable a user again. What was ended stays ended.", Out: admin.User{},
 		},
 	}
 }
@@ -92,12 +56,15 @@ func (a *API) userRoutes() []api.Route {
 func (a *API) users() authority.Registry[authority.User] { return authority.Users(a.Store) }
 
 func (a *API) listUsers(ctx context.Context, c *api.Call) (api.Plan, error) {
-	name := c.Query.Get("username")
-	if name == "" {
+	filter, err := api.Filter[admin.UserFilter](c)
+	if err != nil {
+		return api.Plan{}, err
+	}
+	if filter.Username == "" {
 		return listObjects(ctx, c, a.Directory.StaticUsers(), func(u authority.User) string { return u.ID }, a.users(), showUser)
 	}
-	page := api.Page[User]{Items: []User{}}
-	user, err := a.Directory.UserByName(ctx, name)
+	page := admin.Page[admin.User]{Items: []admin.User{}}
+	user, err := a.Directory.UserByName(ctx, filter.Username)
 	switch {
 	case err == nil:
 		page.Items = append(page.Items, showUser(user))
@@ -116,12 +83,12 @@ func (a *API) showUser(ctx context.Context, c *api.Call) (api.Plan, error) {
 }
 
 func (a *API) createUser(ctx context.Context, c *api.Call) (api.Plan, error) {
-	body, err := api.Decode[NewUser](c)
+	body, err := api.Decode[admin.NewUser](c)
 	if err != nil {
 		return api.Plan{}, err
 	}
 	user, err := authority.NewUser(authority.UserProfile{
-		Sub: randomID("u_"), Username: body.Username, Name: body.Name, Email: body.Email, EmailVerified: body.EmailVerified, Groups: body.Groups, Claims: body.Claims,
+		Sub: randomID("u_"), Username: body.Username, Name: body.Name, Email: body.Email, EmailVerified: body.EmailVerified, Groups: body.Groups, Claims: claimsOf(body.Claims),
 	})
 	if err != nil {
 		return api.Plan{}, err
@@ -144,7 +111,7 @@ func (a *API) createUser(ctx context.Context, c *api.Call) (api.Plan, error) {
 // setPassword ends what came from the old password: whoever knew it may have
 // signed in (docs/security/threats.md E 70).
 func (a *API) setPassword(ctx context.Context, c *api.Call) (api.Plan, error) {
-	body, err := api.Decode[SetPassword](c)
+	body, err := api.Decode[admin.SetPassword](c)
 	if err != nil {
 		return api.Plan{}, err
 	}
@@ -172,7 +139,7 @@ func (a *API) setPassword(ctx context.Context, c *api.Call) (api.Plan, error) {
 
 // setGroups ends everything if a group goes: what came from it is not told apart.
 func (a *API) setGroups(ctx context.Context, c *api.Call) (api.Plan, error) {
-	body, err := api.Decode[SetGroups](c)
+	body, err := api.Decode[admin.SetGroups](c)
 	if err != nil {
 		return api.Plan{}, err
 	}
@@ -306,14 +273,31 @@ func randomID(prefix string) string {
 	return prefix + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(random))
 }
 
-func showUser(u authority.User) User {
+func showUser(u authority.User) admin.User {
 	p := u.Profile()
-	shown := User{
-		UserID: u.ID, Username: p.Username, Name: p.Name, Email: p.Email, EmailVerified: p.EmailVerified, Groups: p.Groups, Problems: u.Problems,
+	shown := admin.User{
+		UserID: u.ID, Username: p.Username, Name: p.Name, Email: p.Email, EmailVerified: p.EmailVerified, Groups: p.Groups, Problems: shownProblems(u.Problems),
 		Disabled: u.Disabled, Source: string(u.Source), CreatedAt: shownTime(u.CreatedAt), UpdatedAt: shownTime(u.UpdatedAt),
 	}
 	if p.Claims != (authority.StandardClaims{}) {
-		shown.Claims = &p.Claims
+		claims := shownClaims(p.Claims)
+		shown.Claims = &claims
 	}
 	return shown
+}
+
+func shownClaims(c authority.StandardClaims) admin.StandardClaims {
+	return admin.StandardClaims{
+		GivenName: c.GivenName, FamilyName: c.FamilyName, MiddleName: c.MiddleName, Nickname: c.Nickname, Profile: c.Profile, Picture: c.Picture,
+		Website: c.Website, Gender: c.Gender, Birthdate: c.Birthdate, Zoneinfo: c.Zoneinfo, Locale: c.Locale,
+		PhoneNumber: c.PhoneNumber, PhoneNumberVerified: c.PhoneNumberVerified, Address: admin.Address(c.Address),
+	}
+}
+
+func claimsOf(c admin.StandardClaims) authority.StandardClaims {
+	return authority.StandardClaims{
+		GivenName: c.GivenName, FamilyName: c.FamilyName, MiddleName: c.MiddleName, Nickname: c.Nickname, Profile: c.Profile, Picture: c.Picture,
+		Website: c.Website, Gender: c.Gender, Birthdate: c.Birthdate, Zoneinfo: c.Zoneinfo, Locale: c.Locale,
+		PhoneNumber: c.PhoneNumber, PhoneNumberVerified: c.PhoneNumberVerified, Address: authority.Address(c.Address),
+	}
 }

@@ -7,85 +7,25 @@ import (
 	"strings"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/journal/query"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/operation"
 	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
-
-// Why is the answer to "what is this, and why does it not work?".
-type Why struct {
-	Key     string      `json:"key,omitempty" doc:"What was asked for. Of a token its jti, never the token itself."`
-	Kind    string      `json:"kind" enum:"request,token,id_token,client_secret,grant,session,unknown"`
-	Found   bool        `json:"found" doc:"false: this node knows nothing of it; summary says what to try, and nodes who may know."`
-	Summary string      `json:"summary" doc:"What it is, in one sentence."`
-	Alive   *bool       `json:"alive,omitempty" doc:"Whether the token, the grant or the session is still good. Missing for a request that was refused, for an ID token that names no session, and where this node cannot say."`
-	Reason  string      `json:"reason,omitempty" doc:"Why the request was refused, or what ended the token, the grant or the session."`
-	Action  string      `json:"action,omitempty" doc:"What to do."`
-	Request *WhyAsked   `json:"request,omitempty" doc:"The request, where it was refused within about an hour."`
-	Token   *WhyToken   `json:"token,omitempty"`
-	Session *WhySession `json:"session,omitempty" doc:"The signed-in browser; of an ID token, the one that it names."`
-	Grant   *Grant      `json:"grant,omitempty" doc:"The standing grant. What a machine gets for itself has none."`
-	EndedBy *WhyEnded   `json:"ended_by,omitempty" doc:"The revocation or epoch that ended it."`
-	Records []Record    `json:"records,omitempty" doc:"What this node's journal says, newest first, at most 20."`
-	Partial bool        `json:"partial,omitempty" doc:"The journal is long, and was not searched to its end."`
-	Nodes   []string    `json:"nodes,omitempty" doc:"Other nodes that may know more: ask their admin API, or read their log and journal."`
-}
-
-// WhyAsked is a request that was refused.
-type WhyAsked struct {
-	Node        string    `json:"node"`
-	Time        time.Time `json:"time"`
-	Method      string    `json:"method"`
-	Path        string    `json:"path" doc:"The template of the route."`
-	Status      int       `json:"status"`
-	Error       string    `json:"error,omitempty" doc:"The code that was answered."`
-	Description string    `json:"error_description,omitempty" doc:"What the caller was told."`
-	Cause       string    `json:"cause,omitempty" doc:"What the caller was not told."`
-	ClientID    string    `json:"client_id,omitempty"`
-	Proved      bool      `json:"authenticated" doc:"The client has proved that it is client_id."`
-	Remote      string    `json:"remote,omitempty"`
-}
-
-// WhyToken is what an access token or an ID token says of itself.
-type WhyToken struct {
-	TokenID   string    `json:"jti,omitempty" doc:"Missing for an ID token, which has none."`
-	GrantID   string    `json:"grant_id,omitempty"`
-	SessionID string    `json:"sid,omitempty"`
-	ClientID  string    `json:"client_id"`
-	Subject   Subject   `json:"subject"`
-	Audience  []string  `json:"aud,omitempty"`
-	Scope     string    `json:"scope,omitempty"`
-	IssuedAt  time.Time `json:"issued_at"`
-	ExpiresAt time.Time `json:"expires_at"`
-}
-
-// WhyEnded is what ended a token, a grant or a session.
-type WhyEnded struct {
-	Kind   string     `json:"kind" doc:"token, grant, session, key, another kind of evidence, or an epoch: user, client, workload, everything."`
-	Key    string     `json:"key,omitempty"`
-	At     *time.Time `json:"at,omitempty" doc:"An epoch ends what is as old as this or older."`
-	By     string     `json:"by,omitempty" doc:"Who did it, where this node's journal says so."`
-	Reason string     `json:"reason,omitempty"`
-}
-
-// AskWhy is a token to be explained. It is in the body and not in the URL, which
-// ends up in logs.
-type AskWhy struct {
-	Token string `json:"token" doc:"An access token, an ID token, a refresh token, an authorization code or a client secret of this issuer."`
-}
 
 func (a *API) whyRoutes() []api.Route {
 	return []api.Route{
 		{
-			Method: "GET", Path: "/why/{id}", Name: "why", Scope: "journal:read", Run: a.why,
-			Summary: "Explain a request id, the jti of a token, a grant or a session: what it is, whose, whether it is alive, why it was refused or what ended it, and what to do.", Out: Why{},
+			Operation: operation.Why, Scope: "journal:read", Run: a.why,
+			Summary: "Explain a request id, the jti of a token, a grant or a session: what it is, whose, whether it is alive, why it was refused or what ended it, and what to do.", Out: admin.Why{},
 		},
 		{
-			Method: "POST", Path: "/why", Name: "whyToken", Scope: "journal:read", Run: a.whyToken,
-			Summary: "Explain a token, also one that is over or revoked.", In: AskWhy{}, Out: Why{},
+			Operation: operation.WhyToken, Scope: "journal:read", Run: a.whyToken,
+			Summary: "Explain a token, also one that is over or revoked.", In: admin.AskWhy{}, Out: admin.Why{},
 		},
 	}
 }
@@ -100,20 +40,20 @@ func (a *API) why(ctx context.Context, c *api.Call) (api.Plan, error) {
 	if id, err := authority.ParseID(c.ID); err == nil {
 		return answer(a.whyID(ctx, c, id))
 	}
-	return api.Reads(Why{Key: api.Clip(c.ID), Kind: "unknown", Summary: "This is not the id of a request (24 hexadecimal digits), of a token, a grant or a session (a UUID)."}), nil
+	return api.Reads(admin.Why{Key: api.Clip(c.ID), Kind: "unknown", Summary: "This is not the id of a request (24 hexadecimal digits), of a token, a grant or a session (a UUID)."}), nil
 }
 
-func answer(w Why, err error) (api.Plan, error) { return api.Reads(w), err }
+func answer(w admin.Why, err error) (api.Plan, error) { return api.Reads(w), err }
 
 // whyRequest explains the number on an error page. The memory of refusals has
 // what the journal has counted together; the journal has what is older.
-func (a *API) whyRequest(ctx context.Context, c *api.Call, tag httpx.NodeTag, at time.Time) (Why, error) {
-	w := Why{Key: c.ID, Kind: "request"}
+func (a *API) whyRequest(ctx context.Context, c *api.Call, tag httpx.NodeTag, at time.Time) (admin.Why, error) {
+	w := admin.Why{Key: c.ID, Kind: "request"}
 	if err := a.records(ctx, &w, query.Query{RequestID: c.ID, Since: at.Add(-time.Minute), Until: at.Add(10 * time.Minute)}); err != nil {
-		return Why{}, err
+		return admin.Why{}, err
 	}
 	if r, known := a.Refusals.Find(c.ID); known {
-		w.Request = &WhyAsked{
+		w.Request = &admin.WhyAsked{
 			Node: a.Node, Time: r.At.UTC(), Method: r.Method, Path: r.Path, Status: r.Status, Error: r.Code, Description: r.Description,
 			Cause: r.Cause, ClientID: r.ClientID, Proved: r.Proved, Remote: r.Remote,
 		}
@@ -126,7 +66,7 @@ func (a *API) whyRequest(ctx context.Context, c *api.Call, tag httpx.NodeTag, at
 	}
 	nodes, err := a.otherNodes(ctx)
 	if err != nil {
-		return Why{}, err
+		return admin.Why{}, err
 	}
 	w.Nodes = slices.DeleteFunc(nodes, func(node string) bool { return httpx.TagOf(node) != tag })
 	w.Summary = unknownRequest(at, c.Now, httpx.TagOf(a.Node) == tag, w.Nodes)
@@ -134,7 +74,7 @@ func (a *API) whyRequest(ctx context.Context, c *api.Call, tag httpx.NodeTag, at
 }
 
 // whyRecorded explains a request from its newest record.
-func (a *API) whyRecorded(ctx context.Context, c *api.Call, w *Why) error {
+func (a *API) whyRecorded(ctx context.Context, c *api.Call, w *admin.Why) error {
 	newest := w.Records[0]
 	w.Found, w.Summary = true, "This request is in the journal as "+newest.Type+", "+newest.Time.UTC().Format(time.RFC3339)+"."
 	w.Reason, w.Action = newest.Reason, actionFor(newest.Error)
@@ -145,29 +85,29 @@ func (a *API) whyRecorded(ctx context.Context, c *api.Call, w *Why) error {
 }
 
 // whyID explains a token, a grant or a session by its id.
-func (a *API) whyID(ctx context.Context, c *api.Call, id authority.ID) (Why, error) {
-	w := Why{Key: c.ID, Kind: "grant"}
+func (a *API) whyID(ctx context.Context, c *api.Call, id authority.ID) (admin.Why, error) {
+	w := admin.Why{Key: c.ID, Kind: "grant"}
 	born := id.Time().Add(-time.Minute)
 	grant, err := a.Grants.Grant(ctx, id)
 	if err == nil {
 		if err := a.records(ctx, &w, query.Query{GrantID: c.ID, Since: born}); err != nil {
-			return Why{}, err
+			return admin.Why{}, err
 		}
 		return w, a.whyGrant(ctx, c, &w, grant)
 	}
 	if !errors.Is(err, authority.ErrNotFound) {
-		return Why{}, err
+		return admin.Why{}, err
 	}
 	session, err := a.Sessions.Session(ctx, id)
 	if err == nil {
 		return w, a.whySession(ctx, c, &w, session)
 	}
 	if !errors.Is(err, authority.ErrNotFound) {
-		return Why{}, err
+		return admin.Why{}, err
 	}
 	w.Kind = "token"
 	if err := a.records(ctx, &w, query.Query{TokenID: c.ID, Since: born, Until: born.Add(authority.MaxTokenTTL + time.Hour)}); err != nil {
-		return Why{}, err
+		return admin.Why{}, err
 	}
 	for _, r := range w.Records {
 		if r.Type == string(authority.EventTokenIssued) {
@@ -177,7 +117,7 @@ func (a *API) whyID(ctx context.Context, c *api.Call, id authority.ID) (Why, err
 	if len(w.Records) == 0 {
 		w.Kind = "grant"
 		if err := a.records(ctx, &w, query.Query{GrantID: c.ID, Since: born}); err != nil {
-			return Why{}, err
+			return admin.Why{}, err
 		}
 	}
 	if len(w.Records) > 0 {
@@ -194,7 +134,7 @@ func (a *API) whyID(ctx context.Context, c *api.Call, id authority.ID) (Why, err
 }
 
 func (a *API) whyToken(ctx context.Context, c *api.Call) (api.Plan, error) {
-	body, err := api.Decode[AskWhy](c)
+	body, err := api.Decode[admin.AskWhy](c)
 	if err != nil {
 		return api.Plan{}, err
 	}
@@ -204,7 +144,7 @@ func (a *API) whyToken(ctx context.Context, c *api.Call) (api.Plan, error) {
 	return answer(a.explain(ctx, c, body.Token))
 }
 
-func (a *API) explain(ctx context.Context, c *api.Call, raw string) (Why, error) {
+func (a *API) explain(ctx context.Context, c *api.Call, raw string) (admin.Why, error) {
 	if grantID, err := a.GrantOf(raw); err == nil {
 		c.ID = grantID.String()
 		w, err := a.whyID(ctx, c, grantID)
@@ -222,26 +162,26 @@ func (a *API) explain(ctx context.Context, c *api.Call, raw string) (Why, error)
 	}
 	token, err := a.Tokens.Explain(raw)
 	if err != nil {
-		return Why{Kind: "unknown", Summary: unknownToken(raw), Reason: err.Error()}, nil
+		return admin.Why{Kind: "unknown", Summary: unknownToken(raw), Reason: err.Error()}, nil
 	}
-	w := Why{Key: token.ID.String(), Kind: "token"}
+	w := admin.Why{Key: token.ID.String(), Kind: "token"}
 	born := token.ID.Time().Add(-time.Minute)
 	if err := a.records(ctx, &w, query.Query{TokenID: w.Key, Since: born, Until: born.Add(authority.MaxTokenTTL + time.Hour)}); err != nil {
-		return Why{}, err
+		return admin.Why{}, err
 	}
 	return w, a.whyAccess(ctx, c, &w, token)
 }
 
 // whyCode explains the grant of a code. A code has no MAC, so anybody can write
 // one that names a grant: only the grant's own one speaks for it.
-func (a *API) whyCode(ctx context.Context, c *api.Call, code authority.AuthorizationCode) (Why, error) {
+func (a *API) whyCode(ctx context.Context, c *api.Call, code authority.AuthorizationCode) (admin.Why, error) {
 	g, err := a.Grants.Grant(ctx, code.GrantID)
 	switch {
 	case err == nil && !g.Matches(code), errors.Is(err, authority.ErrNotFound):
 		dead := false
-		return Why{Kind: "unknown", Alive: &dead, Summary: "This has the form of an authorization code, and no standing grant has it: it is over, was never one, or is another installation's."}, nil
+		return admin.Why{Kind: "unknown", Alive: &dead, Summary: "This has the form of an authorization code, and no standing grant has it: it is over, was never one, or is another installation's."}, nil
 	case err != nil:
-		return Why{}, err
+		return admin.Why{}, err
 	}
 	c.ID = code.GrantID.String()
 	w, err := a.whyID(ctx, c, code.GrantID)
@@ -251,10 +191,10 @@ func (a *API) whyCode(ctx context.Context, c *api.Call, code authority.Authoriza
 
 // whySecret says whose client secret this is. No index finds a hash, so that
 // none can be tried against one: each client is asked, which only this does.
-func (a *API) whySecret(ctx context.Context, c *api.Call, secret oauth.Secret) (Why, error) {
+func (a *API) whySecret(ctx context.Context, c *api.Call, secret oauth.Secret) (admin.Why, error) {
 	accepts := func(client authority.Client) bool { return client.AcceptsSecret(secret, c.Now) }
 	alive := true
-	w := Why{Kind: "client_secret", Found: true, Alive: &alive}
+	w := admin.Why{Kind: "client_secret", Found: true, Alive: &alive}
 	declared := a.Directory.StaticClients()
 	if i := slices.IndexFunc(declared, accepts); i >= 0 {
 		w.Key, w.Action = declared[i].ID, "put another one into the configuration file"
@@ -262,10 +202,10 @@ func (a *API) whySecret(ctx context.Context, c *api.Call, secret oauth.Secret) (
 		stored, err := a.storedClient(ctx, accepts)
 		if errors.Is(err, authority.ErrNotFound) {
 			alive = false
-			return Why{Kind: "client_secret", Alive: &alive, Summary: "This is a client secret that no client of this issuer has now: it was rotated, its client is gone, or it is another installation's."}, nil
+			return admin.Why{Kind: "client_secret", Alive: &alive, Summary: "This is a client secret that no client of this issuer has now: it was rotated, its client is gone, or it is another installation's."}, nil
 		}
 		if err != nil {
-			return Why{}, err
+			return admin.Why{}, err
 		}
 		w.Key, w.Action = stored.ID, "`signalbox client rotate "+stored.ID+"`"
 	}
@@ -293,7 +233,7 @@ func (a *API) storedClient(ctx context.Context, is func(authority.Client) bool) 
 
 // whyIssued explains a token from the record of its issue, which does not tell
 // its ancestors: the grant's row does, where there is one.
-func (a *API) whyIssued(ctx context.Context, c *api.Call, w *Why, issued Record) error {
+func (a *API) whyIssued(ctx context.Context, c *api.Call, w *admin.Why, issued admin.Record) error {
 	token, err := tokenOf(issued)
 	if err != nil {
 		w.Found, w.Summary = true, "The record of this token cannot be read."
@@ -314,7 +254,7 @@ func (a *API) whyIssued(ctx context.Context, c *api.Call, w *Why, issued Record)
 }
 
 // tokenOf reads the record of an issue.
-func tokenOf(r Record) (*issue.AccessToken, error) {
+func tokenOf(r admin.Record) (*issue.AccessToken, error) {
 	token := &issue.AccessToken{ClientID: r.ClientID, Audience: r.Audience, Expires: time.Unix(r.ExpiresAt, 0)}
 	var errs [4]error
 	token.ID, errs[0] = authority.ParseID(r.TokenID)
@@ -329,25 +269,25 @@ func tokenOf(r Record) (*issue.AccessToken, error) {
 	return token, errors.Join(errs[:]...)
 }
 
-func (a *API) whyAccess(ctx context.Context, c *api.Call, w *Why, token *issue.AccessToken) error {
+func (a *API) whyAccess(ctx context.Context, c *api.Call, w *admin.Why, token *issue.AccessToken) error {
 	w.Found = true
-	w.Token = &WhyToken{
+	w.Token = &admin.WhyToken{
 		TokenID: token.ID.String(), GrantID: token.GrantID.String(), SessionID: token.SessionID.String(), ClientID: token.ClientID,
-		Subject:  Subject{Issuer: token.Subject.Issuer, ID: token.Subject.ID, Kind: string(token.Subject.Kind)},
+		Subject:  admin.Subject{Issuer: token.Subject.Issuer, ID: token.Subject.ID, Kind: string(token.Subject.Kind)},
 		Audience: token.Audience, Scope: token.Scopes.String(), IssuedAt: token.ID.Time(), ExpiresAt: token.Expires.UTC(),
 	}
 	w.Summary += sentenceOf(w.Token)
 	return a.life(ctx, c, w, dependent{token.Links, token.ID.Time(), token.Expires, token.ClientID, token.Subject})
 }
 
-func (a *API) whyGrant(ctx context.Context, c *api.Call, w *Why, g authority.Grant) error {
+func (a *API) whyGrant(ctx context.Context, c *api.Call, w *admin.Why, g authority.Grant) error {
 	shown := a.showing(g, c.Now)
 	w.Found, w.Grant, w.Summary = true, &shown, grantSentence(shown)
 	if err := a.life(ctx, c, w, dependent{g.Links(), g.ID.Time(), g.ExpiresAt, g.ClientID, g.Subject}); err != nil {
 		return err
 	}
 	if w.EndedBy == nil && g.State == authority.GrantEnded {
-		w.EndedBy = &WhyEnded{Kind: string(authority.RevokeGrant), Key: shown.GrantID}
+		w.EndedBy = &admin.WhyEnded{Kind: string(authority.RevokeGrant), Key: shown.GrantID}
 	}
 	if w.EndedBy != nil && w.EndedBy.Key == shown.GrantID {
 		w.EndedBy.At, w.EndedBy.Reason = shownTime(g.EndedAt), g.EndReason
@@ -374,7 +314,7 @@ type dependent struct {
 }
 
 // life says whether something is still good, and if not what ended it.
-func (a *API) life(ctx context.Context, c *api.Call, w *Why, d dependent) error {
+func (a *API) life(ctx context.Context, c *api.Call, w *admin.Why, d dependent) error {
 	alive := false
 	w.Alive = &alive
 	if err := a.ended(ctx, w, d.links, d.born); err != nil || w.EndedBy != nil {
@@ -405,15 +345,15 @@ func (a *API) life(ctx context.Context, c *api.Call, w *Why, d dependent) error 
 }
 
 // ended finds what has ended of that which something depends on, and who did it.
-func (a *API) ended(ctx context.Context, w *Why, links []authority.Link, since time.Time) error {
+func (a *API) ended(ctx context.Context, w *admin.Why, links []authority.Link, since time.Time) error {
 	by, ended := a.Endings.Follower.View.EndedBy(links)
 	if !ended {
 		return nil
 	}
 	alive := false
-	w.Alive, w.EndedBy = &alive, &WhyEnded{Kind: string(by.Kind), Key: by.Key, At: shownTime(by.NotBefore)}
+	w.Alive, w.EndedBy = &alive, &admin.WhyEnded{Kind: string(by.Kind), Key: by.Key, At: shownTime(by.NotBefore)}
 	w.Reason, w.Action = endedWords(string(by.Kind), by.Key), endedAction(by.Kind)
-	var found Why
+	var found admin.Why
 	if err := a.records(ctx, &found, endingQuery(by, since)); err != nil {
 		return err
 	}
@@ -457,13 +397,13 @@ const (
 
 // records adds what this node's journal says. What takes too long is left out,
 // and the answer says so.
-func (a *API) records(ctx context.Context, w *Why, q query.Query) error {
+func (a *API) records(ctx context.Context, w *admin.Why, q query.Query) error {
 	ctx, cancel := context.WithTimeout(ctx, whySearch)
 	defer cancel()
 	q.Node, q.Newest, q.Limit = a.Node, true, whyRecords
-	var found []Record
-	err := query.Search(ctx, a.JournalDir, q, func(r Record) error {
-		found = append(found, r)
+	var found []admin.Record
+	err := query.Search(ctx, a.JournalDir, q, func(r query.Record) error {
+		found = append(found, r.Record)
 		return nil
 	})
 	if errors.Is(err, context.DeadlineExceeded) {

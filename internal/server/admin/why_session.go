@@ -4,28 +4,20 @@ import (
 	"context"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/journal/query"
 	"github.com/signalbox-sts/signalbox/internal/server/admin/api"
 )
 
-// WhySession is a signed-in browser.
-type WhySession struct {
-	SessionID string     `json:"sid"`
-	Subject   *Subject   `json:"subject,omitempty" doc:"Missing where the session has ended, and this node's journal has no record of it."`
-	AuthTime  *time.Time `json:"auth_time,omitempty" doc:"The last sign-in. Missing where the session has ended."`
-	AMR       []string   `json:"amr,omitempty"`
-	ExpiresAt *time.Time `json:"expires_at,omitempty" doc:"Missing where the session has ended."`
-}
-
 // whyIDToken explains an ID token, whose life nothing depends on, and the session
 // that it names.
-func (a *API) whyIDToken(ctx context.Context, c *api.Call, token issue.IDToken) (w Why, err error) {
+func (a *API) whyIDToken(ctx context.Context, c *api.Call, token issue.IDToken) (w admin.Why, err error) {
 	if !token.SessionID.IsZero() {
 		c.ID = token.SessionID.String()
 		if w, err = a.whyID(ctx, c, token.SessionID); err != nil {
-			return Why{}, err
+			return admin.Why{}, err
 		}
 	}
 	session := ""
@@ -33,9 +25,9 @@ func (a *API) whyIDToken(ctx context.Context, c *api.Call, token issue.IDToken) 
 		session = " " + w.Summary
 	}
 	w.Kind, w.Found = "id_token", true
-	w.Token = &WhyToken{
+	w.Token = &admin.WhyToken{
 		SessionID: token.SessionID.String(), ClientID: token.ClientID, IssuedAt: token.IssuedAt.UTC(), ExpiresAt: token.Expires.UTC(),
-		Subject: Subject{Issuer: token.Subject.Issuer, ID: token.Subject.ID, Kind: string(token.Subject.Kind)},
+		Subject: admin.Subject{Issuer: token.Subject.Issuer, ID: token.Subject.ID, Kind: string(token.Subject.Kind)},
 	}
 	w.Summary = idTokenSentence(w.Token, c.Now) + session
 	w.Action = "Send APIs the access token that came with it. " + w.Action
@@ -44,13 +36,13 @@ func (a *API) whyIDToken(ctx context.Context, c *api.Call, token issue.IDToken) 
 
 // whySession explains a session that has its row. One that has expired may have it
 // for a while.
-func (a *API) whySession(ctx context.Context, c *api.Call, w *Why, s authority.Session) error {
+func (a *API) whySession(ctx context.Context, c *api.Call, w *admin.Why, s authority.Session) error {
 	if err := a.records(ctx, w, query.Query{SessionID: s.ID.String(), Since: s.ID.Time().Add(-time.Minute)}); err != nil {
 		return err
 	}
 	w.Kind, w.Found = "session", true
-	w.Session = &WhySession{
-		SessionID: s.ID.String(), Subject: &Subject{Issuer: s.Subject.Issuer, ID: s.Subject.ID, Kind: string(s.Subject.Kind)},
+	w.Session = &admin.WhySession{
+		SessionID: s.ID.String(), Subject: &admin.Subject{Issuer: s.Subject.Issuer, ID: s.Subject.ID, Kind: string(s.Subject.Kind)},
 		AuthTime: shownTime(s.AuthTime), AMR: s.AMR, ExpiresAt: shownTime(s.ExpiresAt),
 	}
 	w.Summary = sessionSentence(w.Session)
@@ -65,7 +57,7 @@ func (a *API) whySession(ctx context.Context, c *api.Call, w *Why, s authority.S
 
 // whyEndedSession explains a session whose row is gone: the list of what has ended
 // still names it for a while, and whose it was is in the journal alone.
-func (a *API) whyEndedSession(ctx context.Context, w *Why, id authority.ID) (known bool, err error) {
+func (a *API) whyEndedSession(ctx context.Context, w *admin.Why, id authority.ID) (known bool, err error) {
 	links, born := []authority.Link{authority.SessionEvidence(id).Link()}, id.Time().Add(-time.Minute)
 	if err := a.records(ctx, w, query.Query{SessionID: id.String(), Since: born}); err != nil {
 		return false, err
@@ -74,7 +66,7 @@ func (a *API) whyEndedSession(ctx context.Context, w *Why, id authority.ID) (kno
 		return false, nil
 	}
 	alive := false
-	w.Kind, w.Found, w.Alive, w.Session = "session", true, &alive, &WhySession{SessionID: id.String()}
+	w.Kind, w.Found, w.Alive, w.Session = "session", true, &alive, &admin.WhySession{SessionID: id.String()}
 	if len(w.Records) > 0 {
 		w.Session.Subject = w.Records[0].Subject
 	}

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
-	"github.com/signalbox-sts/signalbox/internal/server/admin"
 )
 
 func (s *service) why(key string) (w admin.Why) {

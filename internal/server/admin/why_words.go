@@ -5,12 +5,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 )
 
 // The sentences of why.go.
 
-func summaryOf(r *WhyAsked) string {
+func summaryOf(r *admin.WhyAsked) string {
 	said := fmt.Sprintf("%s %s at %s was refused with status %d", r.Method, r.Path, r.Time.Format(time.RFC3339), r.Status)
 	if r.Error != "" {
 		said += " and " + r.Error
@@ -88,7 +89,7 @@ func unknownToken(raw string) string {
 	}
 }
 
-func sentenceOf(t *WhyToken) string {
+func sentenceOf(t *admin.WhyToken) string {
 	said := fmt.Sprintf("An access token of client %s for %s %s", t.ClientID, t.Subject.Kind, t.Subject.ID)
 	if len(t.Audience) > 0 {
 		said += ", good at " + strings.Join(t.Audience, " and ")
@@ -99,7 +100,7 @@ func sentenceOf(t *WhyToken) string {
 	return strings.TrimSpace(said) + "."
 }
 
-func idTokenSentence(t *WhyToken, now time.Time) string {
+func idTokenSentence(t *admin.WhyToken, now time.Time) string {
 	good := "is good until"
 	if !now.Before(t.ExpiresAt) {
 		good = "expired at"
@@ -108,7 +109,7 @@ func idTokenSentence(t *WhyToken, now time.Time) string {
 		t.ClientID, t.Subject.Kind, t.Subject.ID, good, t.ExpiresAt.Format(time.RFC3339))
 }
 
-func sessionSentence(s *WhySession) string {
+func sessionSentence(s *admin.WhySession) string {
 	whose := "somebody"
 	if s.Subject != nil {
 		whose = s.Subject.Kind + " " + s.Subject.ID
@@ -123,7 +124,7 @@ func sessionAction(alive bool) string {
 	return "Let the person sign in again: what depended on the session has ended with it."
 }
 
-func grantSentence(g Grant) string {
+func grantSentence(g admin.Grant) string {
 	said := fmt.Sprintf("A grant of client %s for %s %s", g.ClientID, g.Subject.Kind, g.Subject.ID)
 	if g.Scope != "" {
 		said += ", with the scope " + g.Scope

@@ -10,13 +10,12 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 )
 
-// Error is the body of every answer that is not a success.
+// Error is a refusal. What is sent of it is an admin.Error.
 type Error struct {
-	Status      int       `json:"-"`
-	Code        string    `json:"error" doc:"What went wrong, for programs." enum:"invalid_request,invalid_token,insufficient_scope,not_found,method_not_allowed,already_exists,conflict,read_only,temporarily_unavailable"`
-	Description string    `json:"error_description" doc:"What went wrong, for people."`
-	Problems    []Problem `json:"problems,omitempty" doc:"Every rule that what was sent breaks."`
-	RequestID   string    `json:"request_id,omitempty" doc:"The correlation id; it is also in the log and in the journal."`
+	Status      int
+	Code        string
+	Description string
+	Problems    authority.Problems // every rule that what was sent breaks
 
 	cause error // for the log alone
 	scope string
@@ -36,9 +35,6 @@ func (e *Error) Because(cause error) *Error {
 func Invalid(format string, args ...any) *Error {
 	return &Error{Status: http.StatusBadRequest, Code: string(oauth.InvalidRequest), Description: fmt.Sprintf(format, args...)}
 }
-
-// Problem is one rule that something breaks, and what to do about it.
-type Problem = authority.Problem
 
 // broken tells of all, and of the first one in words.
 func broken(found authority.Problems) *Error {

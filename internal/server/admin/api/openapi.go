@@ -10,14 +10,17 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/signalbox-sts/signalbox/admin"
+	"github.com/signalbox-sts/signalbox/internal/operation"
 )
 
 type document struct {
-	OpenAPI    string                          `json:"openapi"`
-	Info       info                            `json:"info"`
-	Servers    []server                        `json:"servers"`
-	Paths      map[string]map[string]operation `json:"paths"`
-	Components components                      `json:"components"`
+	OpenAPI    string                                   `json:"openapi"`
+	Info       info                                     `json:"info"`
+	Servers    []server                                 `json:"servers"`
+	Paths      map[string]map[string]describedOperation `json:"paths"`
+	Components components                               `json:"components"`
 }
 
 type info struct {
@@ -54,7 +57,7 @@ type securityScheme struct {
 	Description string `json:"description"`
 }
 
-type operation struct {
+type describedOperation struct {
 	OperationID string                `json:"operationId"`
 	Tags        []string              `json:"tags"`
 	Summary     string                `json:"summary"`
@@ -137,7 +140,7 @@ func Describe(routes []Route) json.RawMessage {
 			License: license{"Apache License 2.0", "Apache-2.0"},
 		},
 		Servers: []server{{"{admin_url}", map[string]serverVariable{"admin_url": {"http://127.0.0.1:9090", "The admin listener: listen.admin in the configuration."}}}},
-		Paths:   map[string]map[string]operation{},
+		Paths:   map[string]map[string]describedOperation{},
 		Components: components{
 			Schemas:   map[string]*schema{},
 			Responses: map[string]response{},
@@ -148,17 +151,17 @@ func Describe(routes []Route) json.RawMessage {
 		},
 	}
 	for _, f := range failures {
-		r := response{Description: f.description, Content: content("application/json", schemaOf(reflect.TypeFor[Error](), d.Components.Schemas))}
+		r := response{Description: f.description, Content: content("application/json", schemaOf(reflect.TypeFor[admin.Error](), d.Components.Schemas))}
 		if f.header != "" {
 			r.Headers = map[string]header{f.header: {headerDocs[f.header], true, &schema{Type: "string"}}}
 		}
 		d.Components.Responses[f.name] = r
 	}
 	for _, rt := range append([]Route{describing}, routes...) {
-		path := d.Paths[prefix+rt.Path]
+		path := d.Paths[operation.Prefix+rt.Path]
 		if path == nil {
-			path = map[string]operation{}
-			d.Paths[prefix+rt.Path] = path
+			path = map[string]describedOperation{}
+			d.Paths[operation.Prefix+rt.Path] = path
 		}
 		path[strings.ToLower(rt.Method)] = describeRoute(rt, d.Components.Schemas)
 	}
@@ -174,9 +177,9 @@ var headerDocs = map[string]string{
 	"Retry-After":      "Seconds.",
 }
 
-func describeRoute(rt Route, schemas map[string]*schema) operation {
+func describeRoute(rt Route, schemas map[string]*schema) describedOperation {
 	kind, _, _ := strings.Cut(strings.TrimPrefix(rt.Path, "/"), "/")
-	op := operation{OperationID: rt.Name, Tags: []string{kind}, Summary: rt.Summary, Security: []map[string][]string{}, Responses: map[string]response{}}
+	op := describedOperation{OperationID: rt.Name, Tags: []string{kind}, Summary: rt.Summary, Security: []map[string][]string{}, Responses: map[string]response{}}
 	if isGuarded(rt) {
 		op.Security = append(op.Security, map[string][]string{"token": {rt.Scope}})
 	}

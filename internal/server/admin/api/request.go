@@ -14,16 +14,17 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/jose"
+	"github.com/signalbox-sts/signalbox/internal/operation"
 )
 
 // What may be sent at most.
 const (
 	MaxToken = 16 << 10
 	MaxID    = 2048
-	MaxPage  = 1000
 
 	defaultPage = 100
 )
@@ -84,8 +85,8 @@ func page(q httpx.Params) (authority.Page, error) {
 	p := authority.Page{Limit: defaultPage}
 	if s := q.Get("limit"); s != "" {
 		n, err := strconv.Atoi(s)
-		if err != nil || n < 1 || n > MaxPage {
-			return p, Invalid("limit must be from 1 to %d", MaxPage)
+		if err != nil || n < 1 || n > admin.MaxPage {
+			return p, Invalid("limit must be from 1 to %d", admin.MaxPage)
 		}
 		p.Limit = n
 	}
@@ -101,12 +102,6 @@ func page(q httpx.Params) (authority.Page, error) {
 
 // Cursor is the opaque form of the last id of a page.
 func Cursor(id string) string { return base64.RawURLEncoding.EncodeToString([]byte(id)) }
-
-// Page is a part of a list.
-type Page[T any] struct {
-	Items []T    `json:"items"`
-	Next  string `json:"next,omitempty" doc:"The after of the next page; missing on the last one."`
-}
 
 // List pages through what the file declares and then through what the
 // database holds. The cursor says in its first letter in which of the two the
@@ -143,6 +138,16 @@ func List[T any](declared []T, id func(T) string, stored func(authority.Page) ([
 		return items, "", nil
 	}
 	return items, Cursor(inDatabase + id(items[len(items)-1])), nil
+}
+
+// Filter reads the parameters that a filter is made of.
+func Filter[T any](c *Call) (T, error) {
+	var filter T
+	err := operation.Decode(c.Query.Get, &filter)
+	if err != nil {
+		return filter, Invalid("%v", err)
+	}
+	return filter, nil
 }
 
 // Decode reads the body into T: one JSON object, no member twice, none that T

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/signalbox-sts/signalbox/admin"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 )
 
@@ -25,7 +26,7 @@ func FuzzPage(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if p.Limit < 1 || p.Limit > MaxPage || p.After != "" && !Printable(p.After, MaxID+1) {
+		if p.Limit < 1 || p.Limit > admin.MaxPage || p.After != "" && !Printable(p.After, MaxID+1) {
 			t.Fatalf("%+v", p)
 		}
 	})

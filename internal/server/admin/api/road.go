@@ -19,17 +19,17 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/httpx"
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
+	"github.com/signalbox-sts/signalbox/internal/operation"
 	"github.com/signalbox-sts/signalbox/internal/revocation"
 )
 
 // Route is one row of a table: what serves a request, and what OpenAPI says
 // about it.
 type Route struct {
-	Method, Path string
-	Name         string              // operationId
-	Scope        string              // what the caller's token must have; empty for the description alone
-	Event        authority.EventType // what the change is in the journal; empty for reading
-	Run          func(ctx context.Context, c *Call) (Plan, error)
+	operation.Operation
+	Scope string              // what the caller's token must have; empty for the description alone
+	Event authority.EventType // what the change is in the journal; empty for reading
+	Run   func(ctx context.Context, c *Call) (Plan, error)
 
 	Summary string
 	Query   []Parameter
@@ -39,17 +39,14 @@ type Route struct {
 }
 
 // Parameter is one parameter of the query.
-type Parameter struct{ Name, Kind, Doc string }
+type Parameter = operation.Parameter
 
-// Text, Integer and Boolean are the kinds of parameter.
-func Text(name, doc string) Parameter    { return Parameter{name, "string", doc} }
-func Integer(name, doc string) Parameter { return Parameter{name, "integer", doc} }
-func Boolean(name, doc string) Parameter { return Parameter{name, "boolean", doc} }
-
-// Paging is what a list takes.
-var Paging = []Parameter{
-	Integer("limit", "How many at most, 1 to 1000. Default 100."),
-	Text("after", "The next of the page before."),
+// Query lists the parameters that filters are made of.
+func Query(filters ...any) (all []Parameter) {
+	for _, f := range filters {
+		all = append(all, operation.Parameters(f)...)
+	}
+	return all
 }
 
 func (rt *Route) hasID() bool { return strings.Contains(rt.Path, "{id}") }

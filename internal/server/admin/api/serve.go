@@ -7,13 +7,12 @@ import (
 	"time"
 
 	"github.com/signalbox-sts/signalbox/internal/httpx"
+	"github.com/signalbox-sts/signalbox/internal/operation"
 )
-
-const prefix = "/admin/v1"
 
 // describing is the route of the description, which needs no token.
 var describing = Route{
-	Method: "GET", Path: "/openapi.json", Name: "describe", Summary: "This description, as OpenAPI 3.1.", Out: json.RawMessage{},
+	Operation: operation.Describe, Summary: "This description, as OpenAPI 3.1.", Out: json.RawMessage{},
 }
 
 // Mount hands every route to handle: its method, the template of its path, and
@@ -22,7 +21,7 @@ func (s *Server) Mount(routes []Route, handle func(method, path string, serve ht
 	description, described := Describe(routes), describing
 	described.Run = func(context.Context, *Call) (Plan, error) { return Reads(description), nil }
 	for _, rt := range append([]Route{described}, routes...) {
-		handle(rt.Method, prefix+rt.Path, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, &rt) })
+		handle(rt.Method, operation.Prefix+rt.Path, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, &rt) })
 	}
 }
 
