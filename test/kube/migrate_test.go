@@ -102,7 +102,7 @@ type migration struct {
 	secrets   []string // that may not be seen
 }
 
-func (m *migration) run(args ...string) (out string, code int) {
+func (m *migration) command(args ...string) *exec.Cmd {
 	m.Helper()
 	command, err := binary()
 	if err != nil {
@@ -112,6 +112,26 @@ func (m *migration) run(args ...string) (out string, code int) {
 	cmd := exec.CommandContext(m.Context(), command, append([]string{"argocd", "migrate", "--kube-context", "hub", "--namespace", m.namespace,
 		"--issuer-ca-file", filepath.Join(m.s.dir, "tls.crt"), "--wait", "1m"}, args...)...)
 	cmd.Env = append(m.env, "SIGNALBOX_ADMIN_URL="+m.s.Admin, "SIGNALBOX_ADMIN_TOKEN="+token)
+	return cmd
+}
+
+// killed runs it until it says a text.
+func (m *migration) killed(text string, args ...string) {
+	m.Helper()
+	cmd := m.command(args...)
+	said := new(words)
+	cmd.Stderr = said
+	if err := cmd.Start(); err != nil {
+		m.Fatal(err)
+	}
+	until(m.T, time.Minute, "migrate says "+text, func() bool { return strings.Contains(said.String(), text) })
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+}
+
+func (m *migration) run(args ...string) (out string, code int) {
+	m.Helper()
+	cmd := m.command(args...)
 	text, _ := cmd.CombinedOutput()
 	m.Logf("migrate %q:\n%s", args, text)
 	for _, secret := range m.secrets {
@@ -235,7 +255,9 @@ func TestArgoCDIsMigratedStepByStep(t *testing.T) {
 	}
 	follow()
 	mustApply(t, spokes["move-b"], clusterReader)
-	m.says(0, with("--apply"), "cluster-move-a: done", "cluster-move-b: done")
+	m.killed("cluster-move-a: it names the plugin now", with("--apply")...)
+	m.says(1, with("--finish", "--yes"), "cluster-move-a is not proved (replaced): --apply proves it, --rollback goes back")
+	m.says(0, with("--apply"), "cluster-move-a: it names the plugin since an earlier run", "cluster-move-a: done", "cluster-move-b: done")
 	follow()
 	m.says(0, nil, "cluster-move-b ("+spokes["move-b"].Server+"): migrated: --finish", "0 of 2 cluster Secrets")
 
@@ -267,5 +289,39 @@ func TestArgoCDIsMigratedStepByStep(t *testing.T) {
 	doctor.Env = m.env
 	if found, _ := doctor.Output(); strings.Contains(string(found), namespace) || strings.Contains(string(found), "argocd-manager") && !strings.Contains(string(found), "Pod kube-system/other") {
 		t.Errorf("the doctor finds\n%s", found)
+	}
+}
+
+// kubectl sends on what it is told about an object that was read: one that has changed since is neither replaced nor deleted.
+func TestKubectlHoldsToWhatWasRead(t *testing.T) {
+	t.Parallel()
+	r := rig.Start(t)
+	const namespace, path = "migrate-read", "/api/v1/namespaces/migrate-read/secrets/it"
+	r.Hub.Namespace(t, namespace)
+	kubectl := func(stdin string, args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), filepath.Join(r.Programs, "kubectl"), append([]string{"--kubeconfig", r.Hub.Kubeconfig()}, args...)...)
+		cmd.Stdin = strings.NewReader(stdin)
+		out, _ := cmd.CombinedOutput()
+		return string(out)
+	}
+	mustApply(t, r.Hub, "apiVersion: v1\nkind: Secret\nmetadata: {name: it, namespace: "+namespace+"}\nstringData: {a: first}\n")
+	old := kubectl("", "get", "--raw", path)
+	var read struct {
+		Metadata struct{ UID, ResourceVersion string }
+	}
+	if err := json.Unmarshal([]byte(old), &read); err != nil {
+		t.Fatal(err)
+	}
+	mustApply(t, r.Hub, "apiVersion: v1\nkind: Secret\nmetadata: {name: it, namespace: "+namespace+"}\nstringData: {a: second}\n")
+	if out := kubectl(old, "replace", "--raw", path, "-f", "-"); !strings.Contains(out, "Error from server (Conflict)") {
+		t.Errorf("replaced: %s", out)
+	}
+	options := fmt.Sprintf(`{"kind":"DeleteOptions","apiVersion":"v1","preconditions":{"uid":%q,"resourceVersion":%q}}`, read.Metadata.UID, read.Metadata.ResourceVersion)
+	if out := kubectl(options, "delete", "--raw", path, "-f", "-"); !strings.Contains(out, "Error from server (Conflict)") {
+		t.Errorf("deleted: %s", out)
+	}
+	if now := kubectl("", "get", "--raw", path); !strings.Contains(now, base64.StdEncoding.EncodeToString([]byte("second"))) {
+		t.Errorf("it is %s", now)
 	}
 }
