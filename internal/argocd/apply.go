@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // ErrLeft says that a Secret is as it was before, or that nothing proves it yet. Why was told.
@@ -57,8 +58,9 @@ func (m *Migration) migrate(ctx context.Context, r Row) error {
 	if err != nil {
 		return fmt.Errorf("nothing was changed: %w", err)
 	}
-	if !works && len(apps) == 0 {
-		return errors.New("nothing was changed: no application deploys there, and nothing else proves from here that it would work")
+	compared := func(n string) bool { return apps[n].Sync == "Synced" || apps[n].Sync == "OutOfSync" }
+	if !works && !slices.ContainsFunc(names(apps), compared) {
+		return errors.New("nothing was changed: no application that Argo CD can compare deploys there, and nothing else proves from here that it would work")
 	}
 	o, err := m.Hub.get(ctx, m.secretPath(r.Secret))
 	if err != nil {
@@ -180,12 +182,13 @@ func (m *Migration) Rollback(ctx context.Context) error {
 		if r.backup == nil {
 			continue
 		}
-		if err := m.rollback(ctx, r); err != nil {
+		err := m.rollback(ctx, r)
+		if ctx.Err() != nil {
+			return fmt.Errorf("interrupted at %s: --rollback puts back what is left", r.Secret)
+		}
+		if err != nil {
 			left = true
 			m.told(r.Secret, "FAILED: %v", err)
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
 		}
 	}
 	if left {

@@ -3,7 +3,6 @@ package argocd
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -149,6 +148,9 @@ func (m *Migration) row(o, backup object, c controller, apps []map[string]any) R
 		m.missing(&r, o, c, apps)
 		m.notes(&r, o, c)
 	}
+	if backup != nil && !ours {
+		r.Notes = append(r.Notes, fmt.Sprintf("an earlier run has left a copy of a config in the Secret %s: --apply uses it or replaces it, --rollback removes it if it is the same", name(backup)))
+	}
 	if config := v["config"]; len(config) > 0 && json.Unmarshal(config, new(doctor.ArgoCDCredentials)) != nil {
 		r.Missing = append(r.Missing, Missing{"nobody can say what its config holds", "write it as Argo CD reads it"})
 	}
@@ -238,9 +240,6 @@ func (m *Migration) notes(r *Row, o object, c controller) {
 	}
 	if json.Unmarshal(values(o)["config"], &config) == nil && config.TLS.Insecure {
 		note("Argo CD does not verify the API server (insecure): whoever is between them gets tokens")
-	}
-	if r.backup != nil {
-		note("an earlier run has left a copy of a config in the Secret %s: --apply uses it or replaces it, --rollback removes it", name(r.backup))
 	}
 	if text(o, "metadata", "annotations", lastApplied) != "" {
 		note("kubectl has kept what was applied, with the credential, in an annotation: it is removed too")
@@ -337,13 +336,9 @@ func (m *Migration) equipped(pod map[string]any) (proof, program bool) {
 
 const applicationsAPI = "/apis/argoproj.io/v1alpha1"
 
-// applications are those of the whole cluster, or where one may not see them of Argo CD's namespace.
+// applications are those of every namespace: one that is not seen is not proved.
 func (m *Migration) applications(ctx context.Context) ([]map[string]any, error) {
-	all, err := m.Hub.all(ctx, applicationsAPI+"/applications", nil)
-	if errors.Is(err, ErrForbidden) {
-		return m.Hub.all(ctx, applicationsAPI+"/namespaces/"+url.PathEscape(m.Namespace)+"/applications", nil)
-	}
-	return all, err
+	return m.Hub.all(ctx, applicationsAPI+"/applications", nil)
 }
 
 func key(application map[string]any) string { return namespace(application) + "/" + name(application) }

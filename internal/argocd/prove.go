@@ -66,7 +66,7 @@ func (m *Migration) prove(ctx context.Context, r Row, before map[string]app) err
 		case waits == "":
 			return nil
 		case !m.Now().Before(deadline):
-			return fmt.Errorf("after %s it is not so that every application syncs: %s", m.Wait, waits)
+			return fmt.Errorf("after %s not every application syncs: %s", m.Wait, waits)
 		}
 		if err := m.Sleep(ctx, poll); err != nil {
 			return err

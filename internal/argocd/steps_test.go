@@ -249,6 +249,33 @@ func TestAnInterruptionLeavesItAsItIs(t *testing.T) {
 	}
 }
 
+func TestAnInterruptedRollbackSaysSo(t *testing.T) {
+	r := newRig(t)
+	if err := r.Apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	r.compare = func(object) { cancel() }
+	if err := r.Rollback(ctx); err == nil || !strings.Contains(err.Error(), "interrupted at east: --rollback puts back what is left") || strings.Contains(strings.Join(r.said, "\n"), "FAILED") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestACopyThatFitsNothingIsShown(t *testing.T) {
+	r := newRig(t)
+	if err := r.Apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.cluster("east", `{"execProviderConfig":{"command":"other"}}`)
+	if got := r.plan(); got.State != Other || len(got.Notes) != 1 || !strings.Contains(got.Notes[0], "a copy of a config in the Secret signalbox-migration-east") {
+		t.Errorf("%+v", got)
+	}
+	if err := r.Rollback(t.Context()); !errors.Is(err, ErrLeft) || r.backups() != 1 {
+		t.Errorf("%v", err)
+	}
+	r.says("could not be put back, and is still kept in the Secret signalbox-migration-east")
+}
+
 func TestWhatSomebodyPutsThereMeanwhileIsNotProved(t *testing.T) {
 	r := newRig(t)
 	r.compare = func(object) { // GitOps comes, and Argo CD compares with what it has put there
