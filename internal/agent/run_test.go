@@ -397,6 +397,37 @@ func TestReadyzIsRedPastNineTenthsOfALifeAndSaysWhich(t *testing.T) {
 	})
 }
 
+func TestMetricsSayWhoServesSignalboxTokens(t *testing.T) {
+	inWorld(t, func(w *world) {
+		served, up := (*Agent)(nil), error(nil)
+		c := Controller{Run: func(context.Context) {}, Up: func() error { return up }, Tokens: func() *Agent { return served }}
+		for _, row := range []struct {
+			sentence string
+			served   *Agent
+			up       error
+			want     string
+		}{
+			{"another one serves", nil, nil, "signalbox_agent_ready 1\nsignalbox_agent_serves 0\n"},
+			{"this one serves", &w.Agent, nil, "signalbox_agent_ready 1\nsignalbox_agent_serves 1\n"},
+			{"it does not hear of changes", nil, errors.New("deaf"), "signalbox_agent_ready 0\nsignalbox_agent_serves 0\n"},
+		} {
+			served, up = row.served, row.up
+			answer := newRecorder()
+			request, _ := http.NewRequest(http.MethodGet, "/metrics", nil)
+			w.Handler(c).ServeHTTP(answer, request)
+			var got strings.Builder
+			for line := range strings.Lines(answer.body.String()) {
+				if !strings.HasPrefix(line, "#") {
+					got.WriteString(line)
+				}
+			}
+			if got.String() != row.want {
+				t.Errorf("%s:\n%s", row.sentence, got.String())
+			}
+		}
+	})
+}
+
 // recorder is an http.ResponseWriter.
 type recorder struct {
 	status int

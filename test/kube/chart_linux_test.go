@@ -217,6 +217,11 @@ func testAdmission(t *testing.T, c *rig.Cluster) {
 			"PodDisruptionBudget signalbox", "HorizontalPodAutoscaler signalbox", "ServiceMonitor signalbox", "PrometheusRule signalbox",
 			"PodMonitor signalbox-agent", "Role signalbox-agent", "RoleBinding signalbox-agent"})},
 		{"the agent alone", agentChart, "chart-agent", minimal + "namespaces: [shop]\n", slices.Concat(agent, serving)},
+		{"the agent of all namespaces", agentChart, "chart-agent-of-all", minimal + `namespaces: ["*"]`, slices.Concat(agent, []string{
+			"ClusterRole signalbox-agent", "ClusterRoleBinding signalbox-agent", "Role signalbox-agent-lease", "RoleBinding signalbox-agent-lease"})},
+		{"an agent with a token of its own and no right but to write it", agentChart, "chart-agent-of-one",
+			minimal + "tokens: [{name: repo-app, to: {cluster: spoke-a}, secret: {namespace: argocd, name: repo-app, kind: opaque}}]",
+			slices.Concat(agent, []string{"Role signalbox-agent", "RoleBinding signalbox-agent"})},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			strictNamespace(t, c, row.namespace)
