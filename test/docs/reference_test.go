@@ -262,7 +262,7 @@ func adminAPI(t *testing.T) string {
 # Admin API
 
 JSON over the admin listener. The complete description, with every body and answer, is OpenAPI 3.1: [openapi.yaml](openapi.yaml), for a generator of clients or a viewer. A node serves
-its own at ` + "`/admin/v1/openapi.json`" + `, which needs no token. Every other path takes an access token of this issuer for the resource ` + "`urn:signalbox:admin`" + `, in the header
+its own at ` + "`/admin/v1/openapi.json`" + `, which needs no token. For Go there is [a client](../how-to/administer-from-go.md). Every other path takes an access token of this issuer for the resource ` + "`urn:signalbox:admin`" + `, in the header
 ` + "`Authorization: Bearer`" + `, with the scope in this table. [How to get one](../how-to/admin-access.md).
 
 A change is in the journal before it is made, with the caller as ` + "`actor`" + `. What takes access away is done first and recorded afterwards. Errors are
