@@ -91,6 +91,7 @@ func (p Public) document(routes []route) metadata.Document {
 		ClaimsSupported:        []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "sid", "at_hash"},
 		ACRValues:              authority.ACRs,
 		ClaimsParameter:        true,
+		RequestObjectAlgs:      p.AssertionAlgs,
 		IssParameter:           true,
 	}
 	for _, c := range authority.PersonClaims {
