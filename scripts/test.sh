@@ -49,6 +49,9 @@ scripts/kube.sh build >/dev/null || missing kube-apiserver "the tests with Kuber
 # A fresh Debian, on which the package is installed.
 scripts/debian.sh >/dev/null || missing "a fresh Debian" "the test of a new machine is skipped"
 scripts/gitops.sh build >/dev/null || missing "Argo CD and Flux" "the tests with them are skipped"
+# A keyring for the sign-ins of people at a terminal.
+{ command -v gnome-keyring-daemon && command -v dbus-daemon && command -v dbus-send; } >/dev/null || scripts/apt.sh gnome-keyring dbus dbus-bin ||
+	missing "GNOME Keyring" "the test with a real keyring is skipped"
 command -v redis-server >/dev/null || scripts/apt.sh redis-server || missing redis-server "the tests with Argo CD are skipped"
 go version
 # Fetch everything before anything is timed, so that a network failure shows here.

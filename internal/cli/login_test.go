@@ -310,6 +310,38 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
+func TestThePortTakesOneAnswer(t *testing.T) {
+	l, err := listenOnLoopback("the-state", "https://sts.example.com", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	answer := func(code string) int {
+		response, err := http.Get(l.redirectURI() + "?" + url.Values{"state": {"the-state"}, "iss": {"https://sts.example.com"}, "code": {code}}.Encode())
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		status, _, _ := read(t, response)
+		return status
+	}
+	first := make(chan int, 1)
+	go func() { first <- answer("first") }()
+	if code, err := l.wait(t.Context()); code != "first" || err != nil {
+		t.Fatal(code, err)
+	}
+	if status := answer("second"); status != http.StatusBadRequest {
+		t.Errorf("a second answer: %d", status)
+	}
+	l.told(true)
+	if status := within(t, "the page of the first answer", first); status != http.StatusOK {
+		t.Errorf("the first answer: %d", status)
+	}
+	if status := answer("third"); status != http.StatusBadRequest {
+		t.Errorf("a third answer: %d", status)
+	}
+}
+
 // A code of an attacker's own sign-in, sent with the right state, is worth nothing
 // without the verifier that it was made for.
 func TestACodeOfAnotherSignInIsNotTaken(t *testing.T) {

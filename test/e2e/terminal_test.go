@@ -80,7 +80,14 @@ func (s *terminals) at(home string, args ...string) *exec.Cmd {
 func (s *terminals) login(t *testing.T) (home string) {
 	t.Helper()
 	home = t.TempDir()
-	login := startProgram(t, s.at(home, "login", "--no-browser", "--no-keyring"))
+	s.signIn(t, s.at(home, "login", "--no-browser", "--no-keyring"))
+	return home
+}
+
+// signIn does at the browser what the command asks for, and returns what it said.
+func (s *terminals) signIn(t *testing.T, cmd *exec.Cmd) string {
+	t.Helper()
+	login := startProgram(t, cmd)
 	address := regexp.MustCompile(`(?m)^  (http://\S+)$`)
 	login.wait(t, "the address of the page", func() bool { return address.MatchString(login.out.String()) })
 	page := address.FindStringSubmatch(login.out.String())[1]
@@ -97,7 +104,59 @@ func (s *terminals) login(t *testing.T) (home string) {
 	if login.err != nil {
 		t.Fatal(login.err)
 	}
-	return home
+	return login.out.String()
+}
+
+// keyring is a session with an unlocked GNOME Keyring, and the address of its bus.
+func keyring(t *testing.T) string {
+	t.Helper()
+	_, noBus := exec.LookPath("dbus-daemon")
+	_, noKeyring := exec.LookPath("gnome-keyring-daemon")
+	need(t, noBus == nil && noKeyring == nil, "GNOME Keyring")
+	home := t.TempDir()
+	bus := startProgram(t, exec.Command("dbus-daemon", "--session", "--nofork", "--nopidfile", "--print-address", "--address=unix:path="+filepath.Join(home, "bus")))
+	t.Cleanup(func() { bus.stop(syscall.SIGTERM) })
+	address := regexp.MustCompile(`(?m)^unix:\S+$`)
+	bus.wait(t, "the address of the bus", func() bool { return address.MatchString(bus.out.String()) })
+	at := "DBUS_SESSION_BUS_ADDRESS=" + address.FindString(bus.out.String())
+	unlock := exec.Command("gnome-keyring-daemon", "--foreground", "--unlock", "--components=secrets", "--control-directory="+home)
+	unlock.Env = append(os.Environ(), "HOME="+home, "XDG_DATA_HOME="+home, at)
+	unlock.Stdin = strings.NewReader("the password of the session")
+	daemon := startProgram(t, unlock)
+	t.Cleanup(func() { daemon.stop(syscall.SIGTERM) })
+	daemon.wait(t, "the keyring on the bus", func() bool {
+		ask := exec.Command("dbus-send", "--session", "--print-reply", "--dest=org.freedesktop.DBus", "/", "org.freedesktop.DBus.NameHasOwner", "string:org.freedesktop.secrets")
+		ask.Env = append(os.Environ(), at)
+		out, err := ask.Output()
+		return err == nil && strings.Contains(string(out), "boolean true")
+	})
+	return at
+}
+
+func TestASignInWhoseKeyIsInARealKeyring(t *testing.T) {
+	at := keyring(t)
+	s := startTerminals(t)
+	home := t.TempDir()
+	inSession := func(args ...string) *exec.Cmd {
+		cmd := s.at(home, args...)
+		cmd.Env = append(cmd.Env, at)
+		return cmd
+	}
+	if said := s.signIn(t, inSession("login", "--no-browser")); !strings.Contains(said, "in the system's keyring") {
+		t.Fatalf("login says %s", said)
+	}
+	if keys, err := filepath.Glob(filepath.Join(home, "config", "signalbox", "logins", "*.key")); err != nil || len(keys) != 0 {
+		t.Errorf("a key in a file: %v, %v", keys, err)
+	}
+	if out, err := inSession("whoami").CombinedOutput(); err != nil {
+		t.Errorf("whoami: %v: %s", err, out)
+	}
+	if out, err := s.at(home, "whoami").CombinedOutput(); err == nil || !strings.Contains(string(out), "it is in the system's keyring") {
+		t.Errorf("with the files alone: %v: %s", err, out)
+	}
+	if out, err := inSession("logout").CombinedOutput(); err != nil {
+		t.Errorf("logout: %v: %s", err, out)
+	}
 }
 
 func (s *terminals) refreshes(t *testing.T) (n int) {
