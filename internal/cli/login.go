@@ -212,7 +212,7 @@ func (p *person) signIn(ctx context.Context) (_ logins.Login, err error) {
 		return none, err
 	}
 	p.show(metadata.AuthorizationEndpoint + "?" + request.Encode())
-	waiting, cancel := context.WithTimeoutCause(ctx, signInLimit, errors.New("nobody has signed in"))
+	waiting, cancel := context.WithTimeout(ctx, signInLimit)
 	defer cancel()
 	code, err := back.wait(waiting)
 	switch {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -30,6 +31,7 @@ type desk struct {
 	http   *http.Client
 	visit  func(address string) // what the person does with the page; nil: signs in and allows
 	opened atomic.Int64
+	issuer *http.Client // how the commands reach the service; nil: the usual way
 }
 
 func newTerminal(t *testing.T) *desk {
@@ -55,6 +57,7 @@ func (m *desk) command(ctx context.Context, args ...string) result {
 	var out, errs lockedBuffer
 	env := &Environment{In: strings.NewReader(""), Out: &out, Err: &errs, Getenv: func(name string) string { return m.env[name] }}
 	env.ConfigDir, env.CacheDir = folder(m.env, "XDG_CONFIG_HOME"), folder(m.env, "XDG_CACHE_HOME")
+	env.issuer = m.issuer
 	env.OpenURL = func(address string) error {
 		m.opened.Add(1)
 		visit := m.visit
@@ -360,6 +363,41 @@ func TestACodeOfAnotherSignInIsNotTaken(t *testing.T) {
 		t.Errorf("it tells the code: %s", r.err)
 	}
 	m.at("whoami").wants(1, "nobody is signed in")
+}
+
+func TestAnIDTokenOfAnotherSignInIsNotTaken(t *testing.T) {
+	m := newTerminal(t)
+	var got struct {
+		IDToken string `json:"id_token"`
+	}
+	m.issuer = &http.Client{CheckRedirect: followNone, Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		response, err := http.DefaultTransport.RoundTrip(r)
+		if err != nil || r.URL.Path != "/token" {
+			return response, err
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body = io.NopCloser(bytes.NewReader(body))
+		return response, errors.Join(err, json.Unmarshal(body, &got))
+	})}
+	var nonce string
+	m.visit = func(address string) {
+		u, _ := url.Parse(address)
+		nonce = u.Query().Get("nonce")
+		m.answer(address, "allow")
+	}
+	m.login().wants(0)
+	p := person{env: &Environment{Err: io.Discard, Getenv: func(string) string { return "" }}, client: client{issuer: m.ready.Issuer}}
+	if subject, err := p.subjectOf(t.Context(), got.IDToken, nonce); err != nil || subject != m.kept().Subject {
+		t.Errorf("its own: %q, %v", subject, err)
+	}
+	for name, wrong := range map[string]string{"another": randomText(), "none": ""} {
+		if _, err := p.subjectOf(t.Context(), got.IDToken, wrong); err == nil || !strings.Contains(err.Error(), "nonce") {
+			t.Errorf("with %s nonce: %v", name, err)
+		}
+	}
+	if _, err := p.subjectOf(t.Context(), m.kept().AccessToken, nonce); err == nil {
+		t.Error("an access token is taken for an ID token")
+	}
 }
 
 func TestTheAnswerOfAnotherIssuerIsNotTaken(t *testing.T) {
