@@ -165,6 +165,7 @@ signalbox-agent:
   issuer: https://sts.example.com
   image: {repository: registry.example.com/signalbox, digest: "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}
   ca: {configMap: authorities}
+  replicas: 1
   namespaces: [shop]
   tokens: [{name: repo-app, to: {resource: "https://git.example.com"}, secret: {namespace: argocd, name: repo-app, kind: argocd-repository, url: "https://git.example.com/app.git"}}]
   networkPolicy: {metricsFrom: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]}
@@ -220,7 +221,7 @@ func testAdmission(t *testing.T, c *rig.Cluster) {
 		{"the agent of all namespaces", agentChart, "chart-agent-of-all", minimal + `namespaces: ["*"]`, slices.Concat(agent, []string{
 			"ClusterRole signalbox-agent", "ClusterRoleBinding signalbox-agent", "Role signalbox-agent-lease", "RoleBinding signalbox-agent-lease"})},
 		{"an agent with a token of its own and no right but to write it", agentChart, "chart-agent-of-one",
-			minimal + "tokens: [{name: repo-app, to: {cluster: spoke-a}, secret: {namespace: argocd, name: repo-app, kind: opaque}}]",
+			minimal + "replicas: 1\ntokens: [{name: repo-app, to: {cluster: spoke-a}, secret: {namespace: argocd, name: repo-app, kind: opaque}}]",
 			slices.Concat(agent, []string{"Role signalbox-agent", "RoleBinding signalbox-agent"})},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -394,6 +395,7 @@ func TestChartRefusesWhatItDoesNotKnow(t *testing.T) {
 		{"one deep in it", chart, minimal + "config: {clients: [{client_id: a, redirect_uri: x}]}", "'redirect_uri' not allowed"},
 		{"a key that is the chart's own", chart, minimal + "config: {listen: {admin: \":9090\"}}", "'listen' not allowed"},
 		{"the folder of the journal", chart, minimal + "config: {journal: {dir: /tmp}}", "'dir' not allowed"},
+		{"a witness that there is not", chart, minimal + "config: {journal: {witnes: /w}}", "'witnes' not allowed"},
 		{"a password in the configuration", chart, minimal + "config: {storage: {url: postgres://a:b@c/d}}", "'storage' not allowed"},
 		{"two nodes with SQLite", chart, minimal + "replicas: 2", "needs postgresql.secretName"},
 		{"a load that makes more nodes with SQLite", chart, minimal + "autoscaling: {enabled: true}", "needs postgresql.secretName"},
@@ -402,6 +404,7 @@ func TestChartRefusesWhatItDoesNotKnow(t *testing.T) {
 		{"neither a certificate nor a proxy", chart, minimal + `tls: {secretName: ""}`, "tls needs secretName"},
 		{"a mistake in the agent's values", chart, minimal + "signalbox-agent: {enabled: true, namespace: [shop]}", "'namespace' not allowed"},
 		{"a mistake in the agent's tokens", agentChart, minimal + "tokens: [{name: a, too: {cluster: b}}]", "'too' not allowed"},
+		{"two agents with a token of their own", agentChart, minimal + "tokens: [{name: a, to: {cluster: b}}]", "tokens needs replicas: 1"},
 		{"an agent without an issuer", agentChart, "image: {repository: registry.example.com/signalbox}", "issuer is required"},
 		{"metrics of the agent that nobody reaches", agentChart, minimal + "podMonitor: {enabled: true}", "needs networkPolicy.metricsFrom"},
 	} {
