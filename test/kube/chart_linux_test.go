@@ -576,6 +576,17 @@ func TestChartNamesWhatThereIs(t *testing.T) {
 	}
 }
 
+// TestChartJoinsSections: what the chart says of the journal, and what the values say.
+func TestChartJoinsSections(t *testing.T) {
+	t.Parallel()
+	helm(t)
+	all := objects(t, render(t, chart, "signalbox", "sts", minimal+"config: {journal: {witness: \"https://witness.example.com/heads/\"}}"))
+	file := at(find(t, all, "ConfigMap signalbox"), "data", "signalbox.yaml").(string)
+	if !strings.Contains(file, "journal:\n  dir: /var/lib/signalbox/journal\n  witness: https://witness.example.com/heads/\n") {
+		t.Errorf("the file is\n%s", file)
+	}
+}
+
 // TestChartEndsGently: nobody is sent to a pod when it stops listening, and it has time to
 // finish what it has begun.
 func TestChartEndsGently(t *testing.T) {
