@@ -36,7 +36,7 @@ func (m *Migration) Apply(ctx context.Context) error {
 			continue
 		}
 		if ctx.Err() != nil {
-			return fmt.Errorf("interrupted at %s: --apply goes on with it, --rollback goes back", r.Secret)
+			return fmt.Errorf("interrupted at %s: --apply continues, --rollback goes back", r.Secret)
 		}
 		if err != nil {
 			left = true
@@ -86,7 +86,7 @@ func (m *Migration) migrate(ctx context.Context, r Row) error {
 func (m *Migration) unchanged(ctx context.Context, r Row, backup object, cause error) error {
 	is, err := m.hasPlugin(ctx, r)
 	if err != nil || is {
-		return fmt.Errorf("it may name the plugin now: --apply goes on with it, --rollback goes back: %w", errors.Join(cause, err))
+		return fmt.Errorf("it may name the plugin now: --apply continues, --rollback goes back: %w", errors.Join(cause, err))
 	}
 	return fmt.Errorf("nothing was changed: %w", errors.Join(cause, m.Hub.remove(ctx, m.secretPath(name(backup)), backup)))
 }
@@ -199,7 +199,7 @@ func (m *Migration) Rollback(ctx context.Context) error {
 
 func (m *Migration) rollback(ctx context.Context, r Row) error {
 	if r.State == Ending {
-		return errors.New("the last step has begun, and the old credential is perhaps dead: --finish goes on with it")
+		return errors.New("the last step has begun, and the old credential is perhaps dead: --finish continues")
 	}
 	before, unknown := appsBefore(r.backup)
 	if err := m.goBack(ctx, r, r.backup); err != nil || unknown != nil {

@@ -28,7 +28,7 @@ type Kube func(ctx context.Context, method, path string, body any) ([]byte, erro
 var (
 	ErrMissing   = doctor.ErrMissing
 	ErrConflict  = errors.New("the object has changed, or is there already")
-	ErrForbidden = errors.New("you may not do that")
+	ErrForbidden = errors.New("you are not allowed to do that")
 )
 
 // Registered is a cluster that tokens can be for.

@@ -47,6 +47,12 @@ func TestThePlanSaysWhatIsMissing(t *testing.T) {
 		"a program applies its config": {func(r *rig) {
 			r.secret("metadata")["managedFields"] = []any{map[string]any{"manager": "terraform", "operation": "Apply", "fieldsV1": map[string]any{"f:data": map[string]any{"f:config": map[string]any{}}}}}
 		}, "it is made by terraform"},
+		"a program applies its config as a text": {func(r *rig) {
+			r.secret("metadata")["managedFields"] = []any{map[string]any{"manager": "terraform", "operation": "Apply", "fieldsV1": map[string]any{"f:stringData": map[string]any{"f:config": map[string]any{}}}}}
+		}, "it is made by terraform"},
+		"a program applies its labels": {func(r *rig) {
+			r.secret("metadata")["managedFields"] = []any{map[string]any{"manager": "labels", "operation": "Apply", "fieldsV1": map[string]any{"f:metadata": map[string]any{}}}}
+		}, ""},
 		"a person has edited it": {func(r *rig) {
 			r.secret("metadata")["managedFields"] = []any{map[string]any{"manager": "kubectl-edit", "operation": "Update", "fieldsV1": map[string]any{"f:data": map[string]any{"f:config": map[string]any{}}}}}
 		}, ""},
@@ -140,12 +146,12 @@ func TestWhatWouldNotWorkIsFoundBefore(t *testing.T) {
 		}, "gets no token for spoke: invalid_target"},
 		"the cluster does not trust us": {func(r *rig) { delete(r.spoke.users, "token for spoke") }, "signalbox cluster trust spoke"},
 		"no pod of the controller runs": {func(r *rig) { delete(r.hub.objects, "/api/v1/namespaces/argocd/pods/controller-0") }, "no pod of the application controller"},
-		"the new user may only read":    {func(r *rig) { r.spoke.may = func(user, string) bool { return false } }, "argocd/shop needs a right that signalbox:controller has not in the cluster: to create configmaps in shop"},
+		"the new user may only read":    {func(r *rig) { r.spoke.may = func(user, string) bool { return false } }, "argocd/shop needs a right that signalbox:controller does not have in the cluster: to create configmaps in shop"},
 		"no application can be compared": {func(r *rig) {
 			r.errorCondition(r.hub.objects[app1])
 			r.Context = func(string, string) string { return "" }
 		}, "no application that Argo CD can compare deploys there"},
-		"an application may be where one may not look": {func(r *rig) {
+		"an application may be that is not seen": {func(r *rig) {
 			r.hub.answers = func(_, path string) error {
 				if strings.HasPrefix(path, applicationsAPI+"/applications") {
 					return ErrForbidden
@@ -406,7 +412,7 @@ func TestTheLastStepRemovesWhatNobodyElseUses(t *testing.T) {
 		r.spokeHas(core+"secrets/its-token", false)
 		r.spokeHas(core+"secrets/second", true)
 	})
-	t.Run("a role that argocd cluster add has not made stays", func(t *testing.T) {
+	t.Run("a role that argocd cluster add did not make stays", func(t *testing.T) {
 		r := newRig(t)
 		r.account()
 		r.spoke.set(rbac+"/clusterroles/deployers", object{})

@@ -140,7 +140,7 @@ func (m *Migration) proofOf(ctx context.Context, account string) (string, error)
 	return token, nil
 }
 
-// mayWrite finds what the applications need and the new user may not do. Argo CD's
+// mayWrite finds what the applications need and the new user is not allowed to do. Argo CD's
 // comparison, which is the proof afterwards, only reads.
 func (m *Migration) mayWrite(ctx context.Context, r Row, spoke Kube, who user, apps map[string]app) error {
 	settings, err := m.Hub.get(ctx, "/api/v1/namespaces/"+url.PathEscape(m.Namespace)+"/configmaps/argocd-cm")
@@ -176,7 +176,7 @@ func (m *Migration) mayWrite(ctx context.Context, r Row, spoke Kube, who user, a
 					return err
 				}
 				if !allowed {
-					return fmt.Errorf("the application %s needs a right that %s has not in the cluster: to %s; bind a role to its group there", n, who.name, on)
+					return fmt.Errorf("the application %s needs a right that %s does not have in the cluster: to %s; bind a role to its group there", n, who.name, on)
 				}
 			}
 		}

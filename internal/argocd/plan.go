@@ -271,8 +271,9 @@ func madeBy(o object, apps []map[string]any) string {
 		}
 	}
 	for _, by := range list(o, "metadata", "managedFields") {
-		if program := text(by, "manager"); text(by, "operation") == "Apply" && program != "kubectl" && at(by, "fieldsV1", "f:data", "f:config") != nil {
-			return program + ", which applies it"
+		applies := at(by, "fieldsV1", "f:data", "f:config") != nil || at(by, "fieldsV1", "f:stringData", "f:config") != nil
+		if program := text(by, "manager"); applies && text(by, "operation") == "Apply" && program != "kubectl" {
+			return program + " (server-side apply)"
 		}
 	}
 	return ""

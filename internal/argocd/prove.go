@@ -16,7 +16,7 @@ const (
 	settle = 10 * time.Second
 	poll   = 2 * time.Second
 	// patience is how often one application may answer with an error: a cluster that is
-	// listed anew answers with one at first.
+	// listed again answers with one at first.
 	patience = 3
 )
 

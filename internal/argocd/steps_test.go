@@ -154,7 +154,7 @@ func TestALostAnswerIsNotTakenForARefusal(t *testing.T) {
 	if err := r.Apply(t.Context()); !errors.Is(err, ErrLeft) || r.backups() != 1 {
 		t.Errorf("%v, %d backups", err, r.backups())
 	}
-	r.says("it may name the plugin now: --apply goes on with it")
+	r.says("it may name the plugin now: --apply continues")
 }
 
 // Whenever a second person comes, and whatever they do, the credential is lost to nobody, and
@@ -241,7 +241,7 @@ func TestAnInterruptionLeavesItAsItIs(t *testing.T) {
 	r := newRig(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	r.compare = func(object) { cancel() }
-	if err := r.Apply(ctx); err == nil || !strings.Contains(err.Error(), "interrupted at east: --apply goes on with it, --rollback goes back") || r.plan().State != Replaced {
+	if err := r.Apply(ctx); err == nil || !strings.Contains(err.Error(), "interrupted at east: --apply continues, --rollback goes back") || r.plan().State != Replaced {
 		t.Errorf("%v, it is %s", err, r.plan().State)
 	}
 	if said := strings.Join(r.said, "\n"); strings.Contains(said, "canceled") || strings.Contains(said, "FAILED") {

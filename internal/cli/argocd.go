@@ -234,7 +234,7 @@ var inWordsOf = map[argocd.State]string{
 	argocd.Static:   "ready: --apply migrates it",
 	argocd.Replaced: "replaced by an interrupted run: --apply proves it, --rollback goes back",
 	argocd.Proved:   "migrated: --finish removes the old credential, --rollback goes back",
-	argocd.Ending:   "its last step was interrupted: --finish goes on with it",
+	argocd.Ending:   "its last step was interrupted: --finish continues",
 	argocd.Done:     "done",
 	argocd.Other:    "has no static credential",
 }

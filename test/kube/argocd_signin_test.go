@@ -178,7 +178,7 @@ func TestScenario14_ArgoCDSignsPeopleInWithoutASecret(t *testing.T) {
 				t.Fatalf("the pages lead to %s", callback)
 			}
 			if status, _, _ := thief.visit(callback, nil); status != http.StatusBadRequest || thief.user(cd) != "" {
-				t.Errorf("who has only the link is %q, answered %d", thief.user(cd), status)
+				t.Errorf("a thief of the link is %q, answered %d", thief.user(cd), status)
 			}
 			status, landed, page := ada.visit(callback, nil)
 			if user := ada.user(cd); user != row.user {

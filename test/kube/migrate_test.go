@@ -99,7 +99,7 @@ type migration struct {
 	s         *service
 	namespace string
 	env       []string
-	secrets   []string // that may not be seen
+	secrets   []string // that nobody may see
 }
 
 func (m *migration) command(args ...string) *exec.Cmd {
@@ -209,6 +209,19 @@ func TestArgoCDIsMigratedStepByStep(t *testing.T) {
 
 	names := []string{"--map", "cluster-move-a=move-a", "--map", "cluster-move-b=move-b"}
 	with := func(more ...string) []string { return append(more, names...) }
+	const applied = "cluster-applied"
+	tool := exec.Command(filepath.Join(r.Programs, "kubectl"), "--kubeconfig", r.Hub.Kubeconfig(), "apply", "--server-side", "--field-manager=platform-tool", "-f", "-")
+	tool.Stdin = strings.NewReader(fmt.Sprintf(`apiVersion: v1
+kind: Secret
+metadata: {name: %s, namespace: %s, labels: {argocd.argoproj.io/secret-type: cluster}}
+stringData: {name: applied, server: "https://applied.example.com", config: '{"bearerToken": "of-a-tool"}'}
+`, applied, namespace))
+	if out, err := tool.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	m.says(1, with("--apply", "--cluster-secret", applied), "cluster-applied: not touched: it is made by platform-tool (server-side apply), which would write the credential again")
+	r.Hub.Kubectl(t, "delete", "secret", "-n", namespace, applied)
+
 	m.says(1, nil, "missing: no registered cluster", "do: signalbox cluster add NAME --api-server "+spokes["move-a"].Server)
 	m.says(1, with(), "cluster-move-a ("+spokes["move-a"].Server+"): ready", "of: system:serviceaccount:kube-system:argocd-manager", "applications: "+namespace+"/a",
 		"cluster-move-b ("+spokes["move-b"].Server+"): NOT ready", "missing: no policy lets the application controller have tokens for move-b",
