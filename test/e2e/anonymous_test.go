@@ -61,10 +61,10 @@ func TestAnonymous(t *testing.T) {
 	})
 }
 
-// allKeys waits for the next key, which a first start makes a little later.
+// allKeys waits for the next key of each algorithm, which a first start makes a little later.
 func (w *world) allKeys(t *testing.T) {
 	t.Helper()
-	w.proc.wait(t, "the next signing key", func() bool { return w.number(t, "SELECT count(*) FROM signing_keys") == 2 })
+	w.proc.wait(t, "the next signing keys", func() bool { return w.number(t, "SELECT count(*) FROM signing_keys") == 4 })
 }
 
 // fileSize is the size of the SQLite file with all of its log written back.
