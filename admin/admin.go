@@ -107,7 +107,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// call runs an operation that answers with a T. filters become the query, in the body.
+// call runs an operation that answers with a T. The filters become the query, and in the body.
 func call[T any](ctx context.Context, a *API, op operation.Operation, id string, in any, filters ...any) (T, error) {
 	var out T
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)

@@ -22,6 +22,19 @@ func TestImports(t *testing.T) {
 	}
 }
 
+// Who administers from a program of their own gets nothing with it but the standard library.
+func TestTheAdminClientIsLight(t *testing.T) {
+	cmd := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./admin")
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := strings.Fields(string(out)), []string{module + "/internal/operation", module + "/admin"}; !slices.Equal(got, want) {
+		t.Errorf("it links %v, not %v", got, want)
+	}
+}
+
 // list asks for one platform at a time and takes the build tags of this one; a file
 // for another platform is judged where it is built.
 func list(t *testing.T) []pkg {
