@@ -149,19 +149,23 @@ func (a *adminCLI) words(cmd *cobra.Command) {
 	}
 }
 
+// worded keeps what a command has said around the error of the client.
 func (a *adminCLI) worded(err error) error {
 	var refused *admin.Error
 	var unreached *admin.UnreachedError
 	var other *admin.NotAPIError
+	say := func(inner error, words string) error {
+		return errors.New(strings.Replace(err.Error(), inner.Error(), words, 1))
+	}
 	switch {
 	case errors.As(err, &refused):
-		return errors.New(explain.Printable(err.Error()))
+		return say(refused, explain.Printable(refused.Error()))
 	case errors.As(err, &unreached):
-		return noAnswer(unreached.Err, a.found.String(), "--admin-url", adminTimeout)
+		return say(unreached, noAnswer(unreached.Err, a.found.String(), "--admin-url", adminTimeout).Error())
 	case errors.As(err, &other) && other.StatusCode < 300:
-		return fmt.Errorf("what %s answered cannot be read: is --admin-url right?", explain.Printable(a.found.String()))
+		return say(other, "what "+explain.Printable(a.found.String())+" answered cannot be read: is --admin-url right?")
 	case errors.As(err, &other):
-		return fmt.Errorf("the admin API answered %s: is --admin-url right?", explain.Printable(other.Status))
+		return say(other, "the admin API answered "+explain.Printable(other.Status)+": is --admin-url right?")
 	}
 	return err
 }
