@@ -44,6 +44,7 @@ func TestTheRulesOfAFederatedCredential(t *testing.T) {
 		{"every service account", of(func(f *FederatedCredential) { f.ServiceAccount = "*" }), "federated_credential.service_account", ""},
 		{"a service account that reads like another", of(func(f *FederatedCredential) { f.Namespace = "argocd:sa:x" }), "federated_credential.namespace", ""},
 		{"a cluster that reads like another", of(func(f *FederatedCredential) { f.Cluster = "hub:ns:x" }), "federated_credential.cluster", ""},
+		{"an issuer that reads like another", func(m *ClientMetadata) { m.FederatedCredential = job; m.FederatedCredential.TrustedIssuer = "ci:repo" }, "federated_credential.trusted_issuer", ""},
 		{"no subject", func(m *ClientMetadata) { m.FederatedCredential = job; m.FederatedCredential.Subject = "" }, "federated_credential.subject", "missing"},
 		{"a subject of nobody", func(m *ClientMetadata) { m.FederatedCredential = FederatedCredential{Subject: "x"} }, "federated_credential", "no cluster and no trusted issuer"},
 		{"a subject with a wildcard", func(m *ClientMetadata) { m.FederatedCredential = job; m.FederatedCredential.Subject = "repo:acme/*" }, "federated_credential.subject", "wildcards"},

@@ -100,6 +100,9 @@ With --check nothing is printed for the other side: what can be proved from here
 			if err != nil {
 				return err
 			}
+			if audience == "kube-apiserver" && mode == "jwt" && !strings.HasPrefix(t.Us, "https:") {
+				fmt.Fprintf(a.env.Err, "signalbox: warning: no API server takes this: it wants an issuer with https, and this one is %s\n", explain.Printable(t.Us))
+			}
 			_, err = io.WriteString(a.env.Out, text)
 			return err
 		},

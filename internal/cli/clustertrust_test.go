@@ -111,7 +111,7 @@ func TestClusterTrust(t *testing.T) {
 	s.run("cluster", "add", "spoke-a", "--webhook-caller", "demo-service").wants(0)
 	s.run("cluster", "add", "spoke-b").wants(0)
 	s.run("cluster", "trust", "spoke-a").wants(0, "kind: Config", "demo-service", "/kubernetes/tokenreview", "tokenFile")
-	s.run("cluster", "trust", "spoke-b").wants(0, "AuthenticationConfiguration", "/clusters/spoke-b")
+	s.run("cluster", "trust", "spoke-b").wants(0, "AuthenticationConfiguration", "/clusters/spoke-b", "warning: no API server takes this")
 	s.run("cluster", "trust", "spoke-b", "--mode", "webhook").wants(1, "no webhook caller")
 	s.run("cluster", "trust", "spoke-b", "--for", "argocd").wants(2, "--server")
 	s.run("cluster", "trust", "spoke-b", "--for", "argocd", "--server", "https://10.0.0.1:6443").wants(0, "execProviderConfig", "kube-credential")

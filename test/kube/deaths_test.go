@@ -354,10 +354,15 @@ func TestANodeIsKilledBetweenAPodsEndAndItsRecord(t *testing.T) {
 	d := startDuo(t, "killed")
 	dying, living := d.holders(t, 5), d.holders(t, 2)
 	d.ofWatcher.Hang()
+	began := time.Now()
 	d.deleteAll(t, dying, 0, nil)
 	until(t, soon, "the watcher has heard of all ends", func() bool {
 		return d.watcher.figure(t, "signalbox_cluster_ends_waiting") == float64(len(dying))
 	})
+	waited := d.watcher.figure(t, "signalbox_cluster_ends_waiting_seconds")
+	if most := time.Since(began).Seconds(); waited <= 0 || waited > most {
+		t.Errorf("the first end has waited for %v s, of %v s", waited, most)
+	}
 	histories := make([]history, len(dying))
 	for i, h := range dying { // it refuses what it has seen, though it cannot tell anybody
 		if v, err := histories[i].exchange(t.Context(), d.watcher, h.proof); err != nil || v == accepted {

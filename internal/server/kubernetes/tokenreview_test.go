@@ -438,6 +438,14 @@ func TestAStoredCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// One that breaks the rule book is off: its caller is nobody's.
+	off := authority.Object{Kind: authority.KindCluster, ID: "spoke-y", Body: []byte(`{"issuer":"https://kubernetes.default.svc","webhook":{"caller":"stranger"}}`)}
+	if err := w.DB.CreateObject(t.Context(), off); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := authority.Clusters(w.DB).Get(t.Context(), "spoke-y"); err != nil || len(c.Problems) == 0 {
+		t.Fatalf("%+v, %v", c, err)
+	}
 	good := w.issue()
 	if !w.ask(good).Authenticated || w.ask("noise").Authenticated {
 		t.Error("a stored cluster's token is refused")
