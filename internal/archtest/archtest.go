@@ -25,7 +25,7 @@ func words(s string) []string { return strings.Fields(s) }
 // domain is what a handler may be built from.
 const domain = "internal/oauth internal/jose internal/dpop internal/authority internal/policy internal/keys " +
 	"internal/trust internal/kube internal/issue internal/journal internal/journal/query internal/revocation " +
-	"internal/seal internal/password internal/refusals internal/httpx internal/clientauth internal/browser internal/signin internal/ui"
+	"internal/seal internal/password internal/refusals internal/httpx internal/clientauth internal/browser internal/signin internal/logout internal/ui"
 
 // mayImport says which packages of ours a package may import. A line speaks for the
 // folder and all below it, unless a longer line does; an entry that ends in /... means
@@ -76,6 +76,7 @@ var mayImport = []struct {
 	{"internal/kube", words("internal/authority internal/jose")},
 	{"internal/issue", words("internal/authority internal/jose internal/keys internal/oauth internal/seal")},
 
+	{"internal/logout", words("internal/authority internal/oauth")},
 	{"internal/browser", words("internal/authority internal/httpx internal/oauth internal/revocation internal/seal internal/ui")},
 	{"internal/signin", words("internal/authority internal/browser internal/httpx internal/oauth internal/password internal/seal internal/ui")},
 	{"internal/clientauth", words("internal/authority internal/httpx internal/jose internal/oauth")},

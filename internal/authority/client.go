@@ -27,6 +27,7 @@ type Client struct {
 	AllowMultipleAudiences bool   // each API of a token can use it at the others
 	OptionalPKCE           bool   // a stolen code can be redeemed through the client
 	IDTokenAlg             string // empty means the issuer's first algorithm
+	BackchannelLogout      Logout
 	Disabled               bool
 	Source                 Source
 	Revision               int64 // in the database
@@ -35,6 +36,12 @@ type Client struct {
 
 	Problems Problems // of a stored client that breaks the rule book: it is disabled
 	broken   *ClientMetadata
+}
+
+// Logout is where a client is told that a session has ended. The zero value is nowhere.
+type Logout struct {
+	URI             string
+	SessionRequired bool // it wants to hear which session, and not only whose
 }
 
 // ClientSecret is one live secret of a client. There may be two while a

@@ -25,8 +25,10 @@ type ClientMetadata struct {
 	Scope                    string              `json:"scope"`
 	Resources                []string            `json:"resources,omitempty"`
 	IDTokenSignedResponseAlg string              `json:"id_token_signed_response_alg,omitempty"`
-	AllowMultipleAudiences   bool                `json:"allow_multiple_audiences,omitempty"` // not of RFC 7591
-	RequirePKCE              *bool               `json:"require_pkce,omitempty"`             // not of RFC 7591; nil means true
+	BackchannelLogoutURI     string              `json:"backchannel_logout_uri,omitempty"`              // Back-Channel Logout 1.0 §2.2
+	BackchannelLogoutSession bool                `json:"backchannel_logout_session_required,omitempty"` // the same
+	AllowMultipleAudiences   bool                `json:"allow_multiple_audiences,omitempty"`            // not of RFC 7591
+	RequirePKCE              *bool               `json:"require_pkce,omitempty"`                        // not of RFC 7591; nil means true
 
 	// ClientSecrets never travel with the rest: a secret is shown once, and its
 	// hash never.
@@ -67,7 +69,7 @@ func (m *ClientMetadata) client() (Client, Problems) {
 	c := Client{
 		ID: m.ClientID, Name: m.ClientName, AuthMethod: oauth.AuthMethod(m.TokenEndpointAuthMethod), Secrets: m.ClientSecrets,
 		JWKS: m.JWKS, Federated: m.FederatedCredential, Scopes: scopes, Resources: m.Resources, IDTokenAlg: m.IDTokenSignedResponseAlg, AllowMultipleAudiences: m.AllowMultipleAudiences,
-		OptionalPKCE: m.PKCEIsOptional(),
+		OptionalPKCE: m.PKCEIsOptional(), BackchannelLogout: Logout{m.BackchannelLogoutURI, m.BackchannelLogoutSession},
 	}
 	for _, s := range m.RedirectURIs {
 		c.RedirectURIs = append(c.RedirectURIs, RedirectURI{s})
@@ -90,6 +92,7 @@ func (c Client) Metadata() ClientMetadata {
 		ClientID: c.ID, ClientName: c.Name, GrantTypes: texts(c.GrantTypes), TokenEndpointAuthMethod: string(c.AuthMethod),
 		JWKS: slices.Clone(c.JWKS), FederatedCredential: c.Federated, Scope: c.Scopes.String(), Resources: slices.Clone(c.Resources),
 		IDTokenSignedResponseAlg: c.IDTokenAlg, AllowMultipleAudiences: c.AllowMultipleAudiences, ClientSecrets: slices.Clone(c.Secrets),
+		BackchannelLogoutURI: c.BackchannelLogout.URI, BackchannelLogoutSession: c.BackchannelLogout.SessionRequired,
 	}
 	if c.OptionalPKCE {
 		m.RequirePKCE = new(bool)
@@ -138,6 +141,7 @@ func (m *ClientMetadata) parse() (scopes oauth.Scopes, found Problems) {
 	if len(m.IDTokenSignedResponseAlg) > maxName || m.IDTokenSignedResponseAlg != "" && !isToken(m.IDTokenSignedResponseAlg) {
 		found.add("id_token_signed_response_alg", quote(m.IDTokenSignedResponseAlg)+" is not an algorithm", "write one such as ES256")
 	}
+	m.validateLogout(&found)
 	if m.PKCEIsOptional() && m.authenticates(oauth.AuthNone) {
 		// RFC 9700 §2.1.1: PKCE is all that protects the code of a public client.
 		found.add("require_pkce", "is false, and token_endpoint_auth_method is none", "remove it, or give the client a secret or a key")
@@ -148,6 +152,18 @@ func (m *ClientMetadata) parse() (scopes oauth.Scopes, found Problems) {
 func (m *ClientMetadata) validateURIs(found *Problems, field string, uris []string) {
 	if found.list(field, uris, maxMembers) {
 		found.each(field, uris, checkRedirectURI)
+	}
+}
+
+// validateLogout: who is told of the end of a session is a client that people sign in to.
+func (m *ClientMetadata) validateLogout(found *Problems) {
+	switch uri := m.BackchannelLogoutURI; {
+	case uri == "" && m.BackchannelLogoutSession:
+		found.add("backchannel_logout_session_required", "is true, and there is no backchannel_logout_uri", "add the URI, or remove it")
+	case uri != "" && !m.has(oauth.AuthorizationCode):
+		found.add("backchannel_logout_uri", "has no use without authorization_code in grant_types: nobody signs in to this client", "remove it")
+	case uri != "":
+		found.at("backchannel_logout_uri", checkWebURI(uri))
 	}
 }
 

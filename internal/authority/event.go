@@ -22,6 +22,8 @@ const (
 	EventSignedIn             EventType = "user.signed_in"
 	EventSignInFailed         EventType = "user.sign_in_failed"
 	EventSignedOut            EventType = "user.signed_out"
+	EventLogoutSent           EventType = "logout.sent"   // a client knows that a session has ended
+	EventLogoutFailed         EventType = "logout.failed" // or could not be told
 	EventConsentDenied        EventType = "consent.denied"
 	EventPolicyTried          EventType = "policy.tried" // one in audit mode would have allowed it
 	EventEpochSet             EventType = "epoch.set"
@@ -51,7 +53,7 @@ func EventTypes() []EventType {
 	return []EventType{
 		EventTokenIssued, EventTokenRefused, EventTokenWithheld, EventTokenRevoked,
 		EventGrantCreated, EventGrantEnded, EventEvidenceEnded, EventRefreshReused,
-		EventSignedIn, EventSignInFailed, EventSignedOut, EventConsentDenied, EventPolicyTried,
+		EventSignedIn, EventSignInFailed, EventSignedOut, EventLogoutSent, EventLogoutFailed, EventConsentDenied, EventPolicyTried,
 		EventEpochSet, EventKeyChanged, EventClientChanged, EventUserChanged, EventResourceChanged, EventNodeRetired,
 		EventClusterChanged, EventTrustedIssuerChanged, EventPolicyChanged,
 		EventConfigLoaded, EventConfigRefused, EventAdminRefused, EventServiceStarted, EventServiceStopped,

@@ -85,6 +85,12 @@ func (g Grant) Alive(now time.Time) bool {
 	return g.State == GrantActive && now.Before(g.ExpiresAt)
 }
 
+// WasRedeemed says whether the grant's code was ever redeemed, also of a grant that has
+// ended. Redeeming moves the expiry, which is the code's before.
+func (g Grant) WasRedeemed() bool {
+	return g.State != GrantPending && g.Code.Hash != [32]byte{} && !g.ExpiresAt.Equal(g.Code.ExpiresAt)
+}
+
 // IsStanding says whether the grant is an active one of a workload's own
 // evidence, a pod or a job. However often the workload comes, it has one for
 // each client and resource.

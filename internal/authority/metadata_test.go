@@ -69,6 +69,22 @@ func TestTheRulesOfAClient(t *testing.T) {
 		{"a redirect that runs", func(m *ClientMetadata) { m.RedirectURIs = []string{"JaVaScRiPt:x"} }, "redirect_uris[0]", "dangerous"},
 		{"a redirect twice", func(m *ClientMetadata) { m.RedirectURIs = append(m.RedirectURIs, m.RedirectURIs[0]) }, "redirect_uris[1]", "twice"},
 		{"too many redirects", func(m *ClientMetadata) { m.RedirectURIs = many(101) }, "redirect_uris", "more than 100"},
+		{"a client that is told of sign-outs", func(m *ClientMetadata) {
+			m.BackchannelLogoutURI, m.BackchannelLogoutSession = "https://app.example.com/logged-out?a=b", true
+		}, "", ""},
+		{"one on this machine", func(m *ClientMetadata) { m.BackchannelLogoutURI = "http://127.0.0.1:9/out" }, "", ""},
+		{"told in plain HTTP", func(m *ClientMetadata) { m.BackchannelLogoutURI = "http://app.example.com/out" }, "backchannel_logout_uri", "only for 127.0.0.1"},
+		{"told by a script", func(m *ClientMetadata) { m.BackchannelLogoutURI = "JavaScript:alert(1)" }, "backchannel_logout_uri", "dangerous"},
+		{"told in an app", func(m *ClientMetadata) { m.BackchannelLogoutURI = "com.example.app:/out" }, "backchannel_logout_uri", "not an https URL"},
+		{"told at an opaque URI", func(m *ClientMetadata) { m.BackchannelLogoutURI = "https:app.example.com" }, "backchannel_logout_uri", "not an https URL"},
+		{"told at a fragment", func(m *ClientMetadata) { m.BackchannelLogoutURI = "https://app.example.com/#out" }, "backchannel_logout_uri", "fragment"},
+		{"told with a user name", func(m *ClientMetadata) { m.BackchannelLogoutURI = "https://a:b@app.example.com/" }, "backchannel_logout_uri", "user name"},
+		{"told with another header", func(m *ClientMetadata) { m.BackchannelLogoutURI = "https://app.example.com/\r\nX: y" }, "backchannel_logout_uri", "character that no URI has"},
+		{"told with another header, in escapes", func(m *ClientMetadata) { m.BackchannelLogoutURI = "https://app.example.com/%0d%0aX:y" }, "backchannel_logout_uri", "control character"},
+		{"told of a session, and nowhere", func(m *ClientMetadata) { m.BackchannelLogoutSession = true }, "backchannel_logout_session_required", "no backchannel_logout_uri"},
+		{"told, and nobody signs in", func(m *ClientMetadata) {
+			m.GrantTypes, m.RedirectURIs, m.BackchannelLogoutURI = []string{"client_credentials"}, nil, "https://app.example.com/out"
+		}, "backchannel_logout_uri", "nobody signs in"},
 		{"a logout redirect that runs", func(m *ClientMetadata) { m.PostLogoutRedirectURIs = []string{"data:,x"} }, "post_logout_redirect_uris[0]", "dangerous"},
 		{"a grant type of old", func(m *ClientMetadata) { m.GrantTypes[1] = "implicit" }, "grant_types[1]", "implicit"},
 		{"a grant type twice", func(m *ClientMetadata) { m.GrantTypes[1] = "authorization_code" }, "grant_types[1]", "twice"},

@@ -45,6 +45,21 @@ func checkRedirectURI(s string) *Problem {
 	return nil
 }
 
+// checkWebURI accepts what this service or a browser calls for a client: https, or
+// http on loopback. Where it leads to is looked at when it is called: package outbound.
+func checkWebURI(s string) *Problem {
+	u, p := checkURI(s)
+	switch {
+	case p != nil:
+		return p
+	case u.Opaque != "" || u.Scheme != "https" && u.Scheme != "http":
+		return problem("is not an https URL", "write it like https://app.example.com/logout")
+	case u.Scheme == "http" && !isLoopbackHost(u.Hostname()):
+		return problem("http is accepted only for 127.0.0.1, [::1] and localhost", "use https")
+	}
+	return checkHost(u)
+}
+
 // checkResourceID accepts an absolute URI without a fragment. Only a person or
 // a program compares it, but some show it, so no scheme that runs code.
 func checkResourceID(s string) *Problem {

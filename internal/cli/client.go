@@ -162,9 +162,9 @@ var (
 
 // clientFlags are the members of a client that may be set.
 type clientFlags struct {
-	name, method, alg, jwksFile, workload            string
-	redirects, postLogout, grants, scopes, resources []string
-	audiences, pkce                                  bool
+	name, method, alg, jwksFile, workload, backLogout string
+	redirects, postLogout, grants, scopes, resources  []string
+	audiences, pkce, backSession                      bool
 }
 
 func (f *clientFlags) add(cmd *cobra.Command) {
@@ -179,6 +179,8 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.workload, "federated-credential", "", "the workload whose tokens prove it, so that it has no secret: cluster:NAME:ns:NAMESPACE:sa:ACCOUNT or issuer:NAME:SUBJECT")
 	flags.StringArrayVar(&f.redirects, "redirect-uri", nil, "where its users come back to; may be repeated")
 	flags.StringArrayVar(&f.postLogout, "post-logout-redirect-uri", nil, "where its users go after signing out; may be repeated")
+	flags.StringVar(&f.backLogout, "backchannel-logout-uri", "", "where it is told that a session has ended")
+	flags.BoolVar(&f.backSession, "backchannel-logout-session-required", false, "each logout token of it names the session")
 	flags.StringSliceVar(&f.grants, "grant-type", nil, strings.Join(grantTypes, ", ")+"; may be repeated; none for a client that only introspects")
 	flags.StringArrayVar(&f.resources, "resource", nil, "an API that it may get tokens for; may be repeated")
 	_ = cmd.RegisterFlagCompletionFunc("grant-type", cobra.FixedCompletions(append(slices.Clone(grantTypes), "none"), cobra.ShellCompDirectiveNoFileComp))
@@ -217,6 +219,8 @@ func (f *clientFlags) fields(cmd *cobra.Command) (admin.ClientFields, error) {
 		ClientName:   given(cmd, "name", &f.name),
 		RedirectURIs: given(cmd, "redirect-uri", &f.redirects),
 		PostLogout:   given(cmd, "post-logout-redirect-uri", &f.postLogout),
+		BackLogout:   given(cmd, "backchannel-logout-uri", &f.backLogout),
+		BackSession:  given(cmd, "backchannel-logout-session-required", &f.backSession),
 		GrantTypes:   given(cmd, "grant-type", &f.grants),
 		AuthMethod:   given(cmd, "auth-method", &f.method),
 		Scope:        given(cmd, "scope", &scope),

@@ -3,6 +3,8 @@ package config
 import (
 	"crypto/x509"
 	"encoding/json"
+	"net"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,6 +24,11 @@ func (d *document) outbound() {
 	d.resolve("outbound.ca_file", &o.CAFile)
 	if o.CAFile != "" {
 		o.CA = d.certificates("outbound.ca_file", o.CAFile)
+	}
+	u, err := url.Parse(d.config.Issuer)
+	if o.AllowLoopback && !d.Failed["issuer"] && err == nil && u.Host != "" && !OnLoopback(net.JoinHostPort(u.Hostname(), "0")) {
+		d.Fail("outbound.allow_loopback", "is true, and the issuer is public: "+source.Quote(d.config.Issuer),
+			"remove it: whoever may register a URL here could reach what listens on this machine; it is for an issuer on a loopback address")
 	}
 }
 

@@ -275,3 +275,16 @@ func TestAPolicyThatLetsInTooManyIsToldAtStart(t *testing.T) {
 		}
 	}
 }
+
+// docs/security/threats.md I 98: what is for local runs is refused where strangers are.
+func TestAPublicIssuerDoesNotCallLoopback(t *testing.T) {
+	const outbound = "outbound: {allow_loopback: true}\n"
+	if _, err := parse(t, good+outbound, masterIn); err != nil {
+		t.Errorf("a local run is refused: %v", err)
+	}
+	_, err := parse(t, strings.Replace(good, "issuer: http://127.0.0.1:8443\n", "issuer: https://sts.example.com\ntls: {off: true, trusted_proxies: [10.0.0.1]}\n", 1)+outbound, masterIn)
+	var es Errors
+	if !errors.As(err, &es) || len(es) != 1 || es[0].Key != "outbound.allow_loopback" || !strings.Contains(es[0].Problem, "issuer is public") {
+		t.Errorf("%v", err)
+	}
+}

@@ -226,9 +226,9 @@ func init() {
 			danger: "An issuer can say anything about those whom it vouches for. Of a public one anybody can have a token: policies must pin whose."},
 		{key: "policies", at: in(func(c *Config) any { return grow(&c.Policies) }), fields: policyFields(), change: declared,
 			doc: "The trust policies: which proof may be exchanged for which tokens. What none allows is refused."},
-		{key: "outbound", doc: "What this service fetches and calls: keys and discovery documents of other issuers. Private addresses are refused.", fields: []field{
+		{key: "outbound", doc: "What this service fetches and calls: keys and discovery documents of other issuers, and the sign-out URLs of clients. Private addresses are refused.", fields: []field{
 			{key: "allow_loopback", at: in(func(c *Config) any { return &c.Outbound.AllowLoopback }), def: "false",
-				doc:    "true lets it call this machine itself, also in plain HTTP: for tests, and for a sidecar.",
+				doc:    "true lets it call this machine itself, also in plain HTTP: for local runs and tests. Refused unless the issuer is on a loopback address.",
 				danger: "What listens on this machine's loopback addresses can be reached by whoever may name a URL."},
 			{key: "ca_file", at: in(func(c *Config) any { return &c.Outbound.CAFile }), example: "/etc/signalbox/ca.crt",
 				doc: "PEM file with the certificates to trust in place of the system's."},

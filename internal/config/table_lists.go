@@ -79,6 +79,10 @@ func clientFields() []field {
 			doc: "The algorithm of this client's ID tokens, one of keys.algorithms. Default: the first of them."},
 		{key: "post_logout_redirect_uris", at: in(func(c *Client) any { return &c.PostLogoutRedirectURIs }), example: `["https://app.example.com/"]`,
 			doc: "Where the browser may be sent after logout. Same rules as redirect_uris."},
+		{key: "backchannel_logout_uri", at: in(func(c *Client) any { return &c.BackchannelLogoutURI }), example: "https://app.example.com/logged-out",
+			doc: "Where this service tells the client that a session has ended: a logout token is posted there (OpenID Connect Back-Channel Logout). https; http only for a loopback address, with outbound.allow_loopback. Private addresses are not called."},
+		{key: "backchannel_logout_session_required", at: in(func(c *Client) any { return &c.BackchannelLogoutSession }), def: "false",
+			doc: "true: the client's logout tokens always name the session (`sid`), also where all sessions of a person have ended; it gets one for each."},
 	}
 }
 

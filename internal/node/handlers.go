@@ -51,7 +51,7 @@ func (n *Node) publicHandler() http.Handler {
 		Pages: pages, Sessions: sessions, SignIn: signIn,
 		Authorize: &authorize.Handler{
 			Settings: n.settings, Directory: n.directory, Pages: pages, Sessions: sessions, SignIn: signIn, Grants: n.store, Endings: n.endings,
-			Record: n.record, Epoch: n.follower.View.NewestEpoch, ReadIDToken: n.reader.IDToken, Now: n.now,
+			Record: n.record, Epoch: n.follower.View.NewestEpoch, ReadIDToken: n.reader.IDToken, Told: n.logouts.Wait, Now: n.now,
 		},
 		Kubernetes: &kubernetes.Handler{
 			Settings: n.settings, Directory: n.directory, Clients: clients, Tokens: n.reader, Record: n.record, Tally: n.tally, Now: n.now,

@@ -23,6 +23,9 @@ func (n *Node) figures() []server.Figure {
 		single("signalbox_revocation_lag_seconds", "Seconds since this node last heard what is revoked.", func() float64 {
 			return n.follower.Lag().Seconds()
 		}),
+		single("signalbox_logouts_waiting", "Clients that could not be told that a session has ended, and will be tried again.", func() float64 {
+			return float64(n.logouts.Waiting())
+		}),
 		single("signalbox_journal_seq", "Number of the newest journal record.", func() float64 { return float64(n.journal.Head()) }),
 		single("signalbox_journal_anchored_seq", "Number of the newest journal record whose hash the database remembers.", func() float64 {
 			return float64(n.journal.Anchored())

@@ -5,6 +5,7 @@ package node
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"log/slog"
@@ -22,6 +23,8 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/journal"
 	"github.com/signalbox-sts/signalbox/internal/keys"
 	"github.com/signalbox-sts/signalbox/internal/kube"
+	"github.com/signalbox-sts/signalbox/internal/logout"
+	"github.com/signalbox-sts/signalbox/internal/outbound"
 	"github.com/signalbox-sts/signalbox/internal/refusals"
 	"github.com/signalbox-sts/signalbox/internal/revocation"
 	"github.com/signalbox-sts/signalbox/internal/seal"
@@ -66,6 +69,8 @@ type Node struct {
 	ring      *keys.Ring
 	follower  *revocation.Follower
 	endings   *revocation.Endings
+	outbound  *outbound.Client
+	logouts   *logout.Notifier
 	directory *authority.Directory
 	issuer    *issue.Issuer
 	reader    *issue.Reader
@@ -134,6 +139,7 @@ func Open(ctx context.Context, cfg *config.Config, options Options) (_ *Node, er
 		return nil, err
 	}
 	n.openIssuer()
+	n.openLogouts()
 	if err = n.openTrust(ctx); err != nil {
 		return nil, err
 	}
@@ -186,6 +192,23 @@ func (n *Node) openIssuer() {
 		Settings: n.settings, Account: n.directory.Account, Revoked: n.follower.View.Revoked,
 		Signer: n.ring.Signer, ClusterSigner: n.ring.ClusterSigner, Opaque: opaque, Record: n.record,
 	}
+}
+
+// openLogouts makes what tells clients that a session has ended. From here on nothing
+// ends without it.
+func (n *Node) openLogouts() {
+	out := n.config().Outbound
+	options := outbound.Options{AllowLoopback: out.AllowLoopback}
+	if len(out.CA) > 0 {
+		options.CAs = x509.NewCertPool()
+		options.CAs.AppendCertsFromPEM(out.CA) // validated
+	}
+	n.outbound = outbound.New(options)
+	n.logouts = logout.New(logout.Options{
+		Grants: n.store.Grants, Session: n.store.Session, Client: n.directory.Client, Token: n.issuer.LogoutToken,
+		Post: n.outbound.PostForm, Record: n.record, Now: n.now, After: time.After, Log: n.log,
+	})
+	n.endings.Ended = n.logouts.Ended
 }
 
 func (n *Node) openTracer(ctx context.Context) (err error) {
@@ -253,6 +276,9 @@ func (n *Node) dropKey(kid string) {
 // last checkpoint is anchored there.
 func (n *Node) Close() {
 	n.die()
+	if n.logouts != nil {
+		n.logouts.Close()
+	}
 	defer func() { _ = n.lines.Flush() }()
 	if n.journal != nil {
 		if err := n.journal.Close(); err != nil {

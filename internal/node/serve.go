@@ -78,6 +78,7 @@ func (n *Node) background(ctx context.Context) *sync.WaitGroup {
 	group.Go(func() { n.ring.Run(ctx) })
 	group.Go(func() { n.followDeclaration(ctx) })
 	group.Go(func() { n.watchClusters(ctx) })
+	group.Go(func() { n.logouts.Run(ctx) })
 	group.Go(func() { n.sweep(ctx) })
 	return &group
 }

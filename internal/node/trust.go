@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"crypto/rand"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/issue"
 	"github.com/signalbox-sts/signalbox/internal/kube"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
-	"github.com/signalbox-sts/signalbox/internal/outbound"
 	"github.com/signalbox-sts/signalbox/internal/policy"
 	"github.com/signalbox-sts/signalbox/internal/trust"
 )
@@ -39,18 +37,12 @@ func PoliciesOf(cfg *config.Config) (*policy.Set, error) {
 
 // openTrust makes what verifies the proofs of others.
 func (n *Node) openTrust(ctx context.Context) error {
-	out := n.config().Outbound
-	options := outbound.Options{AllowLoopback: out.AllowLoopback}
-	if len(out.CA) > 0 {
-		options.CAs = x509.NewCertPool()
-		options.CAs.AppendCertsFromPEM(out.CA) // validated
-	}
 	url := n.config().Issuer
 	n.clusters = &kube.Manager{
 		Leases: n.db, Evidence: n.store.EvidenceKeys, End: n.endPod, Self: n.selfToken,
 		Node: n.journal.Node() + " " + rand.Text(), Issuer: url, Now: n.now, Log: n.log,
 	}
-	n.verifier = trust.New(trust.Options{Issuer: url, Outbound: outbound.New(options), APIKeys: n.clusters.Keys, Now: n.now, Log: n.log})
+	n.verifier = trust.New(trust.Options{Issuer: url, Outbound: n.outbound, APIKeys: n.clusters.Keys, Now: n.now, Log: n.log})
 	return n.retrust(ctx)
 }
 

@@ -41,6 +41,7 @@ const (
 const (
 	TypAccessToken = "at+jwt" // RFC 9068 §2.1
 	TypIDToken     = "JWT"
+	TypLogoutToken = "logout+jwt" // OpenID Connect Back-Channel Logout 1.0 §2.4
 )
 
 // AssertionTypeJWTBearer is the only client_assertion_type (RFC 7523 §2.2).

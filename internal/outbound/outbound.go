@@ -1,5 +1,5 @@
 // Package outbound is the one HTTP client for everything that we fetch from
-// others: key sets, discovery documents. Whoever could choose where we send a request could
+// others, key sets and discovery documents, and tell them: that a session has ended. Whoever could choose where we send a request could
 // otherwise look around in our network (docs/security/threats.md I 98). So: https only, no
 // private addresses whatever a name resolves to, no redirects, no cookies, no proxy, bounded
 // in time and size, and errors that say nothing of what was found.
@@ -34,7 +34,7 @@ type Options struct {
 	CAs *x509.CertPool
 }
 
-// Client fetches. It keeps no connection, cookie or answer, and is safe for concurrent use.
+// Client fetches, and posts forms. It keeps no connection, cookie or answer, and is safe for concurrent use.
 type Client struct {
 	https, http *http.Client // http is nil unless loopback is allowed
 }
@@ -91,23 +91,24 @@ type Answer struct {
 // library. A stranger who chose the URL must not be told even that: it tells names that exist
 // inside from those that do not.
 type Error struct {
-	host   string
-	reason error
+	what, host string
+	reason     error
 }
 
 func (e *Error) Error() string {
-	return "cannot fetch from " + strconv.Quote(e.host) + ": " + e.reason.Error()
+	return "cannot " + e.what + " " + strconv.Quote(e.host) + ": " + e.reason.Error()
 }
 func (e *Error) Unwrap() error { return e.reason }
 
 var (
-	errURL         = errors.New("not a URL that may be fetched: https, a host, no user name and no fragment")
+	errURL         = errors.New("not a URL that may be called: https, a host, no user name and no fragment")
 	errAddress     = errors.New("its address is private, or otherwise not for us to call")
 	errName        = errors.New("its name does not resolve")
 	errCertificate = errors.New("its certificate is not trusted")
 	errTime        = errors.New("it took too long")
 	errConnection  = errors.New("no connection, or a broken answer")
 	errStatus      = errors.New("its answer was not 200")
+	errNotTaken    = errors.New("it did not take it: its answer was neither 200 nor 204")
 	errEncoding    = errors.New("its answer is compressed, which nobody asked for")
 	errSize        = errors.New("its answer is too large")
 )
@@ -116,13 +117,26 @@ var (
 func (c *Client) Get(ctx context.Context, from string, limit int) (Answer, error) {
 	u, client := c.route(from)
 	if client == nil {
-		return Answer{}, &Error{clip(from), errURL}
+		return Answer{}, &Error{"fetch from", clip(from), errURL}
 	}
 	answer, err := get(ctx, client, u, limit)
 	if err != nil {
-		return Answer{}, &Error{clip(u.Host), reason(err)}
+		return Answer{}, &Error{"fetch from", clip(u.Host), reason(err)}
 	}
 	return answer, nil
+}
+
+// PostForm sends a form. Nothing of the answer but its status is looked at, and 200 and 204 mean
+// that the form was taken. Every error is an Error.
+func (c *Client) PostForm(ctx context.Context, to string, form url.Values) error {
+	u, client := c.route(to)
+	if client == nil {
+		return &Error{"post to", clip(to), errURL}
+	}
+	if err := post(ctx, client, u, form); err != nil {
+		return &Error{"post to", clip(u.Host), reason(err)}
+	}
+	return nil
 }
 
 // route reads a URL and says by which client it may be fetched, if by any.
@@ -170,9 +184,28 @@ func get(ctx context.Context, client *http.Client, u *url.URL, limit int) (Answe
 	return Answer{body, maxAge(response.Header)}, nil
 }
 
+func post(ctx context.Context, client *http.Client, u *url.URL, form url.Values) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(form.Encode()))
+	if err != nil {
+		return errURL
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.Header.Set("Accept-Encoding", "identity")
+	request.Header.Set("User-Agent", "signalbox")
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusNoContent { // a redirect too
+		return errNotTaken
+	}
+	return nil
+}
+
 // reason turns what a library said into one of our own sentences.
 func reason(err error) error {
-	for _, ours := range []error{errURL, errAddress, errStatus, errEncoding, errSize} {
+	for _, ours := range []error{errURL, errAddress, errStatus, errNotTaken, errEncoding, errSize} {
 		if errors.Is(err, ours) {
 			return ours
 		}

@@ -3,6 +3,7 @@ package outbound
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -129,6 +131,62 @@ func TestABodyAtTheLimitIsTaken(t *testing.T) {
 	s := serve(t, answers(strings.Repeat("x", 100)))
 	if _, err := New(Options{AllowLoopback: true, CAs: s.cas()}).Get(t.Context(), s.URL, 100); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAFormIsPosted(t *testing.T) {
+	var got *http.Request
+	for _, row := range []struct {
+		name    string
+		handler http.HandlerFunc
+		want    error
+	}{
+		{"taken", answers("{}"), nil},
+		{"taken without a word", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, nil},
+		{"taken, and answered without end", func(w http.ResponseWriter, r *http.Request) { w.(http.Flusher).Flush(); <-r.Context().Done() }, nil},
+		{"accepted for later", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) }, errNotTaken},
+		{"refused", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "what-is-inside", http.StatusBadRequest) }, errNotTaken},
+		{"sent elsewhere with the form", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/what-is-inside", 307) }, errNotTaken},
+		{"sent elsewhere", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/what-is-inside", 303) }, errNotTaken},
+	} {
+		s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			_ = r.ParseForm()
+			got = r
+			row.handler(w, r)
+		})
+		err := New(Options{AllowLoopback: true, CAs: s.cas()}).PostForm(t.Context(), s.URL+"/out?a=b", url.Values{"logout_token": {"x y"}})
+		var typed *Error
+		if !errors.Is(err, row.want) || err != nil && (!errors.As(err, &typed) || strings.Contains(err.Error(), "inside")) {
+			t.Errorf("%s: %v", row.name, err)
+		}
+		if got.Method != "POST" || got.RequestURI != "/out?a=b" || got.PostForm.Encode() != "logout_token=x+y" || got.TLS.Version != tls.VersionTLS13 ||
+			got.Header.Get("Content-Type") != "application/x-www-form-urlencoded" || s.requests.Load() != 1 {
+			t.Errorf("%s: %d requests, %s %s %v", row.name, s.requests.Load(), got.Method, got.RequestURI, got.PostForm)
+		}
+	}
+}
+
+// docs/security/threats.md I 98.
+func TestNoFormIsPostedToAPrivateAddress(t *testing.T) {
+	s := serve(t, answers("{}"))
+	for _, row := range []struct {
+		to       string
+		loopback bool
+		want     error
+	}{
+		{s.URL, false, errAddress},
+		{"https://169.254.169.254/latest/api/token", true, errAddress},
+		{"https://10.0.0.1/", true, errAddress},
+		{"https://[::ffff:10.0.0.1]/", true, errAddress},
+		{strings.Replace(s.URL, "https:", "http:", 1), false, errURL},
+		{s.URL + "/\r\nX: y", true, errURL},
+	} {
+		if err := New(Options{AllowLoopback: row.loopback, CAs: s.cas()}).PostForm(t.Context(), row.to, url.Values{}); !errors.Is(err, row.want) {
+			t.Errorf("%s: %v", row.to, err)
+		}
+	}
+	if s.connections.Load() != 0 {
+		t.Errorf("%d connections were made", s.connections.Load())
 	}
 }
 

@@ -34,6 +34,9 @@ type Endings struct {
 	Follower *Follower
 	Record   func(ctx context.Context, e authority.Event) error
 	Now      func() time.Time
+	// Ended is told what this node has ended, once and at once, also where the journal
+	// cannot be: for whoever tells others of it. It must not take long. Nil for nobody.
+	Ended func([]authority.Revocation)
 
 	recorded recorded
 }
@@ -76,7 +79,7 @@ func (e *Endings) EndEvidence(ctx context.Context, evidence authority.Evidence, 
 	if err != nil {
 		return false, err
 	}
-	e.Follower.apply(ended...)
+	e.apply(ended...)
 	what := name{evidence.Link().Kind, evidence.Key}
 	if len(ended) == 1 && ended[0].Kind == what.kind {
 		e.recorded.add(what) // nor does anybody who asks again put it on record
@@ -120,7 +123,7 @@ func (e *Endings) Declare(ctx context.Context, d authority.Declaration, ran int6
 	if err != nil {
 		return d, err
 	}
-	e.Follower.apply(ended...)
+	e.apply(ended...)
 	var failed error
 	for _, r := range ended {
 		why := "removed from the configuration"
@@ -144,7 +147,7 @@ func (e *Endings) end(ctx context.Context, what name, event authority.Event, tra
 	if err != nil {
 		return false, err
 	}
-	e.Follower.apply(ended...)
+	e.apply(ended...)
 	return len(ended) > 0, e.recordEnd(ctx, what, event, len(ended) == 0)
 }
 
@@ -156,13 +159,21 @@ func (e *Endings) revoke(ctx context.Context, event authority.Event, entry func(
 	if err != nil {
 		return err
 	}
-	e.Follower.apply(written)
+	e.apply(written)
 	if asked.Kind.IsEpoch() { // each is another one
 		return e.record(ctx, event)
 	}
 	what := name{asked.Kind, asked.Key}
 	older := written.NotBefore.Before(asked.NotBefore.Truncate(time.Millisecond))
 	return e.recordEnd(ctx, what, event, older || e.recorded.has(what))
+}
+
+// apply puts what this node has ended into its view, and tells of it.
+func (e *Endings) apply(ended ...authority.Revocation) {
+	e.Follower.apply(ended...)
+	if e.Ended != nil && len(ended) > 0 {
+		e.Ended(ended)
+	}
 }
 
 // ErrUnrecorded says that something has ended, and that the journal could not

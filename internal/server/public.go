@@ -93,6 +93,8 @@ func (p Public) document(routes []route) metadata.Document {
 		ClaimsParameter:        true,
 		RequestObjectAlgs:      p.AssertionAlgs,
 		IssParameter:           true,
+		BackchannelLogout:      true,
+		BackchannelSession:     true,
 	}
 	for _, c := range authority.PersonClaims {
 		document.ClaimsSupported = append(document.ClaimsSupported, c.Name)

@@ -65,7 +65,11 @@ type SignOut struct {
 }
 
 // SignedOut says that the session has ended.
-type SignedOut struct{}
+type SignedOut struct {
+	Untold     []string     // applications that do not know it yet
+	Continue   template.URL // where the person came from, as registered; empty for nowhere
+	ClientName string       // what Continue leads to
+}
 
 // Nothing is the page for people who came without a request.
 type Nothing struct {

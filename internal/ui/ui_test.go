@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"html/template"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -20,6 +21,7 @@ func filled(s string) map[string]View {
 		"consent":          Consent{Flow: s, ClientName: s, Username: s, Where: s, Unverified: true, About: permissions(s), Resources: []ResourcePermissions{{s, permissions(s)}}},
 		"sign-out":         SignOut{Flow: s, ClientName: s, Username: s},
 		"signed-out":       SignedOut{},
+		"signed-out, but":  SignedOut{Untold: []string{s}, ClientName: s, Continue: template.URL("https://app.example.com/bye?a=" + s)},
 		"nothing":          Nothing{Username: s},
 		"nothing, nobody":  Nothing{},
 		"form-post":        FormPost{Action: "https://app.example.com/cb?a=" + s, Fields: []Field{{s, s}}},

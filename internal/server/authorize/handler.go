@@ -19,6 +19,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/browser"
 	"github.com/signalbox-sts/signalbox/internal/issue"
+	"github.com/signalbox-sts/signalbox/internal/logout"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/revocation"
 	"github.com/signalbox-sts/signalbox/internal/signin"
@@ -43,7 +44,9 @@ type Handler struct {
 	Epoch func(clientID, subjectID string) time.Time
 	// ReadIDToken reads an ID token of ours, also an expired one: a hint.
 	ReadIDToken func(raw string) (issue.IDToken, error)
-	Now         func() time.Time
+	// Told waits a short while until the clients of a session that has just ended know.
+	Told func(ctx context.Context, session authority.ID) logout.Outcome
+	Now  func() time.Time
 }
 
 // Routes are the pages that an authorization request leads through. /authorize

@@ -3,6 +3,7 @@ package authorize
 
 import (
 	"errors"
+	"html/template"
 	"net/http"
 	"net/url"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/signalbox-sts/signalbox/internal/authority"
 	"github.com/signalbox-sts/signalbox/internal/browser"
 	"github.com/signalbox-sts/signalbox/internal/httpx"
+	"github.com/signalbox-sts/signalbox/internal/logout"
 	"github.com/signalbox-sts/signalbox/internal/oauth"
 	"github.com/signalbox-sts/signalbox/internal/ui"
 )
@@ -90,6 +92,15 @@ type signOutPage struct {
 	UserID  string `json:"user"`
 }
 
+// target is where the browser goes when all is done, with state (§3).
+func (to logoutRequest) target() string {
+	values := url.Values{}
+	if to.state != "" {
+		values.Set("state", to.state)
+	}
+	return withQuery(to.uri, values)
+}
+
 const stepSignOut = "sign-out"
 
 // getLogout asks the person, if anybody is signed in.
@@ -129,11 +140,7 @@ func (h *Handler) leave(w http.ResponseWriter, r *http.Request, to logoutRequest
 		h.Pages.Show(w, r, http.StatusOK, ui.SignedOut{})
 		return
 	}
-	values := url.Values{}
-	if to.state != "" {
-		values.Set("state", to.state)
-	}
-	browser.Go(w, withQuery(to.uri, values))
+	browser.Go(w, to.target())
 }
 
 // postLogout takes our own form, and the request that a client posts (§2). The
@@ -166,6 +173,7 @@ func (h *Handler) toLogout(w http.ResponseWriter, query string) {
 
 func (h *Handler) signOut(w http.ResponseWriter, r *http.Request, form httpx.Params) {
 	now := h.Now()
+	var told logout.Outcome
 	var page signOutPage
 	if !h.Pages.Open(w, r, form, stepSignOut, &page) {
 		return
@@ -190,6 +198,7 @@ func (h *Handler) signOut(w http.ResponseWriter, r *http.Request, form httpx.Par
 			h.Pages.Fail(w, r, err)
 			return
 		}
+		told = h.Told(r.Context(), session.ID)
 	}
 	params, err := readQuery(page.Query)
 	if err != nil {
@@ -203,6 +212,15 @@ func (h *Handler) signOut(w http.ResponseWriter, r *http.Request, form httpx.Par
 		return
 	}
 	h.Sessions.Forget(w, r)
+	if len(told.Untold) > 0 {
+		// The answer to the form itself: sent again, it finds nobody signed in and goes on.
+		view := ui.SignedOut{Untold: told.Untold}
+		if to.uri != "" {
+			view.Continue, view.ClientName = template.URL(to.target()), nameOf(to.client) // registered: no scheme that runs
+		}
+		h.Pages.Show(w, r, http.StatusOK, view)
+		return
+	}
 	if to.uri == "" {
 		h.toLogout(w, "") // a GET that shows the page, so that a reload sends no form
 		return
