@@ -16,6 +16,8 @@ type Client struct {
 	PostLogout   []string             `json:"post_logout_redirect_uris,omitempty"`
 	BackLogout   string               `json:"backchannel_logout_uri,omitempty"`
 	BackSession  bool                 `json:"backchannel_logout_session_required,omitempty"`
+	FrontLogout  string               `json:"frontchannel_logout_uri,omitempty"`
+	FrontSession bool                 `json:"frontchannel_logout_session_required,omitempty"`
 	GrantTypes   []string             `json:"grant_types"`
 	AuthMethod   string               `json:"token_endpoint_auth_method"`
 	JWKS         json.RawMessage      `json:"jwks,omitempty" doc:"JSON Web Key Set, for private_key_jwt."`
@@ -47,6 +49,8 @@ type ClientFields struct {
 	PostLogout   *[]string            `json:"post_logout_redirect_uris,omitempty"`
 	BackLogout   *string              `json:"backchannel_logout_uri,omitempty" doc:"Where a logout token is posted when a session has ended. Empty: nowhere."`
 	BackSession  *bool                `json:"backchannel_logout_session_required,omitempty" doc:"true: each logout token names the session (sid)."`
+	FrontLogout  *string              `json:"frontchannel_logout_uri,omitempty" doc:"What the signed-out page loads in a hidden frame. Empty: nothing."`
+	FrontSession *bool                `json:"frontchannel_logout_session_required,omitempty" doc:"true adds iss and sid to it."`
 	GrantTypes   *[]string            `json:"grant_types,omitempty" doc:"authorization_code, refresh_token, client_credentials"`
 	AuthMethod   *string              `json:"token_endpoint_auth_method,omitempty" enum:"none,client_secret_basic,client_secret_post,private_key_jwt,federated_jwt" doc:"Default client_secret_basic."`
 	JWKS         *json.RawMessage     `json:"jwks,omitempty" doc:"JSON Web Key Set with public keys, for private_key_jwt."`

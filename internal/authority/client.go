@@ -28,6 +28,7 @@ type Client struct {
 	OptionalPKCE           bool   // a stolen code can be redeemed through the client
 	IDTokenAlg             string // empty means the issuer's first algorithm
 	BackchannelLogout      Logout
+	FrontchannelLogout     Logout
 	Disabled               bool
 	Source                 Source
 	Revision               int64 // in the database

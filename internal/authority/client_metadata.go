@@ -14,21 +14,23 @@ import (
 // ClientMetadata is a client as somebody writes it: in the file, to the admin
 // API, in a stored row. NewClient turns it into a Client.
 type ClientMetadata struct {
-	ClientID                 string              `json:"client_id"`
-	ClientName               string              `json:"client_name,omitempty"`
-	RedirectURIs             []string            `json:"redirect_uris,omitempty"`
-	PostLogoutRedirectURIs   []string            `json:"post_logout_redirect_uris,omitempty"`
-	GrantTypes               []string            `json:"grant_types"`
-	TokenEndpointAuthMethod  string              `json:"token_endpoint_auth_method"`
-	JWKS                     json.RawMessage     `json:"jwks,omitempty"`
-	FederatedCredential      FederatedCredential `json:"federated_credential,omitzero"` // not of RFC 7591
-	Scope                    string              `json:"scope"`
-	Resources                []string            `json:"resources,omitempty"`
-	IDTokenSignedResponseAlg string              `json:"id_token_signed_response_alg,omitempty"`
-	BackchannelLogoutURI     string              `json:"backchannel_logout_uri,omitempty"`              // Back-Channel Logout 1.0 §2.2
-	BackchannelLogoutSession bool                `json:"backchannel_logout_session_required,omitempty"` // the same
-	AllowMultipleAudiences   bool                `json:"allow_multiple_audiences,omitempty"`            // not of RFC 7591
-	RequirePKCE              *bool               `json:"require_pkce,omitempty"`                        // not of RFC 7591; nil means true
+	ClientID                  string              `json:"client_id"`
+	ClientName                string              `json:"client_name,omitempty"`
+	RedirectURIs              []string            `json:"redirect_uris,omitempty"`
+	PostLogoutRedirectURIs    []string            `json:"post_logout_redirect_uris,omitempty"`
+	GrantTypes                []string            `json:"grant_types"`
+	TokenEndpointAuthMethod   string              `json:"token_endpoint_auth_method"`
+	JWKS                      json.RawMessage     `json:"jwks,omitempty"`
+	FederatedCredential       FederatedCredential `json:"federated_credential,omitzero"` // not of RFC 7591
+	Scope                     string              `json:"scope"`
+	Resources                 []string            `json:"resources,omitempty"`
+	IDTokenSignedResponseAlg  string              `json:"id_token_signed_response_alg,omitempty"`
+	BackchannelLogoutURI      string              `json:"backchannel_logout_uri,omitempty"`               // Back-Channel Logout 1.0 §2.2
+	FrontchannelLogoutURI     string              `json:"frontchannel_logout_uri,omitempty"`              // Front-Channel Logout 1.0 §2
+	FrontchannelLogoutSession bool                `json:"frontchannel_logout_session_required,omitempty"` // the same
+	BackchannelLogoutSession  bool                `json:"backchannel_logout_session_required,omitempty"`  // the same
+	AllowMultipleAudiences    bool                `json:"allow_multiple_audiences,omitempty"`             // not of RFC 7591
+	RequirePKCE               *bool               `json:"require_pkce,omitempty"`                         // not of RFC 7591; nil means true
 
 	// ClientSecrets never travel with the rest: a secret is shown once, and its
 	// hash never.
@@ -70,6 +72,7 @@ func (m *ClientMetadata) client() (Client, Problems) {
 		ID: m.ClientID, Name: m.ClientName, AuthMethod: oauth.AuthMethod(m.TokenEndpointAuthMethod), Secrets: m.ClientSecrets,
 		JWKS: m.JWKS, Federated: m.FederatedCredential, Scopes: scopes, Resources: m.Resources, IDTokenAlg: m.IDTokenSignedResponseAlg, AllowMultipleAudiences: m.AllowMultipleAudiences,
 		OptionalPKCE: m.PKCEIsOptional(), BackchannelLogout: Logout{m.BackchannelLogoutURI, m.BackchannelLogoutSession},
+		FrontchannelLogout: Logout{m.FrontchannelLogoutURI, m.FrontchannelLogoutSession},
 	}
 	for _, s := range m.RedirectURIs {
 		c.RedirectURIs = append(c.RedirectURIs, RedirectURI{s})
@@ -93,6 +96,7 @@ func (c Client) Metadata() ClientMetadata {
 		JWKS: slices.Clone(c.JWKS), FederatedCredential: c.Federated, Scope: c.Scopes.String(), Resources: slices.Clone(c.Resources),
 		IDTokenSignedResponseAlg: c.IDTokenAlg, AllowMultipleAudiences: c.AllowMultipleAudiences, ClientSecrets: slices.Clone(c.Secrets),
 		BackchannelLogoutURI: c.BackchannelLogout.URI, BackchannelLogoutSession: c.BackchannelLogout.SessionRequired,
+		FrontchannelLogoutURI: c.FrontchannelLogout.URI, FrontchannelLogoutSession: c.FrontchannelLogout.SessionRequired,
 	}
 	if c.OptionalPKCE {
 		m.RequirePKCE = new(bool)
@@ -157,13 +161,22 @@ func (m *ClientMetadata) validateURIs(found *Problems, field string, uris []stri
 
 // validateLogout: who is told of the end of a session is a client that people sign in to.
 func (m *ClientMetadata) validateLogout(found *Problems) {
-	switch uri := m.BackchannelLogoutURI; {
-	case uri == "" && m.BackchannelLogoutSession:
-		found.add("backchannel_logout_session_required", "is true, and there is no backchannel_logout_uri", "add the URI, or remove it")
-	case uri != "" && !m.has(oauth.AuthorizationCode):
-		found.add("backchannel_logout_uri", "has no use without authorization_code in grant_types: nobody signs in to this client", "remove it")
-	case uri != "":
-		found.at("backchannel_logout_uri", checkWebURI(uri))
+	check := func(channel, uri string, session bool) {
+		switch {
+		case uri == "" && session:
+			found.add(channel+"_logout_session_required", "is true, and there is no "+channel+"_logout_uri", "add the URI, or remove it")
+		case uri != "" && !m.has(oauth.AuthorizationCode):
+			found.add(channel+"_logout_uri", "has no use without authorization_code in grant_types: nobody signs in to this client", "remove it")
+		case uri != "":
+			found.at(channel+"_logout_uri", checkWebURI(uri))
+		}
+	}
+	check("backchannel", m.BackchannelLogoutURI, m.BackchannelLogoutSession)
+	check("frontchannel", m.FrontchannelLogoutURI, m.FrontchannelLogoutSession)
+	// Front-Channel Logout 1.0 §2: the page of a sign-out shows no site that the client has not proved to be its own.
+	same := func(redirect string) bool { return OriginOf(redirect) == OriginOf(m.FrontchannelLogoutURI) }
+	if m.FrontchannelLogoutURI != "" && m.has(oauth.AuthorizationCode) && checkWebURI(m.FrontchannelLogoutURI) == nil && !slices.ContainsFunc(m.RedirectURIs, same) {
+		found.add("frontchannel_logout_uri", "has another scheme, host or port than every redirect URI", "use a URL of the site that people come back to")
 	}
 }
 

@@ -85,6 +85,13 @@ func TestTheRulesOfAClient(t *testing.T) {
 		{"told, and nobody signs in", func(m *ClientMetadata) {
 			m.GrantTypes, m.RedirectURIs, m.BackchannelLogoutURI = []string{"client_credentials"}, nil, "https://app.example.com/out"
 		}, "backchannel_logout_uri", "nobody signs in"},
+		{"told in the browser", func(m *ClientMetadata) {
+			m.FrontchannelLogoutURI, m.FrontchannelLogoutSession = "https://app.example.com/out", true
+		}, "", ""},
+		{"told in the browser, of another site", func(m *ClientMetadata) { m.FrontchannelLogoutURI = "https://evil.example.com/out" }, "frontchannel_logout_uri", "another scheme, host or port"},
+		{"told in the browser, at another port", func(m *ClientMetadata) { m.FrontchannelLogoutURI = "https://app.example.com:8443/out" }, "frontchannel_logout_uri", "another scheme, host or port"},
+		{"told in the browser by a script", func(m *ClientMetadata) { m.FrontchannelLogoutURI = "javascript:alert(1)" }, "frontchannel_logout_uri", "dangerous"},
+		{"told in the browser of a session, and nowhere", func(m *ClientMetadata) { m.FrontchannelLogoutSession = true }, "frontchannel_logout_session_required", "no frontchannel_logout_uri"},
 		{"a logout redirect that runs", func(m *ClientMetadata) { m.PostLogoutRedirectURIs = []string{"data:,x"} }, "post_logout_redirect_uris[0]", "dangerous"},
 		{"a grant type of old", func(m *ClientMetadata) { m.GrantTypes[1] = "implicit" }, "grant_types[1]", "implicit"},
 		{"a grant type twice", func(m *ClientMetadata) { m.GrantTypes[1] = "authorization_code" }, "grant_types[1]", "twice"},

@@ -60,6 +60,15 @@ func checkWebURI(s string) *Problem {
 	return checkHost(u)
 }
 
+// OriginOf is scheme, host and port of a URL, as a browser compares them; empty if it has none.
+func OriginOf(s string) string {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}
+
 // checkResourceID accepts an absolute URI without a fragment. Only a person or
 // a program compares it, but some show it, so no scheme that runs code.
 func checkResourceID(s string) *Problem {

@@ -162,9 +162,9 @@ var (
 
 // clientFlags are the members of a client that may be set.
 type clientFlags struct {
-	name, method, alg, jwksFile, workload, backLogout string
-	redirects, postLogout, grants, scopes, resources  []string
-	audiences, pkce, backSession                      bool
+	name, method, alg, jwksFile, workload, backLogout, frontLogout string
+	redirects, postLogout, grants, scopes, resources               []string
+	audiences, pkce, backSession, frontSession                     bool
 }
 
 func (f *clientFlags) add(cmd *cobra.Command) {
@@ -181,6 +181,8 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.postLogout, "post-logout-redirect-uri", nil, "where its users go after signing out; may be repeated")
 	flags.StringVar(&f.backLogout, "backchannel-logout-uri", "", "where it is told that a session has ended")
 	flags.BoolVar(&f.backSession, "backchannel-logout-session-required", false, "each logout token of it names the session")
+	flags.StringVar(&f.frontLogout, "frontchannel-logout-uri", "", "what the signed-out page loads, for a client that cannot be told otherwise")
+	flags.BoolVar(&f.frontSession, "frontchannel-logout-session-required", false, "that URL gets iss and sid")
 	flags.StringSliceVar(&f.grants, "grant-type", nil, strings.Join(grantTypes, ", ")+"; may be repeated; none for a client that only introspects")
 	flags.StringArrayVar(&f.resources, "resource", nil, "an API that it may get tokens for; may be repeated")
 	_ = cmd.RegisterFlagCompletionFunc("grant-type", cobra.FixedCompletions(append(slices.Clone(grantTypes), "none"), cobra.ShellCompDirectiveNoFileComp))
@@ -221,6 +223,8 @@ func (f *clientFlags) fields(cmd *cobra.Command) (admin.ClientFields, error) {
 		PostLogout:   given(cmd, "post-logout-redirect-uri", &f.postLogout),
 		BackLogout:   given(cmd, "backchannel-logout-uri", &f.backLogout),
 		BackSession:  given(cmd, "backchannel-logout-session-required", &f.backSession),
+		FrontLogout:  given(cmd, "frontchannel-logout-uri", &f.frontLogout),
+		FrontSession: given(cmd, "frontchannel-logout-session-required", &f.frontSession),
 		GrantTypes:   given(cmd, "grant-type", &f.grants),
 		AuthMethod:   given(cmd, "auth-method", &f.method),
 		Scope:        given(cmd, "scope", &scope),

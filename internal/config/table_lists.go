@@ -83,6 +83,10 @@ func clientFields() []field {
 			doc: "Where this service tells the client that a session has ended: a logout token is posted there (OpenID Connect Back-Channel Logout). https; http only for a loopback address, with outbound.allow_loopback. Private addresses are not called."},
 		{key: "backchannel_logout_session_required", at: in(func(c *Client) any { return &c.BackchannelLogoutSession }), def: "false",
 			doc: "true: the client's logout tokens always name the session (`sid`), also where all sessions of a person have ended; it gets one for each."},
+		{key: "frontchannel_logout_uri", at: in(func(c *Client) any { return &c.FrontchannelLogoutURI }), example: "https://app.example.com/sign-out",
+			doc: "What the signed-out page loads in a hidden frame, so that the client ends its session in this browser (OpenID Connect Front-Channel Logout). It has scheme, host and port of one of redirect_uris. Browsers that keep third-party cookies away make it useless: prefer backchannel_logout_uri."},
+		{key: "frontchannel_logout_session_required", at: in(func(c *Client) any { return &c.FrontchannelLogoutSession }), def: "false",
+			doc: "true adds `iss` and `sid` to that URL."},
 	}
 }
 

@@ -1,5 +1,6 @@
-// Package logout tells clients that a person's session has ended
-// (OpenID Connect Back-Channel Logout 1.0).
+// Package logout tells clients that a person's session has ended (OpenID Connect
+// Back-Channel Logout 1.0), and what a page has to load for those that only a browser can
+// tell (Front-Channel Logout 1.0).
 //
 // Each client that has had an ID token in the session gets a logout token. That happens
 // beside the request that has ended the session, in parallel and in bounded numbers, so
@@ -16,6 +17,7 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,6 +38,7 @@ const (
 	maxOfClient  = 8       // of those, to one client: one that hangs does not stop the others
 	maxGathering = 8       // who has to be told, found out at a time
 	maxWaiting   = 10_000  // for their next try
+	maxFrames    = 50      // on one page: their origins travel in a header
 	maxGrants    = 100_000 // that are looked at for one end
 
 	pageSize   = 1000
@@ -48,6 +51,7 @@ var backoff = []time.Duration{5 * time.Second, 30 * time.Second, 2 * time.Minute
 
 // Options are what a Notifier needs. All fields are required.
 type Options struct {
+	Issuer  string
 	Grants  func(ctx context.Context, f authority.GrantFilter, p authority.Page) ([]authority.Grant, error)
 	Session func(ctx context.Context, id authority.ID) (authority.Session, error)
 	Client  func(ctx context.Context, id string) (authority.Client, error)
@@ -104,11 +108,13 @@ type batch struct {
 
 	mu     sync.Mutex
 	untold map[string]int // by the client's name: notices that it does not have yet
+	frames []string
 }
 
 // Outcome is what a page can say about the end of a session.
 type Outcome struct {
 	Untold []string // the names of the clients that have not been told, or not yet
+	Frames []string // URLs that the page loads, so that their clients know too
 }
 
 // Ended begins to tell of what this node has ended, and returns at once.
@@ -154,16 +160,23 @@ func (n *Notifier) Wait(ctx context.Context, session authority.ID) Outcome {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return Outcome{Untold: slices.Sorted(maps.Keys(b.untold))}
+	return Outcome{Untold: slices.Sorted(maps.Keys(b.untold)), Frames: b.frames}
 }
 
 func (n *Notifier) tell(b *batch) {
-	notices, err := n.gather(b.ended)
+	notices, frames, err := n.gather(b.ended)
 	if err != nil {
 		n.Log.Error("the applications of an ended session could not be found, and are not told", "kind", b.ended.Kind, "key", b.ended.Key, "error", err)
 		return
 	}
 	b.mu.Lock()
+	for i, f := range frames {
+		if i < maxFrames {
+			b.frames = append(b.frames, f.url)
+		} else {
+			b.untold[f.name]++
+		}
+	}
 	for _, notice := range notices {
 		b.untold[notice.name]++
 	}
@@ -178,7 +191,7 @@ func (n *Notifier) tell(b *batch) {
 }
 
 // gather finds who has to be told of an end: the clients that have had an ID token.
-func (n *Notifier) gather(ended authority.Revocation) ([]notice, error) {
+func (n *Notifier) gather(ended authority.Revocation) ([]notice, []frame, error) {
 	n.gathers <- struct{}{}
 	defer func() { <-n.gathers }()
 	var filter authority.GrantFilter
@@ -187,7 +200,7 @@ func (n *Notifier) gather(ended authority.Revocation) ([]notice, error) {
 	} else {
 		id, err := authority.ParseID(ended.Key)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		filter.SessionID = id
 	}
@@ -197,6 +210,7 @@ func (n *Notifier) gather(ended authority.Revocation) ([]notice, error) {
 	}
 	var (
 		notices []notice
+		frames  []frame
 		seen    = map[pair]bool{}
 		clients = map[string]authority.Client{}
 		alive   = map[authority.ID]bool{}
@@ -205,7 +219,7 @@ func (n *Notifier) gather(ended authority.Revocation) ([]notice, error) {
 	for range maxGrants / pageSize {
 		grants, err := n.Grants(n.life, filter, page)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, g := range grants {
 			if !g.WasRedeemed() || !g.Scopes.Has(oauth.ScopeOpenID) || g.SessionID.IsZero() || seen[pair{g.ClientID, g.SessionID}] {
@@ -215,14 +229,18 @@ func (n *Notifier) gather(ended authority.Revocation) ([]notice, error) {
 			client, known := clients[g.ClientID]
 			if !known {
 				if client, err = n.Client(n.life, g.ClientID); err != nil && !errors.Is(err, authority.ErrNotFound) {
-					return nil, err
+					return nil, nil, err
 				}
 				clients[g.ClientID] = client
+			}
+			name := cmp.Or(client.Name, client.ID)
+			if front := client.FrontchannelLogout; !client.Disabled && front.URI != "" && ended.Kind == authority.RevokeSession {
+				frames = append(frames, frame{name, n.frame(front, g.SessionID)})
 			}
 			if client.Disabled || client.BackchannelLogout.URI == "" {
 				continue
 			}
-			about := notice{clientID: client.ID, name: cmp.Or(client.Name, client.ID), subject: g.Subject, session: g.SessionID}
+			about := notice{clientID: client.ID, name: name, subject: g.Subject, session: g.SessionID}
 			if ended.Kind == authority.EpochUser {
 				if !client.BackchannelLogout.SessionRequired {
 					about.session = authority.ID{} // one is enough for all of them
@@ -231,7 +249,7 @@ func (n *Notifier) gather(ended authority.Revocation) ([]notice, error) {
 					}
 					seen[pair{client.ID, about.session}] = true
 				} else if lives, err := n.lives(alive, g.SessionID); err != nil {
-					return nil, err
+					return nil, nil, err
 				} else if !lives {
 					continue
 				}
@@ -239,12 +257,27 @@ func (n *Notifier) gather(ended authority.Revocation) ([]notice, error) {
 			notices = append(notices, about)
 		}
 		if len(grants) < pageSize {
-			return notices, nil
+			return notices, frames, nil
 		}
 		page.After = grants[len(grants)-1].ID.String()
 	}
 	n.Log.Warn("an end has too many grants: not all of its applications are told", "kind", ended.Kind, "key", ended.Key)
-	return notices, nil
+	return notices, frames, nil
+}
+
+// frame is what a page loads for one client.
+type frame struct{ name, url string }
+
+// frame is the URL for one session (Front-Channel Logout 1.0 §2).
+func (n *Notifier) frame(l authority.Logout, session authority.ID) string {
+	if !l.SessionRequired {
+		return l.URI
+	}
+	separator := "?"
+	if strings.Contains(l.URI, "?") {
+		separator = "&"
+	}
+	return l.URI + separator + url.Values{"iss": {n.Issuer}, "sid": {session.String()}}.Encode()
 }
 
 // lives says whether a session had not ended before its person was.

@@ -40,6 +40,7 @@ var (
 func newHouse(t *testing.T) *house {
 	h := &house{t: t, clients: map[string]authority.Client{}, sessions: map[authority.ID]bool{}, after: make(chan time.Time), now: start}
 	h.Notifier = New(Options{
+		Issuer: "https://sts.example.com",
 		Grants: func(_ context.Context, f authority.GrantFilter, p authority.Page) (found []authority.Grant, _ error) {
 			for _, g := range h.grants {
 				if (f.SessionID.IsZero() || g.SessionID == f.SessionID) && (f.SubjectID == "" || g.Subject.ID == f.SubjectID) && g.ID.String() > p.After && len(found) < p.Limit {
@@ -185,6 +186,36 @@ func TestWhoIsTold(t *testing.T) {
 	events := h.recorded(authority.EventLogoutSent)
 	if len(events) != 2 || events[0].SessionID != mine || events[0].Subject != ada || events[0].TokenID.IsZero() || events[0].ClientID == "" {
 		t.Errorf("%+v", events)
+	}
+}
+
+// Front-Channel Logout 1.0 §2. docs/security/threats.md M 123: a page is not made of a thousand frames.
+func TestWhatAPageLoads(t *testing.T) {
+	h := newHouse(t)
+	session, crowded := authority.NewID(start), authority.NewID(start)
+	front := func(uri string, required bool) func(*authority.Client) {
+		return func(c *authority.Client) {
+			c.BackchannelLogout, c.FrontchannelLogout = authority.Logout{}, authority.Logout{URI: uri, SessionRequired: required}
+		}
+	}
+	h.client("plain", front("https://plain.example.com/out", false))
+	h.client("strict", front("https://strict.example.com/out?a=b", true))
+	h.client("off", front("https://off.example.com/out", false), func(c *authority.Client) { c.Disabled = true })
+	for _, id := range []string{"plain", "strict", "off", "plain"} {
+		h.grant(id, session)
+	}
+	got := h.end(session).Frames
+	slices.Sort(got)
+	if want := []string{"https://plain.example.com/out", "https://strict.example.com/out?a=b&iss=https%3A%2F%2Fsts.example.com&sid=" + session.String()}; !slices.Equal(got, want) {
+		t.Errorf("frames %q, want %q", got, want)
+	}
+	for i := range maxFrames + 3 {
+		id := fmt.Sprintf("c%d", i)
+		h.client(id, front("https://"+id+".example.com/out", false))
+		h.grant(id, crowded)
+	}
+	if got := h.end(crowded); len(got.Frames) != maxFrames || len(got.Untold) != 3 {
+		t.Errorf("%d frames, untold %q", len(got.Frames), got.Untold)
 	}
 }
 

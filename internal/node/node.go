@@ -205,6 +205,7 @@ func (n *Node) openLogouts() {
 	}
 	n.outbound = outbound.New(options)
 	n.logouts = logout.New(logout.Options{
+		Issuer: n.config().Issuer,
 		Grants: n.store.Grants, Session: n.store.Session, Client: n.directory.Client, Token: n.issuer.LogoutToken,
 		Post: n.outbound.PostForm, Record: n.record, Now: n.now, After: time.After, Log: n.log,
 	})

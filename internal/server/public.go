@@ -95,6 +95,8 @@ func (p Public) document(routes []route) metadata.Document {
 		IssParameter:           true,
 		BackchannelLogout:      true,
 		BackchannelSession:     true,
+		FrontchannelLogout:     true,
+		FrontchannelSession:    true,
 	}
 	for _, c := range authority.PersonClaims {
 		document.ClaimsSupported = append(document.ClaimsSupported, c.Name)

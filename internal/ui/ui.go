@@ -13,6 +13,7 @@ import (
 	"html/template"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"path"
 	"strconv"
 	"strings"
@@ -67,8 +68,36 @@ type SignOut struct {
 // SignedOut says that the session has ended.
 type SignedOut struct {
 	Untold     []string     // applications that do not know it yet
+	Frames     []string     // registered URLs that end sessions elsewhere, loaded out of sight
 	Continue   template.URL // where the person came from, as registered; empty for nowhere
 	ClientName string       // what Continue leads to
+}
+
+// Onward is where the page goes by itself when its frames have had a moment to load. A person who has
+// something to read goes on when that is done.
+func (v SignedOut) Onward() template.URL {
+	if len(v.Frames) == 0 || len(v.Untold) > 0 {
+		return ""
+	}
+	return v.Continue
+}
+
+// framePolicy lets the page load its frames, and nothing else of anybody.
+func (v SignedOut) framePolicy() string {
+	if len(v.Frames) == 0 {
+		return ""
+	}
+	policy, seen := "; frame-src", map[string]bool{}
+	for _, frame := range v.Frames {
+		u, err := url.Parse(frame)
+		if err != nil || strings.ContainsAny(u.Host, ";, ") {
+			continue // it does not load
+		}
+		if origin := u.Scheme + "://" + u.Host; !seen[origin] {
+			policy, seen[origin] = policy+" "+origin, true
+		}
+	}
+	return policy
 }
 
 // Nothing is the page for people who came without a request.
@@ -154,11 +183,13 @@ func Write(w http.ResponseWriter, status int, base string, v View) error {
 		return fmt.Errorf("there is no page %q", v.page())
 	}
 	var body bytes.Buffer
+	signedOut, _ := v.(SignedOut)
 	err := page.Execute(&body, struct {
 		Base, Style, Title string
 		Script             template.JS
+		Onward             template.URL
 		View               View
-	}{base, styleName, v.title(), scripts[v.page()], v})
+	}{base, styleName, v.title(), scripts[v.page()], signedOut.Onward(), v})
 	if err != nil {
 		return err
 	}
@@ -166,6 +197,9 @@ func Write(w http.ResponseWriter, status int, base string, v View) error {
 	if script := scripts[v.page()]; script != "" {
 		sum := sha256.Sum256([]byte(script))
 		w.Header().Set("Content-Security-Policy", contentPolicy+"; script-src 'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'")
+	}
+	if frames := signedOut.framePolicy(); frames != "" {
+		w.Header().Set("Content-Security-Policy", contentPolicy+frames)
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Length", strconv.Itoa(body.Len()))

@@ -194,6 +194,35 @@ func TestEveryPageCarriesTheSecurityHeaders(t *testing.T) {
 	}
 }
 
+// Front-Channel Logout 1.0 §2: the frames load, nothing else does, and the page goes on by itself.
+func TestTheSignedOutPageLoadsItsFrames(t *testing.T) {
+	v := SignedOut{Frames: []string{"https://app.example.com/out?iss=x&sid=y", "https://app.example.com/other", "https://two.example.com:8443/out", "https://a;script-src *.example.com/"}, Continue: "com.example.app:/bye?state=x", ClientName: "App"}
+	w := render(t, v)
+	if got, want := w.Header().Get("Content-Security-Policy"), contentPolicy+"; frame-src https://app.example.com https://two.example.com:8443"; got != want {
+		t.Errorf("policy %q, want %q", got, want)
+	}
+	var frames []string
+	onward := ""
+	each(t, w.Body.String(), func(n *html.Node) {
+		at := attributes(n)
+		switch {
+		case n.Data == "iframe":
+			frames = append(frames, at["src"])
+		case n.Data == "meta" && at["http-equiv"] == "refresh":
+			onward = at["content"]
+		case n.Data == "a" && at["href"] != "com.example.app:/bye?state=x":
+			t.Errorf("the link leads to %q", at["href"])
+		}
+	})
+	if len(frames) != 4 || frames[0] != v.Frames[0] || onward != "3; url=com.example.app:/bye?state=x" {
+		t.Errorf("frames %q, onward %q", frames, onward)
+	}
+	v.Untold = []string{"Acme"}
+	if strings.Contains(render(t, v).Body.String(), "http-equiv") {
+		t.Error("the page goes on before the person has read who could not be told")
+	}
+}
+
 func TestPagesLoadNothingButTheStyleSheet(t *testing.T) {
 	for name, v := range filled("words") {
 		each(t, render(t, v).Body.String(), func(n *html.Node) {

@@ -206,6 +206,30 @@ func TestBackChannelLogout(t *testing.T) {
 	}
 }
 
+// OpenID Connect Front-Channel Logout 1.0.
+func TestFrontChannelLogout(t *testing.T) {
+	s := newHouse(t)
+	if doc := s.get(t, "/.well-known/openid-configuration").JSON; doc["frontchannel_logout_supported"] != true || doc["frontchannel_logout_session_supported"] != true {
+		t.Errorf("discovery: %v", doc)
+	}
+	c := s.listening(t, "one", map[string]any{"frontchannel_logout_uri": "https://two.example.com/out", "frontchannel_logout_session_required": true})
+	b := newBrowser(t)
+	_, id := claimsOf(t, b.signsIn(t, s, c, "openid").str("id_token"))
+	sid, _ := id["sid"].(string)
+	p := b.press(b.get(s.Issuer+"/logout?client_id=one&state=xyz&post_logout_redirect_uri="+url.QueryEscape("https://two.example.com/bye")), "sign-out", nil)
+	for _, want := range []string{
+		`<iframe src="https://two.example.com/out?iss=` + strings.ReplaceAll(url.QueryEscape(s.Issuer), "&", "&amp;") + `&amp;sid=` + sid + `"`,
+		`http-equiv="refresh" content="3; url=https://two.example.com/bye?state=xyz"`, `id="continue" class="primary" href="https://two.example.com/bye?state=xyz"`,
+	} {
+		if p.Status != http.StatusOK || !strings.Contains(string(p.Body), want) {
+			t.Errorf("the page lacks %s:\n%s", want, p.Body)
+		}
+	}
+	if policy := p.Header.Get("Content-Security-Policy"); !strings.HasSuffix(policy, "; frame-src https://two.example.com") || strings.Contains(policy, "script-src") {
+		t.Errorf("policy %q", policy)
+	}
+}
+
 // docs/security/threats.md M 124.
 func TestAnApplicationThatCouldNotBeTold(t *testing.T) {
 	app := newHearer(t)

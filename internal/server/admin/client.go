@@ -24,6 +24,8 @@ func setClient(m *authority.ClientMetadata, f admin.ClientFields) {
 	set(&m.PostLogoutRedirectURIs, f.PostLogout)
 	set(&m.BackchannelLogoutURI, f.BackLogout)
 	set(&m.BackchannelLogoutSession, f.BackSession)
+	set(&m.FrontchannelLogoutURI, f.FrontLogout)
+	set(&m.FrontchannelLogoutSession, f.FrontSession)
 	set(&m.GrantTypes, f.GrantTypes)
 	set(&m.TokenEndpointAuthMethod, f.AuthMethod)
 	set(&m.JWKS, f.JWKS)
@@ -368,6 +370,7 @@ func showClient(c authority.Client, now time.Time) admin.Client {
 	shown := admin.Client{
 		ClientID: m.ClientID, ClientName: m.ClientName, RedirectURIs: m.RedirectURIs, PostLogout: m.PostLogoutRedirectURIs,
 		BackLogout: m.BackchannelLogoutURI, BackSession: m.BackchannelLogoutSession,
+		FrontLogout: m.FrontchannelLogoutURI, FrontSession: m.FrontchannelLogoutSession,
 		GrantTypes: m.GrantTypes, AuthMethod: m.TokenEndpointAuthMethod, JWKS: m.JWKS, Scope: m.Scope, Resources: m.Resources,
 		IDTokenAlg: m.IDTokenSignedResponseAlg, Audiences: m.AllowMultipleAudiences, RequirePKCE: m.RequirePKCE, Problems: shownProblems(c.Problems),
 		Disabled: c.Disabled, Source: string(c.Source), CreatedAt: shownTime(c.CreatedAt), UpdatedAt: shownTime(c.UpdatedAt),

@@ -212,9 +212,9 @@ func (h *Handler) signOut(w http.ResponseWriter, r *http.Request, form httpx.Par
 		return
 	}
 	h.Sessions.Forget(w, r)
-	if len(told.Untold) > 0 {
+	if len(told.Untold)+len(told.Frames) > 0 {
 		// The answer to the form itself: sent again, it finds nobody signed in and goes on.
-		view := ui.SignedOut{Untold: told.Untold}
+		view := ui.SignedOut{Untold: told.Untold, Frames: told.Frames}
 		if to.uri != "" {
 			view.Continue, view.ClientName = template.URL(to.target()), nameOf(to.client) // registered: no scheme that runs
 		}

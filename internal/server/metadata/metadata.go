@@ -69,6 +69,8 @@ type Document struct {
 	RequestURIParameter    bool               `json:"request_uri_parameter_supported"`
 	BackchannelLogout      bool               `json:"backchannel_logout_supported"`
 	BackchannelSession     bool               `json:"backchannel_logout_session_supported"`
+	FrontchannelLogout     bool               `json:"frontchannel_logout_supported"`
+	FrontchannelSession    bool               `json:"frontchannel_logout_session_supported"`
 	// RequestObjectAlgs says that none is not among them. No request object is
 	// taken, but a list that is not there would mean that unsigned ones are.
 	RequestObjectAlgs []string `json:"request_object_signing_alg_values_supported"`
