@@ -38,6 +38,7 @@ func runAll(t *testing.T, p plan) {
 	if len(basic) != 35 {
 		t.Errorf("%d modules, the plan has 35", len(basic))
 	}
+	t.Parallel() // one module waits for half a minute
 	for _, m := range basic {
 		t.Run(m.name, func(t *testing.T) { m.run(newBrowser(t), p) })
 	}

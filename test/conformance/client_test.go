@@ -152,18 +152,41 @@ func (p plan) signIn(b *browser, v url.Values, more ...string) (tokens answer, c
 // idToken verifies an ID token with the published keys.
 func idToken(t *testing.T, tokens answer, id, nonce string) (claims map[string]any) {
 	t.Helper()
-	signed, err := jose.ParseSigned(tokens.text("id_token"), []jose.SignatureAlgorithm{jose.RS256, jose.ES256})
-	if err != nil {
-		t.Fatal(err)
-	}
+	claims, header := verified(t, tokens.text("id_token"))
 	want := "ES256"
 	if id == "basic" {
 		want = "RS256"
 	}
-	header := signed.Signatures[0].Header
 	if header.Algorithm != want {
 		t.Errorf("signed with %s, want %s", header.Algorithm, want)
 	}
+	sum := sha256.Sum256([]byte(tokens.text("access_token")))
+	now, issued, expires := float64(time.Now().Unix()), number(claims["iat"]), number(claims["exp"])
+	if claims["iss"] != issuer || claims["aud"] != id || claims["sub"] == "" || claims["at_hash"] != base64.RawURLEncoding.EncodeToString(sum[:16]) {
+		t.Errorf("%v", claims)
+	}
+	if issued > now+5 || issued < now-60 || expires <= now || expires > now+3600 {
+		t.Errorf("issued at %v, expires at %v, now %v", issued, expires, now)
+	}
+	if got, _ := claims["nonce"].(string); got != nonce {
+		t.Errorf("nonce %q, want %q", got, nonce)
+	}
+	for _, name := range []string{"name", "email", "phone_number", "address"} {
+		if _, has := claims[name]; has {
+			t.Errorf("%s is in the ID token and was not asked for there", name)
+		}
+	}
+	return claims
+}
+
+// verified reads a token that one of the published keys has signed.
+func verified(t *testing.T, raw string) (claims map[string]any, header jose.Header) {
+	t.Helper()
+	signed, err := jose.ParseSigned(raw, []jose.SignatureAlgorithm{jose.RS256, jose.ES256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	header = signed.Signatures[0].Header
 	published := send(t, http.MethodGet, "/jwks", nil)
 	text, err := json.Marshal(published.body)
 	if err != nil {
@@ -184,23 +207,7 @@ func idToken(t *testing.T, tokens answer, id, nonce string) (claims map[string]a
 	if err := json.Unmarshal(payload, &claims); err != nil {
 		t.Fatal(err)
 	}
-	sum := sha256.Sum256([]byte(tokens.text("access_token")))
-	now, issued, expires := float64(time.Now().Unix()), number(claims["iat"]), number(claims["exp"])
-	if claims["iss"] != issuer || claims["aud"] != id || claims["sub"] == "" || claims["at_hash"] != base64.RawURLEncoding.EncodeToString(sum[:16]) {
-		t.Errorf("%v", claims)
-	}
-	if issued > now+5 || issued < now-60 || expires <= now || expires > now+3600 {
-		t.Errorf("issued at %v, expires at %v, now %v", issued, expires, now)
-	}
-	if got, _ := claims["nonce"].(string); got != nonce {
-		t.Errorf("nonce %q, want %q", got, nonce)
-	}
-	for _, name := range []string{"name", "email", "phone_number", "address"} {
-		if _, has := claims[name]; has {
-			t.Errorf("%s is in the ID token and was not asked for there", name)
-		}
-	}
-	return claims
+	return claims, header
 }
 
 func number(v any) float64 { n, _ := v.(float64); return n }

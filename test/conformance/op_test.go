@@ -1,15 +1,18 @@
 // Package conformance has a counterpart, by name, of every module in the plans
 // of the OpenID Foundation's conformance suite that the service is meant to
-// pass: Basic, Config, Form Post and RP-Initiated Logout. It drives the built
-// binary, as the suite does, and checks signatures with go-jose.
+// pass: Basic, Config, Form Post, and RP-Initiated, Back-Channel and Front-Channel
+// Logout. It drives the built binary, as the suite does, and checks signatures
+// with go-jose.
 package conformance
 
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/pem"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +28,7 @@ storage: {url: "sqlite:%[2]s/signalbox.db"}
 journal: {dir: "%[2]s/journal"}
 secrets: {master_key_file: master.key}
 log: {level: error}
+outbound: {allow_loopback: true, ca_file: suite.crt}
 clients:
   - {client_id: basic, client_secret_file: secret, scope: "openid profile email address phone offline_access", require_pkce: false,
      grant_types: [authorization_code, refresh_token], id_token_signed_response_alg: RS256,
@@ -33,6 +37,10 @@ clients:
      grant_types: [authorization_code, refresh_token], redirect_uris: ["https://suite.example.com/callback"]}
   - {client_id: post, client_secret_file: secret, scope: openid, token_endpoint_auth_method: client_secret_post, require_pkce: false,
      redirect_uris: ["https://suite.example.com/callback"]}
+  - {client_id: back, client_secret_file: secret, scope: openid, require_pkce: false, redirect_uris: ["https://suite.example.com/callback"],
+     post_logout_redirect_uris: ["https://suite.example.com/bye"], backchannel_logout_uri: "%[3]s", backchannel_logout_session_required: true}
+  - {client_id: front, client_secret_file: secret, scope: openid, require_pkce: false, redirect_uris: ["https://suite.example.com/callback"],
+     post_logout_redirect_uris: ["https://suite.example.com/bye"], frontchannel_logout_uri: "https://suite.example.com/front", frontchannel_logout_session_required: true}
 users:
   - username: ada
     password_file: password
@@ -49,6 +57,7 @@ const (
 	secret   = "suite-secret-0123456789abcdef0123456789abcdef"
 	password = "correct horse battery"
 	callback = "https://suite.example.com/callback"
+	front    = "https://suite.example.com/front"
 	goodbye  = "https://suite.example.com/bye"
 )
 
@@ -58,10 +67,19 @@ var issuer string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
+// backChannel is where the suite hears of sign-outs, with this certificate.
+var (
+	backChannel string
+	certificate []byte
+)
+
 func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "signalbox-conformance")
 	if err == nil {
 		defer os.RemoveAll(dir)
+		suite := httptest.NewTLSServer(http.HandlerFunc(hear))
+		defer suite.Close()
+		backChannel, certificate = suite.URL+"/back", suite.Certificate().Raw
 		var stop func()
 		if stop, err = serve(dir); err == nil {
 			defer stop()
@@ -91,7 +109,8 @@ func serve(dir string) (stop func(), err error) {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails
 	for name, text := range map[string]string{
-		"signalbox.yaml": fmt.Sprintf(config, address, dir), "secret": secret, "password": password, "master.key": base64.StdEncoding.EncodeToString(key),
+		"signalbox.yaml": fmt.Sprintf(config, address, dir, backChannel), "suite.crt": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})),
+		"secret": secret, "password": password, "master.key": base64.StdEncoding.EncodeToString(key),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			return nil, err
