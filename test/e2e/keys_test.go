@@ -152,8 +152,8 @@ func TestKeyRotation(t *testing.T) {
 		// On schedule: an hour later the service rotates by itself.
 		w.age(t, 70*time.Minute)
 		published := v.fetch(t, w.server)
-		if len(published) != 4 {
-			t.Errorf("%d keys are published, want the next, the current and two retired", len(published))
+		if len(published) != 6 {
+			t.Errorf("%d keys are published, want the next and the current of both algorithms, and two retired", len(published))
 		}
 		w.restart(t)
 		w.proc.wait(t, "the fourth key", func() bool {
