@@ -54,7 +54,7 @@ func TestThreatsA_NotOffered(t *testing.T) {
 	}
 	for name, want := range map[string][]string{
 		"response_types_supported":         {"code"},
-		"response_modes_supported":         {"query"},
+		"response_modes_supported":         {"form_post", "query"},
 		"grant_types_supported":            {"authorization_code", "client_credentials", "refresh_token", "urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:ietf:params:oauth:grant-type:token-exchange"},
 		"code_challenge_methods_supported": {"S256"},
 	} {
@@ -68,7 +68,7 @@ func TestThreatsA_NotOffered(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, want)
 		}
 	}
-	for _, mode := range []string{"form_post", "fragment", "web_message", "jwt", "query.jwt"} {
+	for _, mode := range []string{"fragment", "web_message", "jwt", "query.jwt", "form_post.jwt"} {
 		q := newCodeRequest(webApp).query
 		q.Set("response_mode", mode)
 		p := newBrowser(t).get(s.authorizeURL(q))
