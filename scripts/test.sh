@@ -9,7 +9,7 @@ raced='^(internal/(authority|issue|journal|keys|node|revocation|server|store)|ve
 # What starts the built binary.
 outside='^(internal/cli|test)/'
 # Tests of test/kube that wait for minutes and work for seconds: each of these runs beside everything else.
-waits=('^Test(Scenario8|Drill[14])_' '^TestScenarios?1[1-7](And|_)' '^TestScenario23_' '^TestArgoCDIsMigrated')
+waits=('^Test(Scenario8|Drill[14])_' '^TestScenarios?1[1-7](And|_)' '^Test(Scenario23_|ArgoCDIsMigrated)')
 
 step() { printf '\n== %s (%ds)\n' "$*" "$SECONDS"; }
 missing() {

@@ -85,8 +85,8 @@ spec: {sourceRepos: ["*"], destinations: [{server: "*", namespace: "*"}], cluste
 func installKinds(t *testing.T, c *rig.Cluster, folder string) {
 	t.Helper()
 	c.Kubectl(t, "apply", "--server-side", "-f", folder)
-	until(t, time.Minute, "the kinds of "+folder+" are served", func() bool {
-		_, err := c.KubectlAs(t, c.Kubeconfig(), "wait", "--for=condition=Established", "--timeout=1s", "-f", folder)
+	until(t, 3*time.Minute, "the kinds of "+folder+" are served", func() bool {
+		_, err := c.KubectlAs(t, c.Kubeconfig(), "wait", "--for=condition=Established", "--timeout=10s", "-f", folder)
 		return err == nil
 	})
 }
