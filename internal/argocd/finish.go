@@ -1,6 +1,7 @@
 package argocd
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -103,8 +104,8 @@ func (m *Migration) removal(ctx context.Context, r Row, rows []Row) (Removal, er
 		return x, nil
 	}
 	for _, other := range rows {
-		needs := other.State == Static || other.backup != nil && !m.meant(other)
-		if needs && (holds(other.secret, who) || holds(other.backup, who)) {
+		// Also a token that ends soon: whoever renews it needs the account.
+		if holds(other.secret, who) || other.backup != nil && !m.meant(other) && holds(other.backup, who) {
 			return x, fmt.Errorf("%s has a token of %s too, or needs one to go back: finish both together", other.Secret, who.name)
 		}
 	}
@@ -212,7 +213,7 @@ func (k Kube) runs(ctx context.Context, in, account string) (string, error) {
 			return "", err
 		}
 		for _, o := range found {
-			if text(members(o, kind.pod...), "serviceAccountName") == account {
+			if cmp.Or(text(members(o, kind.pod...), "serviceAccountName"), "default") == account {
 				return kind.name + " " + in + "/" + name(o), nil
 			}
 		}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 var errLost = errors.New("the connection was lost")
@@ -301,6 +303,10 @@ func TestTheLastStepDoesWhatWasShownAndNothingElse(t *testing.T) {
 		"the old credential is there again": func(r *rig) { r.cluster("east", config) },
 		"somebody has gone back":            func(r *rig) { _ = r.Rollback(r.T.Context()) },
 		"another Secret has a token of it":  func(r *rig) { r.cluster("later", config) },
+		"another Secret has a token of it that ends soon": func(r *rig) {
+			ends := strconv.FormatInt(time.Now().Add(time.Hour).Unix(), 10)
+			r.cluster("later", `{"bearerToken":"`+jwt(`{"sub":"`+manager+`","uid":"uid-of-manager","exp":`+ends+`}`)+`"}`)
+		},
 		"another one by another way, has it": func(r *rig) {
 			r.cluster("later", config)
 			members(r.hub.objects[secrets+"later"], "data")["server"] = "aHR0cHM6Ly9hbGlhczo2NDQz"
@@ -366,6 +372,18 @@ func TestAnAccountThatAWorkloadNamesStays(t *testing.T) {
 		r.spokeHas(rbac+"/clusterrolebindings/managers", true)
 		r.spokeHas("/api/v1/namespaces/kube-system/secrets/its-token", false)
 		r.says("kube-system/one runs with it")
+	}
+}
+
+// A pod that names no account runs with the one that is called default.
+func TestTheDefaultAccountIsOfWhoeverNamesNone(t *testing.T) {
+	r := newRig(t)
+	k := Kube(r.spoke.call)
+	r.spoke.set("/apis/batch/v1/namespaces/kube-system/cronjobs/nightly", object{"spec": map[string]any{"jobTemplate": map[string]any{"spec": map[string]any{"template": map[string]any{"spec": map[string]any{}}}}}})
+	for account, want := range map[string]string{"default": "CronJob kube-system/nightly", "argocd-manager": ""} {
+		if got, err := k.runs(t.Context(), "kube-system", account); err != nil || got != want {
+			t.Errorf("%s: %q, %v", account, got, err)
+		}
 	}
 }
 

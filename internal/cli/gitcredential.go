@@ -42,7 +42,8 @@ a token, Git says so, and the next one is asked for again.
 Only the server of --server (by default: the resource) gets the token, whatever
 else Git asks about. Git 2.46 and later send it as Bearer, older ones as the
 password of the user ` + gitUser + `.`,
-		Example: `  git config --global credential.https://git.example.com.helper \
+		Example: `  git config --global credential.https://git.example.com.helper ''
+  git config --global --add credential.https://git.example.com.helper \
     '!signalbox git-credential --issuer https://sts.example.com --resource https://git.example.com'
   printf 'protocol=https\nhost=git.example.com\n\n' | signalbox git-credential --resource https://git.example.com get`,
 		Args:      oneArg("operation"),

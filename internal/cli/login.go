@@ -387,7 +387,7 @@ func (p *person) renew(ctx context.Context, l logins.Login) (logins.Login, error
 	}
 	got, err := attempt()
 	var refused *errorAnswer
-	if err != nil && !errors.As(err, &refused) {
+	if err != nil && !errors.Is(err, tokencache.ErrRefused) { // a proxy in between may have lost the answer
 		got, err = attempt()
 	}
 	switch {

@@ -486,6 +486,21 @@ func (m *desk) offline() func(args ...string) result {
 // The service takes who comes with an old refresh token for a thief. An answer that
 // got lost on the way is no reason to sign in again.
 func TestALostAnswerLosesNoSignIn(t *testing.T) {
+	for name, lose := range map[string]func() (*http.Response, error){
+		"the connection":     func() (*http.Response, error) { return nil, errors.New("connection reset by peer") },
+		"a proxy in between": func() (*http.Response, error) { return notServed(http.StatusBadGateway), nil },
+		"a proxy that waits": func() (*http.Response, error) { return notServed(http.StatusGatewayTimeout), nil },
+	} {
+		t.Run(name, func(t *testing.T) { loseAnAnswer(t, lose) })
+	}
+}
+
+func notServed(status int) *http.Response {
+	return &http.Response{StatusCode: status, Status: http.StatusText(status), Header: http.Header{}, Body: io.NopCloser(strings.NewReader("<html>"))}
+}
+
+// loseAnAnswer loses the first answer of the token endpoint to a renewal.
+func loseAnAnswer(t *testing.T, lose func() (*http.Response, error)) {
 	m := newTerminal(t)
 	m.login().wants(0)
 	first := m.kept()
@@ -499,7 +514,7 @@ func TestALostAnswerLosesNoSignIn(t *testing.T) {
 		if err == nil && r.URL.Path == "/token" && lost == 0 {
 			lost++
 			_ = response.Body.Close()
-			return nil, errors.New("connection reset by peer")
+			return lose()
 		}
 		return response, err
 	})}
