@@ -304,7 +304,7 @@ func TestTheLastStepDoesWhatWasShownAndNothingElse(t *testing.T) {
 		"somebody has gone back":            func(r *rig) { _ = r.Rollback(r.T.Context()) },
 		"another Secret has a token of it":  func(r *rig) { r.cluster("later", config) },
 		"another Secret has a token of it that ends soon": func(r *rig) {
-			ends := strconv.FormatInt(time.Now().Add(time.Hour).Unix(), 10)
+			ends := strconv.FormatInt(r.Now().Add(time.Hour).Unix(), 10)
 			r.cluster("later", `{"bearerToken":"`+jwt(`{"sub":"`+manager+`","uid":"uid-of-manager","exp":`+ends+`}`)+`"}`)
 		},
 		"another one by another way, has it": func(r *rig) {
