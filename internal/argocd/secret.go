@@ -106,6 +106,10 @@ func (m *Migration) keep(ctx context.Context, of object, apps map[string]app) (o
 	if err != nil {
 		return nil, err
 	}
+	if isBackupOf(old, of) && text(old, "metadata", "annotations", backupStep) == finishing {
+		// It is all that says whose account is being removed.
+		return nil, fmt.Errorf("the last step has begun for the credential before this one: put the plugin's config back and run --finish first; %s keeps the old one", name(old))
+	}
 	if isBackupOf(old, of) && string(values(old)["config"]) == string(config) {
 		return m.take(ctx, old, kept) // an interrupted run has made it
 	}

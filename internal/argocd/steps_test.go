@@ -375,6 +375,23 @@ func TestAnAccountThatAWorkloadNamesStays(t *testing.T) {
 	}
 }
 
+// A last step that was interrupted keeps the copy by which it can go on.
+func TestTheCopyOfALastStepThatWasInterruptedStays(t *testing.T) {
+	for _, later := range []string{config, `{"bearerToken":"a newer one"}`} {
+		r := newRig(t)
+		r.account()
+		r.spoke.before = nil // the cluster still accepts the old token
+		if err := r.finish(); err == nil {
+			t.Fatal("it was finished")
+		}
+		r.cluster("east", later)
+		if err := r.Apply(t.Context()); err == nil || r.backups() != 1 || r.config() != later {
+			t.Errorf("%v, %d backups, %s", err, r.backups(), r.config())
+		}
+		r.says("the last step has begun")
+	}
+}
+
 // A pod that names no account runs with the one that is called default.
 func TestTheDefaultAccountIsOfWhoeverNamesNone(t *testing.T) {
 	r := newRig(t)
